@@ -1,0 +1,38 @@
+"""From a file to predictions. A new backend is one file here and one line below.
+
+A backend imports its runtime inside `load`: a worker holds the one that it measures and nothing else.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_deploy.core.arrays import Predict
+from cifar_deploy.core.records import Artifact
+from cifar_deploy.core.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """`load(path, artifact, target, threads)` gets the format's main file, its hash already verified.
+
+    Returns a function from images (N, 3, H, W) to logits, host arrays both. It keeps to `threads` threads, and raises
+    LoadError rather than run on another device than `target`.
+    """
+
+    summary: str
+    reads: tuple[str, ...]  # formats
+    targets: Mapping[str, str]  # device -> this runtime's own word for it
+    requires: tuple[str, ...]  # import names; the first is the runtime
+    load: Callable[[Path, Artifact, str, int], Predict]
+
+
+BACKENDS: Registry[Backend] = Registry(
+    "backend",
+    __name__,
+    {
+        "pytorch": "pytorch:BACKEND",
+        "torchscript": "torchscript:BACKEND",
+        "onnxruntime": "onnxruntime:BACKEND",
+    },
+)

@@ -1,0 +1,33 @@
+"""The TorchScript interpreter inside PyTorch."""
+
+import warnings
+from pathlib import Path
+
+from cifar_deploy.backends import Backend
+from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.core.records import Artifact
+
+
+def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
+    import torch
+
+    torch.set_num_threads(threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.jit.load(path, map_location=target)
+
+    def predict(images: Images) -> Logits:
+        with torch.inference_mode():
+            logits: Logits = program(torch.from_numpy(images).to(target)).cpu().numpy()
+            return logits
+
+    return predict
+
+
+BACKEND = Backend(
+    summary="TorchScript interpreter",
+    reads=("torchscript",),
+    targets={"cpu": "cpu", "cuda": "cuda"},
+    requires=("torch",),
+    load=load,
+)

@@ -1,0 +1,133 @@
+"""Everything that is expected to go wrong, and the exit code of each.
+
+A message names the thing, the cause and the way out: "<file or option>: <what is wrong>; <what to do>".
+"""
+
+import re
+from difflib import get_close_matches
+from collections.abc import Iterable
+from typing import Literal
+
+# How a row of a report can end other than well.
+FailureKind = Literal[
+    "unsupported",  # the pair cannot run anywhere: this runtime has no such device
+    "unavailable",  # it could run, but not here: a package or a device is missing
+    "export error",
+    "load error",
+    "wrong output",
+    "crashed",
+    "timed out",
+    "out of memory",
+    "failed",  # any other exception, named in the reason
+]
+
+LONGEST_LINE = 300
+
+
+class DeployError(Exception):
+    """The command was well formed but could not be completed."""
+
+    exit_code = 1
+    kind: FailureKind = "failed"
+
+
+class UsageError(DeployError):
+    """The command line is wrong; decided before any work."""
+
+    exit_code = 2
+
+
+class UnknownName(UsageError):
+    """A network, format, backend ... that does not exist."""
+
+    @classmethod
+    def among(cls, kind: str, name: str, known: Iterable[str]) -> "UnknownName":
+        known = list(known)
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+        return cls(f"{name}: no {kind} has this name; {hint}")
+
+
+class Busy(DeployError):
+    """Another process works in the same folder."""
+
+
+class DataError(DeployError):
+    """A data set that is missing, damaged or not what the program can train on."""
+
+
+class Corrupt(DeployError):
+    """A file is not the one its record describes."""
+
+    kind: FailureKind = "load error"
+
+
+class Untrusted(DeployError):
+    """A file that is a program, and that this user did not export."""
+
+    kind: FailureKind = "load error"
+
+
+class Diverged(DeployError):
+    """The loss is no longer a number."""
+
+
+class Unavailable(DeployError):
+    """Something could be done elsewhere, but not here."""
+
+    kind: FailureKind = "unavailable"
+
+
+class Unsupported(DeployError):
+    """Something that no machine could do."""
+
+    kind: FailureKind = "unsupported"
+
+
+class ExportError(DeployError):
+    """A converter refused the network, or wrote something else than was asked for."""
+
+    kind: FailureKind = "export error"
+
+
+class LoadError(DeployError):
+    """A runtime refused the file."""
+
+    kind: FailureKind = "load error"
+
+
+class WrongOutput(DeployError):
+    """An artifact answers, but not as the network it was made from."""
+
+    kind: FailureKind = "wrong output"
+
+
+class WorkerFailed(DeployError):
+    """A worker process gave no answer.
+
+    `kind` says how it ended, `log` holds the end of what it printed, its traceback included.
+    """
+
+    def __init__(self, message: str, kind: FailureKind = "failed", log: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.log = log
+
+
+class Terminated(BaseException):
+    """SIGTERM. Like KeyboardInterrupt, not to be caught by `except Exception`."""
+
+
+def one_line(text: str, longest: int = LONGEST_LINE) -> str:
+    """`text` on one line of at most `longest` characters, control characters escaped."""
+    text = re.sub(r"\s*\n\s*", " ", text.strip())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def by_name(name: str) -> type[DeployError] | None:
+    """The failure of this class name, to raise in the parent what a worker raised."""
+    found = globals().get(name)
+    if isinstance(found, type) and issubclass(found, DeployError) and found is not WorkerFailed:
+        return found
+    return None

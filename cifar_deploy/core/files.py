@@ -1,0 +1,100 @@
+"""Files that appear whole or not at all.
+
+Every file is written beside its target as NAME.tmp.<pid>.<random>, synced, and renamed over it; the folder is synced
+last. What a killed process leaves behind is found by its name and deleted by the next one that holds the lock.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cifar_deploy.core.errors import Corrupt
+
+_LEFTOVER = re.compile(r"\.tmp\.\d+\.[0-9a-f]{8}$")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path to write to; `path` is replaced by it if the block ends well, and untouched if not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _temporary(path)
+    try:
+        yield part
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder`, on the same file system, to make files in; gone at the end of the block."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = _temporary(folder)
+    staged.mkdir()
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp.{os.getpid()}.{secrets.token_hex(4)}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut. The file itself is already committed, so failing is a warning."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        warnings.warn(f"{folder}: could not be synced ({error.strerror}); a power cut may undo the last file")
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises Corrupt if the file is not JSON, FileNotFoundError if it is not there."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Corrupt(f"{path}: is not valid JSON ({error}); delete it and run the command again") from error
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed processes left half-written below `folder`. Only for who holds its lock."""
+    for leftover in list(folder.rglob("*.tmp.*")):
+        if is_leftover(leftover.name):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def is_leftover(name: str) -> bool:
+    return _LEFTOVER.search(name) is not None

@@ -1,0 +1,178 @@
+"""The parent's side: call a function in a fresh Python, and survive however it ends. `worker` holds the protocol."""
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cifar_deploy.core import errors, progress
+from cifar_deploy.core.errors import FailureKind, WorkerFailed
+from cifar_deploy.core.progress import OnProgress
+from cifar_deploy.core.records import from_json, to_json
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+# Descriptors that every worker inherits: the locks that must outlive a killed parent as long as its workers do.
+INHERITED: set[int] = set()
+
+# Without a new line of progress for so long, a worker hangs.
+TIMEOUT_S = 600.0
+
+# Every library that sizes a pool from the machine reads one of these when it loads.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+_POLL_S = 0.25
+_LOG_LINES = 20
+
+
+def call(
+    function: str,
+    reply: type[T],
+    *,
+    pool_threads: int = 1,
+    timeout_s: float = TIMEOUT_S,
+    on_progress: OnProgress | None = None,
+    **arguments: Any,
+) -> T:
+    """Run `function` ("package.module:name") in a fresh Python and return its value.
+
+    `pool_threads` is what OMP_NUM_THREADS and its kin say before any library loads. `timeout_s` is the longest time without
+    progress. An expected failure (a DeployError) is raised here as it was
+    there. Raises WorkerFailed, with the kind and the end of the log, if the function raised anything else, the process
+    died, or the time is over; then the whole process group is killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
+        folder = Path(box)
+        request = {"function": function, "arguments": to_json(arguments)}
+        (folder / "request.json").write_text(json.dumps(request))
+        kills = _oom_kills()
+        with _started(folder, pool_threads) as process:
+            in_time = _wait(process, folder, timeout_s, on_progress)
+        tail = _tail(folder / "log.txt")
+        if not in_time:
+            log.warning("%s: no progress for %s s, killed\n%s", function, timeout_s, tail)
+            raise WorkerFailed(f"{function}: no progress for {timeout_s:g} s; killed", "timed out", tail)
+        if not (folder / "reply.json").exists():
+            kind, how = _ending(process.returncode, killed_for_memory=_oom_kills() > kills)
+            log.warning("%s: %s\n%s", function, how, tail)
+            raise WorkerFailed(f"{function}: the worker {how}", kind, tail)
+        answer = json.loads((folder / "reply.json").read_text())
+    if "error" in answer:
+        raise _as_raised(function, answer["error"], tail)
+    return from_json(reply, answer["value"])
+
+
+@contextlib.contextmanager
+def _started(folder: Path, pool_threads: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The worker, running; at the end of the block it and all that it started are gone."""
+    package_parent = str(Path(__file__).parents[2])
+    environment = {
+        **os.environ,
+        **dict.fromkeys(_THREAD_VARIABLES, str(pool_threads)),
+        "PYTHONFAULTHANDLER": "1",  # a segmentation fault leaves a traceback in the log
+        "PYTHONPATH": os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")])),
+    }
+    with open(folder / "log.txt", "wb") as output:
+        process = subprocess.Popen(
+            # -P: a file json.py in the user's folder is not the json that we import.
+            [sys.executable, "-P", "-m", "cifar_deploy.core.worker", str(folder)],
+            stdin=subprocess.PIPE,  # never written: its end tells the worker that we are gone
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=tuple(INHERITED),
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def _wait(process: subprocess.Popen[bytes], folder: Path, timeout_s: float, on_progress: OnProgress | None) -> bool:
+    """Wait for the worker's end, showing its progress; False if it made none for `timeout_s`."""
+    seen: progress.Progress | None = None
+    deadline = time.monotonic() + timeout_s
+    while not _ended(process, min(_POLL_S, max(0.0, deadline - time.monotonic()))):
+        latest = progress.read(folder)
+        if latest != seen:
+            seen = latest
+            deadline = time.monotonic() + timeout_s
+            if on_progress and latest:
+                on_progress(latest)
+        elif time.monotonic() >= deadline:
+            return False
+    latest = progress.read(folder)
+    if on_progress and latest and latest != seen:
+        on_progress(latest)
+    return True
+
+
+def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Sleep until the process ends or the time is over; without spinning where the kernel has pidfds."""
+    if not hasattr(os, "pidfd_open"):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s)
+        return process.poll() is not None
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        select.select([descriptor], [], [], timeout_s)
+    finally:
+        os.close(descriptor)
+    return process.poll() is not None
+
+
+def _ending(status: int, *, killed_for_memory: bool) -> tuple[FailureKind, str]:
+    if status >= 0:
+        return "crashed", f"left with exit code {status} and without an answer"
+    name = signal.Signals(-status).name
+    if -status == signal.SIGKILL:
+        # Only the kernel's own counter proves it: anyone can send SIGKILL.
+        if killed_for_memory:
+            return "out of memory", "was killed by the kernel, out of memory"
+        return "crashed", "was killed (SIGKILL), perhaps out of memory"
+    return "crashed", f"died of {name}"
+
+
+def _oom_kills() -> int:
+    """How often the kernel has killed a process of this cgroup for memory (version 2, then 1)."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            number, controllers, path = line.split(":", 2)
+            if number == "0":
+                counter = Path(f"/sys/fs/cgroup{path}/memory.events")
+            elif controllers == "memory":
+                counter = Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control")
+            else:
+                continue
+            with contextlib.suppress(OSError):
+                fields = dict(line.split() for line in counter.read_text().splitlines())
+                return int(fields.get("oom_kill", 0))
+    return 0
+
+
+def _tail(path: Path) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+
+
+def _as_raised(function: str, error: dict[str, str], tail: str) -> errors.DeployError:
+    if expected := errors.by_name(error["type"]):
+        return expected(error["message"])
+    log.warning("%s raised %s\n%s", function, error["type"], tail)
+    kind: Any = error["kind"]
+    return WorkerFailed(f"{function}: {error['type']}: {error['message']}", kind, tail)

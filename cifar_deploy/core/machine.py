@@ -1,0 +1,143 @@
+"""The machine a number was measured on, the versions behind it, and how many threads this process may use."""
+
+import functools
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import cifar_deploy
+from cifar_deploy.core.errors import UsageError
+from cifar_deploy.core.records import Machine
+
+
+@functools.cache
+def machine() -> Machine:
+    return Machine(
+        host=platform.node(),
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        memory_bytes=_memory_bytes(),
+        system=f"{platform.system()} {platform.release()}",
+        architecture=platform.machine(),
+        python=platform.python_version(),
+    )
+
+
+def _processor() -> str:
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+        # Arm boards have no "model name"; the device tree names the board.
+        if name := fields.get("model name") or fields.get("Model") or fields.get("Hardware"):
+            return name
+    if platform.system() == "Darwin":
+        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
+        if asked.returncode == 0:
+            return asked.stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The installed version of each package that is installed, read from its metadata: nothing is imported."""
+    found = {"cifar-deploy": cifar_deploy.__version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of this program's own source, "+" behind it if the source has changed since; None if installed."""
+    source = Path(__file__).parents[2]
+    if not (source / ".git").exists():
+        return None
+    try:
+        git = ["git", "-C", str(source)]
+        asked = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--", "cifar_deploy"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if asked.returncode or changed.returncode:
+        return None
+    return asked.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def allowed_threads(cgroup: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Processors that this process may keep busy: its affinity, or its cgroup's quota if that is less."""
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        allowed = os.cpu_count() or 1
+    quota = _cgroup_quota(cgroup, own)
+    return max(1, min(allowed, math.floor(quota))) if quota else allowed
+
+
+def _cgroup_quota(cgroup: Path, own: Path) -> float | None:
+    """Processors' worth of time per period: the least of this cgroup's and its parents' (version 2, then 1)."""
+    quotas = []
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return None
+    for number, controllers, path in lines:
+        if number == "0" and not controllers:
+            top, read = cgroup, _quota_v2
+        elif "cpu" in controllers.split(","):
+            top, read = cgroup / "cpu", _quota_v1
+        else:
+            continue
+        folder = top / path.lstrip("/")
+        for place in (folder, *folder.parents):
+            quotas.append(read(place))
+            if place == top:
+                break
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _quota_v2(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return int(quota) / int(period)
+    except (OSError, ValueError):  # absent at the root; "max" where there is no limit
+        return None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text())
+        period = int((folder / "cpu.cfs_period_us").read_text())
+        return quota / period if quota > 0 else None
+    except (OSError, ValueError):
+        return None
+
+
+def check_threads(threads: int, option: str = "--threads") -> int:
+    """`threads`, if this process may use as many; else UsageError. More threads than processors measure the queue."""
+    allowed = allowed_threads()
+    if threads > allowed:
+        raise UsageError(
+            f"{option}: {threads} is more than the {allowed} this process may use "
+            f"(affinity and cgroup quota); give at most {allowed}"
+        )
+    return threads
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,62 @@
+"""How far a worker is, for the parent to show: a small file in the worker's folder, replaced as it goes on.
+
+A worker that reports is alive: its time limit is one without progress.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+FILE = "progress.json"
+
+# Often enough to look alive, rare enough to cost nothing beside a training step.
+_INTERVAL_S = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """`done` of `total` units; `message` says what is going on, `milestone` is a line worth keeping on the screen."""
+
+    done: int
+    total: int
+    message: str = ""
+    milestones: tuple[str, ...] = ()
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+class Reporter:
+    """The worker's end. In a process that is no worker it does nothing."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self._last = 0.0
+        self._milestones: tuple[str, ...] = ()
+
+    def __call__(self, done: int, total: int, message: str = "", milestone: str | None = None) -> None:
+        if milestone:
+            self._milestones += (milestone,)
+        due = milestone is not None or done >= total or time.monotonic() - self._last >= _INTERVAL_S
+        if self.folder is None or not due:
+            return
+        self._last = time.monotonic()
+        part = self.folder / (FILE + ".part")
+        record = Progress(done=done, total=total, message=message, milestones=self._milestones)
+        part.write_text(json.dumps(asdict(record)))
+        os.replace(part, self.folder / FILE)
+
+
+report = Reporter()
+
+
+def read(folder: Path) -> Progress | None:
+    try:
+        record = json.loads((folder / FILE).read_text())
+    except FileNotFoundError:
+        return None
+    return Progress(**{**record, "milestones": tuple(record["milestones"])})

@@ -1,0 +1,319 @@
+"""The values that flow through the program, each holding the one before it.
+
+    Recipe -> Checkpoint -> Artifact -> Job -> Result -> (Table, in core.table)
+
+All are frozen and go to JSON and back unchanged. A failure travels the same road: an Artifact or a Result holds either
+what was made or the Failure that stands in its place.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from cifar_deploy.core.errors import Corrupt, FailureKind
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """Why there is no value: the kind, the reason in a line, and where it helps the end of the worker's log."""
+
+    kind: FailureKind
+    reason: str
+    log: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What a data set is, without its images."""
+
+    dataset: str  # the name under which it was asked for
+    source: str  # where the images came from, for people
+    fingerprint: str  # sha256 of the decoded arrays, the labels and the class names
+    classes: tuple[str, ...]
+    train_images: int
+    test_images: int
+    height: int
+    width: int
+    mean: tuple[float, ...]  # of the training images, per channel (red, green, blue), pixels in [0, 1]
+    deviation: tuple[float, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source}: {self.train_images:,} training and {self.test_images:,} test images, "
+            f"{self.width}×{self.height}, {len(self.classes)} classes"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What decides the weights, apart from the network and the data."""
+
+    name: str
+    optimizer: Literal["adam"]
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    seed: int
+    limit_train: int | None = None  # a seeded choice of so many training images; None: all of them
+
+    def __str__(self) -> str:
+        limit = f", only {self.limit_train:,} training images" if self.limit_train else ""
+        return (
+            f"{self.name} ({self.optimizer}, learning rate {self.learning_rate:g}, {self.epochs} epochs, "
+            f"batch {self.batch_size}, seed {self.seed}{limit})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What the numbers were measured on."""
+
+    host: str
+    processor: str
+    cores: int
+    memory_bytes: int
+    system: str
+    architecture: str
+    python: str
+
+    def __str__(self) -> str:
+        memory = f"{self.memory_bytes / 2**30:.0f} GiB"
+        return f"{self.processor}, {self.cores} cores, {memory}, {self.system} {self.architecture}, Python {self.python}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is to be trained. Two trainings under one name must be equal in this."""
+
+    name: str
+    network: str  # a name of `networks`, or module:function
+    recipe: Recipe
+    data: Data
+
+    def difference(self, other: "Training") -> str | None:
+        """The first thing in which the two differ, in words, or None."""
+        if self.network != other.network:
+            return f"network {self.network}, not {other.network}"
+        if self.data.fingerprint != other.data.fingerprint:
+            return f"data {self.data.source}, not {other.data.source}"
+        for field in dataclasses.fields(Recipe):
+            mine, theirs = getattr(self.recipe, field.name), getattr(other.recipe, field.name)
+            if mine != theirs:
+                return f"{field.name.replace('_', ' ')} {mine}, not {theirs}"
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One pass over the training images.
+
+    `loss` is the mean over the epoch's images, `accuracy` that on the test images (a fraction of 1).
+    `seconds` were spent in training steps, `wall_seconds` are those from the epoch's start to its end, evaluation and
+    saving included.
+    """
+
+    loss: float
+    accuracy: float
+    seconds: float
+    wall_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained network: where it came from, what it cost. Its weights lie beside it."""
+
+    training: Training
+    weights: File
+    parameters: int  # trainable
+    multiply_adds: int  # for one image
+    curve: tuple[Epoch, ...]
+    test_images: int  # that the curve's accuracies are over
+    device: str
+    device_name: str
+    threads: int
+    peak_bytes: int | None  # resident, of the training process; None where it can't be read
+    device_peak_bytes: int | None  # allocated on the device, where it has a memory of its own
+    machine: Machine
+    versions: Mapping[str, str]
+    commit: str | None
+    finished: str  # UTC, ISO 8601
+
+    @property
+    def seconds(self) -> float:
+        return sum(epoch.seconds for epoch in self.curve)
+
+    @property
+    def wall_seconds(self) -> float:
+        return sum(epoch.wall_seconds for epoch in self.curve)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How far an artifact's logits are from the network's it was made from, on real test images."""
+
+    backend: str
+    images: int
+    largest_difference: float  # absolute, of any logit
+    largest_logit: float  # absolute: what the difference is to be seen against
+    agreement: float  # fraction of the images with the same label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A checkpoint in a format. Without files, if the export failed: then `failure` says why."""
+
+    checkpoint: Checkpoint
+    format: str
+    files: tuple[File, ...]
+    parity: tuple[Parity, ...]  # one for each backend that could be asked here
+    failure: Failure | None
+    versions: Mapping[str, str]
+    seconds: float
+    commit: str | None
+    finished: str
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.training.name
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One thing to measure: an artifact on a backend and a device, one metric, under stated conditions."""
+
+    artifact: Artifact
+    backend: str
+    device: str
+    metric: str
+    threads: int
+    batch_size: int
+    options: Mapping[str, int | float | None]
+    protocol: int  # rises when a metric's meaning does
+    machine: Machine
+    versions: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """The same for the same question: whoever has an answer with this key need not measure again."""
+        identity = {
+            "weights": self.artifact.checkpoint.weights.sha256,
+            "data": self.artifact.checkpoint.training.data.fingerprint,
+            "format": self.artifact.format,
+            "files": [file.sha256 for file in self.artifact.files],
+            **{
+                name: to_json(getattr(self, name))
+                for name in ("backend", "device", "metric", "threads", "batch_size", "options", "protocol")
+            },
+            "machine": to_json(self.machine),
+            "versions": to_json(self.versions),
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a metric measured. `raw` names the file beside results.jsonl that holds the samples or predictions."""
+
+    values: Mapping[str, float]
+    raw: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A job's end: a reading or a failure."""
+
+    job: Job
+    reading: Reading | None
+    failure: Failure | None
+    started: str  # UTC, ISO 8601
+    seconds: float  # of wall time, the process's start included
+    commit: str | None
+
+
+def to_json(value: Any) -> Any:
+    """Records, tuples and mappings as what `json` writes."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def from_json(kind: type[T], value: Any) -> T:
+    """The reverse of `to_json`, for a type made of records, tuples, mappings, options and plain values.
+
+    Raises Corrupt, naming the field, where the value does not fit the type.
+    """
+    return typing.cast(T, _from_json(kind, value, kind.__name__ if isinstance(kind, type) else str(kind)))
+
+
+def _from_json(kind: Any, value: Any, where: str) -> Any:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        for option in inner:
+            with contextlib.suppress(Corrupt):
+                return _from_json(option, value, where)
+    if dataclasses.is_dataclass(kind):
+        fields = _fields(kind)
+        if not isinstance(value, dict) or not fields.keys() >= value.keys():
+            raise Corrupt(f"{where}: not a record of this version; delete it and run the command again")
+        missing = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING} - value.keys()
+        if missing:
+            raise Corrupt(f"{where}: lacks {', '.join(sorted(missing))}; delete it and run the command again")
+        return kind(**{name: _from_json(fields[name], item, f"{where}.{name}") for name, item in value.items()})
+    if origin is tuple:
+        if isinstance(value, list):
+            return tuple(_from_json(inner[0], item, where) for item in value)
+    elif origin is list:
+        if isinstance(value, list):
+            return [_from_json(inner[0], item, where) for item in value]
+    elif origin in (dict, Mapping):
+        if isinstance(value, dict):
+            return {key: _from_json(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+    elif origin is Literal:
+        if value in inner:
+            return value
+    elif kind is float:
+        if isinstance(value, (int, float)):
+            return float(value)
+    elif kind is Path:
+        if isinstance(value, str):
+            return Path(value)
+    elif isinstance(kind, type) and isinstance(value, kind):
+        return value
+    raise Corrupt(f"{where}: {str(value)[:80]!r} is not {kind}; delete it and run the command again")
+
+
+_hints: dict[type, dict[str, Any]] = {}
+
+
+def _fields(kind: type) -> dict[str, Any]:
+    if kind not in _hints:
+        _hints[kind] = typing.get_type_hints(kind)
+    return _hints[kind]

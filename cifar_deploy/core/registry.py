@@ -1,0 +1,78 @@
+"""From a name to a plugin, imported on first use, and which packages it lacks here.
+
+An entry is "module:OBJECT" inside the folder of its kind. A name that holds a colon itself is anyone's own plugin,
+"their.module:OBJECT", looked for on the Python path and in the current folder.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from cifar_deploy.core.errors import Unavailable, UnknownName, UsageError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """The plugins of one kind, in the order in which they are listed."""
+
+    def __init__(self, kind: str, package: str, entries: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._package = package
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> T:
+        self.check(name)
+        if ":" in name:
+            return load_object(self.kind, name)  # type: ignore[no-any-return]
+        module, _, attribute = self._entries[name].partition(":")
+        return getattr(importlib.import_module(f"{self._package}.{module}"), attribute)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def check(self, name: str) -> str:
+        """`name`, if it can be one of ours or is module:object; else UnknownName. Imports nothing."""
+        if name not in self._entries and ":" not in name:
+            raise UnknownName.among(self.kind, name, self._entries)
+        return name
+
+
+def load_object(kind: str, name: str) -> Any:
+    """What "module:attribute" names. The current folder is searched too, as `python -m` does."""
+    module_name, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(
+            f"{name}: module {module_name!r} of this {kind} cannot be imported ({error}); "
+            "start where it lies, or set PYTHONPATH"
+        ) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        public = [word for word in vars(module) if not word.startswith("_")]
+        raise UnknownName.among(f"object in module {module_name}", attribute, public or ["nothing"]) from None
+
+
+def missing(requires: Iterable[str]) -> list[str]:
+    """Those of the packages (by import name) that are not installed. Nothing is imported."""
+    return [package for package in requires if importlib.util.find_spec(package) is None]
+
+
+def remedy(packages: Iterable[str]) -> str:
+    return f"pip install {' '.join(package.replace('_', '-') for package in packages)}"
+
+
+def need(kind: str, name: str, requires: Iterable[str]) -> None:
+    """Raises Unavailable, with the command that mends it, if a package that this plugin needs is not installed."""
+    if lacking := missing(requires):
+        raise Unavailable(f"{kind} {name}: needs {', '.join(lacking)}; {remedy(lacking)}")

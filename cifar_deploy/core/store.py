@@ -1,0 +1,226 @@
+"""Where everything lies below one output folder, and the only code that writes there.
+
+    exported/<name>/checkpoint/   weights.safetensors, checkpoint.json
+    exported/<name>/<format>/     the artifact's files, artifact.json
+    training/<name>/              state of a training that is not finished
+    reports/results.jsonl         a line a result, appended as it ends
+    reports/raw/                  the samples and predictions behind the lines
+    log.txt                       tracebacks and what workers printed
+    .lock                         held by the one process that writes
+
+A JSON record is written after the files that it describes, so a reader who finds it finds them too, and knows their
+hashes.
+"""
+
+import fcntl
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from cifar_deploy.core import files, isolate
+from cifar_deploy.core.errors import Busy, Corrupt, UsageError
+from cifar_deploy.core.records import Artifact, Checkpoint, File, Result, Training, from_json, to_json
+
+# Rises when a line of results.jsonl changes its meaning; readers skip, with a warning, what is newer than they are.
+RESULTS_VERSION = 1
+
+CHECKPOINT = "checkpoint"  # the format that training itself writes
+WEIGHTS = "weights.safetensors"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check_name(name: str) -> str:
+    """`name`, if it can name a folder everywhere; else UsageError."""
+    if not _NAME.fullmatch(name) or files.is_leftover(name):
+        raise UsageError(f"{name}: cannot name a training; use letters, digits, '.', '_' and '-' (see --name)")
+    return name
+
+
+class Lock:
+    """An exclusive lock on a file, gone when its last holder is: this process and the workers that inherit it."""
+
+    def __init__(self, path: Path, busy: str | None) -> None:
+        """Waits for the lock if `busy` is None, else raises Busy with that message if another holds it."""
+        self._path = path
+        self._busy = busy
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if self._busy else 0))
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise Busy(str(self._busy)) from None
+        isolate.INHERITED.add(self._descriptor)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        isolate.INHERITED.discard(self._descriptor)
+        os.close(self._descriptor)
+
+
+class Store:
+    """One output folder. Reading is free; writing belongs inside `with Store(root) as store:`, which locks it."""
+
+    def __init__(self, root: Path | str = ".") -> None:
+        self.root = Path(root).absolute()
+        self.exported = self.root / "exported"
+        self.reports = self.root / "reports"
+        self.training = self.root / "training"
+        self.log = self.root / "log.txt"
+
+    def __enter__(self) -> Self:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(self.root / ".lock", f"{self.root}: another cifar-deploy is at work here; wait, or give another --out")
+            self._lock.__enter__()
+        except OSError as error:
+            raise UsageError(f"--out: {self.root} cannot be written ({error.strerror}); give another folder") from error
+        for folder in (self.exported, self.reports, self.training):
+            files.sweep(folder)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lock.__exit__()
+
+    # Checkpoints
+
+    def names(self) -> list[str]:
+        """The trainings that are finished."""
+        return sorted(path.parents[1].name for path in self.exported.glob("*/checkpoint/checkpoint.json"))
+
+    def checkpoint_folder(self, name: str) -> Path:
+        return self.exported / name / CHECKPOINT
+
+    def checkpoint(self, name: str) -> Checkpoint | None:
+        """The record of a finished training, or None. Its weights are not touched: see `verified`."""
+        path = self.checkpoint_folder(name) / "checkpoint.json"
+        return from_json(Checkpoint, files.read_json(path)) if path.exists() else None
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Commit a training whose weights have been written into its folder."""
+        files.write_json(self.checkpoint_folder(checkpoint.training.name) / "checkpoint.json", to_json(checkpoint))
+
+    # A training that is not finished
+
+    def training_folder(self, name: str) -> Path:
+        return self.training / name
+
+    def unfinished(self, name: str) -> Training | None:
+        path = self.training_folder(name) / "training.json"
+        return from_json(Training, files.read_json(path)) if path.exists() else None
+
+    # Artifacts
+
+    def artifact_folder(self, name: str, format: str) -> Path:
+        return self.exported / name / format.replace(":", ".")
+
+    def artifact(self, name: str, format: str) -> Artifact | None:
+        """An export's record, or None. The record of the checkpoint itself comes from the checkpoint."""
+        if format == CHECKPOINT:
+            checkpoint = self.checkpoint(name)
+            return checkpoint and as_artifact(checkpoint)
+        path = self.artifact_folder(name, format) / "artifact.json"
+        return from_json(Artifact, files.read_json(path)) if path.exists() else None
+
+    def artifacts(self, name: str) -> Iterator[Artifact]:
+        """The checkpoint first, then every export."""
+        if checkpoint := self.checkpoint(name):
+            yield as_artifact(checkpoint)
+        for path in sorted((self.exported / name).glob("*/artifact.json")):
+            yield from_json(Artifact, files.read_json(path))
+
+    def save_artifact(self, artifact: Artifact, staged: Path | None) -> None:
+        """Commit an export: its files move from the folder `staged` to their place, the record follows them."""
+        folder = self.artifact_folder(artifact.name, artifact.format)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in artifact.files:
+            assert staged is not None
+            os.replace(staged / file.name, folder / file.name)
+        files.sync_folder(folder)
+        files.write_json(folder / "artifact.json", to_json(artifact))
+        for stale in folder.iterdir():
+            if stale.name not in {"artifact.json", *(file.name for file in artifact.files)} and stale.is_file():
+                stale.unlink()
+
+    def verified(self, artifact: Artifact) -> list[Path]:
+        """The artifact's files, each of the size and hash that its record says; else Corrupt. No parser has seen them."""
+        folder = self.artifact_folder(artifact.name, artifact.format)
+        return [verified(folder / file.name, file) for file in artifact.files]
+
+    # Results
+
+    @property
+    def results_path(self) -> Path:
+        return self.reports / "results.jsonl"
+
+    def raw_path(self, result_name: str) -> Path:
+        return self.reports / "raw" / f"{result_name}.npz"
+
+    def append(self, result: Result) -> None:
+        """Add a line to results.jsonl and sync it. A line torn by an earlier crash is cut off first."""
+        self.reports.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"version": RESULTS_VERSION, **to_json(result)}, ensure_ascii=False) + "\n"
+        with open(self.results_path, "a+b") as file:
+            file.truncate(_end_of_last_line(self.results_path))
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def results(self) -> list[Result]:
+        """Every result that can be read, oldest first; a warning names each line that cannot."""
+        if not self.results_path.exists():
+            return []
+        found = []
+        for number, line in enumerate(self.results_path.read_bytes().split(b"\n"), start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                version = record.pop("version")
+                if version > RESULTS_VERSION:
+                    raise Corrupt(f"was written by a newer cifar-deploy (version {version}, not {RESULTS_VERSION})")
+                found.append(from_json(Result, record))
+            except (ValueError, AttributeError, KeyError, TypeError, Corrupt) as error:
+                warnings.warn(f"{self.results_path}: line {number} is left out: {error}", stacklevel=2)
+        return found
+
+
+def _end_of_last_line(path: Path) -> int:
+    content = path.read_bytes()
+    return content.rfind(b"\n") + 1
+
+
+def as_artifact(checkpoint: Checkpoint) -> Artifact:
+    """A checkpoint as the artifact of format `checkpoint`, which the network itself runs from."""
+    return Artifact(
+        checkpoint=checkpoint,
+        format=CHECKPOINT,
+        files=(checkpoint.weights,),
+        parity=(),
+        failure=None,
+        versions=checkpoint.versions,
+        seconds=0.0,
+        commit=checkpoint.commit,
+        finished=checkpoint.finished,
+    )
+
+
+def described(path: Path) -> File:
+    return File(name=path.name, bytes=path.stat().st_size, sha256=files.sha256(path))
+
+
+def verified(path: Path, record: File) -> Path:
+    """`path`, if the file there has the size and the hash of its record; else Corrupt."""
+    if not path.exists():
+        raise Corrupt(f"{path}: is missing; train or export again (--again)")
+    if path.stat().st_size != record.bytes or files.sha256(path) != record.sha256:
+        raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); train or export again (--again)")
+    return path

@@ -1,0 +1,33 @@
+"""Where images come from. A new data set is one file here and one line below.
+
+The cache of decoded arrays, the checks and the fingerprint are `stages.prepare`'s: a data set only says what it is
+made from and decodes it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_deploy.core.arrays import ImageSet
+from cifar_deploy.core.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """`identify` and `load` get the --data-dir, or None; both raise DataError or UsageError if it will not do."""
+
+    summary: str
+    requires: tuple[str, ...]  # import names
+    identify: Callable[[Path | None], str]  # cheap; the same as long as `load` would return the same
+    load: Callable[[Path | None], ImageSet]  # reports its progress; may download
+
+
+DATASETS: Registry[Dataset] = Registry(
+    "data set",
+    __name__,
+    {
+        "cifar10": "cifar10:DATASET",
+        "image_folder": "image_folder:DATASET",
+        "digits": "digits:DATASET",
+    },
+)

@@ -1,0 +1,30 @@
+"""What a network trains and runs on. A new device is one file here and one line below.
+
+Which word a runtime has for a device is the runtime's business: see `backends`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cifar_deploy.core.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    summary: str
+    probe: Callable[[], str]  # what it is, for people; raises Unavailable, with the reason, if it is not here
+    peak_bytes: Callable[[], int | None]  # most ever allocated on it; None if it has no memory of its own
+
+
+DEVICES: Registry[Device] = Registry(
+    "device",
+    __name__,
+    {
+        "cpu": "cpu:DEVICE",
+        "cuda": "cuda:DEVICE",
+        "mps": "mps:DEVICE",
+    },
+)
+
+# `--device auto` takes the first that is here.
+BY_PREFERENCE = ("cuda", "mps", "cpu")

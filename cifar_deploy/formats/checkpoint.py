@@ -1,0 +1,30 @@
+"""The weights alone, as safetensors; the network's own code runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifar_deploy.core.records import Checkpoint
+from cifar_deploy.core.store import WEIGHTS
+from cifar_deploy.formats import Format
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def write(network: nn.Module, images: Tensor | None, path: Path, checkpoint: Checkpoint | None) -> None:
+    from safetensors.torch import save_file
+
+    # Contiguous, since safetensors keeps no strides; on the CPU, since the file is for every device.
+    save_file({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, path)
+
+
+FORMAT = Format(
+    summary="the trained weights (safetensors), run by PyTorch eager",
+    filename=WEIGHTS,
+    requires=("torch", "safetensors"),
+    write=write,
+    tolerance=0.0,
+    agreement=1.0,
+)

@@ -1,0 +1,80 @@
+"""What is measured. A new metric is one file here and one line below; its module's docstring is its definition."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from cifar_deploy.core.arrays import Labels, Pixels, Predict
+from cifar_deploy.core.records import Job
+from cifar_deploy.core.registry import Registry
+from cifar_deploy.core.table import Column
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a metric has to work with, in a process of its own. Nothing is imported or loaded before it asks."""
+
+    job: Job
+    pixels: Pixels  # the test images, mapped from disk
+    labels: Labels
+    import_runtime: Callable[[], None]
+    load: Callable[[], Predict]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Values by the column's key, and the samples or predictions behind them."""
+
+    values: Mapping[str, float]
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copied:
+    """A metric that an earlier stage has found: read from its record, in no process of its own.
+
+    `read` returns no values where the metric means nothing, and raises Unavailable where the stage could not find them.
+    """
+
+    stage: Literal["train", "export"]
+    summary: str
+    better: Literal["higher", "lower"]
+    columns: Mapping[str, Column]
+    read: Callable[[Job], Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A metric that runs the artifact. `options` are those of `evaluate` that change its meaning."""
+
+    summary: str
+    better: Literal["higher", "lower"]
+    columns: Mapping[str, Column]
+    batch_size: int
+    options: tuple[Literal["seconds", "limit_test"], ...]
+    measure: Callable[[Session], Measurement]
+
+
+Metric = Copied | Measured
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    __name__,
+    {
+        "accuracy": "accuracy:METRIC",
+        "latency": "latency:METRIC",
+        "throughput": "throughput:METRIC",
+        "memory": "memory:METRIC",
+        "parity": "parity:METRIC",
+        "file_size": "file_size:METRIC",
+        "parameters": "parameters:METRIC",
+        "multiply_adds": "multiply_adds:METRIC",
+        "training_time": "training_time:METRIC",
+        "training_memory": "training_memory:METRIC",
+    },
+)
+
+# Rises when what a metric means or how it is measured changes; results of another protocol are measured anew.
+PROTOCOL = 1

@@ -1,0 +1,49 @@
+"""Top-1 accuracy: the share of the whole test set that the artifact labels right, through its own backend.
+
+Each image's predicted label and its margin (the largest logit minus the second) are kept.
+"""
+
+import numpy as np
+
+from cifar_deploy.core.arrays import batches, choose
+from cifar_deploy.core.errors import WrongOutput
+from cifar_deploy.core.progress import report
+from cifar_deploy.core.table import Column
+from cifar_deploy.metrics import Measured, Measurement, Session
+
+
+def measure(session: Session) -> Measurement:
+    limit = session.job.options["limit_test"]
+    chosen = choose(len(session.labels), None if limit is None else int(limit))
+    labels = session.labels[chosen]
+    pixels = session.pixels if limit is None else session.pixels[chosen]
+    predict = session.load()
+    predicted, margins = [], []
+    for images in batches(pixels, session.job.batch_size):
+        logits = predict(images)
+        if not np.isfinite(logits).all():
+            raise WrongOutput(f"{session.job.backend}: gave logits that are no numbers")
+        top = np.sort(logits, axis=1)[:, -2:]
+        predicted.append(logits.argmax(axis=1))
+        margins.append(top[:, 1] - top[:, 0])
+        report(len(predicted) * session.job.batch_size, len(labels))
+    guesses = np.concatenate(predicted)
+    correct = int((guesses == labels).sum())
+    return Measurement(
+        values={"accuracy": correct / len(labels), "correct": correct, "images": len(labels)},
+        arrays={"predicted": guesses.astype(np.int32), "margins": np.concatenate(margins), "chosen": chosen},
+    )
+
+
+METRIC = Measured(
+    summary="top-1 over the whole test set, through the artifact, on its backend",
+    better="higher",
+    columns={
+        "accuracy": Column(title="accuracy", unit="%", stored_unit="1", scale=100),
+        "correct": Column(title="correct", unit="images", stored_unit="images", digits=0, headline=False),
+        "images": Column(title="tested", unit="images", stored_unit="images", digits=0, headline=False),
+    },
+    batch_size=64,
+    options=("limit_test",),
+    measure=measure,
+)

@@ -1,0 +1,70 @@
+"""Memory: the peak resident memory of a process that loads the artifact and classifies one image at a time.
+
+It is read by that process itself (see core.memory) and comes in parts, in the order in which they arise: `python` (the
+interpreter and the worker's modules), `harness` (numpy, this program, the images), `runtime` (its import), `model`
+(its load), `first` (the first inference). `peak` is the most that was ever resident, a moment's need while loading
+included; `steady` the most while it goes on classifying.
+"""
+
+from cifar_deploy.core import memory
+from cifar_deploy.core.arrays import batches
+from cifar_deploy.core.errors import Unavailable
+from cifar_deploy.core.table import Column
+from cifar_deploy.metrics import Measured, Measurement, Session
+
+_STEADY_CALLS = 50
+
+
+def measure(session: Session) -> Measurement:
+    images = list(batches(session.pixels[: 16 * session.job.batch_size], session.job.batch_size))
+    python, harness = memory.interpreter_bytes(), memory.resident_bytes()
+    if python is None or harness is None:
+        raise Unavailable("memory: is read from /proc/self/status, which this system does not have")
+    marks = [python, harness]
+    session.import_runtime()
+    marks.append(memory.resident_bytes() or 0)
+    predict = session.load()
+    marks.append(memory.resident_bytes() or 0)
+    predict(images[0])
+    marks.append(memory.resident_bytes() or 0)
+    loading_peak = memory.peak_bytes() or 0
+    restarted = memory.restart_peak()
+    for call in range(_STEADY_CALLS):
+        predict(images[call % len(images)])
+    steady = memory.peak_bytes() or 0
+    parts = dict(zip(("harness", "runtime", "model", "first"), _steps(marks), strict=True))
+    return Measurement(
+        values={
+            "peak": max(loading_peak, steady),
+            "python": python,
+            **parts,
+            # Without a fresh start the later peak would be the earlier one's.
+            **({"steady": steady} if restarted else {}),
+        }
+    )
+
+
+def _steps(marks: list[int]) -> list[int]:
+    return [later - earlier for earlier, later in zip(marks, marks[1:], strict=False)]
+
+
+def _mebibytes(title: str, *, headline: bool = False) -> Column:
+    return Column(title=title, unit="MiB", stored_unit="bytes", scale=1 / 2**20, digits=0 if headline else 1, headline=headline)
+
+
+METRIC = Measured(
+    summary="peak resident memory of a process that does nothing else, and its parts",
+    better="lower",
+    columns={
+        "peak": _mebibytes("memory", headline=True),
+        "python": _mebibytes("memory: python"),
+        "harness": _mebibytes("memory: harness"),
+        "runtime": _mebibytes("memory: runtime"),
+        "model": _mebibytes("memory: model"),
+        "first": _mebibytes("memory: first inference"),
+        "steady": _mebibytes("memory: steady peak"),
+    },
+    batch_size=1,
+    options=(),
+    measure=measure,
+)

@@ -1,0 +1,32 @@
+"""Parity: the largest absolute difference of a logit from the eager network's, and the share of labels that agree.
+
+Found by the gate that every export passes, on 256 real test images; the checkpoint itself is what is compared with.
+"""
+
+from cifar_deploy.core.records import Job
+from cifar_deploy.core.table import Column
+from cifar_deploy.metrics import Copied
+
+
+def read(job: Job) -> dict[str, float]:
+    return next(
+        (
+            {"difference": parity.largest_difference, "agreement": parity.agreement, "images": parity.images}
+            for parity in job.artifact.parity
+            if parity.backend == job.backend
+        ),
+        {},
+    )
+
+
+METRIC = Copied(
+    stage="export",
+    summary="largest logit difference from the eager network, and agreement of labels, on real images",
+    better="lower",
+    columns={
+        "difference": Column(title="logit difference", unit="1e-6", stored_unit="1", scale=1e6, digits=1),
+        "agreement": Column(title="agreement", unit="%", stored_unit="1", scale=100, headline=False),
+        "images": Column(title="compared", unit="images", stored_unit="images", digits=0, headline=False),
+    },
+    read=read,
+)

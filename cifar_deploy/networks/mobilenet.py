@@ -1,0 +1,57 @@
+"""MobileNet V1 (Howard et al. 2017, table 1) for small images: depthwise, then pointwise convolutions.
+
+The stem's stride is 1 instead of 2, so that a 32x32 image still is 2x2 at the end. Width multiplies every number of
+channels (section 3.3).
+"""
+
+from torch import nn
+
+from cifar_deploy.networks import Network
+from cifar_deploy.networks.initialise import he_normal
+
+# (channels, stride) of each block at width 1.0.
+_BLOCKS = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    *[(512, 1)] * 5,
+    (1024, 2),
+    (1024, 1),
+)
+
+
+def _convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    ]
+
+
+def mobilenet(classes: int, width: float) -> nn.Module:
+    inputs = int(32 * width)
+    layers = _convolution(3, inputs, 3)
+    for channels, stride in _BLOCKS:
+        outputs = int(channels * width)
+        layers += _convolution(inputs, inputs, 3, stride, groups=inputs)
+        layers += _convolution(inputs, outputs, 1)
+        inputs = outputs
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+    return he_normal(network)
+
+
+MOBILENET = Network(
+    summary="MobileNet V1, stride-1 stem: 3.22 M parameters",
+    build=lambda classes: mobilenet(classes, width=1.0),
+)
+MOBILENET_050 = Network(
+    summary="MobileNet V1 of half the width: 0.82 M parameters",
+    build=lambda classes: mobilenet(classes, width=0.5),
+)
+MOBILENET_025 = Network(
+    summary="MobileNet V1 of a quarter of the width: 0.22 M parameters",
+    build=lambda classes: mobilenet(classes, width=0.25),
+)

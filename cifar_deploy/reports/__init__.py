@@ -1,0 +1,25 @@
+"""From a table to text. A new report is one file here and one line below: a pure function."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cifar_deploy.core.registry import Registry
+from cifar_deploy.core.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    summary: str
+    suffix: str  # the file is report.<suffix>
+    render: Callable[[Table], str]
+
+
+REPORTS: Registry[Report] = Registry(
+    "report",
+    __name__,
+    {
+        "csv": "csv:REPORT",
+        "markdown": "markdown:REPORT",
+        "html": "html:REPORT",
+    },
+)

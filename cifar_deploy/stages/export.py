@@ -1,0 +1,105 @@
+"""Checkpoint + format -> files, and the parity gate that they must pass.
+
+Writing and checking are two processes: the second holds the runtime that will run the artifact, and may do without
+torch. The gate compares the artifact's logits with the eager network's on the same real test images.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core.arrays import Images, as_input, choose
+from cifar_deploy.core.errors import DeployError, ExportError, LoadError
+from cifar_deploy.core.records import Artifact, Checkpoint, File, Parity
+from cifar_deploy.core.registry import need
+from cifar_deploy.core.store import Store, as_artifact, described
+from cifar_deploy.formats import FORMATS
+
+# Real test images that the gate looks at; with them the agreement is known to 0.4 points.
+GATE_IMAGES = 256
+_GATE_BATCH = 64
+
+REFERENCE = "reference.npy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    files: tuple[File, ...]
+    seconds: float
+
+
+def write(checkpoint: Checkpoint, format: str, root: Path, data_folder: Path, staged: Path) -> Written:
+    """Write the artifact's files into the folder `staged`, and the eager network's logits as reference.npy.
+
+    Raises ExportError with the converter's own words if it fails, Unavailable if a package is missing, Corrupt if the
+    weights are not those of the record.
+    """
+    plugin = FORMATS[format]
+    need("format", format, plugin.requires)
+    import torch
+
+    from cifar_deploy.networks import complete
+
+    training = checkpoint.training
+    (weights,) = Store(root).verified(as_artifact(checkpoint))
+    network = complete.load(training.network, training.data, weights)
+    images = torch.from_numpy(gate_images(data_folder))
+    with torch.inference_mode():
+        np.save(staged.parent / REFERENCE, network(images).numpy())
+    begun = time.perf_counter()
+    try:
+        plugin.write(network, images, staged / plugin.filename, checkpoint)
+    except DeployError:
+        raise
+    except Exception as error:
+        raise ExportError(f"{training.name} to {format}: {type(error).__name__}: {error}") from error
+    seconds = time.perf_counter() - begun
+    return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds)
+
+
+def check(artifact: Artifact, backend: str, data_folder: Path, staged: Path) -> Parity:
+    """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference."""
+    plugin = BACKENDS[backend]
+    need("backend", backend, plugin.requires)
+    images = gate_images(data_folder)
+    try:
+        predict = plugin.load(staged / FORMATS[artifact.format].filename, artifact, plugin.targets["cpu"], 1)
+        parts = [predict(images[:1])]
+        for start in range(1, len(images), _GATE_BATCH):
+            parts.append(predict(images[start : start + _GATE_BATCH]))
+    except DeployError:
+        raise
+    except Exception as error:
+        raise LoadError(f"{artifact.name} {artifact.format}: {backend} cannot run it: {type(error).__name__}: {error}") from error
+    logits, reference = np.concatenate(parts), np.load(staged.parent / REFERENCE)
+    return Parity(
+        backend=backend,
+        images=len(images),
+        # A shape or a NaN that does not fit is as far away as can be.
+        largest_difference=float(np.nan_to_num(np.abs(logits - reference), nan=np.inf).max())
+        if logits.shape == reference.shape
+        else float("inf"),
+        largest_logit=float(np.abs(reference).max()),
+        agreement=float((logits.argmax(1) == reference.argmax(1)).mean()),
+    )
+
+
+def gate(parity: Parity, format: str) -> str | None:
+    """Why an artifact does not pass, or None if it does."""
+    plugin = FORMATS[format]
+    allowed = plugin.tolerance * max(1.0, parity.largest_logit)
+    if parity.largest_difference > allowed or parity.agreement < plugin.agreement:
+        return (
+            f"through {parity.backend} its logits differ from the network's by up to {parity.largest_difference:.3g} "
+            f"({format} allows {allowed:.3g}), and {parity.agreement:.1%} of {parity.images} labels agree "
+            f"(it needs {plugin.agreement:.0%})"
+        )
+    return None
+
+
+def gate_images(data_folder: Path) -> Images:
+    pixels = np.load(data_folder / "test_images.npy", mmap_mode="r")
+    return as_input(pixels[choose(len(pixels), GATE_IMAGES)])

@@ -1,0 +1,101 @@
+"""Artifacts -> Jobs, and a reason for each pair that cannot run here."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core import machine
+from cifar_deploy.core.errors import Unavailable, Unsupported, UsageError, DeployError
+from cifar_deploy.core.records import Artifact, Failure, Job
+from cifar_deploy.core.registry import need
+from cifar_deploy.formats import FORMATS
+from cifar_deploy.metrics import METRICS, PROTOCOL, Copied
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Under what a job is measured. `batch_size` replaces the throughput's own."""
+
+    threads: int = 1
+    seconds: float = 2.0
+    batch_size: int | None = None
+    limit_test: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A job, and why it cannot run here if it cannot."""
+
+    job: Job
+    failure: Failure | None = None
+
+
+def readers(format: str, backends: Iterable[str] | None = None) -> list[str]:
+    """The backends that read a format: those that say so, and those that the format names itself."""
+    names = list(BACKENDS) if backends is None else list(backends)
+    return [name for name in names if format in BACKENDS[name].reads or name in FORMATS[format].read_by]
+
+
+def plan(
+    artifacts: Iterable[Artifact],
+    backends: Sequence[str] | None,
+    devices: Sequence[str],
+    metrics: Sequence[str],
+    conditions: Conditions,
+) -> list[Planned]:
+    """A job for each artifact, backend that reads it, device and metric, in this order.
+
+    Raises UsageError if a backend was asked for by name and reads none of the artifacts.
+    """
+    artifacts = list(artifacts)
+    formats = {artifact.format for artifact in artifacts}
+    for backend in backends or ():
+        if not any(backend in readers(format, [backend]) for format in formats):
+            raise UsageError(
+                f"--backend: {backend} reads {', '.join(BACKENDS[backend].reads)}, and there is no such artifact "
+                f"among {', '.join(sorted(formats))}; export one, or leave it out"
+            )
+    return [
+        _planned(artifact, backend, device, metric, conditions)
+        for artifact in artifacts
+        for backend in readers(artifact.format, backends)
+        for device in devices
+        for metric in metrics
+    ]
+
+
+def _planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> Planned:
+    plugin, measured = BACKENDS[backend], METRICS[metric]
+    options: Mapping[str, int | float | None] = {}
+    batch_size = 1
+    if not isinstance(measured, Copied):
+        options = {name: getattr(conditions, name) for name in measured.options}
+        batch_size = measured.batch_size
+        if metric == "throughput" and conditions.batch_size:
+            batch_size = conditions.batch_size
+    job = Job(
+        artifact=artifact,
+        backend=backend,
+        device=device,
+        metric=metric,
+        threads=conditions.threads,
+        batch_size=batch_size,
+        options=options,
+        protocol=PROTOCOL,
+        machine=machine.machine(),
+        versions=machine.versions([*plugin.requires, "numpy"]),
+    )
+    return Planned(job=job, failure=_obstacle(job))
+
+
+def _obstacle(job: Job) -> Failure | None:
+    plugin = BACKENDS[job.backend]
+    if job.artifact.failure:
+        return job.artifact.failure
+    try:
+        if job.device not in plugin.targets:
+            raise Unsupported(f"backend {job.backend}: runs on {', '.join(plugin.targets)}, not on {job.device}")
+        need("backend", job.backend, plugin.requires)
+    except (Unsupported, Unavailable) as error:
+        return Failure(kind=error.kind, reason=str(error))
+    return None

@@ -1,0 +1,149 @@
+"""A data set -> checked uint8 arrays on disk, decoded once and mapped into memory by whoever needs them.
+
+The cache has a folder for each source. Its arrays are verified by their fingerprint each time a command begins; if they
+are damaged they are decoded again.
+"""
+
+import functools
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_deploy.core import cache, files
+from cifar_deploy.core.arrays import ImageSet, Pixels
+from cifar_deploy.core.errors import Corrupt, DataError, UsageError
+from cifar_deploy.core.progress import report
+from cifar_deploy.core.records import Data, from_json, to_json
+from cifar_deploy.core.registry import need
+from cifar_deploy.core.store import Lock
+from cifar_deploy.datasets import DATASETS
+
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A data set that is ready: what it is, and the folder of its arrays."""
+
+    data: Data
+    folder: Path
+    decoded: bool  # now, rather than found in the cache
+
+    def array(self, name: str) -> NDArray[Any]:
+        """`train_images`, `train_labels`, `test_images` or `test_labels`, mapped into memory."""
+        return load_array(self.folder, name)
+
+
+def prepare(dataset: str, data_dir: Path | None) -> Prepared:
+    """The data set from the cache, or decoded into it. Raises DataError or UsageError if there is none to be had."""
+    plugin = DATASETS[dataset]
+    need("data set", dataset, plugin.requires)
+    try:
+        identity = plugin.identify(data_dir)
+    except PermissionError as error:
+        raise UsageError(f"--data-dir: {error.filename} cannot be read ({error.strerror})") from error
+    folder = cache.folder() / "data" / f"{dataset.replace(':', '.')}-{identity}"
+    try:
+        with Lock(folder.with_suffix(".lock"), busy=None):
+            files.sweep(folder.parent)
+            if data := _cached(folder):
+                return Prepared(data=data, folder=folder, decoded=False)
+            images = plugin.load(data_dir)
+            _check(images)
+            data = _described(dataset, images)
+            _write(folder, images, data)
+            return Prepared(data=data, folder=folder, decoded=True)
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: {error.strerror}; the cache is set by CIFAR_DEPLOY_CACHE") from error
+
+
+def find(fingerprint: str) -> Path | None:
+    """The folder of a data set that was prepared before, by its fingerprint; its arrays are verified, once a process."""
+    for record in sorted((cache.folder() / "data").glob("*/data.json")):
+        data = _verified(record.parent, record.stat().st_mtime_ns)
+        if data and data.fingerprint == fingerprint:
+            return record.parent
+    return None
+
+
+@functools.cache
+def _verified(folder: Path, written_ns: int) -> Data | None:
+    return _cached(folder)
+
+
+def load_array(folder: Path, name: str) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r")
+    return array
+
+
+def _cached(folder: Path) -> Data | None:
+    """The record of what is cached, if it is there and whole."""
+    try:
+        data = from_json(Data, files.read_json(folder / "data.json"))
+        arrays = [load_array(folder, name) for name in _ARRAYS]
+    except (FileNotFoundError, Corrupt, ValueError):
+        return None
+    return data if _fingerprint(arrays, data.classes) == data.fingerprint else None
+
+
+def _check(images: ImageSet) -> None:
+    for name, pixels, labels in (
+        ("training", images.train_images, images.train_labels),
+        ("test", images.test_images, images.test_labels),
+    ):
+        if not len(pixels) or len(pixels) != len(labels):
+            raise DataError(f"{images.source}: {len(pixels)} {name} images and {len(labels)} labels; there must be a label each")
+        if labels.min() < 0 or labels.max() >= len(images.classes):
+            raise DataError(f"{images.source}: a {name} label is not one of the {len(images.classes)} classes")
+
+
+def _described(dataset: str, images: ImageSet) -> Data:
+    mean, deviation = statistics(images.train_images)
+    arrays = [getattr(images, name) for name in _ARRAYS]
+    return Data(
+        dataset=dataset,
+        source=images.source,
+        fingerprint=_fingerprint(arrays, images.classes),
+        classes=images.classes,
+        train_images=len(images.train_images),
+        test_images=len(images.test_images),
+        height=images.train_images.shape[1],
+        width=images.train_images.shape[2],
+        mean=mean,
+        deviation=deviation,
+    )
+
+
+def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pixels in [0, 1]: exact, from counts of the 256 levels."""
+    levels = np.arange(256) / 255
+    means, deviations = [], []
+    for channel in range(pixels.shape[3]):
+        share = np.bincount(pixels[..., channel].ravel(), minlength=256) / pixels[..., channel].size
+        mean = float(share @ levels)
+        means.append(mean)
+        deviations.append(float(np.sqrt(share @ (levels - mean) ** 2)))
+    return tuple(means), tuple(deviations)
+
+
+def _fingerprint(arrays: list[NDArray[Any]], classes: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(json.dumps(classes).encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _write(folder: Path, images: ImageSet, data: Data) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # a copy that failed its fingerprint
+    for done, name in enumerate(_ARRAYS):
+        with files.whole(folder / f"{name}.npy") as part, open(part, "wb") as file:
+            np.save(file, getattr(images, name))
+        report(done, len(_ARRAYS), "writing the cache")
+    files.write_json(folder / "data.json", to_json(data))
