@@ -15,7 +15,6 @@ there. Nothing here imports torch.
 
 import dataclasses
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, isolate, machine, registry, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, Unavailable, UnknownName, UsageError, WrongOutput
 from cifar_deploy.core.progress import OnProgress
-from cifar_deploy.core.records import Artifact, Checkpoint, Failure, Reading, Recipe, Result, Training
+from cifar_deploy.core.records import Artifact, Checkpoint, Failure, Job, Parity, Reading, Recipe, Result, Training
 from cifar_deploy.core.store import CHECKPOINT, Store, as_artifact, check_name
 from cifar_deploy.core.table import Table
 from cifar_deploy.datasets import DATASETS
@@ -41,10 +40,24 @@ from cifar_deploy.stages import export as export_stage
 from cifar_deploy.stages import plan as plan_stage
 from cifar_deploy.stages import prepare as prepare_stage
 from cifar_deploy.stages import report as report_stage
+from cifar_deploy.stages.catalogue import Entry
 from cifar_deploy.stages.plan import Conditions, Planned
 from cifar_deploy.stages.prepare import Prepared
 
-__all__ = ["Conditions", "Store", "evaluate", "export", "plan", "prepare", "report", "train"]
+__all__ = [
+    "Conditions",
+    "Outcome",
+    "Planned",
+    "Prepared",
+    "Store",
+    "catalogue",
+    "evaluate",
+    "export",
+    "plan",
+    "prepare",
+    "report",
+    "train",
+]
 
 T = TypeVar("T")
 
@@ -57,7 +70,9 @@ class Outcome(Generic[T]):
     reused: bool
 
 
-def prepare(dataset: str = "cifar10", data_dir: Path | None = None, *, on_progress: OnProgress | None = None) -> Prepared:
+def prepare(
+    dataset: str = "cifar10", data_dir: Path | None = None, *, on_progress: OnProgress | None = None
+) -> Prepared:
     """A data set, decoded into the user's cache or found there, and verified by its fingerprint."""
     DATASETS.check(dataset)
     data_dir = data_dir.absolute() if data_dir else None
@@ -183,7 +198,7 @@ def _gated(store: Store, artifact: Artifact, staged: Path) -> Artifact:
         try:
             parity = isolate.call(
                 "cifar_deploy.stages.export:check",
-                export_stage.Parity,
+                Parity,
                 artifact=artifact,
                 backend=backend,
                 data_folder=_data_folder(artifact.checkpoint),
@@ -228,14 +243,7 @@ def plan(
 
     Raises UnknownName or UsageError for a name that is nothing here.
     """
-    for format in formats or ():
-        FORMATS.check(format)
-    for backend in backends or ():
-        BACKENDS.check(backend)
-    for device in devices:
-        DEVICES.check(device)
-    for metric in metrics or ():
-        METRICS.check(metric)
+    check_names(formats=formats, backends=backends, devices=devices, metrics=metrics)
     artifacts = []
     for name in names or _all_names(store):
         weights = _checkpoint(store, name).weights
@@ -245,7 +253,9 @@ def plan(
                 artifacts.append(artifact)
     for format in formats or ():
         if not any(artifact.format == format for artifact in artifacts):
-            raise UsageError(f"--format: no {format} of {', '.join(names or _all_names(store))} is exported; run `cifar-deploy export`")
+            raise UsageError(
+                f"--format: no {format} of {', '.join(names or _all_names(store))} is exported; run `cifar-deploy export`"
+            )
     return plan_stage.plan(artifacts, backends, devices, metrics or list(METRICS), conditions)
 
 
@@ -300,7 +310,7 @@ def _read(
     store: Store, item: Planned, started: str, trusted: bool, timeout_s: float, on_progress: OnProgress | None
 ) -> Reading:
     job = item.job
-    if isinstance(METRICS[job.metric], Copied):
+    if not is_measured(job):
         return evaluate_stage.copy(job)
     return isolate.call(
         "cifar_deploy.stages.evaluate:measure",
@@ -327,10 +337,41 @@ def report(store: Store) -> tuple[Table, list[Path]]:
     return table, paths
 
 
+def catalogue() -> list[Entry]:
+    """Every plugin there is, and what it lacks here."""
+    return isolate.call("cifar_deploy.stages.catalogue:catalogue", list[Entry])
+
+
+def check_names(
+    networks: Iterable[str] | None = None,
+    formats: Iterable[str] | None = None,
+    backends: Iterable[str] | None = None,
+    devices: Iterable[str] | None = None,
+    metrics: Iterable[str] | None = None,
+) -> None:
+    """Raises UnknownName for the first name that is none, before any work is done."""
+    for registry_, names in (
+        (NETWORKS, networks),
+        (FORMATS, formats),
+        (BACKENDS, backends),
+        (DEVICES, devices),
+        (METRICS, metrics),
+    ):
+        for name in names or ():
+            registry_.check(name)
+
+
+def is_measured(job: Job) -> bool:
+    """Whether a job needs a process of its own, rather than a look into a record."""
+    return not isinstance(METRICS[job.metric], Copied)
+
+
 def _all_names(store: Store) -> list[str]:
     names = store.names()
     if not names:
-        raise UsageError(f"{store.exported}: no trained network; run `cifar-deploy train-all` first, or give another --out")
+        raise UsageError(
+            f"{store.exported}: no trained network; run `cifar-deploy train-all` first, or give another --out"
+        )
     # The default networks first, in their order, as everywhere.
     return sorted(names, key=lambda name: (name not in DEFAULT_NETWORKS, name))
 

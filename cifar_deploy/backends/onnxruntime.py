@@ -19,7 +19,9 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=[target])
     if session.get_providers()[0] != target:
-        raise LoadError(f"onnxruntime: asked for {target}, got {session.get_providers()[0]}; pip install onnxruntime-gpu")
+        raise LoadError(
+            f"onnxruntime: asked for {target}, got {session.get_providers()[0]}; pip install onnxruntime-gpu"
+        )
 
     def predict(images: Images) -> Logits:
         logits: Logits = session.run(["logits"], {"image": images})[0]

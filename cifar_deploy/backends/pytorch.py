@@ -14,7 +14,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
     torch.set_num_threads(threads)
     training = artifact.checkpoint.training
-    network = complete.load(training.network, training.data, path).to(target, memory_format=torch.channels_last)
+    network = complete.on(target, complete.load(training.network, training.data, path))
 
     def predict(images: Images) -> Logits:
         with torch.inference_mode():

@@ -4,8 +4,8 @@ A message names the thing, the cause and the way out: "<file or option>: <what i
 """
 
 import re
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Literal
 
 # How a row of a report can end other than well.

@@ -87,7 +87,9 @@ class Machine:
 
     def __str__(self) -> str:
         memory = f"{self.memory_bytes / 2**30:.0f} GiB"
-        return f"{self.processor}, {self.cores} cores, {memory}, {self.system} {self.architecture}, Python {self.python}"
+        return (
+            f"{self.processor}, {self.cores} cores, {memory}, {self.system} {self.architecture}, Python {self.python}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +281,7 @@ def _from_json(kind: Any, value: Any, where: str) -> Any:
         for option in inner:
             with contextlib.suppress(Corrupt):
                 return _from_json(option, value, where)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         fields = _fields(kind)
         if not isinstance(value, dict) or not fields.keys() >= value.keys():
             raise Corrupt(f"{where}: not a record of this version; delete it and run the command again")

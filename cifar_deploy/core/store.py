@@ -79,7 +79,9 @@ class Store:
     def __enter__(self) -> Self:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            self._lock = Lock(self.root / ".lock", f"{self.root}: another cifar-deploy is at work here; wait, or give another --out")
+            self._lock = Lock(
+                self.root / ".lock", f"{self.root}: another cifar-deploy is at work here; wait, or give another --out"
+            )
             self._lock.__enter__()
         except OSError as error:
             raise UsageError(f"--out: {self.root} cannot be written ({error.strerror}); give another folder") from error
@@ -87,7 +89,9 @@ class Store:
             files.sweep(folder)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._lock.__exit__()
 
     # Checkpoints
@@ -126,7 +130,7 @@ class Store:
         """An export's record, or None. The record of the checkpoint itself comes from the checkpoint."""
         if format == CHECKPOINT:
             checkpoint = self.checkpoint(name)
-            return checkpoint and as_artifact(checkpoint)
+            return as_artifact(checkpoint) if checkpoint else None
         path = self.artifact_folder(name, format) / "artifact.json"
         return from_json(Artifact, files.read_json(path)) if path.exists() else None
 

@@ -115,7 +115,9 @@ def _from_archive(archive: Path, name: str) -> bytes:
 def _unpickled(name: str, content: bytes, md5: str) -> dict[str, Any]:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
-        raise DataError(f"CIFAR-10 {name}: md5 is {found}, not {md5}; the copy is damaged or not the original, fetch it again")
+        raise DataError(
+            f"CIFAR-10 {name}: md5 is {found}, not {md5}; the copy is damaged or not the original, fetch it again"
+        )
     value: dict[str, Any] = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
     return value
 

@@ -82,7 +82,9 @@ def _given(data_dir: Path | None) -> Path:
 
 def _directory(path: Path) -> _Source:
     try:
-        found = sorted(file.relative_to(path) for split in _SPLITS for file in (path / split).glob("*/*") if _is_image(file))
+        found = sorted(
+            file.relative_to(path) for split in _SPLITS for file in (path / split).glob("*/*") if _is_image(file)
+        )
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     if not found:
@@ -107,7 +109,9 @@ def _zip(path: Path) -> _Source:
         if info.is_dir() or not _is_image(entry) or entry.parts[0] == "__MACOSX":
             continue
         if info.file_size > _LARGEST_FILE:
-            raise DataError(f"{path}: entry {info.filename} is {info.file_size:,} bytes; at most {_LARGEST_FILE:,} are read")
+            raise DataError(
+                f"{path}: entry {info.filename} is {info.file_size:,} bytes; at most {_LARGEST_FILE:,} are read"
+            )
         names[entry] = info.filename
     # Most people zip the folder that holds train/ and test/, some its content.
     top = {entry.parts[0] for entry in names}
@@ -147,7 +151,9 @@ def _check_classes(path: Path, train: tuple[str, ...], test: tuple[str, ...]) ->
         raise DataError(f"{path}: has one class, {train[0]!r}; a classifier needs at least two folders below train/")
     for split, other, lacking in (("train", "test", set(test) - set(train)), ("test", "train", set(train) - set(test))):
         if lacking:
-            raise DataError(f"{path}: {split}/ has no images of class {sorted(lacking)[0]!r}, which {other}/ has; add some")
+            raise DataError(
+                f"{path}: {split}/ has no images of class {sorted(lacking)[0]!r}, which {other}/ has; add some"
+            )
     for name in train:
         try:
             name.encode()
@@ -192,7 +198,9 @@ class _Decoder:
         except DataError:
             raise
         except Exception as error:  # Pillow's plugins raise whatever they like on damaged files
-            raise DataError(f"{self._source.path}: {entry} is not a readable image ({error}); mend or remove it") from error
+            raise DataError(
+                f"{self._source.path}: {entry} is not a readable image ({error}); mend or remove it"
+            ) from error
         if self._first is None:
             self._first = (entry, image.shape)
         elif image.shape != self._first[1]:

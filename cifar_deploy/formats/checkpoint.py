@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def write(network: nn.Module, images: Tensor | None, path: Path, checkpoint: Checkpoint | None) -> None:
+def save(network: nn.Module, path: Path) -> None:
     from safetensors.torch import save_file
 
     # Contiguous, since safetensors keeps no strides; on the CPU, since the file is for every device.
     save_file({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, path)
+
+
+def write(network: nn.Module, images: Tensor, path: Path, checkpoint: Checkpoint) -> None:
+    save(network, path)
 
 
 FORMAT = Format(

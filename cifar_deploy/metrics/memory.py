@@ -6,6 +6,8 @@ interpreter and the worker's modules), `harness` (numpy, this program, the image
 included; `steady` the most while it goes on classifying.
 """
 
+import itertools
+
 from cifar_deploy.core import memory
 from cifar_deploy.core.arrays import batches
 from cifar_deploy.core.errors import Unavailable
@@ -45,11 +47,13 @@ def measure(session: Session) -> Measurement:
 
 
 def _steps(marks: list[int]) -> list[int]:
-    return [later - earlier for earlier, later in zip(marks, marks[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(marks)]
 
 
 def _mebibytes(title: str, *, headline: bool = False) -> Column:
-    return Column(title=title, unit="MiB", stored_unit="bytes", scale=1 / 2**20, digits=0 if headline else 1, headline=headline)
+    return Column(
+        title=title, unit="MiB", stored_unit="bytes", scale=1 / 2**20, digits=0 if headline else 1, headline=headline
+    )
 
 
 METRIC = Measured(

@@ -22,7 +22,14 @@ METRIC = Copied(
     better="lower",
     columns={
         "peak": Column(title="training memory", unit="MiB", stored_unit="bytes", scale=1 / 2**20, digits=0),
-        "device_peak": Column(title="training memory on the device", unit="MiB", stored_unit="bytes", scale=1 / 2**20, digits=0, headline=False),
+        "device_peak": Column(
+            title="training memory on the device",
+            unit="MiB",
+            stored_unit="bytes",
+            scale=1 / 2**20,
+            digits=0,
+            headline=False,
+        ),
     },
     read=read,
 )

@@ -52,8 +52,15 @@ def load(network: str, data: Data, weights: Path) -> nn.Module:
     try:
         complete.load_state_dict(load_file(weights))
     except RuntimeError as error:
-        raise Corrupt(f"{weights}: its weights are not those of {network} with {len(data.classes)} classes ({error})") from error
+        raise Corrupt(
+            f"{weights}: its weights are not those of {network} with {len(data.classes)} classes ({error})"
+        ) from error
     return complete.eval()
+
+
+def on(device: str, network: nn.Module) -> nn.Module:
+    """The network on a device, channels last in memory: the faster layout for convolutions."""
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def _custom(network: str, classes: int) -> nn.Module:
@@ -61,7 +68,9 @@ def _custom(network: str, classes: int) -> nn.Module:
     try:
         body = function(classes)
     except Exception as error:
-        raise UsageError(f"{network}: calling it with {classes} classes raised {type(error).__name__}: {error}") from error
+        raise UsageError(
+            f"{network}: calling it with {classes} classes raised {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(body, nn.Module):
         raise UsageError(f"{network}: returned {type(body).__name__}; it must return a torch.nn.Module")
     return body

@@ -62,7 +62,7 @@ def measure(job: Job, root: Path, data_folder: Path, raw_name: str, trusted: boo
     measurement = metric.measure(session)
     raw = None
     if measurement.arrays:
-        with files.whole(store.raw_path(raw_name)) as part, open(part, "wb") as file:
-            np.savez_compressed(file, **measurement.arrays)
+        with files.whole(store.raw_path(raw_name)) as part, open(part, "wb") as output:
+            np.savez_compressed(output, **dict(measurement.arrays))  # type: ignore[arg-type]
         raw = raw_name
     return Reading(values=measurement.values, raw=raw)

@@ -73,7 +73,9 @@ def check(artifact: Artifact, backend: str, data_folder: Path, staged: Path) -> 
     except DeployError:
         raise
     except Exception as error:
-        raise LoadError(f"{artifact.name} {artifact.format}: {backend} cannot run it: {type(error).__name__}: {error}") from error
+        raise LoadError(
+            f"{artifact.name} {artifact.format}: {backend} cannot run it: {type(error).__name__}: {error}"
+        ) from error
     logits, reference = np.concatenate(parts), np.load(staged.parent / REFERENCE)
     return Parity(
         backend=backend,

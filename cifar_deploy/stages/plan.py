@@ -1,11 +1,11 @@
 """Artifacts -> Jobs, and a reason for each pair that cannot run here."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
-from cifar_deploy.core.errors import Unavailable, Unsupported, UsageError, DeployError
+from cifar_deploy.core.errors import Unavailable, Unsupported, UsageError
 from cifar_deploy.core.records import Artifact, Failure, Job
 from cifar_deploy.core.registry import need
 from cifar_deploy.formats import FORMATS

@@ -60,7 +60,9 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
             _write(folder, images, data)
             return Prepared(data=data, folder=folder, decoded=True)
     except OSError as error:
-        raise DataError(f"{error.filename or folder}: {error.strerror}; the cache is set by CIFAR_DEPLOY_CACHE") from error
+        raise DataError(
+            f"{error.filename or folder}: {error.strerror}; the cache is set by CIFAR_DEPLOY_CACHE"
+        ) from error
 
 
 def find(fingerprint: str) -> Path | None:
@@ -98,7 +100,9 @@ def _check(images: ImageSet) -> None:
         ("test", images.test_images, images.test_labels),
     ):
         if not len(pixels) or len(pixels) != len(labels):
-            raise DataError(f"{images.source}: {len(pixels)} {name} images and {len(labels)} labels; there must be a label each")
+            raise DataError(
+                f"{images.source}: {len(pixels)} {name} images and {len(labels)} labels; there must be a label each"
+            )
         if labels.min() < 0 or labels.max() >= len(images.classes):
             raise DataError(f"{images.source}: a {name} label is not one of the {len(images.classes)} classes")
 

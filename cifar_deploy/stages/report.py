@@ -78,7 +78,10 @@ def _current(results: Sequence[Result]) -> list[Result]:
     metrics = list(METRICS)
     return sorted(
         newest.values(),
-        key=lambda result: (order[Cell.of(result)], metrics.index(result.job.metric) if result.job.metric in metrics else 99),
+        key=lambda result: (
+            order[Cell.of(result)],
+            metrics.index(result.job.metric) if result.job.metric in metrics else 99,
+        ),
     )
 
 
@@ -113,7 +116,13 @@ def _training(cells: dict[Cell, dict[str, Result]]) -> Section:
 
 def _comparison(cells: dict[Cell, dict[str, Result]], checkpoints: dict[str, Checkpoint]) -> Section | None:
     """The original report's table with our numbers beside its own; None if neither of its networks is here."""
-    wanted = (("accuracy", "accuracy"), ("training_time", "seconds"), ("training_memory", "peak"), ("memory", "peak"), ("parameters", "parameters"))
+    wanted = (
+        ("accuracy", "accuracy"),
+        ("training_time", "seconds"),
+        ("training_memory", "peak"),
+        ("memory", "peak"),
+        ("parameters", "parameters"),
+    )
     columns = {
         "reported": Column(title="report's accuracy", unit="%", stored_unit="1", scale=100),
         **{f"{metric}.{key}": METRICS[metric].columns[key] for metric, key in wanted},
@@ -150,17 +159,29 @@ def _unlike_the_report(name: str, checkpoint: Checkpoint, eager: dict[str, Resul
             "the accuracies are not of the same images."
         )
     recipe = training.recipe
-    if (recipe.name, recipe.epochs, recipe.learning_rate, recipe.limit_train) != (_REPORT_RECIPE, _REPORT_EPOCHS, 0.001, None):
-        notes.append(f"The report trained for {_REPORT_EPOCHS} epochs with Adam at 0.001; {name} was trained by {recipe}.")
+    if (recipe.name, recipe.epochs, recipe.learning_rate, recipe.limit_train) != (
+        _REPORT_RECIPE,
+        _REPORT_EPOCHS,
+        0.001,
+        None,
+    ):
+        notes.append(
+            f"The report trained for {_REPORT_EPOCHS} epochs with Adam at 0.001; {name} was trained by {recipe}."
+        )
     accuracy = eager.get("accuracy")
     if accuracy and accuracy.reading and accuracy.reading.values["images"] < training.data.test_images:
-        notes.append(f"{name} was tested on {accuracy.reading.values['images']:,.0f} of {training.data.test_images:,} test images.")
+        notes.append(
+            f"{name} was tested on {accuracy.reading.values['images']:,.0f} of {training.data.test_images:,} test images."
+        )
     return notes
 
 
 def _columns(metrics: Iterable[str]) -> dict[str, Column]:
     return {
-        f"{metric}.{key}": column for metric in metrics for key, column in METRICS[metric].columns.items() if column.headline
+        f"{metric}.{key}": column
+        for metric in metrics
+        for key, column in METRICS[metric].columns.items()
+        if column.headline
     }
 
 
@@ -172,7 +193,9 @@ def _section(
     notes: tuple[str, ...] = (),
 ) -> Section:
     rows = [_row(labels, of_cell, columns) for labels, of_cell in labelled]
-    shown = {key: column for key, column in columns.items() if any(key in row.values or key in row.failures for row in rows)}
+    shown = {
+        key: column for key, column in columns.items() if any(key in row.values or key in row.failures for row in rows)
+    }
     return Section(title=title, label_titles=label_titles, columns=shown, rows=tuple(rows), notes=notes)
 
 
@@ -208,11 +231,15 @@ def _facts(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> dic
         return tuple(dict.fromkeys(texts))
 
     return {
-        "data": each(f"{c.training.data} (fingerprint {c.training.data.fingerprint[:16]})" for c in checkpoints.values()),
+        "data": each(
+            f"{c.training.data} (fingerprint {c.training.data.fingerprint[:16]})" for c in checkpoints.values()
+        ),
         "recipe": each(str(c.training.recipe) for c in checkpoints.values()),
         "trained on": each(f"{c.device} ({c.device_name}), {c.threads} threads" for c in checkpoints.values()),
         "machine": each(str(result.job.machine) for result in results),
-        "versions": each(f"{package} {version}" for result in results for package, version in result.job.versions.items()),
+        "versions": each(
+            f"{package} {version}" for result in results for package, version in result.job.versions.items()
+        ),
         "commit": each(result.commit or "not from a checkout" for result in results),
         "measured": (f"{min(r.started for r in results)} to {max(r.started for r in results)}",),
     }
@@ -260,8 +287,16 @@ def _records(result: Result) -> Iterable[Record]:
         "raw": result.reading.raw if result.reading else None,
     }
     if result.failure:
-        failed = {"value_name": None, "value": None, "unit": None, "status": result.failure.kind, "reason": result.failure.reason}
+        failed = {
+            "value_name": None,
+            "value": None,
+            "unit": None,
+            "status": result.failure.kind,
+            "reason": result.failure.reason,
+        }
         yield Record(fields={**common, **failed, **trace})
     for key, value in (result.reading.values if result.reading else {}).items():
         unit = METRICS[job.metric].columns[key].stored_unit
-        yield Record(fields={**common, "value_name": key, "value": value, "unit": unit, "status": "ok", "reason": None, **trace})
+        yield Record(
+            fields={**common, "value_name": key, "value": value, "unit": unit, "status": "ok", "reason": None, **trace}
+        )

@@ -25,7 +25,7 @@ from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Checkpoint, Epoch, Recipe, Training, from_json, to_json
 from cifar_deploy.core.store import WEIGHTS, Store, described
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES
-from cifar_deploy.formats import FORMATS
+from cifar_deploy.formats.checkpoint import save as save_weights
 from cifar_deploy.networks import complete
 
 # Large enough to be fast, small enough for the memory of a small board.
@@ -76,7 +76,7 @@ def train(
     device, device_name = _device(device)
     recipe, store = training.recipe, Store(root)
     torch.manual_seed(recipe.seed)
-    network = complete.build(training.network, training.data).to(device, memory_format=torch.channels_last)
+    network = complete.on(device, complete.build(training.network, training.data))
     optimizer = _optimizer(network, recipe)
     arrays = _arrays(data_folder, recipe, limit_test, device)
 
@@ -116,9 +116,7 @@ def train(
             )
         accuracy = evaluate(network, arrays)
         now = time.perf_counter()
-        curve.append(
-            Epoch(loss=loss_sum / images, accuracy=accuracy, seconds=watch.seconds, wall_seconds=now - begun)
-        )
+        curve.append(Epoch(loss=loss_sum / images, accuracy=accuracy, seconds=watch.seconds, wall_seconds=now - begun))
         begun = now  # so that saving this epoch is in the wall seconds of the next
         report(
             (epoch + 1) * steps,
@@ -131,7 +129,7 @@ def train(
 
     folder = store.checkpoint_folder(training.name)
     with files.whole(folder / WEIGHTS) as part:
-        FORMATS["checkpoint"].write(network, arrays.test_images, part, None)
+        save_weights(network, part)
     checkpoint = Checkpoint(
         training=training,
         weights=described(folder / WEIGHTS),
@@ -176,7 +174,7 @@ def multiply_adds(network: nn.Module, training: Training) -> int:
     image = torch.zeros(1, 3, training.data.height, training.data.width, device=next(network.parameters()).device)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.eval()(image)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 def duration(seconds: float) -> str:
@@ -195,7 +193,7 @@ def _step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, 
     value = loss.item()
     if math.isfinite(value):
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return value
 
@@ -265,9 +263,8 @@ def _estimate(network: nn.Module, arrays: Arrays, recipe: Recipe) -> float:
         )
         with test_watch:
             evaluate(trial, sample)
-    return (
-        watch.seconds / _ESTIMATE_STEPS * len(batches)
-        + test_watch.seconds * len(arrays.test_labels) / len(sample.test_labels)
+    return watch.seconds / _ESTIMATE_STEPS * len(batches) + test_watch.seconds * len(arrays.test_labels) / len(
+        sample.test_labels
     )
 
 

@@ -1,0 +1,33 @@
+# Each target does its own set-up in .venv, from the pinned versions in constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test slow lint types clean
+
+# The whole road on the built-in digits: train both networks, export, measure, report. Nothing is downloaded but packages.
+run: $(VENV)/ready
+	$(BIN)/cifar-deploy run --dataset digits --epochs 5 --out runs/digits
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+slow: $(VENV)/ready
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cifar-deploy needs Python 3.11 or newer; set PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

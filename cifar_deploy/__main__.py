@@ -1,0 +1,5 @@
+"""python -m cifar_deploy"""
+
+from cifar_deploy.cli import main
+
+main()

@@ -1,0 +1,516 @@
+"""The commands: one short function each, and the one place where errors become exit codes."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+import cifar_deploy
+from cifar_deploy import console, pipeline
+from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core import machine
+from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line
+from cifar_deploy.core.records import Recipe, to_json
+from cifar_deploy.core.registry import Registry
+from cifar_deploy.core.store import Store
+from cifar_deploy.datasets import DATASETS
+from cifar_deploy.devices import DEVICES
+from cifar_deploy.formats import FORMATS
+from cifar_deploy.metrics import METRICS
+from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
+from cifar_deploy.recipes import RECIPES
+
+log = logging.getLogger(__name__)
+_log_file: Path | None = None
+
+app = typer.Typer(
+    help="Train image classifiers, export them, measure them on this machine, and see which to ship.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _names(registry: Registry[Any]) -> Callable[[], list[str]]:
+    """For shell completion."""
+    return lambda: list(registry)
+
+
+def _positive(value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"{value:g} is not a positive number")
+    return value
+
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of exported/, reports/ and log.txt.")]
+DatasetName = Annotated[str, typer.Option("--dataset", help="Where images come from.", autocompletion=_names(DATASETS))]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The data set's directory, archive or .zip.")]
+NetworkArgument = Annotated[str, typer.Argument(help="A network, or module:function.", autocompletion=_names(NETWORKS))]
+NetworkOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network",
+        help=f"A network, or module:function; may be repeated. [default: {', '.join(DEFAULT_NETWORKS)}]",
+        autocompletion=_names(NETWORKS),
+        show_default=False,
+    ),
+]
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Trained networks, by name. [default: all]", show_default=False)
+]
+Name = Annotated[str | None, typer.Option("--name", help="What to call this training. [default: the network]")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="How to train.", autocompletion=_names(RECIPES))]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")]
+TrainBatch = Annotated[int | None, typer.Option("--train-batch-size", min=2, help="Instead of the recipe's.")]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--learning-rate", help="Instead of the recipe's.", callback=lambda x: x if x is None else _positive(x)
+    ),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")]
+TrainThreads = Annotated[
+    int | None, typer.Option("--train-threads", min=1, help="Threads for training. [default: all that are allowed]")
+]
+TrainDevice = Annotated[
+    str, typer.Option("--device", help="auto, or one of `list`: what to train on.", autocompletion=_names(DEVICES))
+]
+LimitTrain = Annotated[
+    int | None, typer.Option("--limit-train", min=2, help="Train on so many images only: a quick try.")
+]
+LimitTest = Annotated[int | None, typer.Option("--limit-test", min=1, help="Test on so many images only: a quick try.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format", help="May be repeated. [default: all]", autocompletion=_names(FORMATS), show_default=False
+    ),
+]
+Backends = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend", help="May be repeated. [default: all]", autocompletion=_names(BACKENDS), show_default=False
+    ),
+]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", help="May be repeated. [default: cpu]", autocompletion=_names(DEVICES), show_default=False
+    ),
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", help="May be repeated. [default: all]", autocompletion=_names(METRICS), show_default=False
+    ),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that each measurement may use.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the throughput. [default: 64]")]
+Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="How long each timed block lasts.")]
+Timeout = Annotated[
+    float, typer.Option("--timeout", callback=_positive, help="Seconds without progress after which a worker hangs.")
+]
+Again = Annotated[bool, typer.Option("--again", help="Do again what is already there.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run program files (TorchScript) that you did not export yourself.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for a script.")]
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show a traceback with every error (anywhere on the line).")
+    ] = False,
+) -> None:
+    if version:
+        console.out.print(f"cifar-deploy {cifar_deploy.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    dataset: DatasetName = "cifar10",
+    data_dir: DataDir = None,
+    network: NetworkOptions = None,
+    recipe: RecipeName = "paper",
+    epochs: Epochs = None,
+    train_batch_size: TrainBatch = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
+    train_threads: TrainThreads = None,
+    device: TrainDevice = "auto",
+    limit_train: LimitTrain = None,
+    limit_test: LimitTest = None,
+    format: Formats = None,
+    backend: Backends = None,
+    metric: Metrics = None,
+    threads: Threads = 1,
+    batch_size: BatchSize = None,
+    seconds: Seconds = 2.0,
+    timeout: Timeout = 600.0,
+    again: Again = False,
+    trust: Trust = False,
+    out: Out = Path("."),
+) -> None:
+    """The whole road: data, train-all, export, evaluate, report. What is already there is used again."""
+    networks = network or list(DEFAULT_NETWORKS)
+    pipeline.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
+    conditions = _conditions(threads, seconds, batch_size, limit_test)
+    made = _recipe(recipe, epochs, train_batch_size, learning_rate, seed, limit_train)
+    tally = _Tally(asked_by_name=bool(format or backend))
+    with _store(out) as store:
+        names = _train(store, networks, None, made, dataset, data_dir, device, train_threads, limit_test, again, tally)
+        if names:
+            _export(store, names, format, again, tally)
+            devices = ["cpu"] if device == "auto" else [device]
+            planned = pipeline.plan(
+                store, names, formats=format, backends=backend, devices=devices, metrics=metric, conditions=conditions
+            )
+            _evaluate(store, planned, again, trust, timeout, tally)
+            _report(store)
+    tally.exit()
+
+
+@app.command()
+def data(dataset: DatasetName = "cifar10", data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Fetch or read a data set, check it, keep it decoded in the cache, and describe it."""
+    prepared = _prepare(dataset, data_dir, quiet=as_json)
+    if as_json:
+        console.out.print(json.dumps({**to_json(prepared.data), "folder": str(prepared.folder)}, indent=2))
+
+
+@app.command()
+def train(
+    network: NetworkArgument,
+    name: Name = None,
+    dataset: DatasetName = "cifar10",
+    data_dir: DataDir = None,
+    recipe: RecipeName = "paper",
+    epochs: Epochs = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")] = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="[default: all that are allowed]")] = None,
+    device: TrainDevice = "auto",
+    limit_train: LimitTrain = None,
+    limit_test: LimitTest = None,
+    again: Again = False,
+    out: Out = Path("."),
+) -> None:
+    """Train one network; go on with it if it was interrupted."""
+    made = _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train)
+    pipeline.check_names([network], devices=[] if device == "auto" else [device])
+    tally = _Tally()
+    with _store(out) as store:
+        _train(store, [network], name, made, dataset, data_dir, device, threads, limit_test, again, tally)
+    tally.exit()
+
+
+@app.command()
+def train_all(
+    network: NetworkOptions = None,
+    dataset: DatasetName = "cifar10",
+    data_dir: DataDir = None,
+    recipe: RecipeName = "paper",
+    epochs: Epochs = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")] = None,
+    learning_rate: LearningRate = None,
+    seed: Seed = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="[default: all that are allowed]")] = None,
+    device: TrainDevice = "auto",
+    limit_train: LimitTrain = None,
+    limit_test: LimitTest = None,
+    again: Again = False,
+    out: Out = Path("."),
+) -> None:
+    """Train several networks under the same recipe, one after the other."""
+    networks = network or list(DEFAULT_NETWORKS)
+    made = _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train)
+    pipeline.check_names(networks, devices=[] if device == "auto" else [device])
+    tally = _Tally()
+    with _store(out) as store:
+        _train(store, networks, None, made, dataset, data_dir, device, threads, limit_test, again, tally)
+    tally.exit()
+
+
+@app.command()
+def export(name: Names = None, format: Formats = None, again: Again = False, out: Out = Path(".")) -> None:
+    """Write trained networks in deployment formats, each checked against the network on real images."""
+    pipeline.check_names(formats=format)
+    tally = _Tally(asked_by_name=bool(format))
+    with _store(out) as store:
+        _export(store, name or [], format, again, tally)
+    tally.exit()
+
+
+@app.command()
+def evaluate(
+    name: Names = None,
+    format: Formats = None,
+    backend: Backends = None,
+    device: Devices = None,
+    metric: Metrics = None,
+    threads: Threads = 1,
+    batch_size: BatchSize = None,
+    seconds: Seconds = 2.0,
+    limit_test: LimitTest = None,
+    timeout: Timeout = 600.0,
+    again: Again = False,
+    trust: Trust = False,
+    out: Out = Path("."),
+) -> None:
+    """Measure exported networks on each runtime, every number in a process of its own."""
+    conditions = _conditions(threads, seconds, batch_size, limit_test)
+    tally = _Tally(asked_by_name=bool(format or backend or device))
+    with _store(out) as store:
+        planned = pipeline.plan(
+            store,
+            name or [],
+            formats=format,
+            backends=backend,
+            devices=device or ["cpu"],
+            metrics=metric,
+            conditions=conditions,
+        )
+        _evaluate(store, planned, again, trust, timeout, tally)
+    tally.exit()
+
+
+@app.command()
+def report(out: Out = Path(".")) -> None:
+    """Make report.csv, report.md and report.html of the results, and print the tables."""
+    with _store(out) as store:
+        _report(store)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """What can be chosen: data sets, networks, formats, backends ..., and what each lacks here."""
+    entries = pipeline.catalogue()
+    if as_json:
+        console.out.print(json.dumps(to_json(entries), indent=2))
+        return
+    kind = None
+    for entry in entries:
+        if entry.kind != kind:
+            kind = entry.kind
+            console.out.print(f"\n{kind}s" if kind != "data set" else "data sets")
+        lacks = f"\n{'':20}not here: {entry.lacks}" if entry.lacks else ""
+        console.out.print(f"  {entry.name:<17} {entry.summary}{lacks}")
+
+
+class _Tally:
+    """Failures so far. What was not asked for by name may be unavailable without being one."""
+
+    def __init__(self, asked_by_name: bool = False) -> None:
+        self._asked_by_name = asked_by_name
+        self._failures = 0
+
+    def add(self, kind: FailureKind) -> None:
+        if self._asked_by_name or kind not in ("unsupported", "unavailable"):
+            self._failures += 1
+
+    def exit(self) -> None:
+        if self._failures:
+            raise DeployError(
+                f"{self._failures} of the asked could not be done; the reasons are above and in the report"
+            )
+
+
+@contextlib.contextmanager
+def _store(out: Path) -> Iterator[Store]:
+    """The output folder, locked; what happens inside is logged there."""
+    global _log_file
+    with Store(out) as store:
+        _log_file = store.log
+        logging.basicConfig(
+            filename=store.log, level=logging.DEBUG, format="%(asctime)s %(name)s %(message)s", force=True
+        )
+        yield store
+
+
+def _recipe(
+    name: str,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    seed: int | None,
+    limit: int | None,
+) -> Recipe:
+    given = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "limit_train": limit,
+    }
+    changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+    return dataclasses.replace(RECIPES[name], **changes)
+
+
+def _conditions(threads: int, seconds: float, batch_size: int | None, limit_test: int | None) -> pipeline.Conditions:
+    machine.check_threads(threads)
+    return pipeline.Conditions(threads=threads, seconds=seconds, batch_size=batch_size, limit_test=limit_test)
+
+
+def _prepare(dataset: str, data_dir: Path | None, quiet: bool = False) -> pipeline.Prepared:
+    with console.following(dataset) as on_progress:
+        prepared = pipeline.prepare(dataset, data_dir, on_progress=on_progress)
+    if not quiet:
+        origin = "" if prepared.decoded else "  (from the cache)"
+        console.say("data", f"{prepared.data}, fingerprint {prepared.data.fingerprint[:16]}{origin}")
+    return prepared
+
+
+def _train(
+    store: Store,
+    networks: Sequence[str],
+    name: str | None,
+    recipe: Recipe,
+    dataset: str,
+    data_dir: Path | None,
+    device: str,
+    threads: int | None,
+    limit_test: int | None,
+    again: bool,
+    tally: _Tally,
+) -> list[str]:
+    """Train each network; the names of those that are trained now. One that fails does not keep the next from it."""
+    if threads is not None:
+        machine.check_threads(threads)
+    prepared = _prepare(dataset, data_dir)
+    names = []
+    for network in networks:
+        console.say("train", f"{name or network}: {recipe}")
+        try:
+            with console.following(network) as on_progress:
+                trained = pipeline.train(
+                    store,
+                    prepared,
+                    network,
+                    name=name,
+                    recipe=recipe,
+                    device=device,
+                    threads=threads,
+                    limit_test=limit_test,
+                    again=again,
+                    on_progress=on_progress,
+                )
+        except UsageError:
+            raise
+        except DeployError as error:
+            if len(networks) == 1:
+                raise
+            tally.add(error.kind)
+            _print_error(str(error))
+            continue
+        console.say("", console.checkpoint_line(trained.value) + ("  (trained before)" if trained.reused else ""))
+        names.append(trained.value.training.name)
+    return names
+
+
+def _export(store: Store, names: Sequence[str], formats: Sequence[str] | None, again: bool, tally: _Tally) -> None:
+    for exported in pipeline.export(store, names, formats, again=again):
+        console.say(
+            "export", console.artifact_line(exported.value) + ("  (exported before)" if exported.reused else "")
+        )
+        if exported.value.failure:
+            tally.add(exported.value.failure.kind)
+
+
+def _evaluate(
+    store: Store, planned: Sequence[pipeline.Planned], again: bool, trusted: bool, timeout_s: float, tally: _Tally
+) -> None:
+    reused = 0
+    with console.counting(len(planned)) as counter:
+        outcomes = pipeline.evaluate(
+            store, planned, again=again, trusted=trusted, timeout_s=timeout_s, on_progress=counter.message
+        )
+        for item in planned:
+            job = item.job
+            counter.now(f"{job.artifact.name} {job.artifact.format} {job.backend} {job.metric}")
+            outcome = next(outcomes)
+            counter.one_done()
+            reused += outcome.reused
+            if outcome.value.failure:
+                tally.add(outcome.value.failure.kind)
+            if outcome.value.failure or (not outcome.reused and pipeline.is_measured(job)):
+                console.say("evaluate", console.result_line(outcome.value))
+    if reused:
+        console.say("evaluate", f"{reused} of {len(planned)} results were measured before  (--again to repeat)")
+
+
+def _report(store: Store) -> None:
+    table, paths = pipeline.report(store)
+    console.print_table(table)
+    console.out.print()
+    for path in paths:
+        console.say("report", os.path.relpath(path))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command line and leave with its exit code: 0, 1, 2, 130 or 143, and one line for every error."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    signal.signal(signal.SIGTERM, _terminate)
+    warnings.showwarning = _print_warning  # type: ignore[assignment]
+    sys.exit(_exit_code(arguments, debug))
+
+
+def _exit_code(arguments: list[str], debug: bool) -> int:
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="cifar-deploy", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, Abort):
+        _print_error("interrupted; the same command goes on from here")
+        return 130
+    except Terminated:
+        _print_error("terminated; the same command goes on from here")
+        return 143
+    except DeployError as error:
+        return _failed(str(error), error.exit_code, debug)
+    except TyperException as error:
+        return _failed(f"{error.format_message().rstrip('.')}; see cifar-deploy --help", error.exit_code, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has gone, as with `| head`
+        return 1
+    except OSError as error:
+        return _failed(f"{error.filename or 'system'}: {error.strerror or error}; mend that and run it again", 1, debug)
+    except Exception:
+        log.exception("internal error")
+        return _failed(f"internal error, please report; details in {_log_file or 'the traceback of --debug'}", 1, debug)
+
+
+def _failed(message: str, code: int, debug: bool) -> int:
+    _print_error(message)
+    if debug:
+        traceback.print_exc()
+    else:
+        log.debug("%s", message, exc_info=True)
+    return code
+
+
+def _print_error(message: str) -> None:
+    print(one_line(f"cifar-deploy: error: {message}"), file=sys.stderr)
+
+
+def _print_warning(message: Warning | str, *_: object) -> None:
+    print(one_line(f"cifar-deploy: warning: {message}"), file=sys.stderr)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated

@@ -1,0 +1,171 @@
+"""What a person sees: progress on stderr, results and tables on stdout."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from cifar_deploy.core import progress
+from cifar_deploy.core.progress import OnProgress
+from cifar_deploy.core.records import Artifact, Checkpoint, Result
+from cifar_deploy.core.table import Column, Section, Table
+from cifar_deploy.metrics import METRICS
+
+# Where the output is no terminal it is a log: wide enough for a whole table, and a line of progress now and then.
+_LOG_WIDTH = 160
+_LOG_INTERVAL_S = 30.0
+
+out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else _LOG_WIDTH)
+err = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+
+
+def say(verb: str, text: str) -> None:
+    """A line of the road: what is done, and its outcome."""
+    out.print(f"{verb:<9} {text}")
+
+
+@contextlib.contextmanager
+def following(title: str) -> Iterator[OnProgress]:
+    """Show a worker's progress while the block runs: a bar with the time left, its milestones above it."""
+    shown = 0
+    with _bar() as bar:
+        task = bar.add_task(title, total=None, message="")
+        log = _Log()
+
+        def show(latest: progress.Progress) -> None:
+            nonlocal shown
+            for milestone in latest.milestones[shown:]:
+                say("", f"{title}: {milestone}")
+            shown = len(latest.milestones)
+            bar.update(task, completed=latest.done, total=latest.total, message=latest.message)
+            log(f"{title}: {latest.done}/{latest.total} {latest.message}")
+
+        yield show
+
+
+@contextlib.contextmanager
+def counting(total: int) -> Iterator["Counter"]:
+    """Show how many of `total` jobs are done, and what is being done now."""
+    with _bar() as bar:
+        yield Counter(bar, total)
+
+
+class Counter:
+    def __init__(self, bar: Progress, total: int) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=total, message="")
+
+    def now(self, title: str) -> None:
+        self._bar.update(self._task, description=title)
+
+    def message(self, latest: progress.Progress) -> None:
+        done = f"{latest.done / latest.total:.0%}" if latest.total > 1 else ""
+        self._bar.update(self._task, message=" ".join(filter(None, [latest.message, done])))
+
+    def one_done(self) -> None:
+        self._bar.update(self._task, advance=1, message="")
+
+
+class _Log:
+    """A line of progress every half minute, where there is no terminal to draw a bar on."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, line: str) -> None:
+        if not err.is_terminal and time.monotonic() - self._last >= _LOG_INTERVAL_S:
+            self._last = time.monotonic()
+            err.print(line)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[message]}", markup=False),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+        refresh_per_second=2,  # so that drawing takes no time from what is measured
+    )
+
+
+def checkpoint_line(checkpoint: Checkpoint) -> str:
+    return (
+        f"{checkpoint.training.name}: test accuracy {checkpoint.curve[-1].accuracy:.2%} after {len(checkpoint.curve)} "
+        f"epochs, {checkpoint.seconds:.1f} s of training on {checkpoint.device}"
+    )
+
+
+def artifact_line(artifact: Artifact) -> str:
+    if artifact.failure:
+        return f"{artifact.name} {artifact.format}: {artifact.failure.kind}: {artifact.failure.reason}"
+    gates = ", ".join(
+        f"through {parity.backend} within {parity.largest_difference:.1e} of the network's logits"
+        for parity in artifact.parity
+    )
+    return (
+        f"{artifact.name} {artifact.format}: {artifact.bytes / 2**20:.2f} MiB, {gates or 'no backend here to check it'}"
+    )
+
+
+def result_line(result: Result) -> str:
+    job = result.job
+    cell = f"{job.artifact.name} {job.artifact.format} on {job.backend}, {job.metric}"
+    if result.failure:
+        return f"{cell}: {result.failure.kind}: {result.failure.reason}"
+    assert result.reading
+    columns = METRICS[job.metric].columns
+    shown = [
+        f"{column.title} {column.text(result.reading.values[key])} {column.unit}"
+        for key, column in columns.items()
+        if column.headline and key in result.reading.values
+    ]
+    return f"{cell}: {', '.join(shown)}"
+
+
+def print_table(table: Table) -> None:
+    for section in table.sections:
+        for part in _parts(section, out.width):
+            out.print()
+            out.print(part, soft_wrap=False)
+        for note in section.notes:
+            out.print(f"  {note}")
+    if table.failures:
+        out.print("\nWhat failed")
+        for line in table.failures:
+            out.print(f"  {line}")
+
+
+def _parts(section: Section, width: int) -> Iterator[RichTable]:
+    """The section as one table, or as several with the same labels where the screen is too narrow for all columns."""
+    rest = dict(section.columns)
+    title = section.title
+    while rest:
+        taken = dict(rest)
+        while (
+            len(taken) > 1
+            and Measurement.get(out, out.options.update(width=10_000), _rich(section, taken, title)).maximum > width
+        ):
+            taken.popitem()
+        yield _rich(section, taken, title)
+        rest = {key: column for key, column in rest.items() if key not in taken}
+        title = f"{section.title}, continued"
+
+
+def _rich(section: Section, columns: dict[str, Column], title: str) -> RichTable:
+    drawn = RichTable(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    for label in section.label_titles:
+        drawn.add_column(label, no_wrap=True)
+    for column in columns.values():
+        drawn.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
+    for row in section.rows:
+        drawn.add_row(*row.labels, *(row.text(key, column) for key, column in columns.items()))
+    return drawn
