@@ -1,0 +1,55 @@
+"""What the tests share: a road that was gone once, on few images, and a cache and state folder of its own."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# One epoch on few images: what is tested is the road, not the accuracy.
+TINY = ["--dataset", "digits", "--epochs", "1", "--limit-train", "128", "--limit-test", "64"]
+
+
+def run_cli(*arguments: object, cwd: Path | None = None, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+    """A command as a user gives it, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "cifar_deploy", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=timeout_s,
+    )
+
+
+def need_package(name: str, *, required: bool = True) -> None:
+    """Skip where a package is missing; in CI, fail if it is one that we require."""
+    if importlib.util.find_spec(name) is None:
+        if required and os.environ.get("CI"):
+            pytest.fail(f"{name} is required and not installed")
+        pytest.skip(f"{name} is not installed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache and a record of exports that are nobody else's."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("CIFAR_DEPLOY_STATE", str(tmp_path_factory.mktemp("state")))
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    patch.setenv("COLUMNS", "200")
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder in which the whole road was gone, with resnet8 on 128 digits. Tests must leave it as it is."""
+    out = tmp_path_factory.mktemp("road")
+    done = run_cli("run", *TINY, "--network", "resnet8", "--seconds", "0.05", "--out", out)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return out

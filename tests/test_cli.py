@@ -1,0 +1,117 @@
+"""Bad input: one line that names the thing, the cause and the way out, the right exit code, nothing half-written."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_deploy.core.machine import allowed_threads
+from tests.conftest import TINY, run_cli
+
+
+def assert_refused(done: object, code: int, *words: str) -> None:
+    errors = done.stderr.splitlines()  # type: ignore[attr-defined]
+    assert done.returncode == code, done.stderr  # type: ignore[attr-defined]
+    assert len(errors) == 1 and len(errors[0]) <= 300, errors
+    assert errors[0].startswith("cifar-deploy: error: ")
+    for word in words:
+        assert word in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "resnet19"], ["resnet19", "did you mean 'resnet18'"]),
+        (["run", "--network", "mobilnet"], ["did you mean 'mobilenet'"]),
+        (["run", "--format", "onxx"], ["did you mean 'onnx'"]),
+        (["run", "--backend", "onnxruntim"], ["did you mean 'onnxruntime'"]),
+        (["run", "--metric", "latncy"], ["did you mean 'latency'"]),
+        (["run", "--device", "cudaa"], ["did you mean 'cuda'"]),
+        (["run", "--recipe", "papr"], ["did you mean 'paper'"]),
+        (["data", "--dataset", "cifar1"], ["did you mean 'cifar10'"]),
+        (["train", "resnet8", "--epochs", "0"], ["--epochs", "greater than or equal to 1"]),
+        (["train", "resnet8", "--batch-size", "-3"], ["--batch-size", "greater than or equal to 2"]),
+        (["train", "resnet8", "--learning-rate", "nan"], ["--learning-rate", "nan"]),
+        (["train", "resnet8", "--learning-rate", "0"], ["--learning-rate", "not a positive number"]),
+        (["evaluate", "--seconds", "0"], ["--seconds"]),
+        (["evaluate", "--threads", "0"], ["--threads"]),
+        (["evaluate", "--threads", str(allowed_threads() + 1)], ["--threads", "affinity"]),
+        (["train", "resnet8", "--threads", str(allowed_threads() + 1)], ["--threads", "affinity"]),
+        (["train"], ["NETWORK"]),
+        (["frobnicate"], ["frobnicate"]),
+        (["train", "resnet8", "--frobnicate"], ["--frobnicate"]),
+        (["train", "resnet8", "--name", "../evil"], ["../evil", "--name"]),
+        (["data", "--dataset", "image_folder"], ["--data-dir"]),
+        (["data", "--dataset", "image_folder", "--data-dir", "nowhere"], ["nowhere", "does not exist"]),
+        (["evaluate"], ["no trained network", "train-all"]),
+        (["export", "resnet8"], ["resnet8"]),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(
+    arguments: list[str], words: list[str], tmp_path: Path
+) -> None:
+    dataset = ["--dataset", "digits"] if arguments[0] in ("train", "run") else []
+    out = [] if arguments[0] == "data" else ["--out", str(tmp_path)]
+    assert_refused(run_cli(*arguments, *dataset, *out), 2, *words)
+
+
+def test_a_missing_cifar10_offers_the_ways_out(tmp_path: Path) -> None:
+    done = run_cli("data", "--dataset", "cifar10", "--data-dir", tmp_path)
+    assert_refused(done, 1, str(tmp_path), "--dataset digits", "cifar-10-python.tar.gz")
+
+
+def test_an_unwritable_output_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert_refused(run_cli("report", "--out", tmp_path / "file" / "below"), 2, "--out", "cannot be written")
+
+
+def test_images_of_two_sizes_are_both_named(tmp_path: Path) -> None:
+    for index, (split, name) in enumerate((s, n) for s in ("train", "test") for n in ("cat", "dog")):
+        folder = tmp_path / split / name
+        folder.mkdir(parents=True)
+        size = 9 if index == 3 else 8
+        Image.fromarray(np.zeros((size, size, 3), np.uint8)).save(folder / "a.png")
+    done = run_cli("data", "--dataset", "image_folder", "--data-dir", tmp_path)
+    assert_refused(done, 1, "test/dog/a.png is 9×9", "train/cat/a.png is 8×8")
+
+
+def test_a_custom_network_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
+    done = run_cli("train", "tests.workers:wrong_shape", *TINY, "--out", tmp_path)
+    assert_refused(done, 2, "(2, 11)", "(2, 10)")
+    assert not list(tmp_path.glob("exported/*"))
+
+
+def test_a_custom_network_goes_the_whole_road(tmp_path: Path) -> None:
+    done = run_cli(
+        "run", *TINY, "--network", "tests.workers:linear", "--metric", "accuracy", "--format", "onnx", "--out", tmp_path
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert (tmp_path / "exported" / "tests.workers-linear" / "onnx" / "model.onnx").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_saves_nothing(tmp_path: Path) -> None:
+    done = run_cli("train", "resnet8", *TINY, "--epochs", "3", "--learning-rate", "1e30", "--out", tmp_path)
+    assert_refused(done, 1, "the loss became", "--learning-rate")
+    assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("state.pt"))
+
+
+def test_weights_of_another_class_count_are_refused(road: Path) -> None:
+    from dataclasses import replace
+
+    from cifar_deploy.core.errors import Corrupt
+    from cifar_deploy.core.store import Store
+    from cifar_deploy.networks import complete
+
+    store = Store(road)
+    checkpoint = store.checkpoint("resnet8")
+    assert checkpoint
+    data = replace(checkpoint.training.data, classes=("a", "b", "c"))
+    with pytest.raises(Corrupt, match="with 3 classes"):
+        complete.load("resnet8", data, store.checkpoint_folder("resnet8") / "weights.safetensors")
+
+
+def test_help_and_version_answer_without_work() -> None:
+    assert "train-all" in run_cli("--help").stdout
+    assert run_cli("--version").stdout.startswith("cifar-deploy ")

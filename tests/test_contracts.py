@@ -1,0 +1,132 @@
+"""Every plugin, by its being listed, keeps its folder's contract."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar_deploy.backends import BACKENDS, Backend
+from cifar_deploy.core.errors import Unavailable
+from cifar_deploy.core.store import Store
+from cifar_deploy.core.table import Column, Row, Section, Table
+from cifar_deploy.datasets import DATASETS, Dataset
+from cifar_deploy.devices import BY_PREFERENCE, DEVICES, Device
+from cifar_deploy.formats import FORMATS, Format
+from cifar_deploy.metrics import METRICS, Copied, Measured
+from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
+from cifar_deploy.recipes import RECIPES
+from cifar_deploy.reports import REPORTS
+from cifar_deploy.stages import plan
+from tests.conftest import need_package
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_reads_formats_that_exist_and_runs_on_devices_that_exist(name: str) -> None:
+    backend = BACKENDS[name]
+    assert isinstance(backend, Backend) and backend.summary
+    assert set(backend.reads) <= set(FORMATS) and set(backend.targets) <= set(DEVICES)
+    assert "cpu" in backend.targets, "the parity gate runs on the processor"
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_gives_logits_of_any_batch_size_as_float32(name: str, road: Path) -> None:
+    backend = BACKENDS[name]
+    for package in backend.requires:
+        need_package(package)
+    store = Store(road)
+    for artifact in store.artifacts("resnet8"):
+        if name in plan.readers(artifact.format):
+            path = store.artifact_folder(artifact.name, artifact.format) / FORMATS[artifact.format].filename
+            predict = backend.load(path, artifact, backend.targets["cpu"], 1)
+            images = np.random.default_rng(0).random((5, 3, 32, 32), np.float32)
+            together = predict(images)
+            assert together.shape == (5, 10) and together.dtype == np.float32
+            alone = np.concatenate([predict(images[i : i + 1]) for i in range(5)])
+            np.testing.assert_allclose(alone, together, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_has_a_gate_and_a_reader(name: str) -> None:
+    format = FORMATS[name]
+    assert isinstance(format, Format) and format.summary and format.filename
+    assert format.tolerance >= 0 and 0 < format.agreement <= 1
+    assert plan.readers(name)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "checkpoint"])
+def test_an_export_passed_its_gate_through_its_runtime(name: str, road: Path) -> None:
+    for package in FORMATS[name].requires:
+        need_package(package)
+    artifact = Store(road).artifact("resnet8", name)
+    assert artifact and not artifact.failure
+    assert [parity.backend for parity in artifact.parity] == plan.readers(name)
+    for parity in artifact.parity:
+        assert parity.images == 256 and parity.agreement == 1.0
+        assert parity.largest_difference <= FORMATS[name].tolerance * max(1, parity.largest_logit)
+
+
+def test_an_onnx_file_says_what_it_is(road: Path) -> None:
+    import onnx
+
+    model = onnx.load(road / "exported" / "resnet8" / "onnx" / "model.onnx")
+    assert {value.name for value in model.graph.input} == {"image"}
+    assert {value.name for value in model.graph.output} == {"logits"}
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    checkpoint = Store(road).checkpoint("resnet8")
+    assert checkpoint and facts["data_fingerprint"] == checkpoint.training.data.fingerprint
+    assert facts["network"] == "resnet8" and '"9"' in facts["classes"]
+    assert [path.name for path in (road / "exported/resnet8/onnx").iterdir() if path.suffix != ".json"] == [
+        "model.onnx"
+    ]
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_device_says_what_it_is_or_why_it_is_not_here(name: str) -> None:
+    device = DEVICES[name]
+    assert isinstance(device, Device) and name in BY_PREFERENCE
+    try:
+        assert device.probe()
+    except Unavailable as reason:
+        assert name in str(reason)
+        assert name != "cpu"
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_data_set_explains_itself(name: str) -> None:
+    assert isinstance(DATASETS[name], Dataset) and DATASETS[name].summary
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_has_columns_with_units_and_a_direction(name: str) -> None:
+    metric = METRICS[name]
+    assert isinstance(metric, Copied | Measured) and metric.better in ("higher", "lower")
+    assert any(column.headline for column in metric.columns.values())
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_shows_hostile_text_as_text(name: str) -> None:
+    evil = '<script>alert(1)</script>|`$\\frac{$`\n"'
+    column = Column(title="latency", unit="ms", stored_unit="s", scale=1000)
+    section = Section(
+        title=evil,
+        label_titles=("network",),
+        columns={"latency.p50": column},
+        rows=(Row(labels=(evil,), values={"latency.p50": 0.00123}, failures={}),),
+        notes=(evil,),
+    )
+    table = Table(
+        title=evil, facts={evil: (evil,)}, sections=(section,), failures=(evil,), definitions={"a": evil}, records=()
+    )
+    text = REPORTS[name].render(table)
+    assert "<script>" not in text
+    if name != "csv":
+        assert "1.23" in text
+
+
+def test_the_paper_recipe_is_the_original_reports() -> None:
+    recipe = RECIPES["paper"]
+    assert (recipe.optimizer, recipe.learning_rate, recipe.epochs, recipe.batch_size) == ("adam", 0.001, 20, 128)
+
+
+def test_the_default_networks_exist() -> None:
+    assert set(DEFAULT_NETWORKS) <= set(NETWORKS)

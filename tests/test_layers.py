@@ -1,0 +1,65 @@
+"""A file imports only from the layers to its right and from its own folder; the list is DESIGN's."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "cifar_deploy"
+
+# Left to right: each may import from those behind it, and no choice from its neighbours.
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"console"},
+    {"pipeline"},
+    {"stages"},
+    {"datasets", "formats", "backends", "devices", "metrics", "reports", "recipes"},
+    {"networks"},
+    {"core"},
+]
+# What the parent of all workers imports: none of these may load a heavy library when it is imported.
+HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "sklearn", "pandas", "PIL", "safetensors"}
+# These run in workers alone, where torch is what is wanted.
+TORCH_AT_THE_TOP = {"stages/train.py", *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "initialise", "complete"))}
+
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def _layer(name: str) -> int:
+    return next(index for index, names in enumerate(LAYERS) if name in names)
+
+
+def _imports(node: ast.AST) -> Iterator[str]:
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_imports_only_from_its_right(file: str) -> None:
+    own = file.split("/")[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for name in _imports(ast.parse((PACKAGE / file).read_text())):
+        parts = name.split(".")
+        if parts[0] != "cifar_deploy" or len(parts) < 2 or parts[1] in (own, "__version__"):
+            continue
+        assert _layer(parts[1]) > _layer(own), f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("stages/") and "__init__" not in file])
+def test_no_stage_imports_another(file: str) -> None:
+    for name in _imports(ast.parse((PACKAGE / file).read_text())):
+        assert not name.startswith("cifar_deploy.stages"), f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file not in TORCH_AT_THE_TOP])
+def test_nothing_heavy_is_imported_at_the_top(file: str) -> None:
+    for node in ast.parse((PACKAGE / file).read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for name in _imports(node):
+                assert name.split(".")[0] not in HEAVY, f"{file} imports {name}"

@@ -1,0 +1,46 @@
+"""The networks are those of DESIGN's table: parameters and multiply-adds, and He's initialisation."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cifar_deploy.networks import NETWORKS
+from cifar_deploy.networks.complete import Normalise
+
+SIZES = {
+    "resnet18": (11_173_962, 555_422_720),
+    "resnet20": (272_474, 40_813_184),
+    "resnet8": (78_042, 12_501_632),
+    "mobilenet": (3_217_226, 46_354_432),
+    "mobilenet-0.5": (823_722, 12_167_168),
+    "mobilenet-0.25": (215_642, 3_331_072),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_has_its_size(name: str) -> None:
+    network = NETWORKS[name].build(10).eval()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    parameters = sum(weight.numel() for weight in network.parameters())
+    assert (parameters, counter.get_total_flops() // 2) == SIZES[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_convolutions_begin_with_he_normal_weights(name: str) -> None:
+    torch.manual_seed(0)
+    convolutions = [module for module in NETWORKS[name].build(10).modules() if isinstance(module, nn.Conv2d)]
+    largest = max(convolutions, key=lambda convolution: convolution.weight.numel())
+    fan_in = largest.weight[0].numel()
+    assert largest.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.05)
+
+
+def test_normalise_takes_the_mean_away_and_divides() -> None:
+    images = torch.rand(64, 3, 4, 4)
+    mean, deviation = images.mean((0, 2, 3)), images.std((0, 2, 3))
+    out = Normalise(mean.tolist(), deviation.tolist())(images)
+    torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.std((0, 2, 3)), torch.ones(3), atol=1e-5, rtol=0)

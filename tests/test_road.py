@@ -1,0 +1,203 @@
+"""The whole road, as a user goes it: one command, a second time, interrupted, damaged."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cifar_deploy import pipeline
+from cifar_deploy.core.store import Store
+from cifar_deploy.metrics import METRICS
+from tests.conftest import TINY, run_cli
+
+CELLS = {("checkpoint", "pytorch"), ("torchscript", "torchscript"), ("onnx", "onnxruntime")}
+
+
+@pytest.fixture
+def copy(road: Path, tmp_path: Path) -> Path:
+    """A road of one's own, to damage."""
+    return Path(shutil.copytree(road, tmp_path / "road"))
+
+
+def test_every_cell_has_every_metric(road: Path) -> None:
+    table = pd.read_csv(road / "reports" / "report.csv")
+    assert (table.status == "ok").all()
+    assert set(zip(table.format, table.backend, strict=True)) == CELLS
+    for _, cell in table.groupby(["format", "backend"]):
+        parity = set() if cell.format.iloc[0] == "checkpoint" else {"parity"}
+        assert set(cell.metric) == set(METRICS) - {"parity"} | parity
+
+
+def test_the_three_runtimes_agree_on_every_image(road: Path) -> None:
+    store = Store(road)
+    predicted = []
+    for result in store.results():
+        if result.job.metric == "accuracy":
+            assert result.reading and result.reading.raw
+            predicted.append(np.load(store.raw_path(result.reading.raw))["predicted"])
+    assert len(predicted) == 3
+    assert all((labels == predicted[0]).all() for labels in predicted)
+
+
+def test_raw_samples_are_those_that_the_median_is_of(road: Path) -> None:
+    store = Store(road)
+    for result in store.results():
+        if result.job.metric == "latency":
+            assert result.reading and result.reading.raw
+            samples = np.load(store.raw_path(result.reading.raw))["samples_ns"]
+            assert len(samples) == result.reading.values["samples"]
+            assert np.median(samples) / 1e9 == pytest.approx(result.reading.values["p50"])
+
+
+def test_memory_holds_one_runtime_and_nothing_of_torch(road: Path) -> None:
+    peaks = {
+        result.job.backend: result.reading.values["peak"]
+        for result in Store(road).results()
+        if result.job.metric == "memory" and result.reading
+    }
+    # Importing torch alone is about 500 MiB, all of ONNX Runtime under 70.
+    assert peaks["onnxruntime"] < 150 * 2**20 < peaks["pytorch"]
+
+
+def test_a_second_run_measures_nothing_again_and_imports_no_torch(copy: Path) -> None:
+    before = (copy / "reports" / "results.jsonl").read_bytes()
+    code = (
+        "import sys\n"
+        "from cifar_deploy.cli import main\n"
+        "try:\n"
+        f"    main({['run', *TINY, '--network', 'resnet8', '--seconds', '0.05', '--out', str(copy)]!r})\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "trained before" in done.stdout and "exported before" in done.stdout and "measured before" in done.stdout
+    assert (copy / "reports" / "results.jsonl").read_bytes() == before
+
+
+def test_a_worker_of_onnx_runtime_never_imports_torch(road: Path) -> None:
+    from cifar_deploy.core import isolate
+
+    store = Store(road)
+    planned = pipeline.plan(store, backends=["onnxruntime"], metrics=["accuracy"])
+    answer = isolate.call(
+        "tests.workers:measure_and_list_torch",
+        list[str],
+        job=planned[0].job,
+        root=road,
+        data_folder=pipeline.prepare("digits").folder,
+    )
+    assert answer == []
+
+
+def test_a_damaged_artifact_is_refused_before_it_is_parsed(copy: Path) -> None:
+    model = copy / "exported" / "resnet8" / "onnx" / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    done = run_cli("evaluate", "--backend", "onnxruntime", "--metric", "memory", "--again", "--out", copy)
+    assert done.returncode == 1
+    assert "load error" in done.stdout and "model.onnx" in done.stdout and "sha256" in done.stdout
+    mended = run_cli("export", "--format", "onnx", "--out", copy)
+    assert mended.returncode == 0 and "exported before" not in mended.stdout
+
+
+def test_a_torchscript_of_somebody_else_runs_only_with_trust(copy: Path, tmp_path: Path) -> None:
+    arguments = ["evaluate", "--backend", "torchscript", "--metric", "memory", "--again", "--out", str(copy)]
+    patch = pytest.MonkeyPatch()
+    patch.setenv("CIFAR_DEPLOY_STATE", str(tmp_path / "empty"))
+    try:
+        refused, trusted = run_cli(*arguments), run_cli(*arguments, "--trust")
+    finally:
+        patch.undo()
+    assert refused.returncode == 1 and "--trust" in refused.stdout
+    assert trusted.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind", "word"),
+    [
+        ("tests.workers:CRASHES", "crashed", "SIGSEGV"),
+        ("tests.workers:HANGS", "timed out", "no progress"),
+        ("tests.workers:RUNS_OUT_OF_MEMORY", "out of memory", "MemoryError"),
+        ("tests.workers:REFUSES", "load error", "no such operator"),
+        ("tests.workers:ANSWERS_NAN", "wrong output", "no numbers"),
+    ],
+)
+def test_a_bad_backend_becomes_a_row_with_its_reason_and_the_rest_goes_on(
+    copy: Path, backend: str, kind: str, word: str
+) -> None:
+    store = Store(copy)
+    planned = pipeline.plan(store, formats=["onnx"], backends=[backend, "onnxruntime"], metrics=["accuracy"])
+    with store:
+        outcomes = list(pipeline.evaluate(store, planned, again=True, timeout_s=8))
+        table, _ = pipeline.report(store)
+    first, second = (outcome.value for outcome in outcomes)
+    assert first.failure and first.failure.kind == kind and word in first.failure.reason
+    assert second.reading
+    assert any(kind in line for line in table.failures)
+
+
+def test_a_wrong_export_is_a_failure_and_leaves_no_file(copy: Path) -> None:
+    done = run_cli("export", "--format", "tests.workers:WRONG_FORMAT", "--out", copy)
+    assert done.returncode == 1
+    assert "wrong output" in done.stdout
+    assert [path.name for path in (copy / "exported" / "resnet8" / "tests.workers.WRONG_FORMAT").iterdir()] == [
+        "artifact.json"
+    ]
+
+
+def test_another_recipe_under_the_same_name_is_refused_with_the_difference(copy: Path) -> None:
+    done = run_cli("train", "resnet8", *TINY, "--seed", "7", "--out", copy)
+    assert done.returncode == 2
+    assert "seed 0, not 7" in done.stderr and "--again" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path, number: signal.Signals) -> None:
+    arguments = ["train", "resnet8", "--dataset", "digits", "--epochs", "4", "--limit-train", "512", "--out"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    command = [sys.executable, "-m", "cifar_deploy", *arguments, str(broken)]
+    state = broken / "training" / "resnet8" / "state.pt"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not state.exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+    assert process.returncode == expected[number], errors
+    assert not (broken / "exported" / "resnet8" / "checkpoint" / "checkpoint.json").exists()
+
+    deadline = time.monotonic() + 30  # a killed parent's worker needs a moment to see it and let go of the lock
+    while (resumed := run_cli(*arguments, broken)).returncode and "at work here" in resumed.stderr:
+        assert time.monotonic() < deadline
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on after epoch" in resumed.stdout
+    run_cli(*arguments, whole)
+    hashes = [Store(out).checkpoint("resnet8").weights.sha256 for out in (whole, broken)]  # type: ignore[union-attr]
+    assert hashes[0] == hashes[1]
+    assert not list(broken.rglob("*.tmp.*"))
+
+
+def test_a_second_run_on_the_same_folder_is_told_so(tmp_path: Path) -> None:
+    with Store(tmp_path):
+        done = run_cli("report", "--out", tmp_path)
+    assert done.returncode == 1
+    assert "another cifar-deploy is at work here" in done.stderr
+
+
+def test_data_and_list_answer_in_json() -> None:
+    described = json.loads(run_cli("data", "--dataset", "digits", "--json").stdout)
+    assert (described["train_images"], described["test_images"]) == (1437, 360)
+    listed = json.loads(run_cli("list", "--json").stdout)
+    assert {"resnet18", "onnx", "onnxruntime", "cuda"} <= {entry["name"] for entry in listed}

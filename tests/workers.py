@@ -1,0 +1,93 @@
+"""Plugins and functions for the tests that run inside a worker: backends that fail, each in its own way."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifar_deploy.backends import Backend
+from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.core.records import Artifact, Job
+from cifar_deploy.formats import Format
+
+
+def measure_and_list_torch(job: Job, root: Path, data_folder: Path) -> list[str]:
+    """Measure a job here, then say which modules of torch were imported."""
+    from cifar_deploy.stages import evaluate
+
+    evaluate.measure(job, root, data_folder, "probe", False)
+    return sorted(name for name in sys.modules if name.split(".")[0] == "torch")
+
+
+def _backend(predict: Predict) -> Backend:
+    return Backend(
+        summary="fails",
+        reads=("onnx",),
+        targets={"cpu": "cpu"},
+        requires=(),
+        load=lambda path, artifact, target, threads: predict,
+    )
+
+
+def _crash(images: Images) -> Logits:
+    os.kill(os.getpid(), signal.SIGSEGV)
+    raise AssertionError
+
+
+def _hang(images: Images) -> Logits:
+    time.sleep(3600)
+    raise AssertionError
+
+
+def _run_out(images: Images) -> Logits:
+    raise MemoryError("no more")
+
+
+def _refuse(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
+    raise RuntimeError("no such operator: Frobnicate")
+
+
+CRASHES = _backend(_crash)
+HANGS = _backend(_hang)
+RUNS_OUT_OF_MEMORY = _backend(_run_out)
+ANSWERS_NAN = _backend(lambda images: np.full((len(images), 10), np.nan, np.float32))
+REFUSES = Backend(summary="refuses", reads=("onnx",), targets={"cpu": "cpu"}, requires=(), load=_refuse)
+
+
+def _write_other_weights(network: Any, images: Any, path: Path, checkpoint: Any) -> None:
+    import torch
+
+    from cifar_deploy.formats.onnx import FORMAT
+
+    with torch.no_grad():
+        next(network[1].parameters()).add_(0.5)
+    FORMAT.write(network, images, path, checkpoint)
+
+
+WRONG_FORMAT = Format(
+    summary="an export with a weight that is not the network's",
+    filename="model.onnx",
+    requires=("torch", "onnx"),
+    write=_write_other_weights,
+    tolerance=1e-4,
+    agreement=0.99,
+    read_by=("onnxruntime",),
+)
+
+
+def wrong_shape(classes: int) -> Any:
+    """A network that has a class too many."""
+    from torch import nn
+
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes + 1))
+
+
+def linear(classes: int) -> Any:
+    """A network of one layer."""
+    from torch import nn
+
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, classes))
