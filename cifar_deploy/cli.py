@@ -128,16 +128,22 @@ Trust = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for a script.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.out.print(f"cifar-deploy {cifar_deploy.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show a traceback with every error (anywhere on the line).")
     ] = False,
 ) -> None:
-    if version:
-        console.out.print(f"cifar-deploy {cifar_deploy.__version__}")
-        raise typer.Exit
+    pass
 
 
 @app.command()

@@ -38,7 +38,7 @@ def assert_refused(done: object, code: int, *words: str) -> None:
         (["evaluate", "--threads", "0"], ["--threads"]),
         (["evaluate", "--threads", str(allowed_threads() + 1)], ["--threads", "affinity"]),
         (["train", "resnet8", "--threads", str(allowed_threads() + 1)], ["--threads", "affinity"]),
-        (["train"], ["NETWORK"]),
+        (["train"], ["network"]),
         (["frobnicate"], ["frobnicate"]),
         (["train", "resnet8", "--frobnicate"], ["--frobnicate"]),
         (["train", "resnet8", "--name", "../evil"], ["../evil", "--name"]),
