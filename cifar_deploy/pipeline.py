@@ -166,7 +166,9 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> O
             artifact = _gated(store, artifact, staged)
         except DeployError as error:
             artifact = dataclasses.replace(artifact, files=(), failure=_failure(error))
-        store.save_artifact(artifact, staged)
+        # What cannot be made here today is no reason to lose what was made before.
+        if not (artifact.failure and artifact.failure.kind == "unavailable" and store.artifact(artifact.name, format)):
+            store.save_artifact(artifact, staged)
     if FORMATS[format].is_program:
         for file in artifact.files:
             trust.remember(file.sha256)

@@ -47,10 +47,10 @@ def call(
 ) -> T:
     """Run `function` ("package.module:name") in a fresh Python and return its value.
 
-    `pool_threads` is what OMP_NUM_THREADS and its kin say before any library loads. `timeout_s` is the longest time without
-    progress. An expected failure (a DeployError) is raised here as it was
-    there. Raises WorkerFailed, with the kind and the end of the log, if the function raised anything else, the process
-    died, or the time is over; then the whole process group is killed.
+    `pool_threads` is what OMP_NUM_THREADS and its kin say before any library loads; `timeout_s` is the longest time
+    without progress. An expected failure (a DeployError) is raised here as it was there. Raises WorkerFailed, with the
+    kind and the end of the log, if the function raised anything else, the process died, or the time is over; then the
+    whole process group is killed.
     """
     with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
         folder = Path(box)

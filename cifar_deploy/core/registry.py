@@ -37,6 +37,9 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
     def check(self, name: str) -> str:
         """`name`, if it can be one of ours or is module:object; else UnknownName. Imports nothing."""
         if name not in self._entries and ":" not in name:

@@ -1,0 +1,157 @@
+"""Functions that the tests run in a worker ("tests.probes:name"), and records to store."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from cifar_deploy.core.errors import DataError
+from cifar_deploy.core.isolate import call
+from cifar_deploy.core.progress import report
+from cifar_deploy.core.records import (
+    Checkpoint,
+    Data,
+    Epoch,
+    Failure,
+    File,
+    Job,
+    Machine,
+    Reading,
+    Recipe,
+    Result,
+    Training,
+)
+from cifar_deploy.core.store import as_artifact
+
+
+def describe(recipe: Recipe, numbers: tuple[int, ...], folder: Path) -> list[str]:
+    return [recipe.name, str(sum(numbers)), type(folder).__name__]
+
+
+def same_recipe(recipe: Recipe) -> Recipe:
+    return recipe
+
+
+def raise_value_error(message: str) -> None:
+    print("printed before the error")
+    raise ValueError(message)
+
+
+def raise_data_error(message: str) -> None:
+    raise DataError(message)
+
+
+def raise_memory_error() -> None:
+    raise MemoryError("no more")
+
+
+def segfault() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def kill_oneself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exit_silently() -> None:
+    os._exit(3)
+
+
+def sleep_forever() -> None:
+    time.sleep(3600)
+
+
+def report_for(seconds: float) -> str:
+    """Report now and then; longer in all than a limit that each step keeps."""
+    end = time.monotonic() + seconds
+    step = 0
+    while time.monotonic() < end:
+        step += 1
+        report(step, 1000, "counting", milestone="began" if step == 1 else None)
+        time.sleep(0.1)
+    return "done"
+
+
+def thread_variables() -> dict[str, str]:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    return {name: os.environ[name] for name in names}
+
+
+def knows_torch() -> bool:
+    return "torch" in sys.modules
+
+
+def write_pid_and_sleep(path: Path) -> None:
+    path.with_suffix(".part").write_text(str(os.getpid()))
+    path.with_suffix(".part").rename(path)
+    time.sleep(3600)
+
+
+def parent_of_a_sleeper(path: str) -> None:
+    """For a process of its own: start a worker and wait for it."""
+    call("tests.probes:write_pid_and_sleep", type(None), path=path)
+
+
+def a_checkpoint(weights: File | None = None) -> Checkpoint:
+    data = Data(
+        dataset="digits",
+        source="handwritten digits",
+        fingerprint="f" * 64,
+        classes=("0", "1", "größer"),
+        train_images=4,
+        test_images=2,
+        height=8,
+        width=9,
+        mean=(0.25, 0.5, 0.75),
+        deviation=(0.1, 0.2, 0.3),
+    )
+    recipe = Recipe(name="adam", optimizer="adam", learning_rate=0.001, epochs=2, batch_size=4, seed=0)
+    return Checkpoint(
+        training=Training(name="small", network="resnet8", recipe=recipe, data=data),
+        weights=weights or File(name="weights.safetensors", bytes=3, sha256="0" * 64),
+        parameters=10,
+        multiply_adds=20,
+        curve=(
+            Epoch(loss=2.5, accuracy=0.5, seconds=1.0, wall_seconds=1.5),
+            Epoch(loss=2.0, accuracy=1.0, seconds=1.0, wall_seconds=1.5),
+        ),
+        test_images=2,
+        device="cpu",
+        device_name="a processor",
+        threads=1,
+        peak_bytes=None,
+        device_peak_bytes=1024,
+        machine=Machine(
+            host="here",
+            processor="a processor",
+            cores=1,
+            memory_bytes=2**30,
+            system="Linux 6",
+            architecture="x86_64",
+            python="3.11",
+        ),
+        versions={"numpy": "2.0", "torch": "2.9"},
+        commit=None,
+        finished="2026-01-01T00:00:00+00:00",
+    )
+
+
+def a_result(metric: str = "latency", failure: Failure | None = None) -> Result:
+    checkpoint = a_checkpoint()
+    job = Job(
+        artifact=as_artifact(checkpoint),
+        backend="pytorch",
+        device="cpu",
+        metric=metric,
+        threads=1,
+        batch_size=1,
+        options={"limit": None, "images": 64, "seconds": 0.5},
+        protocol=1,
+        machine=checkpoint.machine,
+        versions=checkpoint.versions,
+    )
+    reading = None if failure else Reading(values={"median": 0.001}, raw="abc")
+    return Result(
+        job=job, reading=reading, failure=failure, started="2026-01-01T00:00:00+00:00", seconds=2.0, commit="abc+"
+    )
