@@ -11,9 +11,7 @@ import numpy as np
 
 from cifar_deploy.backends import Backend
 from cifar_deploy.core.arrays import Images, Logits, Predict
-from cifar_deploy.core.errors import DataError
-from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Artifact, Job, Recipe
+from cifar_deploy.core.records import Artifact, Job
 from cifar_deploy.formats import Format
 
 
@@ -93,40 +91,3 @@ def linear(classes: int) -> Any:
     from torch import nn
 
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, classes))
-
-
-def echo(recipe: Recipe) -> Recipe:
-    return recipe
-
-
-def variable(name: str) -> str:
-    return os.environ[name]
-
-
-def fail(how: str) -> str:
-    if how == "expected":
-        raise DataError("no images")
-    if how == "abort":
-        os.abort()
-    if how == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if how == "exit":
-        os._exit(3)
-    if how == "memory":
-        raise MemoryError
-    raise ValueError("surprise")
-
-
-def sleep(seconds: float, reporting: bool) -> str:
-    begun = time.monotonic()
-    while (passed := time.monotonic() - begun) < seconds:
-        time.sleep(0.1)
-        if reporting:
-            report(int(passed * 10), int(seconds * 10))
-    return "awake"
-
-
-def note_and_sleep(path: str) -> str:
-    Path(path).write_text(str(os.getpid()))
-    time.sleep(3600)
-    return "never"

@@ -54,7 +54,7 @@ def load_object(kind: str, name: str) -> Any:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, ValueError, TypeError) as error:  # the last two for a name like ":x" or ".x:y"
         raise UsageError(
             f"{name}: module {module_name!r} of this {kind} cannot be imported ({error}); "
             "start where it lies, or set PYTHONPATH"

@@ -23,7 +23,6 @@ import threading
 import traceback
 import typing
 from pathlib import Path
-from typing import Any
 
 from cifar_deploy.core import memory, progress
 from cifar_deploy.core.errors import DeployError, FailureKind
@@ -41,19 +40,18 @@ def main(folder: Path) -> None:
     progress.report.folder = folder
 
     request = json.loads((folder / "request.json").read_text())
-    reply: dict[str, Any]
     try:
         module, _, name = request["function"].partition(":")
         function = getattr(importlib.import_module(module), name)
         hints = typing.get_type_hints(function)
         arguments = {key: from_json(hints[key], value) for key, value in request["arguments"].items()}
-        reply = {"value": to_json(function(**arguments))}
+        answer = json.dumps({"value": to_json(function(**arguments))})
     except BaseException as error:
         traceback.print_exc()
-        reply = {"error": {"type": type(error).__name__, "kind": _kind(error), "message": str(error)}}
+        answer = json.dumps({"error": {"type": type(error).__name__, "kind": _kind(error), "message": str(error)}})
 
     part = folder / "reply.part"
-    part.write_text(json.dumps(reply))
+    part.write_text(answer)
     part.rename(folder / "reply.json")  # whole or absent, never half
     sys.stdout.flush()
     sys.stderr.flush()

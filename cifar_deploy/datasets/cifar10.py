@@ -9,6 +9,7 @@ import io
 import pickle
 import tarfile
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def _from_archive(archive: Path, name: str) -> bytes:
             member = tar.extractfile(f"cifar-10-batches-py/{name}")
             assert member is not None
             return member.read()
-    except (OSError, EOFError, tarfile.TarError, KeyError, AssertionError) as error:
+    except (OSError, EOFError, tarfile.TarError, zlib.error, KeyError, AssertionError) as error:
         raise DataError(f"{archive}: {name} cannot be read from it ({error}); fetch CIFAR-10 again") from error
 
 

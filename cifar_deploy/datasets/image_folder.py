@@ -104,7 +104,7 @@ def _zip(path: Path) -> _Source:
     names: dict[PurePosixPath, str] = {}
     for info in archive.infolist():
         entry = PurePosixPath(info.filename.replace("\\", "/"))
-        if entry.is_absolute() or ".." in entry.parts or ":" in entry.parts[0]:
+        if entry.is_absolute() or ".." in entry.parts or ":" in "".join(entry.parts[:1]):
             raise DataError(f"{path}: entry {info.filename!r} lies outside the archive; do not use this file")
         if info.is_dir() or not _is_image(entry) or entry.parts[0] == "__MACOSX":
             continue
@@ -192,7 +192,7 @@ class _Decoder:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(io.BytesIO(self._source.read(entry))) as opened:
-                    if opened.mode.startswith(("I", "F")):
+                    if opened.mode.startswith(("I", "F")) or ";16" in str(opened.tile):
                         raise DataError(f"{self._source.path}: {entry} has more than 8 bits a channel; convert it to 8")
                     image = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
         except DataError:

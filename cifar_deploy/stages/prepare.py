@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cifar_deploy.core import cache, files
 from cifar_deploy.core.arrays import ImageSet, Pixels
-from cifar_deploy.core.errors import Corrupt, DataError, UsageError
+from cifar_deploy.core.errors import DataError, UsageError
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Data, from_json, to_json
 from cifar_deploy.core.registry import need
@@ -46,12 +46,12 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
     need("data set", dataset, plugin.requires)
     try:
         identity = plugin.identify(data_dir)
-    except PermissionError as error:
-        raise UsageError(f"--data-dir: {error.filename} cannot be read ({error.strerror})") from error
+    except OSError as error:
+        raise UsageError(f"--data-dir: {error.filename} cannot be read ({error.strerror}); give another") from error
     folder = cache.folder() / "data" / f"{dataset.replace(':', '.')}-{identity}"
     try:
-        with Lock(folder.with_suffix(".lock"), busy=None):
-            files.sweep(folder.parent)
+        with Lock(folder.with_name(f"{folder.name}.lock"), busy=None):
+            files.sweep(folder)  # this folder alone is ours: another process may be writing its neighbour
             if data := _cached(folder):
                 return Prepared(data=data, folder=folder, decoded=False)
             images = plugin.load(data_dir)
@@ -89,7 +89,7 @@ def _cached(folder: Path) -> Data | None:
     try:
         data = from_json(Data, files.read_json(folder / "data.json"))
         arrays = [load_array(folder, name) for name in _ARRAYS]
-    except (FileNotFoundError, Corrupt, ValueError):
+    except Exception:  # numpy raises much on a damaged header; whatever it is, the images are decoded again
         return None
     return data if _fingerprint(arrays, data.classes) == data.fingerprint else None
 

@@ -1,0 +1,61 @@
+"""Files appear whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from cifar_deploy.core import files
+from cifar_deploy.core.errors import Corrupt
+
+
+def test_a_file_is_replaced_only_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "value.txt"
+    files.write_text(path, "old")
+    with files.whole(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+        assert part.parent == path.parent and files.is_leftover(part.name)
+    assert path.read_text() == "new"
+    assert [file.name for file in path.parent.iterdir()] == ["value.txt"]
+
+
+def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "value.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), files.whole(path) as part:
+        part.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_staging_folder_is_beside_its_target_and_gone_at_the_end(tmp_path: Path) -> None:
+    with pytest.raises(ValueError), files.staging(tmp_path / "a" / "onnx") as staged:
+        assert staged.parent == tmp_path / "a" and files.is_leftover(staged.name)
+        (staged / "model.onnx").write_bytes(b"half")
+        raise ValueError
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_sweep_deletes_leftovers_and_nothing_else(tmp_path: Path) -> None:
+    kept = ["notes.tmp.txt", "a.tmp.12.xyz", "b.tmp.12.0123456", "c.tmp.12.01234567.json", ".tmp.old"]
+    for name in [*kept, "deep/w.json.tmp.12.0123abcd", "deep/onnx.tmp.7.89abcdef/model.onnx"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    files.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_json_round_trips_and_damaged_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    files.write_json(path, {"größe": [1, 0.5, None]})
+    assert files.read_json(path) == {"größe": [1, 0.5, None]}
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(Corrupt, match=r"value\.json"):
+        files.read_json(path)
+
+
+def test_the_hash_is_the_contents_sha256(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert files.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

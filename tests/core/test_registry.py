@@ -1,0 +1,61 @@
+"""From a name to a plugin."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from cifar_deploy.core.errors import Unavailable, UnknownName, UsageError
+from cifar_deploy.core.registry import Registry, missing, need
+
+THINGS: Registry[object] = Registry(
+    "thing", "cifar_deploy.core", {"progress": "progress:report", "broken": "no_such_module:thing"}
+)
+
+
+def test_a_listed_name_is_imported_on_first_use() -> None:
+    from cifar_deploy.core.progress import report
+
+    assert THINGS["progress"] is report
+    assert list(THINGS) == ["progress", "broken"] and len(THINGS) == 2
+
+
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="progres: no thing has this name; did you mean 'progress'"):
+        THINGS["progres"]
+
+
+def test_an_unknown_name_that_is_near_none_is_refused_with_all() -> None:
+    with pytest.raises(UnknownName, match="there are: progress, broken"):
+        THINGS.check("xyz")
+
+
+def test_checking_a_name_imports_nothing() -> None:
+    assert THINGS.check("broken") == "broken"
+    assert THINGS.check("no_such_module:thing") == "no_such_module:thing"
+
+
+def test_module_and_object_name_anyones_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_plugin_in_the_current_folder.py").write_text("PLUGIN = 'mine'\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    assert THINGS["a_plugin_in_the_current_folder:PLUGIN"] == "mine"
+    monkeypatch.delitem(sys.modules, "a_plugin_in_the_current_folder")
+
+
+def test_a_module_that_cannot_be_imported_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no_such_module"):
+        THINGS["no_such_module:thing"]
+
+
+@pytest.mark.parametrize("name", ["tests.probes:describ", "tests.probes:"])
+def test_an_object_that_is_not_in_its_module_is_refused(name: str) -> None:
+    with pytest.raises(UnknownName, match=r"tests\.probes"):
+        THINGS[name]
+
+
+def test_a_missing_package_is_named_with_what_installs_it() -> None:
+    assert missing(["numpy", "no_such_package"]) == ["no_such_package"]
+    need("thing", "x", ["numpy"])
+    with pytest.raises(Unavailable, match="thing x: needs no_such_package; pip install no-such-package"):
+        need("thing", "x", ["numpy", "no_such_package"])

@@ -1,0 +1,209 @@
+"""Anyone's images, whole or damaged, in a directory or a zip."""
+
+import io
+import os
+import shutil
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_deploy.core.errors import DataError, UsageError
+from cifar_deploy.datasets.image_folder import identify, load
+from cifar_deploy.stages import prepare
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two classes, two training images and a test image each, 5 wide and 4 high; all different."""
+    root = tmp_path / "animals"
+    generator = np.random.default_rng(0)
+    for name in ("train/cat/0", "train/cat/1", "train/dog/0", "train/dog/1", "test/cat/0", "test/dog/0"):
+        path = root / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (4, 5, 3), np.uint8)).save(path)
+    return root
+
+
+def zipped(root: Path, top: str = "") -> Path:
+    path = root.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(root.rglob("*.*")):
+            archive.write(file, f"{top}{file.relative_to(root)}")
+    return path
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(path)
+
+
+def test_pixels_and_labels_are_those_of_the_files(images: Path) -> None:
+    loaded = load(images)
+    assert loaded.classes == ("cat", "dog")
+    assert loaded.train_labels.tolist() == [0, 0, 1, 1] and loaded.test_labels.tolist() == [0, 1]
+    assert loaded.train_labels.dtype == np.int64 and loaded.train_images.dtype == np.uint8
+    assert loaded.train_images.shape == (4, 4, 5, 3) and loaded.test_images.shape == (2, 4, 5, 3)
+    assert np.array_equal(loaded.train_images[2], np.asarray(Image.open(images / "train/dog/0.png")))
+
+
+@pytest.mark.parametrize("top", ["", "animals/", "./"])
+def test_a_directory_and_a_zip_give_equal_arrays(images: Path, top: str) -> None:
+    folder, archive = load(images), load(zipped(images, top))
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert np.array_equal(getattr(folder, name), getattr(archive, name))
+    assert folder.classes == archive.classes
+
+
+def test_hidden_files_and_other_suffixes_are_left_out(images: Path) -> None:
+    (images / "train/cat/notes.txt").write_text("no image")
+    (images / "train/cat/._0.png").write_text("no image")
+    for path in (images, zipped(images)):
+        assert len(load(path).train_images) == 4
+
+
+def test_grey_and_transparent_images_become_rgb(images: Path) -> None:
+    Image.fromarray(np.full((4, 5), 7, np.uint8)).save(images / "train/cat/0.png")
+    Image.fromarray(np.full((4, 5, 4), 9, np.uint8)).save(images / "train/cat/1.png")
+    loaded = load(images)
+    assert (loaded.train_images[0] == 7).all() and (loaded.train_images[1] == 9).all()
+
+
+def test_the_identity_changes_with_the_images(images: Path) -> None:
+    before, zip_before = identify(images), identify(zipped(images))
+    assert identify(images) == before and identify(zipped(images)) == zip_before
+    shutil.copy(images / "train/cat/0.png", images / "train/cat/2.png")
+    assert identify(images) != before and identify(zipped(images)) != zip_before
+
+
+@pytest.mark.parametrize("function", [identify, load])
+def test_no_data_dir_or_one_that_is_not_there_is_a_usage_error(tmp_path: Path, function) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match="--data-dir: missing"):
+        function(None)
+    with pytest.raises(UsageError, match="absent does not exist"):
+        function(tmp_path / "absent")
+
+
+def test_a_directory_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    refused(tmp_path, "no images found; expected train/<class>")
+
+
+def test_a_zip_without_images_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    refused(tmp_path / "a.zip", "no images found")
+
+
+def test_a_missing_split_is_refused(images: Path) -> None:
+    shutil.rmtree(images / "test")
+    refused(images, "no images below test/")
+
+
+def test_one_class_is_refused(images: Path) -> None:
+    shutil.rmtree(images / "train/dog")
+    shutil.rmtree(images / "test/dog")
+    refused(images, "has one class, 'cat'")
+
+
+@pytest.mark.parametrize(("split", "other"), [("test", "train"), ("train", "test")])
+def test_a_class_that_one_split_lacks_is_named(images: Path, split: str, other: str) -> None:
+    shutil.copytree(images / other / "dog", images / other / "owl")
+    shutil.copytree(images / "train/cat", images / "train/ant")
+    shutil.copytree(images / "test/cat", images / "test/ant")
+    refused(images, f"{split}/ has no images of class 'owl', which {other}/ has")
+
+
+@pytest.mark.parametrize("odd", ["train/dog/1.png", "test/dog/0.png"])
+def test_two_sizes_are_refused_naming_both_files(images: Path, odd: str) -> None:
+    Image.new("RGB", (8, 6)).save(images / odd)
+    refused(images, f"{odd} is 8×6, but train/cat/0.png is 5×4")
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n"])
+def test_an_unreadable_image_is_named(images: Path, content: bytes) -> None:
+    (images / "train/dog/0.png").write_bytes(content)
+    refused(images, "train/dog/0.png is not a readable image")
+    refused(zipped(images), "train/dog/0.png is not a readable image")
+
+
+def test_a_truncated_image_is_named(images: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (4, 5, 3), np.uint8)
+    path = images / "train/dog/0.png"
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    refused(images, "train/dog/0.png is not a readable image")
+
+
+def test_sixteen_bits_a_channel_are_refused(images: Path) -> None:
+    Image.fromarray(np.full((4, 5), 300, np.uint16)).save(images / "train/cat/0.png")
+    refused(images, "train/cat/0.png has more than 8 bits a channel")
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.95])
+def test_a_truncated_zip_is_refused(images: Path, kept: float) -> None:
+    path = zipped(images)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    refused(path, "is not a whole zip file")
+
+
+def test_a_damaged_zip_entry_is_named(images: Path) -> None:
+    path = zipped(images)
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("train/dog/0.png")
+    content = bytearray(path.read_bytes())
+    start = info.header_offset + 30 + len(info.filename)
+    content[start + 10 : start + 30] = bytes(20)
+    path.write_bytes(content)
+    refused(path, "train/dog/0.png")
+
+
+@pytest.mark.parametrize("name", ["../train/cat/9.png", "/train/cat/9.png", "train\\..\\..\\9.png", "C:/9.png"])
+def test_an_entry_that_lies_outside_the_zip_is_refused(images: Path, name: str) -> None:
+    path = zipped(images)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.write(images / "train/cat/0.png", "placeholder")
+        archive.writestr(zipfile.ZipInfo(name), b"x")
+    refused(path, "lies outside the archive")
+
+
+@pytest.mark.cifar10
+def test_the_real_images_are_whole(tmp_path: Path) -> None:
+    given = os.environ.get("CIFAR_DEPLOY_TEST_DATA")
+    if not given or not Path(given).exists():
+        pytest.skip("CIFAR_DEPLOY_TEST_DATA names no zip or folder of CIFAR-10 images")
+    images = load(Path(given))
+    assert images.train_images.shape == (50000, 32, 32, 3) and images.test_images.shape == (10000, 32, 32, 3)
+    assert np.bincount(images.test_labels).tolist() == [1000] * 10
+    mean, _ = prepare.statistics(images.train_images)
+    # The original's means; JPEG moves them by less.
+    np.testing.assert_allclose(mean, (0.4914, 0.4822, 0.4465), atol=0.005)
+
+
+def test_a_16_bit_colour_image_is_refused(tmp_path: Path) -> None:
+    """Pillow cuts it to 8 bits without a word."""
+    rows = b"".join(b"\0" + struct.pack(">6H", *[300] * 6) for _ in range(2))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "0.png").write_bytes(png)
+    with pytest.raises(DataError, match="more than 8 bits"):
+        load(tmp_path)
+
+
+def test_a_zip_entry_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(image, "PNG")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("./", b"")
+        for name in ("train/a", "train/b", "test/a", "test/b"):
+            archive.writestr(f"{name}/0.png", image.getvalue())
+    assert load(tmp_path / "a.zip").classes == ("a", "b")

@@ -1,0 +1,134 @@
+"""A data set is decoded once, and its cache is not believed but verified."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cifar_deploy.core.errors import DataError, UnknownName, UsageError
+from cifar_deploy.stages import prepare
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_the_digits_are_all_there_with_every_class_in_proportion() -> None:
+    prepared = prepare.prepare("digits", None)
+    assert prepared.decoded
+    data = prepared.data
+    assert (data.train_images, data.test_images, data.height, data.width) == (1437, 360, 32, 32)
+    assert prepared.array("train_images").shape == (1437, 32, 32, 3)
+    assert prepared.array("test_labels").shape == (360,)
+    counts = np.bincount(prepared.array("test_labels"), minlength=10)
+    assert counts.min() >= 34 and counts.max() <= 38
+    assert "not CIFAR-10" in str(data)
+
+
+def test_the_second_time_it_comes_from_the_cache() -> None:
+    first, second = prepare.prepare("digits", None), prepare.prepare("digits", None)
+    assert first.decoded and not second.decoded
+    assert second.data == first.data and second.folder == first.folder
+
+
+@pytest.mark.parametrize("name", ["train_images", "train_labels", "test_images", "test_labels"])
+def test_a_flipped_byte_in_the_cache_is_found_and_it_is_decoded_again(name: str) -> None:
+    first = prepare.prepare("digits", None)
+    path = first.folder / f"{name}.npy"
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    content[-1000] ^= 1
+    path.write_bytes(content)
+    second = prepare.prepare("digits", None)
+    assert second.decoded and second.data == first.data
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b"[]"])
+def test_a_damaged_record_is_written_again(content: bytes) -> None:
+    first = prepare.prepare("digits", None)
+    (first.folder / "data.json").write_bytes(content)
+    assert prepare.prepare("digits", None).decoded
+    assert not prepare.prepare("digits", None).decoded
+
+
+@pytest.mark.parametrize("kept", [10, 100, 5000])
+def test_a_truncated_array_is_decoded_again(kept: int) -> None:
+    first = prepare.prepare("digits", None)
+    path = first.folder / "train_images.npy"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert prepare.prepare("digits", None).decoded
+
+
+def test_what_a_killed_process_left_is_deleted(cache: Path) -> None:
+    leftover = cache / "data" / "digits-digits" / "train_images.npy.tmp.12.0123abcd"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"half")
+    prepared = prepare.prepare("digits", None)
+    assert not leftover.exists()
+    assert len(list(prepared.folder.iterdir())) == 5
+
+
+def test_a_prepared_data_set_is_found_by_its_fingerprint() -> None:
+    prepared = prepare.prepare("digits", None)
+    assert prepare.find(prepared.data.fingerprint) == prepared.folder
+    assert prepare.find("0" * 64) is None
+
+
+def test_the_statistics_are_exact() -> None:
+    pixels = prepare.prepare("digits", None).array("train_images")
+    noise = np.random.default_rng(0).integers(0, 256, (50, 7, 9, 3), np.uint8)
+    for images in (pixels, noise):
+        mean, deviation = prepare.statistics(images)
+        scaled = images.astype(np.float64) / 255
+        np.testing.assert_allclose(mean, scaled.mean(axis=(0, 1, 2)), rtol=1e-9)
+        np.testing.assert_allclose(deviation, scaled.std(axis=(0, 1, 2)), rtol=1e-9)
+        # numpy rounds at every addition; whole numbers do not.
+        for channel in range(3):
+            levels = images[..., channel].astype(np.int64)
+            count, total, squares = levels.size, int(levels.sum()), int((levels**2).sum())
+            assert mean[channel] == pytest.approx(total / (255 * count), rel=1e-14)
+            exact = math.sqrt(count * squares - total**2) / (255 * count)
+            assert deviation[channel] == pytest.approx(exact, rel=1e-13)
+
+
+def test_a_data_dir_that_the_digits_cannot_use_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--data-dir"):
+        prepare.prepare("digits", tmp_path)
+
+
+def test_an_unknown_data_set_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="did you mean 'digits'"):
+        prepare.prepare("digit", None)
+
+
+def test_a_cache_that_cannot_be_a_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DataError, match="CIFAR_DEPLOY_CACHE"):
+        prepare.prepare("digits", None)
+
+
+def test_one_data_set_leaves_what_another_process_is_writing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path))
+    half = tmp_path / "data" / "cifar10-cifar10" / "train_images.npy.tmp.1.01234567"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    prepare.prepare("digits", None)
+    assert half.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00v\x00{'descr': '("])
+def test_a_cached_array_of_garbage_is_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path))
+    first = prepare.prepare("digits", None)
+    (first.folder / "test_images.npy").write_bytes(content)
+    again = prepare.prepare("digits", None)
+    assert again.decoded and again.data == first.data
