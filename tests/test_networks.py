@@ -34,8 +34,8 @@ def test_convolutions_begin_with_he_normal_weights(name: str) -> None:
     torch.manual_seed(0)
     convolutions = [module for module in NETWORKS[name].build(10).modules() if isinstance(module, nn.Conv2d)]
     largest = max(convolutions, key=lambda convolution: convolution.weight.numel())
-    fan_out = largest.weight[:, 0].numel()
-    assert largest.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.05)
+    fan_in = largest.weight[0].numel()
+    assert largest.weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.05)
 
 
 def test_normalise_takes_the_mean_away_and_divides() -> None:
