@@ -13,7 +13,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
     torch.set_num_threads(threads)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         program = torch.jit.load(path, map_location=target)
 
     def predict(images: Images) -> Logits:

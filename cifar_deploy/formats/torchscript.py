@@ -21,7 +21,7 @@ def write(network: nn.Module, images: Tensor, path: Path, checkpoint: Checkpoint
 
     with warnings.catch_warnings():
         # trace, freeze and save each say that they are deprecated.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         with torch.inference_mode():
             traced = torch.jit.trace(network, images[:2])
         torch.jit.save(torch.jit.freeze(traced), path)
