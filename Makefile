@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test slow lint types clean
+.PHONY: run test lint types clean
 
 # The whole road on the built-in digits: train both networks, export, measure, report. Nothing is downloaded but packages.
 run: $(VENV)/ready
@@ -12,9 +12,6 @@ run: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -m "not slow and not gpu"
-
-slow: $(VENV)/ready
-	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -74,6 +74,8 @@ Name = Annotated[str | None, typer.Option("--name", help="What to call this trai
 RecipeName = Annotated[str, typer.Option("--recipe", help="How to train.", autocompletion=_names(RECIPES))]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")]
 TrainBatch = Annotated[int | None, typer.Option("--train-batch-size", min=2, help="Instead of the recipe's.")]
+RecipeBatch = Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")]
+AllThreads = Annotated[int | None, typer.Option("--threads", min=1, help="[default: all that are allowed]")]
 LearningRate = Annotated[
     float | None,
     typer.Option(
@@ -206,10 +208,10 @@ def train(
     data_dir: DataDir = None,
     recipe: RecipeName = "paper",
     epochs: Epochs = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")] = None,
+    batch_size: RecipeBatch = None,
     learning_rate: LearningRate = None,
     seed: Seed = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="[default: all that are allowed]")] = None,
+    threads: AllThreads = None,
     device: TrainDevice = "auto",
     limit_train: LimitTrain = None,
     limit_test: LimitTest = None,
@@ -232,10 +234,10 @@ def train_all(
     data_dir: DataDir = None,
     recipe: RecipeName = "paper",
     epochs: Epochs = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")] = None,
+    batch_size: RecipeBatch = None,
     learning_rate: LearningRate = None,
     seed: Seed = None,
-    threads: Annotated[int | None, typer.Option("--threads", min=1, help="[default: all that are allowed]")] = None,
+    threads: AllThreads = None,
     device: TrainDevice = "auto",
     limit_train: LimitTrain = None,
     limit_test: LimitTest = None,
