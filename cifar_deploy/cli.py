@@ -344,6 +344,7 @@ def _store(out: Path) -> Iterator[Store]:
     global _log_file
     with Store(out) as store:
         _log_file = store.log
+        logging.raiseExceptions = False  # a full disk takes no log; the error's own line says so
         logging.basicConfig(
             filename=store.log, level=logging.DEBUG, format="%(asctime)s %(name)s %(message)s", force=True
         )

@@ -165,6 +165,9 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> O
             artifact = _written(store, artifact, staged)
             artifact = _gated(store, artifact, staged)
         except DeployError as error:
+            with files.naming(folder):
+                for part in staged.iterdir():
+                    files.ask_for_room(part)
             artifact = dataclasses.replace(artifact, files=(), failure=_failure(error))
         # What cannot be made here today is no reason to lose what was made before.
         if not (artifact.failure and artifact.failure.kind == "unavailable" and store.artifact(artifact.name, format)):

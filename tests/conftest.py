@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,14 +16,25 @@ ROOT = Path(__file__).parents[1]
 TINY = ["--dataset", "digits", "--epochs", "1", "--limit-train", "128", "--limit-test", "64"]
 
 
-def run_cli(*arguments: object, cwd: Path | None = None, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
-    """A command as a user gives it, in a process of its own."""
+def run_cli(
+    *arguments: object, cwd: Path | None = None, timeout_s: float = 240, largest_file: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command as a user gives it, in a process of its own.
+
+    With `largest_file`, it and its workers can write no file of more bytes: a full disk that needs no disk to fill.
+    """
+
+    def limit() -> None:
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
     return subprocess.run(
         [sys.executable, "-m", "cifar_deploy", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
         timeout=timeout_s,
+        preexec_fn=limit,
     )
 
 

@@ -189,6 +189,22 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path, num
     assert not list(broken.rglob("*.tmp.*"))
 
 
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_path: Path) -> None:
+    arguments = ["train", "resnet8", *TINY, "--epochs", "2", "--out", str(tmp_path)]
+    # The state of resnet8 with Adam's moments is 1 MB, its weights 0.3 MB, the tests' data are in the cache already.
+    full = run_cli(*arguments, largest_file=500_000)
+    assert full.returncode == 1
+    assert "state.pt: cannot be written (File too large)" in full.stderr and full.stderr.count("\n") == 1
+    assert run_cli(*arguments).returncode == 0
+
+    for format in ("onnx", "torchscript"):
+        full = run_cli("export", "--format", format, "--out", tmp_path, largest_file=100_000)
+        assert full.returncode == 1
+        assert f"{format}: cannot be written (File too large)" in full.stderr and full.stderr.count("\n") == 1
+    assert not list(tmp_path.rglob("*.tmp.*")) and not list(tmp_path.rglob("model.*"))
+    assert run_cli("export", "--out", tmp_path).returncode == 0
+
+
 def test_a_second_run_on_the_same_folder_is_told_so(tmp_path: Path) -> None:
     with Store(tmp_path):
         done = run_cli("report", "--out", tmp_path)

@@ -68,6 +68,10 @@ class Untrusted(DeployError):
     kind: FailureKind = "load error"
 
 
+class Unwritable(DeployError):
+    """A file could not be written: the disk is full, or takes no more for another reason."""
+
+
 class Diverged(DeployError):
     """The loss is no longer a number."""
 

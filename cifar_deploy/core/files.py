@@ -16,24 +16,53 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cifar_deploy.core.errors import Corrupt
+from cifar_deploy.core.errors import Corrupt, Unwritable
 
 _LEFTOVER = re.compile(r"\.tmp\.\d+\.[0-9a-f]{8}$")
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to write to; `path` is replaced by it if the block ends well, and untouched if not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A path to write to; `path` is replaced by it if the block ends well, and untouched if not.
+
+    Raises Unwritable if the disk takes no more.
+    """
     part = _temporary(path)
-    try:
-        yield part
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except Exception:
+            ask_for_room(part)
+            raise
+        finally:
+            part.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Writing `path`: an error of the system in the block is raised as Unwritable, with the path's name."""
+    try:
+        yield
+    except OSError as error:
+        raise Unwritable(
+            f"{path}: cannot be written ({error.strerror or error}); make room or give another folder, and run it again"
+        ) from error
+
+
+def ask_for_room(path: Path) -> None:
+    """Raises the system's own error if it lets `path` grow no further.
+
+    Libraries report a full disk each in its own words (torch.save: "unexpected pos"), or abort. Whoever meets an error
+    while a file is written asks here, before the half of it is deleted, whether that was the cause.
+    """
+    if path.is_file():
+        with open(path, "ab") as file:
+            file.write(bytes(2**16))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 A worker that reports is alive: its time limit is one without progress.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -47,8 +48,9 @@ class Reporter:
         self._last = time.monotonic()
         part = self.folder / (FILE + ".part")
         record = Progress(done=done, total=total, message=message, milestones=self._milestones)
-        part.write_text(json.dumps(asdict(record)))
-        os.replace(part, self.folder / FILE)
+        with contextlib.suppress(OSError):  # a full disk: what is shown is no reason to lose what is done
+            part.write_text(json.dumps(asdict(record)))
+            os.replace(part, self.folder / FILE)
 
 
 report = Reporter()

@@ -170,9 +170,9 @@ class Store:
 
     def append(self, result: Result) -> None:
         """Add a line to results.jsonl and sync it. A line torn by an earlier crash is cut off first."""
-        self.reports.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"version": RESULTS_VERSION, **to_json(result)}, ensure_ascii=False) + "\n"
-        with open(self.results_path, "a+b") as file:
+        self.reports.mkdir(parents=True, exist_ok=True)
+        with files.naming(self.results_path), open(self.results_path, "a+b") as file:
             file.truncate(_end_of_last_line(self.results_path))
             file.write(line.encode())
             file.flush()

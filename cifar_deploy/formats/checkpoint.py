@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def save(network: nn.Module, path: Path) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save as as_bytes
 
-    # Contiguous, since safetensors keeps no strides; on the CPU, since the file is for every device.
-    save_file({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}, path)
+    # Contiguous, since safetensors keeps no strides; on the CPU, since the file is for every device. Written by
+    # Python, since safetensors' own error on a full disk is not the system's.
+    path.write_bytes(as_bytes({name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}))
 
 
 def write(network: nn.Module, images: Tensor, path: Path, checkpoint: Checkpoint) -> None:

@@ -1,11 +1,14 @@
 """Files appear whole or not at all."""
 
+import errno
+import os
+import resource
 from pathlib import Path
 
 import pytest
 
 from cifar_deploy.core import files
-from cifar_deploy.core.errors import Corrupt
+from cifar_deploy.core.errors import Corrupt, Unwritable
 
 
 def test_a_file_is_replaced_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -27,6 +30,36 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
         raise KeyboardInterrupt
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_takes_no_more_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "value.txt"
+    path.write_text("old")
+    with pytest.raises(Unwritable) as caught, files.whole(path) as part:
+        part.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert f"{path}: cannot be written (No space left on device); make room" in str(caught.value)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_library_that_words_a_full_disk_its_own_way_is_corrected(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(Unwritable) as caught, files.whole(tmp_path / "state.pt") as part:
+            part.write_bytes(bytes(1000))
+            raise RuntimeError("unexpected pos")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "state.pt: cannot be written (File too large)" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="unexpected"), files.whole(tmp_path / "state.pt") as part:
+        part.write_bytes(bytes(10))
+        raise RuntimeError("unexpected")
 
 
 def test_a_staging_folder_is_beside_its_target_and_gone_at_the_end(tmp_path: Path) -> None:
