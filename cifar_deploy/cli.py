@@ -432,12 +432,13 @@ def _train(
 
 
 def _export(store: Store, names: Sequence[str], formats: Sequence[str] | None, again: bool, tally: _Tally) -> None:
-    for exported in pipeline.export(store, names, formats, again=again):
-        console.say(
-            "export", console.artifact_line(exported.value) + ("  (exported before)" if exported.reused else "")
-        )
-        if exported.value.failure:
-            tally.add(exported.value.failure.kind)
+    with console.following("export") as on_progress:
+        for exported in pipeline.export(store, names, formats, again=again, on_progress=on_progress):
+            console.say(
+                "export", console.artifact_line(exported.value) + ("  (exported before)" if exported.reused else "")
+            )
+            if exported.value.failure:
+                tally.add(exported.value.failure.kind)
 
 
 def _evaluate(

@@ -24,9 +24,15 @@ out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.s
 err = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
 
 
+# The bar that is on the screen now, if one is.
+_shown: Progress | None = None
+
+
 def say(verb: str, text: str) -> None:
     """A line of the road: what is done, and its outcome."""
-    out.print(f"{verb:<9} {text}")
+    # A line on the same screen as a bar has to go through the bar's console, which makes room for it.
+    through = err if _shown and out.is_terminal and err.is_terminal else out
+    through.print(f"{verb:<9} {text}")
 
 
 @contextlib.contextmanager
@@ -83,10 +89,12 @@ class _Log:
             err.print(line)
 
 
-def _bar() -> Progress:
-    return Progress(
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress]:
+    global _shown
+    with Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=None),
         TaskProgressColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[message]}", markup=False),
@@ -94,7 +102,12 @@ def _bar() -> Progress:
         transient=True,
         disable=not err.is_terminal,
         refresh_per_second=2,  # so that drawing takes no time from what is measured
-    )
+    ) as bar:
+        _shown = bar
+        try:
+            yield bar
+        finally:
+            _shown = None
 
 
 def checkpoint_line(checkpoint: Checkpoint) -> str:

@@ -24,7 +24,7 @@ from typing import Generic, TypeVar
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, isolate, machine, registry, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, Unavailable, UnknownName, UsageError, WrongOutput
-from cifar_deploy.core.progress import OnProgress
+from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Artifact, Checkpoint, Failure, Job, Parity, Reading, Recipe, Result, Training
 from cifar_deploy.core.store import CHECKPOINT, Store, as_artifact, check_name
 from cifar_deploy.core.table import Table
@@ -132,14 +132,21 @@ def train(
 
 
 def export(
-    store: Store, names: Sequence[str] = (), formats: Sequence[str] | None = None, *, again: bool = False
+    store: Store,
+    names: Sequence[str] = (),
+    formats: Sequence[str] | None = None,
+    *,
+    again: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> Iterator[Outcome[Artifact]]:
     """Each training in each format, through the parity gate. A failure is an Artifact that holds its reason."""
     checkpoints = [_checkpoint(store, name) for name in names or _all_names(store)]
     wanted = [FORMATS.check(format) for format in formats or FORMATS if format != CHECKPOINT]
-    for checkpoint in checkpoints:
-        for format in wanted:
-            yield _export(store, checkpoint, format, again)
+    pairs = [(checkpoint, format) for checkpoint in checkpoints for format in wanted]
+    for done, (checkpoint, format) in enumerate(pairs):
+        if on_progress:
+            on_progress(Progress(done=done, total=len(pairs), message=f"{checkpoint.training.name} {format}"))
+        yield _export(store, checkpoint, format, again)
 
 
 def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> Outcome[Artifact]:
