@@ -31,6 +31,9 @@ from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
+from cifar_deploy.stages.compare import section as compare_section
+from cifar_deploy.stages.compare import slower
+from cifar_deploy.stages.rounds import ROUNDS
 
 log = logging.getLogger(__name__)
 _log_file: Path | None = None
@@ -52,6 +55,25 @@ def _positive(value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{value:g} is not a positive number")
     return value
+
+
+def _fraction(text: str) -> float:
+    """2% or 0.02."""
+    with contextlib.suppress(ValueError):
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        if 0 < number < 1:
+            return number
+    raise typer.BadParameter(f"{text} is no share; give a percentage like 5%, or a fraction like 0.05")
+
+
+def _duration(text: str) -> float:
+    """Seconds, of 90, 90s, 10m or 1.5h."""
+    scale = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    with contextlib.suppress(ValueError):
+        seconds = float(text[:-1]) * scale if scale else float(text)
+        if math.isfinite(seconds) and seconds > 0:
+            return seconds
+    raise typer.BadParameter(f"{text} is no duration; give 90s, 10m or 1.5h")
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of exported/, reports/ and log.txt.")]
@@ -119,7 +141,27 @@ Metrics = Annotated[
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that each measurement may use.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the throughput. [default: 64]")]
-Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="How long each timed block lasts.")]
+Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="How long a timed block lasts.")]
+Rounds = Annotated[
+    int, typer.Option("--rounds", min=1, help="How often each timed cell is visited; 6 or more give an interval.")
+]
+Precision = Annotated[
+    float | None,
+    typer.Option(
+        "--precision", parser=_fraction, metavar="2%", help="A cell may stop early once its interval is within ±this."
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option("--budget", parser=_duration, metavar="10m", help="Time for the rounds: as many as fit are gone."),
+]
+Controls = Annotated[
+    bool,
+    typer.Option(
+        "--controls/--no-controls",
+        help="Also time a network that does nothing, and one cell twice: the runtime's floor and the machine's noise.",
+    ),
+]
 Timeout = Annotated[
     float, typer.Option("--timeout", callback=_positive, help="Seconds without progress after which a worker hangs.")
 ]
@@ -167,7 +209,11 @@ def run(
     metric: Metrics = None,
     threads: Threads = 1,
     batch_size: BatchSize = None,
-    seconds: Seconds = 2.0,
+    seconds: Seconds = 0.5,
+    rounds: Rounds = ROUNDS,
+    precision: Precision = None,
+    budget: Budget = None,
+    controls: Controls = True,
     timeout: Timeout = 600.0,
     again: Again = False,
     trust: Trust = False,
@@ -177,6 +223,7 @@ def run(
     networks = network or list(DEFAULT_NETWORKS)
     pipeline.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
     conditions = _conditions(threads, seconds, batch_size, limit_test)
+    rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
     made = _recipe(recipe, epochs, train_batch_size, learning_rate, seed, limit_train)
     tally = _Tally(asked_by_name=bool(format or backend))
     with _store(out) as store:
@@ -187,7 +234,7 @@ def run(
             planned = pipeline.plan(
                 store, names, formats=format, backends=backend, devices=devices, metrics=metric, conditions=conditions
             )
-            _evaluate(store, planned, again, trust, timeout, tally)
+            _evaluate(store, planned, rigour, controls, again, trust, timeout, tally)
             _report(store)
     tally.exit()
 
@@ -273,7 +320,11 @@ def evaluate(
     metric: Metrics = None,
     threads: Threads = 1,
     batch_size: BatchSize = None,
-    seconds: Seconds = 2.0,
+    seconds: Seconds = 0.5,
+    rounds: Rounds = ROUNDS,
+    precision: Precision = None,
+    budget: Budget = None,
+    controls: Controls = True,
     limit_test: LimitTest = None,
     timeout: Timeout = 600.0,
     again: Again = False,
@@ -282,6 +333,7 @@ def evaluate(
 ) -> None:
     """Measure exported networks on each runtime, every number in a process of its own."""
     conditions = _conditions(threads, seconds, batch_size, limit_test)
+    rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
     tally = _Tally(asked_by_name=bool(format or backend or device))
     with _store(out) as store:
         planned = pipeline.plan(
@@ -293,7 +345,7 @@ def evaluate(
             metrics=metric,
             conditions=conditions,
         )
-        _evaluate(store, planned, again, trust, timeout, tally)
+        _evaluate(store, planned, rigour, controls, again, trust, timeout, tally)
     tally.exit()
 
 
@@ -302,6 +354,38 @@ def report(out: Out = Path(".")) -> None:
     """Make report.csv, report.md and report.html of the results, and print the tables."""
     with _store(out) as store:
         _report(store)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="An output folder or a results.jsonl: before, or one machine.")],
+    b: Annotated[Path, typer.Argument(help="Another: after, or the other machine.")],
+    fail_if_slower: Annotated[
+        float | None,
+        typer.Option(
+            "--fail-if-slower",
+            parser=_fraction,
+            metavar="5%",
+            help="Exit with 1 if a cell of B is slower by more than this, and by more than a tie.",
+        ),
+    ] = None,
+    unlike: Annotated[
+        bool, typer.Option("--unlike", help="Compare even other data, threads, batch sizes or protocols.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How the results of B differ from those of A, with intervals; below 3 % between sessions everything is a tie."""
+    pairs = pipeline.compare(a, b, unlike=unlike)
+    if as_json:
+        console.out.print(json.dumps(to_json(pairs), indent=2))
+    else:
+        console.print_section(compare_section(pairs))
+    if fail_if_slower is not None and (slow := slower(pairs, fail_if_slower)):
+        worst = max(slow, key=lambda pair: pair.slowdown)
+        raise DeployError(
+            f"--fail-if-slower: {len(slow)} of {len(pairs)} are slower by more than {fail_if_slower:.1%}, most of all "
+            f"{worst.cell}, {worst.metric}: {worst.slowdown - 1:+.1%}"
+        )
 
 
 @app.command("list")
@@ -442,23 +526,33 @@ def _export(store: Store, names: Sequence[str], formats: Sequence[str] | None, a
 
 
 def _evaluate(
-    store: Store, planned: Sequence[pipeline.Planned], again: bool, trusted: bool, timeout_s: float, tally: _Tally
+    store: Store,
+    planned: Sequence[pipeline.Planned],
+    rigour: pipeline.Rigour,
+    controls: bool,
+    again: bool,
+    trusted: bool,
+    timeout_s: float,
+    tally: _Tally,
 ) -> None:
     reused = 0
-    with console.counting(len(planned)) as counter:
-        outcomes = pipeline.evaluate(
-            store, planned, again=again, trusted=trusted, timeout_s=timeout_s, on_progress=counter.message
-        )
-        for item in planned:
-            job = item.job
-            counter.now(f"{job.artifact.name} {job.artifact.format} {job.backend} {job.metric}")
-            outcome = next(outcomes)
-            counter.one_done()
+    with console.following("evaluate") as on_progress:
+        for outcome in pipeline.evaluate(
+            store,
+            planned,
+            rigour=rigour,
+            controls=controls,
+            again=again,
+            trusted=trusted,
+            timeout_s=timeout_s,
+            on_progress=on_progress,
+        ):
+            result = outcome.value
             reused += outcome.reused
-            if outcome.value.failure:
-                tally.add(outcome.value.failure.kind)
-            if outcome.value.failure or (not outcome.reused and pipeline.is_measured(job)):
-                console.say("evaluate", console.result_line(outcome.value))
+            if result.failure:
+                tally.add(result.failure.kind)
+            if result.failure or (not outcome.reused and pipeline.is_measured(result.job)):
+                console.say("evaluate", console.result_line(result))
     if reused:
         console.say("evaluate", f"{reused} of {len(planned)} results were measured before  (--again to repeat)")
 

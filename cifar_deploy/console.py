@@ -15,6 +15,7 @@ from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Artifact, Checkpoint, Result
 from cifar_deploy.core.table import Column, Section, Table
 from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics.summary import Summary
 
 # Where the output is no terminal it is a log: wide enough for a whole table, and a line of progress now and then.
 _LOG_WIDTH = 160
@@ -52,29 +53,6 @@ def following(title: str) -> Iterator[OnProgress]:
             log(f"{title}: {latest.done}/{latest.total} {latest.message}")
 
         yield show
-
-
-@contextlib.contextmanager
-def counting(total: int) -> Iterator["Counter"]:
-    """Show how many of `total` jobs are done, and what is being done now."""
-    with _bar() as bar:
-        yield Counter(bar, total)
-
-
-class Counter:
-    def __init__(self, bar: Progress, total: int) -> None:
-        self._bar = bar
-        self._task = bar.add_task("", total=total, message="")
-
-    def now(self, title: str) -> None:
-        self._bar.update(self._task, description=title)
-
-    def message(self, latest: progress.Progress) -> None:
-        done = f"{latest.done / latest.total:.0%}" if latest.total > 1 else ""
-        self._bar.update(self._task, message=" ".join(filter(None, [latest.message, done])))
-
-    def one_done(self) -> None:
-        self._bar.update(self._task, advance=1, message="")
 
 
 class _Log:
@@ -134,27 +112,35 @@ def result_line(result: Result) -> str:
     cell = f"{job.artifact.name} {job.artifact.format} on {job.backend}, {job.metric}"
     if result.failure:
         return f"{cell}: {result.failure.kind}: {result.failure.reason}"
-    assert result.reading
-    columns = METRICS[job.metric].columns
+    metric = METRICS[job.metric]
+    summary = Summary(result)
     shown = [
-        f"{column.title} {column.text(result.reading.values[key])} {column.unit}"
-        for key, column in columns.items()
-        if column.headline and key in result.reading.values
+        f"{column.title} {summary.values[key].text(column)} {column.unit}"
+        for key, column in metric.columns.items()
+        if column.headline and key in summary.values
     ]
+    if result.session:
+        shown.append(f"{len(result.readings)} rounds")
     return f"{cell}: {', '.join(shown)}"
 
 
 def print_table(table: Table) -> None:
     for section in table.sections:
-        for part in _parts(section, out.width):
-            out.print()
-            out.print(part, soft_wrap=False)
-        for note in section.notes:
-            out.print(f"  {note}")
-    if table.failures:
-        out.print("\nWhat failed")
-        for line in table.failures:
+        if section.on_screen:
+            print_section(section)
+    for title, lines in (("What failed", table.failures), ("What is not stable", table.doubts)):
+        if lines:
+            out.print(f"\n{title}")
+        for line in lines:
             out.print(f"  {line}")
+
+
+def print_section(section: Section) -> None:
+    for part in _parts(section, out.width):
+        out.print()
+        out.print(part, soft_wrap=False)
+    for note in section.notes:
+        out.print(f"  {note}")
 
 
 def _parts(section: Section, width: int) -> Iterator[RichTable]:

@@ -14,6 +14,8 @@ there. Nothing here imports torch.
 """
 
 import dataclasses
+import logging
+import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,33 +26,64 @@ from typing import Generic, TypeVar
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, isolate, machine, registry, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, Unavailable, UnknownName, UsageError, WrongOutput
-from cifar_deploy.core.progress import OnProgress, Progress
-from cifar_deploy.core.records import Artifact, Checkpoint, Failure, Job, Parity, Reading, Recipe, Result, Training
-from cifar_deploy.core.store import CHECKPOINT, Store, as_artifact, check_name
+from cifar_deploy.core.progress import OnProgress, Progress, duration
+from cifar_deploy.core.records import (
+    Artifact,
+    Block,
+    Checkpoint,
+    Data,
+    Failure,
+    Job,
+    Parity,
+    Reading,
+    Recipe,
+    Result,
+    Session,
+    Training,
+)
+from cifar_deploy.core.store import (
+    CHECKPOINT,
+    Store,
+    as_artifact,
+    check_name,
+    floor_name,
+    grouped,
+    is_floor,
+    read_blocks,
+    read_raw,
+)
 from cifar_deploy.core.table import Table
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS, Copied
+from cifar_deploy.metrics.summary import Raw, is_timed
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.reports import REPORTS
+from cifar_deploy.stages import compare as compare_stage
 from cifar_deploy.stages import evaluate as evaluate_stage
 from cifar_deploy.stages import export as export_stage
 from cifar_deploy.stages import plan as plan_stage
 from cifar_deploy.stages import prepare as prepare_stage
 from cifar_deploy.stages import report as report_stage
+from cifar_deploy.stages import rounds
 from cifar_deploy.stages.catalogue import Entry
+from cifar_deploy.stages.compare import Pair
 from cifar_deploy.stages.plan import Conditions, Planned
 from cifar_deploy.stages.prepare import Prepared
+from cifar_deploy.stages.rounds import Rigour
 
 __all__ = [
     "Conditions",
     "Outcome",
+    "Pair",
     "Planned",
     "Prepared",
+    "Rigour",
     "Store",
     "catalogue",
+    "compare",
     "evaluate",
     "export",
     "plan",
@@ -60,6 +93,8 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,53 +310,179 @@ def evaluate(
     store: Store,
     planned: Iterable[Planned],
     *,
+    rigour: Rigour = Rigour(),
+    controls: bool = True,
     again: bool = False,
     trusted: bool = False,
     timeout_s: float = isolate.TIMEOUT_S,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Outcome[Result]]:
-    """Each job's result, measured now and stored before it is returned, or found from before."""
-    known = {result.job.key: result for result in store.results()}
-    for item in planned:
-        earlier = known.get(item.job.key)
-        if earlier and not again and _still_valid(store, earlier, item):
-            yield Outcome(value=earlier, reused=True)
-            continue
-        result = _measured(store, item, trusted, timeout_s, on_progress)
-        store.append(result)
-        yield Outcome(value=result, reused=False)
+    """Each job's result, measured now or found from before; every block is stored as it ends.
+
+    First what is measured once, in the order of the plan; then the timed jobs, in rounds (see stages.rounds), their
+    results at the end of the last one. `controls` adds, for each runtime, a network that does next to nothing, and a
+    second visit to one cell. Raises DeployError if the budget is too small for one round.
+    """
+    planned = list(planned)
+    timed = [item for item in planned if is_timed(item.job) and not item.failure]
+    once = [item for item in planned if item not in timed]
+    evaluation = _Evaluation(store, again, trusted, timeout_s, on_progress)
+    yield from evaluation.once(once)
+    if timed:
+        if controls:
+            timed += _floors(store, timed)
+        yield from evaluation.in_rounds(timed, rigour, controls)
 
 
-def _still_valid(store: Store, earlier: Result, item: Planned) -> bool:
-    """A reading whose samples are there; of the failures, only that which would be the same again."""
-    if earlier.reading:
-        return earlier.reading.raw is None or store.raw_path(earlier.reading.raw).exists()
-    return earlier.failure == item.failure
+class _Evaluation:
+    """What all the blocks of one `evaluate` share."""
+
+    def __init__(
+        self, store: Store, again: bool, trusted: bool, timeout_s: float, on_progress: OnProgress | None
+    ) -> None:
+        self._store = store
+        self._again = again
+        self._trusted = trusted
+        self._timeout_s = timeout_s
+        self._show = on_progress or (lambda latest: None)
+
+    def once(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
+        known = {result.job.key: result for result in self._store.results() if not result.session}
+        for done, item in enumerate(planned):
+            earlier = known.get(item.job.key)
+            if earlier and not self._again and self._still_valid(earlier, item):
+                yield Outcome(value=earlier, reused=True)
+                continue
+            self._show(Progress(done=done, total=len(planned), message=_title(item.job)))
+            block = self._measured(item.job, item.failure)
+            yield Outcome(value=Result(job=item.job, blocks=(block,)), reused=False)
+
+    def in_rounds(self, planned: Sequence[Planned], rigour: Rigour, controls: bool) -> Iterator[Outcome[Result]]:
+        blocks = self._store.blocks()
+        visits = rounds.visits([item.job for item in planned], controls)
+        session = rounds.session_for(visits, blocks, self._again)
+        known: dict[str, dict[int, Block]] = {visit.cell: {} for visit in visits}
+        for block in blocks:
+            if (
+                block.session == session
+                and self._stands(block)
+                and (cell := rounds.cell(block.job, block.control)) in known
+            ):
+                known[cell][block.round] = block
+        costs = rounds.Costs(blocks)
+        spent_s = sum(block.seconds for of_cell in known.values() for block in of_cell.values())
+        measured: set[str] = set()
+        for number in range(rigour.rounds):
+            due = [
+                visit
+                for visit in rounds.in_order(session, number, visits)
+                if number not in (of_cell := known[visit.cell])
+                and not any(block.failure for block in of_cell.values())
+                and not rounds.may_stop(rounds.medians_of(of_cell.values()), rigour.precision)
+            ]
+            if not due:
+                continue
+            round_s = sum(costs.seconds(visit.job) for visit in due)
+            if not measured:
+                left = rigour.rounds - number
+                plan = f"{len(due)} cells × {left} rounds, about {duration(round_s * left)}"
+                if rigour.budget_s is not None:
+                    if not spent_s:
+                        rounds.check_budget(rigour, round_s, len(due))
+                    plan += f", of which as many rounds as fit into {duration(rigour.budget_s - spent_s)}"
+            if not rounds.fit(rigour, round_s, spent_s):
+                break
+            for place, visit in enumerate(due):
+                self._show(
+                    Progress(
+                        done=number * len(visits) + place,
+                        total=rigour.rounds * len(visits),
+                        message=f"round {number + 1}/{rigour.rounds}  {_title(visit.job)}",
+                        milestones=(plan,),
+                    )
+                )
+                block = self._measured(visit.job, None, session, number, visit.control)
+                costs.add(block)
+                known[visit.cell][number] = block
+                measured.add(visit.cell)
+                spent_s += block.seconds
+        for visit in visits:
+            if of_cell := known[visit.cell]:
+                result = Result(job=visit.job, blocks=tuple(of_cell[index] for index in sorted(of_cell)))
+                if not visit.control and not is_floor(visit.job.artifact.name):
+                    yield Outcome(value=result, reused=visit.cell not in measured)
+
+    def _still_valid(self, earlier: Result, item: Planned) -> bool:
+        """A reading whose samples are there; of the failures, only that which would be the same again."""
+        return self._stands(earlier.blocks[-1]) or (bool(item.failure) and earlier.failure == item.failure)
+
+    def _stands(self, block: Block) -> bool:
+        """Not what failed, or has lost its samples: that is measured again."""
+        raw = block.reading.raw if block.reading else None
+        return bool(block.reading) and (raw is None or self._store.raw_path(raw).exists())
+
+    def _measured(
+        self,
+        job: Job,
+        failure: Failure | None,
+        session: Session | None = None,
+        number: int = 0,
+        control: bool = False,
+    ) -> Block:
+        started, begun = machine.now(), time.monotonic()
+        reading: Reading | None = None
+        if not failure:
+            try:
+                reading = _read(self._store, job, started, self._trusted, self._timeout_s)
+            except DeployError as error:
+                failure = _failure(error)
+        block = Block(
+            job=job,
+            session=session,
+            round=number,
+            control=control,
+            reading=reading,
+            failure=failure,
+            started=started,
+            seconds=time.monotonic() - begun,
+            commit=machine.commit(),
+        )
+        self._store.append(block)
+        return block
 
 
-def _measured(store: Store, item: Planned, trusted: bool, timeout_s: float, on_progress: OnProgress | None) -> Result:
-    started, begun = machine.now(), time.monotonic()
-    reading: Reading | None = None
-    failure = item.failure
-    if not failure:
-        try:
-            reading = _read(store, item, started, trusted, timeout_s, on_progress)
-        except DeployError as error:
-            failure = _failure(error)
-    return Result(
-        job=item.job,
-        reading=reading,
-        failure=failure,
-        started=started,
-        seconds=time.monotonic() - begun,
-        commit=machine.commit(),
-    )
+def _title(job: Job) -> str:
+    name = "floor" if is_floor(job.artifact.name) else job.artifact.name
+    return f"{name} {job.artifact.format} {job.backend} {job.metric}"
 
 
-def _read(
-    store: Store, item: Planned, started: str, trusted: bool, timeout_s: float, on_progress: OnProgress | None
-) -> Reading:
-    job = item.job
+def _floors(store: Store, timed: Sequence[Planned]) -> list[Planned]:
+    """For each runtime and way of running it, a job with the network that does next to nothing; exported if need be."""
+    jobs: dict[str, Job] = {}
+    for item in timed:
+        artifact = _floor(store, item.job.artifact.checkpoint.training.data, item.job.artifact.format)
+        if artifact:
+            job = dataclasses.replace(item.job, artifact=artifact)
+            jobs[job.key] = job
+    return [Planned(job=job) for job in jobs.values()]
+
+
+def _floor(store: Store, data: Data, format: str) -> Artifact | None:
+    """None if this format cannot hold it: then the report has no floor for it."""
+    try:
+        checkpoint = store.checkpoint(floor_name(data)) or isolate.call(
+            "cifar_deploy.stages.export:floor", Checkpoint, data=data, root=store.root
+        )
+        if format == CHECKPOINT:
+            return as_artifact(checkpoint)
+        artifact = _export(store, checkpoint, format, again=False).value
+    except DeployError as error:
+        log.warning("no floor for %s: %s", format, error)
+        return None
+    return None if artifact.failure else artifact
+
+
+def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float) -> Reading:
     if not is_measured(job):
         return evaluate_stage.copy(job)
     return isolate.call(
@@ -329,24 +490,44 @@ def _read(
         Reading,
         pool_threads=job.threads,
         timeout_s=timeout_s,
-        on_progress=on_progress,
         job=job,
         root=store.root,
         data_folder=_data_folder(job.artifact.checkpoint),
-        raw_name=f"{job.key}-{started.replace(':', '').replace('+0000', 'Z')}",
+        raw_name=f"{job.key}-{started.replace(':', '').replace('+0000', 'Z')}-{secrets.token_hex(2)}",
         trusted=trusted,
     )
 
 
 def report(store: Store) -> tuple[Table, list[Path]]:
     """The table of the results so far, and the files that it was written to."""
-    table = report_stage.build(store.results())
+    table = report_stage.build(store.results(), store.raw)
     paths = []
     for name in REPORTS:
         path = store.reports / f"report.{REPORTS[name].suffix}"
         files.write_text(path, REPORTS[name].render(table))
         paths.append(path)
     return table, paths
+
+
+def compare(a: Path, b: Path, *, unlike: bool = False) -> list[Pair]:
+    """How the results of `b` differ from those of `a`: output folders, or results.jsonl files with their raw/ beside them.
+
+    Raises UsageError if there is nothing to compare, or, unless `unlike`, if the two answer different questions.
+    """
+    (results_a, raw_a), (results_b, raw_b) = _read_results(a), _read_results(b)
+    return compare_stage.compare(results_a, results_b, raw_a, raw_b, unlike=unlike)
+
+
+def _read_results(path: Path) -> tuple[list[Result], Raw]:
+    file = _results_file(path)
+    return grouped(read_blocks(file)), lambda reading: read_raw(file.parent / "raw" / f"{reading.raw}.npz")
+
+
+def _results_file(path: Path) -> Path:
+    for candidate in (path, path / "results.jsonl", path / "reports" / "results.jsonl"):
+        if candidate.is_file():
+            return candidate
+    raise UsageError(f"{path}: neither a results.jsonl nor a folder that holds reports/results.jsonl; give another")
 
 
 def catalogue() -> list[Entry]:

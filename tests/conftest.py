@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[1]
 # One epoch on few images: what is tested is the road, not the accuracy.
 TINY = ["--dataset", "digits", "--epochs", "1", "--limit-train", "128", "--limit-test", "64"]
 
+# Timed, but not to be believed.
+QUICK = ["--seconds", "0.05", "--rounds", "1", "--no-controls"]
+
 
 def run_cli(
     *arguments: object, cwd: Path | None = None, timeout_s: float = 240, largest_file: int | None = None
@@ -62,6 +65,6 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output folder in which the whole road was gone, with resnet8 on 128 digits. Tests must leave it as it is."""
     out = tmp_path_factory.mktemp("road")
-    done = run_cli("run", *TINY, "--network", "resnet8", "--seconds", "0.05", "--out", out)
+    done = run_cli("run", *TINY, "--network", "resnet8", *QUICK, "--out", out)
     assert done.returncode == 0, done.stderr + done.stdout
     return out

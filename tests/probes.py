@@ -4,14 +4,17 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.isolate import call
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import (
+    Block,
     Checkpoint,
     Data,
+    Disturbance,
     Epoch,
     Failure,
     File,
@@ -19,7 +22,7 @@ from cifar_deploy.core.records import (
     Machine,
     Reading,
     Recipe,
-    Result,
+    Session,
     Training,
 )
 from cifar_deploy.core.store import as_artifact
@@ -137,10 +140,10 @@ def a_checkpoint(weights: File | None = None) -> Checkpoint:
     )
 
 
-def a_result(metric: str = "latency", failure: Failure | None = None) -> Result:
+def a_job(metric: str = "latency", format: str = "checkpoint") -> Job:
     checkpoint = a_checkpoint()
-    job = Job(
-        artifact=as_artifact(checkpoint),
+    return Job(
+        artifact=replace(as_artifact(checkpoint), format=format),
         backend="pytorch",
         device="cpu",
         metric=metric,
@@ -151,7 +154,47 @@ def a_result(metric: str = "latency", failure: Failure | None = None) -> Result:
         machine=checkpoint.machine,
         versions=checkpoint.versions,
     )
-    reading = None if failure else Reading(values={"median": 0.001}, raw="abc")
-    return Result(
-        job=job, reading=reading, failure=failure, started="2026-01-01T00:00:00+00:00", seconds=2.0, commit="abc+"
+
+
+def a_session(*jobs: Job) -> Session:
+    return Session(started="2026-01-01T00:00:00+00:00", seed=1, cells=tuple(job.key for job in jobs))
+
+
+def calm(**changes: float) -> Disturbance:
+    """What a quiet machine says of half a second."""
+    quiet = Disturbance(
+        seconds=0.5,
+        run_delay=0.001,
+        steal=0.0,
+        involuntary_switches=3,
+        calibration_before=0.0014,
+        calibration_after=0.0015,
+        clock_jump=0.0,
+    )
+    return replace(quiet, **changes)  # type: ignore[arg-type]
+
+
+def a_block(
+    metric: str = "latency",
+    failure: Failure | None = None,
+    *,
+    job: Job | None = None,
+    session: Session | None = None,
+    round: int = 0,
+    control: bool = False,
+    value: float = 0.001,
+    raw: str | None = "abc",
+    disturbance: Disturbance | None = None,
+) -> Block:
+    values = {"p50": value, "samples": 100.0}
+    return Block(
+        job=job or a_job(metric),
+        session=session,
+        round=round,
+        control=control,
+        reading=None if failure else Reading(values=values, raw=raw, disturbance=disturbance or calm()),
+        failure=failure,
+        started=f"2026-01-01T00:00:{round:02}+00:00",
+        seconds=2.0,
+        commit="abc+",
     )

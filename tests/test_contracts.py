@@ -8,7 +8,7 @@ import pytest
 from cifar_deploy.backends import BACKENDS, Backend
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.store import Store
-from cifar_deploy.core.table import Column, Row, Section, Table
+from cifar_deploy.core.table import Column, Row, Section, Table, Value
 from cifar_deploy.datasets import DATASETS, Dataset
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES, Device
 from cifar_deploy.formats import FORMATS, Format
@@ -111,11 +111,17 @@ def test_a_report_shows_hostile_text_as_text(name: str) -> None:
         title=evil,
         label_titles=("network",),
         columns={"latency.p50": column},
-        rows=(Row(labels=(evil,), values={"latency.p50": 0.00123}, failures={}),),
+        rows=(Row(labels=(evil,), values={"latency.p50": Value(number=0.00123)}),),
         notes=(evil,),
     )
     table = Table(
-        title=evil, facts={evil: (evil,)}, sections=(section,), failures=(evil,), definitions={"a": evil}, records=()
+        title=evil,
+        facts={evil: (evil,)},
+        sections=(section,),
+        failures=(evil,),
+        doubts=(evil,),
+        definitions={"a": evil},
+        records=(),
     )
     text = REPORTS[name].render(table)
     assert "<script>" not in text

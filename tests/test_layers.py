@@ -22,7 +22,10 @@ LAYERS = [
 # What the parent of all workers imports: none of these may load a heavy library when it is imported.
 HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "sklearn", "pandas", "PIL", "safetensors"}
 # These run in workers alone, where torch is what is wanted.
-TORCH_AT_THE_TOP = {"stages/train.py", *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "initialise", "complete"))}
+TORCH_AT_THE_TOP = {
+    "stages/train.py",
+    *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "floor", "initialise", "complete")),
+}
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 

@@ -15,7 +15,7 @@ import pytest
 from cifar_deploy import pipeline
 from cifar_deploy.core.store import Store
 from cifar_deploy.metrics import METRICS
-from tests.conftest import TINY, run_cli
+from tests.conftest import QUICK, TINY, run_cli
 
 CELLS = {("checkpoint", "pytorch"), ("torchscript", "torchscript"), ("onnx", "onnxruntime")}
 
@@ -56,6 +56,39 @@ def test_raw_samples_are_those_that_the_median_is_of(road: Path) -> None:
             assert np.median(samples) / 1e9 == pytest.approx(result.reading.values["p50"])
 
 
+def test_rounds_give_an_interval_a_floor_a_control_and_ranks(copy: Path) -> None:
+    arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "latency", "--seconds", "0.05", "--out", str(copy)]
+    first = run_cli(*arguments, "--rounds", "2")
+    assert first.returncode == 0, first.stderr
+    assert "3 cells × 2 rounds, about" in first.stdout
+    again = run_cli(*arguments, "--rounds", "2")
+    assert "1 of 1 results were measured before" in again.stdout
+    before = len(Store(copy).blocks())
+    assert run_cli(*arguments, "--rounds", "6").returncode == 0
+    blocks = Store(copy).blocks()
+    assert len(blocks) == before + 3 * 4  # the same session went on
+    assert {block.round for block in blocks if block.control} == set(range(6))
+
+    assert run_cli("report", "--out", copy).returncode == 0
+    table = pd.read_csv(copy / "reports" / "report.csv")
+    cell = table[(table.backend == "onnxruntime") & (table.name == "resnet8") & (table.value_name == "p50")].iloc[0]
+    floor = table[(table.name.str.startswith("_floor")) & (table.value_name == "p50")].iloc[0]
+    assert cell.rounds == 6 and cell.interval_kind == "interval" and cell.low <= cell.value <= cell.high
+    assert floor.value < cell.value / 2
+    text = (copy / "reports" / "report.md").read_text()
+    assert "rank" in text and "floor" in text and "The same cell against itself" in text
+
+
+def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> None:
+    arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "latency", "--no-controls", "--out", str(copy)]
+    refused = run_cli(*arguments, "--seconds", "20", "--budget", "20s")
+    assert refused.returncode == 1 and "--budget: 20 s is too little for one round" in refused.stderr
+    done = run_cli(*arguments, "--seconds", "0.2", "--rounds", "50", "--budget", "5s")
+    assert done.returncode == 0, done.stderr
+    rounds = [block.round for block in Store(copy).blocks() if block.job.options.get("seconds") == 0.2]
+    assert 1 < len(rounds) < 10 and rounds == list(range(len(rounds)))
+
+
 def test_memory_holds_one_runtime_and_nothing_of_torch(road: Path) -> None:
     peaks = {
         result.job.backend: result.reading.values["peak"]
@@ -72,7 +105,7 @@ def test_a_second_run_measures_nothing_again_and_imports_no_torch(copy: Path) ->
         "import sys\n"
         "from cifar_deploy.cli import main\n"
         "try:\n"
-        f"    main({['run', *TINY, '--network', 'resnet8', '--seconds', '0.05', '--out', str(copy)]!r})\n"
+        f"    main({['run', *TINY, '--network', 'resnet8', *QUICK, '--out', str(copy)]!r})\n"
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules\n"

@@ -62,3 +62,13 @@ def read(folder: Path) -> Progress | None:
     except FileNotFoundError:
         return None
     return Progress(**{**record, "milestones": tuple(record["milestones"])})
+
+
+def duration(seconds: float) -> str:
+    """For people: 42 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -1,13 +1,14 @@
 """The values that flow through the program, each holding the one before it.
 
-    Recipe -> Checkpoint -> Artifact -> Job -> Result -> (Table, in core.table)
+    Recipe -> Checkpoint -> Artifact -> Job -> Block -> Result -> (Table, in core.table)
 
-All are frozen and go to JSON and back unchanged. A failure travels the same road: an Artifact or a Result holds either
+All are frozen and go to JSON and back unchanged. A failure travels the same road: an Artifact or a Block holds either
 what was made or the Failure that stands in its place.
 """
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -214,7 +215,7 @@ class Job:
     machine: Machine
     versions: Mapping[str, str]
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """The same for the same question: whoever has an answer with this key need not measure again."""
         identity = {
@@ -233,23 +234,83 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Disturbance:
+    """What else the machine did while a block was timed: see core.disturbance. None where the system does not say."""
+
+    seconds: float  # of wall time, to which the rest refers
+    run_delay: float | None  # seconds that this process's threads waited for a processor, per second
+    steal: float | None  # processor seconds that the hypervisor gave to others, per second
+    involuntary_switches: int | None
+    calibration_before: float  # seconds of a fixed loop
+    calibration_after: float
+    clock_jump: float  # seconds by which the wall clock moved more than the monotonic one
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reading:
     """What a metric measured. `raw` names the file beside results.jsonl that holds the samples or predictions."""
 
     values: Mapping[str, float]
     raw: str | None = None
+    disturbance: Disturbance | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """A job's end: a reading or a failure."""
+class Session:
+    """Rounds that belong together: each visits all of `cells` once, in an order drawn from `seed` and its number."""
+
+    started: str  # UTC, ISO 8601; with the seed it names the session
+    seed: int
+    cells: tuple[str, ...]  # the keys of the jobs, for each metric one of them twice: the control
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One process's work on a job: a reading or a failure. A timed job has one in each round, any other just one."""
 
     job: Job
+    session: Session | None  # None for what is not timed
+    round: int
+    control: bool  # the second visit of the round to the same cell: what it differs by is the machine's noise
     reading: Reading | None
     failure: Failure | None
     started: str  # UTC, ISO 8601
     seconds: float  # of wall time, the process's start included
     commit: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A job's end: its blocks, of one session, by round. If one of them failed, the result has: no crash is averaged out."""
+
+    job: Job
+    blocks: tuple[Block, ...]
+
+    @property
+    def session(self) -> Session | None:
+        return self.blocks[-1].session
+
+    @property
+    def control(self) -> bool:
+        return self.blocks[-1].control
+
+    @property
+    def failure(self) -> Failure | None:
+        return next((block.failure for block in self.blocks if block.failure), None)
+
+    @property
+    def readings(self) -> Mapping[int, Reading]:
+        """By round."""
+        return {block.round: block.reading for block in self.blocks if block.reading}
+
+    @property
+    def reading(self) -> Reading | None:
+        """The last one; of a job that is not timed, the only one."""
+        return None if self.failure else self.blocks[-1].reading
+
+    def rounds(self, value: str) -> dict[int, float]:
+        """One value of the readings, by round."""
+        return {index: reading.values[value] for index, reading in self.readings.items() if value in reading.values}
 
 
 def to_json(value: Any) -> Any:
@@ -302,12 +363,12 @@ def _from_json(kind: Any, value: Any, where: str) -> Any:
         if value in inner:
             return value
     elif kind is float:
-        if isinstance(value, (int, float)):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
     elif kind is Path:
         if isinstance(value, str):
             return Path(value)
-    elif isinstance(kind, type) and isinstance(value, kind):
+    elif isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise Corrupt(f"{where}: {str(value)[:80]!r} is not {kind}; delete it and run the command again")
 

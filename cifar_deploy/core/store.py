@@ -3,7 +3,7 @@
     exported/<name>/checkpoint/   weights.safetensors, checkpoint.json
     exported/<name>/<format>/     the artifact's files, artifact.json
     training/<name>/              state of a training that is not finished
-    reports/results.jsonl         a line a result, appended as it ends
+    reports/results.jsonl         a line a block, appended as it ends
     reports/raw/                  the samples and predictions behind the lines
     log.txt                       tracebacks and what workers printed
     .lock                         held by the one process that writes
@@ -17,17 +17,34 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cifar_deploy.core import files, isolate
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
-from cifar_deploy.core.records import Artifact, Checkpoint, File, Result, Training, from_json, to_json
+from cifar_deploy.core.records import (
+    Artifact,
+    Block,
+    Checkpoint,
+    Data,
+    File,
+    Reading,
+    Result,
+    Session,
+    Training,
+    from_json,
+    to_json,
+)
 
 # Rises when a line of results.jsonl changes its meaning; readers skip, with a warning, what is newer than they are.
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 
 CHECKPOINT = "checkpoint"  # the format that training itself writes
 WEIGHTS = "weights.safetensors"
@@ -40,6 +57,15 @@ def check_name(name: str) -> str:
     if not _NAME.fullmatch(name) or files.is_leftover(name):
         raise UsageError(f"{name}: cannot name a training; use letters, digits, '.', '_' and '-' (see --name)")
     return name
+
+
+def floor_name(data: Data) -> str:
+    """Under what the network that does next to nothing is kept, for images of this data set. No training has such a name."""
+    return f"_floor-{data.fingerprint[:12]}"
+
+
+def is_floor(name: str) -> bool:
+    return name.startswith("_floor-")
 
 
 class Lock:
@@ -98,7 +124,8 @@ class Store:
 
     def names(self) -> list[str]:
         """The trainings that are finished."""
-        return sorted(path.parents[1].name for path in self.exported.glob("*/checkpoint/checkpoint.json"))
+        found = (path.parents[1].name for path in self.exported.glob("*/checkpoint/checkpoint.json"))
+        return sorted(name for name in found if not is_floor(name))
 
     def checkpoint_folder(self, name: str) -> Path:
         return self.exported / name / CHECKPOINT
@@ -168,9 +195,9 @@ class Store:
     def raw_path(self, result_name: str) -> Path:
         return self.reports / "raw" / f"{result_name}.npz"
 
-    def append(self, result: Result) -> None:
+    def append(self, block: Block) -> None:
         """Add a line to results.jsonl and sync it. A line torn by an earlier crash is cut off first."""
-        line = json.dumps({"version": RESULTS_VERSION, **to_json(result)}, ensure_ascii=False) + "\n"
+        line = json.dumps({"version": RESULTS_VERSION, **to_json(block)}, ensure_ascii=False) + "\n"
         self.reports.mkdir(parents=True, exist_ok=True)
         with files.naming(self.results_path), open(self.results_path, "a+b") as file:
             file.truncate(_end_of_last_line(self.results_path))
@@ -178,23 +205,61 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
 
+    def blocks(self) -> list[Block]:
+        """Every block that can be read, oldest first; a warning names each line that cannot."""
+        return read_blocks(self.results_path) if self.results_path.exists() else []
+
     def results(self) -> list[Result]:
-        """Every result that can be read, oldest first; a warning names each line that cannot."""
-        if not self.results_path.exists():
-            return []
-        found = []
-        for number, line in enumerate(self.results_path.read_bytes().split(b"\n"), start=1):
-            if not line.strip():
+        """The blocks, together as they belong: those of a job in a session. Oldest first, by their newest block."""
+        return grouped(self.blocks())
+
+    def raw(self, reading: Reading) -> Mapping[str, NDArray[Any]]:
+        """The samples or predictions behind a reading. Raises Corrupt if they are gone or damaged."""
+        assert reading.raw is not None
+        return read_raw(self.raw_path(reading.raw))
+
+
+def read_blocks(path: Path) -> list[Block]:
+    """The blocks of a results.jsonl, as far as it can be read: a warning names each line that cannot."""
+    found, earlier = [], 0
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            version = record.pop("version")
+            if version > RESULTS_VERSION:
+                raise Corrupt(f"was written by a newer cifar-deploy (version {version}, not {RESULTS_VERSION})")
+            if version < RESULTS_VERSION:
+                earlier += 1
                 continue
-            try:
-                record = json.loads(line)
-                version = record.pop("version")
-                if version > RESULTS_VERSION:
-                    raise Corrupt(f"was written by a newer cifar-deploy (version {version}, not {RESULTS_VERSION})")
-                found.append(from_json(Result, record))
-            except (ValueError, AttributeError, KeyError, TypeError, Corrupt) as error:
-                warnings.warn(f"{self.results_path}: line {number} is left out: {error}", stacklevel=2)
-        return found
+            found.append(from_json(Block, record))
+        except (ValueError, AttributeError, KeyError, TypeError, Corrupt) as error:
+            warnings.warn(f"{path}: line {number} is left out: {error}")
+    if earlier:
+        warnings.warn(f"{path}: {earlier} lines of an earlier version are left out; run `cifar-deploy evaluate` again")
+    return found
+
+
+def grouped(blocks: Iterable[Block]) -> list[Result]:
+    """Blocks of the same job, session and role as one result, by round; of two of the same round the newer one."""
+    found: dict[tuple[str, Session | None, bool], dict[int, Block]] = {}
+    for block in blocks:
+        identity = (block.job.key, block.session, block.control)
+        rounds = found.pop(identity, {})  # so that the order is that of the newest block
+        found[identity] = {**rounds, block.round: block}
+    return [
+        Result(job=rounds[max(rounds)].job, blocks=tuple(rounds[index] for index in sorted(rounds)))
+        for rounds in found.values()
+    ]
+
+
+def read_raw(path: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise Corrupt(f"{path}: samples cannot be read ({error}); measure again (--again)") from error
 
 
 def _end_of_last_line(path: Path) -> int:

@@ -1,9 +1,11 @@
 """The report as values: what a renderer turns into text. Numbers are raw; a renderer rounds them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cifar_deploy.core.records import Failure
+from cifar_deploy.core.statistics import Estimate
+from cifar_deploy.core.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +18,9 @@ class Column:
     scale: float = 1.0
     digits: int = 2
     headline: bool = True  # in the table; the others are in the CSV alone
+    judged: bool = False  # the verdict on its metric is one on this number
+    interval: bool = False  # shown beside the number, where it was measured in rounds
+    percentile: int | None = None  # of all samples of all rounds, rather than a value of each round
 
     @property
     def heading(self) -> str:
@@ -26,29 +31,50 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Value:
+    """A number with what is known of its trustworthiness: nothing, for one that was counted or copied."""
+
+    number: float
+    estimate: Estimate | None = None
+    verdict: Verdict | None = None
+
+    def text(self, column: Column) -> str:
+        """The number, its interval [ ] or its range ( ), and a verdict that is not "stable"."""
+        words = [column.text(self.number)]
+        if self.estimate and column.interval:
+            opening, closing = "[]" if self.estimate.kind == "interval" else "()"
+            words.append(f"{opening}{column.text(self.estimate.low)}, {column.text(self.estimate.high)}{closing}")
+        if self.verdict and self.verdict.word != "stable":
+            words.append(self.verdict.word)
+        return " ".join(words)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """One cell of the comparison: an artifact on a backend, with the value or the failure of each column."""
+    """One cell of the comparison: an artifact on a backend, with the value, the failure or the word of each column."""
 
     labels: tuple[str, ...]
-    values: Mapping[str, float]  # by the column's key
-    failures: Mapping[str, Failure]  # likewise
+    values: Mapping[str, Value]  # by the column's key
+    failures: Mapping[str, Failure] = field(default_factory=dict)  # likewise
+    words: Mapping[str, str] = field(default_factory=dict)  # likewise: a rank, or what is lacking for a number
 
     def text(self, key: str, column: Column) -> str:
-        """As shown: the number, the kind of failure, or a dash where nothing was asked."""
+        """As shown: the number, the kind of failure, a word, or a dash where nothing was asked."""
         if key in self.values:
-            return column.text(self.values[key])
-        return self.failures[key].kind if key in self.failures else "–"
+            return self.values[key].text(column)
+        return self.failures[key].kind if key in self.failures else self.words.get(key, "–")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A titled table with remarks below it."""
+    """A titled table with remarks below it; in the files alone if it is too long for a screen."""
 
     title: str
     label_titles: tuple[str, ...]
     columns: Mapping[str, Column]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
+    on_screen: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,5 +92,6 @@ class Table:
     facts: Mapping[str, tuple[str, ...]]  # data, machine, versions ...: what every number depends on
     sections: tuple[Section, ...]
     failures: tuple[str, ...]  # a line each, with the reason
+    doubts: tuple[str, ...]  # a line for each number whose verdict is not "stable", with the reason
     definitions: Mapping[str, str]  # what each metric means
     records: tuple[Record, ...]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from cifar_deploy.core.arrays import Labels, Pixels, Predict
-from cifar_deploy.core.records import Job
+from cifar_deploy.core.records import Disturbance, Job
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.table import Column
 
@@ -25,10 +25,11 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """Values by the column's key, and the samples or predictions behind them."""
+    """Values by the column's key, the samples or predictions behind them, and how busy the machine was otherwise."""
 
     values: Mapping[str, float]
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    disturbance: Disturbance | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,11 @@ class Copied:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A metric that runs the artifact. `options` are those of `evaluate` that change its meaning."""
+    """A metric that runs the artifact. `options` are those of `evaluate` that change its meaning.
+
+    One that is `timed` is measured in every round of a session, and its array `samples_ns` holds each call; its first
+    column is what cells are compared by.
+    """
 
     summary: str
     better: Literal["higher", "lower"]
@@ -55,6 +60,7 @@ class Measured:
     batch_size: int
     options: tuple[Literal["seconds", "limit_test"], ...]
     measure: Callable[[Session], Measurement]
+    timed: bool = False
 
 
 Metric = Copied | Measured
@@ -77,4 +83,4 @@ METRICS: Registry[Metric] = Registry(
 )
 
 # Rises when what a metric means or how it is measured changes; results of another protocol are measured anew.
-PROTOCOL = 1
+PROTOCOL = 2

@@ -31,7 +31,12 @@ def measure(session: Session) -> Measurement:
     correct = int((guesses == labels).sum())
     return Measurement(
         values={"accuracy": correct / len(labels), "correct": correct, "images": len(labels)},
-        arrays={"predicted": guesses.astype(np.int32), "margins": np.concatenate(margins), "chosen": chosen},
+        arrays={
+            "predicted": guesses.astype(np.int32),
+            "margins": np.concatenate(margins),
+            "labels": labels,
+            "chosen": chosen,  # which of the test images these are
+        },
     )
 
 

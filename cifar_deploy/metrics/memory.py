@@ -3,7 +3,7 @@
 It is read by that process itself (see core.memory) and comes in parts, in the order in which they arise: `python` (the
 interpreter and the worker's modules), `harness` (numpy, this program, the images), `runtime` (its import), `model`
 (its load), `first` (the first inference). `peak` is the most that was ever resident, a moment's need while loading
-included; `steady` the most while it goes on classifying.
+included; `steady` the most while it goes on classifying, `batch` the most while it classifies 64 images at a time.
 """
 
 import itertools
@@ -15,10 +15,13 @@ from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Session
 
 _STEADY_CALLS = 50
+_LARGER_BATCH = 64
+_LARGER_CALLS = 5
 
 
 def measure(session: Session) -> Measurement:
     images = list(batches(session.pixels[: 16 * session.job.batch_size], session.job.batch_size))
+    many = session.pixels[[index % len(session.pixels) for index in range(_LARGER_BATCH)]]
     python, harness = memory.interpreter_bytes(), memory.resident_bytes()
     if python is None or harness is None:
         raise Unavailable("memory: is read from /proc/self/status, which this system does not have")
@@ -34,6 +37,11 @@ def measure(session: Session) -> Measurement:
     for call in range(_STEADY_CALLS):
         predict(images[call % len(images)])
     steady = memory.peak_bytes() or 0
+    restarted = memory.restart_peak()
+    (batch,) = batches(many, _LARGER_BATCH)
+    for _ in range(_LARGER_CALLS):
+        predict(batch)
+    larger = memory.peak_bytes() or 0
     parts = dict(zip(("harness", "runtime", "model", "first"), _steps(marks), strict=True))
     return Measurement(
         values={
@@ -42,6 +50,7 @@ def measure(session: Session) -> Measurement:
             **parts,
             # Without a fresh start the later peak would be the earlier one's.
             **({"steady": steady} if restarted else {}),
+            "batch": larger,
         }
     )
 
@@ -67,6 +76,7 @@ METRIC = Measured(
         "model": _mebibytes("memory: model"),
         "first": _mebibytes("memory: first inference"),
         "steady": _mebibytes("memory: steady peak"),
+        "batch": _mebibytes(f"memory: peak at batch {_LARGER_BATCH}"),
     },
     batch_size=1,
     options=(),

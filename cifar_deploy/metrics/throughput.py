@@ -1,9 +1,10 @@
 """Throughput: images per second at a batch size: the batch size over the median time of a batch."""
 
 from cifar_deploy.core.arrays import batches
+from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Session
-from cifar_deploy.metrics.timing import in_turn, percentiles, timed
+from cifar_deploy.metrics.timing import in_turn, median_s, timed
 
 _BATCHES = 4
 
@@ -13,10 +14,12 @@ def measure(session: Session) -> Measurement:
     # A small test set is gone through again, so that every batch is full.
     pixels = session.pixels[[index % len(session.pixels) for index in range(_BATCHES * size)]]
     predict = session.load()
-    samples = timed(in_turn(list(batches(pixels, size)), predict), float(session.job.options["seconds"] or 0))
+    with Watch() as watch:
+        samples = timed(in_turn(list(batches(pixels, size)), predict), float(session.job.options["seconds"] or 0))
     return Measurement(
-        values={"images_per_second": size / percentiles(samples)["p50"], "samples": len(samples)},
+        values={"images_per_second": size / median_s(samples), "samples": len(samples)},
         arrays={"samples_ns": samples},
+        disturbance=watch.disturbance,
     )
 
 
@@ -24,10 +27,11 @@ METRIC = Measured(
     summary="images per second at a batch size (64 unless --batch-size says otherwise)",
     better="higher",
     columns={
-        "images_per_second": Column(title="throughput", unit="images/s", stored_unit="images/s", digits=0),
-        "samples": Column(title="batches", unit="calls", stored_unit="calls", digits=0, headline=False),
+        "images_per_second": Column(title="throughput", unit="images/s", stored_unit="images/s", digits=0, judged=True),
+        "samples": Column(title="batches a round", unit="calls", stored_unit="calls", digits=0, headline=False),
     },
     batch_size=64,
     options=("seconds",),
     measure=measure,
+    timed=True,
 )

@@ -3,22 +3,21 @@
 import gc
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.progress import report
+from cifar_deploy.core.statistics import SAMPLES_FOR
 
 # Warm-up: at least so many calls, then until the median of a window is no longer below that of the one before.
 _WARM_UP_CALLS = 5
 _WARM_UP_WINDOW = 5
 _WARM_UP_LIMIT_S = 10.0
 
-# However long a call takes, a block has samples for a median (11 give its 99 % confidence interval).
-_FEWEST_SAMPLES = 11
-
-# The fewest samples with which a percentile lies inside the sample range with 99 % confidence.
-SAMPLES_FOR = {"p50": 11, "p90": 64, "p95": 130, "p99": 662}
+# However long a call takes, a block has samples enough for a median.
+FEWEST_SAMPLES = SAMPLES_FOR[50]
 
 
 def timed(call: Callable[[int], object], seconds: float) -> NDArray[np.int64]:
@@ -29,7 +28,7 @@ def timed(call: Callable[[int], object], seconds: float) -> NDArray[np.int64]:
     gc.disable()
     try:
         end = time.perf_counter_ns() + int(seconds * 1e9)
-        while (start := time.perf_counter_ns()) < end or len(samples) < _FEWEST_SAMPLES:
+        while (start := time.perf_counter_ns()) < end or len(samples) < FEWEST_SAMPLES:
             call(len(samples))
             samples.append(time.perf_counter_ns() - start)
     finally:
@@ -52,15 +51,10 @@ def _warm_up(call: Callable[[int], object]) -> None:
                 return
 
 
-def percentiles(samples_ns: NDArray[np.int64]) -> dict[str, float]:
-    """Seconds at each percentile that there are samples enough to claim."""
-    return {
-        name: float(np.percentile(samples_ns, int(name[1:]))) / 1e9
-        for name, fewest in SAMPLES_FOR.items()
-        if len(samples_ns) >= fewest
-    }
+def median_s(samples_ns: NDArray[np.int64]) -> float:
+    return float(np.median(samples_ns)) / 1e9
 
 
-def in_turn(batches: Sequence[NDArray[np.float32]], predict: Callable[..., object]) -> Callable[[int], object]:
+def in_turn(batches: Sequence[NDArray[Any]], run: Callable[..., object]) -> Callable[[int], object]:
     """The call to time: each time another batch of real images."""
-    return lambda index: predict(batches[index % len(batches)])
+    return lambda index: run(batches[index % len(batches)])

@@ -16,7 +16,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { border-bottom-width: 2px; font-weight: 600; } th small { display: block; font-weight: 400; opacity: .7; }
 .label { text-align: left; } tbody tr:hover { background: var(--soft); }
-.failed { color: var(--bad); } .note, dd { opacity: .8; margin: .4rem 0; } dt { font-weight: 600; } dd { margin-left: 1.5rem; }
+.failed { color: var(--bad); } .doubted { font-style: italic; } .note, dd { opacity: .8; margin: .4rem 0; } dt { font-weight: 600; } dd { margin-left: 1.5rem; }
 """
 
 
@@ -30,9 +30,10 @@ def render(table: Table) -> str:
         f"<h1>{title}</h1>",
         *(_section(section) for section in table.sections),
     ]
-    if table.failures:
-        items = "".join(f'<li class="failed">{html.escape(line)}</li>' for line in table.failures)
-        parts.append(f"<h2>What failed</h2><ul>{items}</ul>")
+    for title_, lines in (("What failed", table.failures), ("What is not stable", table.doubts)):
+        if lines:
+            items = "".join(f'<li class="failed">{html.escape(line)}</li>' for line in lines)
+            parts.append(f"<h2>{title_}</h2><ul>{items}</ul>")
     parts.append("<h2>What the numbers depend on</h2>" + _list({k: "; ".join(v) for k, v in table.facts.items()}))
     parts.append("<h2>What each number means</h2>" + _list(table.definitions))
     parts.append("</body></html>")
@@ -48,7 +49,12 @@ def _section(section: Section) -> str:
         cells = "".join(f'<td class="label">{html.escape(label)}</td>' for label in row.labels)
         for key, column in section.columns.items():
             failure = row.failures.get(key)
-            mark = f' class="failed" title="{html.escape(failure.reason)}"' if failure else ""
+            value = row.values.get(key)
+            mark = ""
+            if failure:
+                mark = f' class="failed" title="{html.escape(failure.reason)}"'
+            elif value and value.verdict and value.verdict.reasons:
+                mark = f' class="doubted" title="{html.escape("; ".join(value.verdict.reasons))}"'
             cells += f"<td{mark}>{html.escape(row.text(key, column))}</td>"
         body += f"<tr>{cells}</tr>\n"
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in section.notes)

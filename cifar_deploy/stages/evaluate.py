@@ -65,4 +65,4 @@ def measure(job: Job, root: Path, data_folder: Path, raw_name: str, trusted: boo
         with files.whole(store.raw_path(raw_name)) as part, open(part, "wb") as output:
             np.savez_compressed(output, **dict(measurement.arrays))  # type: ignore[arg-type]
         raw = raw_name
-    return Reading(values=measurement.values, raw=raw)
+    return Reading(values=measurement.values, raw=raw, disturbance=measurement.disturbance)

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core import files, machine
 from cifar_deploy.core.arrays import Images, as_input, choose
 from cifar_deploy.core.errors import DeployError, ExportError, LoadError
-from cifar_deploy.core.records import Artifact, Checkpoint, File, Parity
+from cifar_deploy.core.records import Artifact, Checkpoint, Data, File, Parity, Recipe, Training
 from cifar_deploy.core.registry import need
-from cifar_deploy.core.store import Store, as_artifact, described
+from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described, floor_name
 from cifar_deploy.formats import FORMATS
 
 # Real test images that the gate looks at; with them the agreement is known to 0.4 points.
@@ -23,6 +24,8 @@ GATE_IMAGES = 256
 _GATE_BATCH = 64
 
 REFERENCE = "reference.npy"
+
+FLOOR_NETWORK = "cifar_deploy.networks.floor:floor"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,40 @@ def write(checkpoint: Checkpoint, format: str, root: Path, data_folder: Path, st
         raise ExportError(f"{training.name} to {format}: {type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - begun
     return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds)
+
+
+def floor(data: Data, root: Path) -> Checkpoint:
+    """Commit the network that does next to nothing, for images of this data set, as if it had been trained."""
+    import torch
+
+    from cifar_deploy.formats.checkpoint import save
+    from cifar_deploy.networks import complete
+
+    recipe = Recipe(name="none", optimizer="adam", learning_rate=0.0, epochs=0, batch_size=1, seed=0)
+    training = Training(name=floor_name(data), network=FLOOR_NETWORK, recipe=recipe, data=data)
+    store = Store(root)
+    path = store.checkpoint_folder(training.name) / WEIGHTS
+    with files.whole(path) as part:
+        save(complete.build(training.network, data), part)
+    checkpoint = Checkpoint(
+        training=training,
+        weights=described(path),
+        parameters=0,
+        multiply_adds=0,
+        curve=(),
+        test_images=0,
+        device="cpu",
+        device_name=machine.machine().processor,
+        threads=torch.get_num_threads(),
+        peak_bytes=None,
+        device_peak_bytes=None,
+        machine=machine.machine(),
+        versions=machine.versions(["torch", "numpy"]),
+        commit=machine.commit(),
+        finished=machine.now(),
+    )
+    store.save_checkpoint(checkpoint)
+    return checkpoint
 
 
 def check(artifact: Artifact, backend: str, data_folder: Path, staged: Path) -> Parity:

@@ -17,7 +17,7 @@ class Conditions:
     """Under what a job is measured. `batch_size` replaces the throughput's own."""
 
     threads: int = 1
-    seconds: float = 2.0
+    seconds: float = 0.5
     batch_size: int | None = None
     limit_test: int | None = None
 

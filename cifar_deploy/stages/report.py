@@ -1,57 +1,68 @@
-"""Results -> Table. It reads results and nothing else: whatever it shows can be made again from results.jsonl."""
+"""Results -> Table. It reads results and what lies behind them, nothing else: whatever it shows can be made again."""
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_deploy.core import statistics
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.records import Checkpoint, Failure, Result
-from cifar_deploy.core.table import Column, Record, Row, Section, Table
+from cifar_deploy.core.statistics import Estimate
+from cifar_deploy.core.store import CHECKPOINT, is_floor
+from cifar_deploy.core.table import Column, Record, Row, Section, Table, Value
 from cifar_deploy.metrics import METRICS, Copied
+from cifar_deploy.metrics.summary import Cell, Raw, Summary, against_itself, agreement, first_column, predictions
 
 # The original report's test accuracies, by the network of ours that stands for each of its two.
 ORIGINAL_REPORT = {"mobilenet": 0.8418, "resnet18": 0.8368}
 _REPORT_EPOCHS = 20
 _REPORT_RECIPE = "paper"
 
+_EAGER = (CHECKPOINT, "pytorch")
 
-class Cell(NamedTuple):
-    """What is compared: everything measured of one cell stands in one row."""
-
-    name: str
-    format: str
-    backend: str
-    device: str
-    threads: int
-
-    @classmethod
-    def of(cls, result: Result) -> "Cell":
-        job = result.job
-        return cls(job.artifact.name, job.artifact.format, job.backend, job.device, job.threads)
+_RANK = Column(title="rank", unit="", stored_unit="")
+_FLOOR = Column(title="floor", unit="ms", stored_unit="s", scale=1000, digits=3)
+_SPEED_UP = Column(title="eager / this", unit="×", stored_unit="1", interval=True)
 
 
-def build(results: Sequence[Result]) -> Table:
+Cells = dict[Cell, dict[str, Summary]]
+
+
+def build(results: Sequence[Result], raw: Raw) -> Table:
     """The report of the newest results: those of each training's latest weights, on the machine measured last.
 
     Raises DeployError if there is nothing to report.
     """
-    if not results:
+    if not any(not is_floor(result.job.artifact.name) and not result.control for result in results):
         raise DeployError("report: there are no results yet; run `cifar-deploy evaluate` first")
     current = _current(results)
-    cells: dict[Cell, dict[str, Result]] = {}
-    for result in current:
-        cells.setdefault(Cell.of(result), {})[result.job.metric] = result
-    checkpoints = {result.job.artifact.name: result.job.artifact.checkpoint for result in current}
-    sections = [_deployment(cells), _training(cells)]
-    if comparison := _comparison(cells, checkpoints):
-        sections.append(comparison)
+    summaries = [Summary(result, raw) for result in current if not result.control]
+    cells: Cells = {}
+    floors: Cells = {}
+    for summary in summaries:
+        cell = Cell.of(summary.result)
+        (floors if is_floor(cell.name) else cells).setdefault(cell, {})[summary.result.job.metric] = summary
+    controls = [result for result in current if result.control]
+    checkpoints = {cell.name: next(iter(of.values())).result.job.artifact.checkpoint for cell, of in cells.items()}
+    sections = [
+        _deployment(cells, floors, controls),
+        _agreement(cells, raw),
+        *_classes(cells, raw),
+        _changed(cells, raw),
+        _memory(cells),
+        _training(cells),
+        _comparison(cells, checkpoints),
+    ]
     return Table(
         title="cifar-deploy: " + ", ".join(checkpoints),
         facts=_facts(current, checkpoints),
-        sections=tuple(sections),
+        sections=tuple(section for section in sections if section),
         failures=_failures(cells),
+        doubts=_doubts({**cells, **floors}),
         definitions={name: METRICS[name].summary for name in METRICS},
-        records=tuple(record for result in current for record in _records(result)),
+        records=tuple(record for summary in summaries for record in _records(summary)),
     )
 
 
@@ -59,22 +70,22 @@ def _current(results: Sequence[Result]) -> list[Result]:
     """The newest result of each cell and metric, without those that no longer belong together.
 
     Left out are other machines than the last, weights that were replaced, and, within a cell, artifacts and versions
-    other than the newest: a row never mixes two of them.
+    other than the newest: a row never mixes two of them. Floors and controls stay with the session that they belong to.
     """
     machine = results[-1].job.machine
     here = [result for result in results if result.job.machine == machine]
     weights = {result.job.artifact.name: result.job.artifact.checkpoint.weights.sha256 for result in here}
     made_of = {Cell.of(result): (result.job.artifact.files, result.job.versions) for result in here}
-    newest: dict[tuple[Cell, str], Result] = {}
+    newest: dict[tuple[Cell, str, bool], Result] = {}
     for result in here:
         cell, artifact = Cell.of(result), result.job.artifact
         if (
             artifact.checkpoint.weights.sha256 == weights[cell.name]
             and (artifact.files, result.job.versions) == made_of[cell]
         ):
-            newest.pop((cell, result.job.metric), None)
-            newest[cell, result.job.metric] = result
-    order = {cell: index for index, cell in enumerate(dict.fromkeys(map(Cell.of, here)))}
+            newest[cell, result.job.metric, result.control] = result
+    # As they were planned, not by whichever visit came last.
+    order = {cell: index for index, cell in enumerate(dict.fromkeys(map(Cell.of, sorted(here, key=_place))))}
     metrics = list(METRICS)
     return sorted(
         newest.values(),
@@ -85,36 +96,251 @@ def _current(results: Sequence[Result]) -> list[Result]:
     )
 
 
-def _deployment(cells: dict[Cell, dict[str, Result]]) -> Section:
+def _place(result: Result) -> int:
+    """In the plan of the session. What is not of one comes first, as it was measured: in the order of the plan, too."""
+    return 1 + result.session.cells.index(result.job.key) if result.session else 0
+
+
+def _deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Section:
     """One row a cell: what runs, and what it costs there."""
     varying = [field for field in ("device", "threads") if len({getattr(cell, field) for cell in cells}) > 1]
-    columns = _columns(
-        metric for metric in METRICS if not (isinstance(plugin := METRICS[metric], Copied) and plugin.stage == "train")
-    )
-    fields = ["name", "format", "backend", *varying]
+    columns: dict[str, Column] = {}
+    for key, column in _columns(name for name in METRICS if not _is_of_training(name)).items():
+        columns[key] = column
+        if key == "latency.p50":
+            columns |= {"rank": _RANK, "speed_up": _SPEED_UP, "floor": _FLOOR}
+    ranks, noise = _ranks(cells, controls)
+    rows = []
+    for cell, of_cell in cells.items():
+        fields = ("name", "format", "backend", *varying)
+        row = _row(tuple(str(getattr(cell, field)) for field in fields), of_cell, columns)
+        beside = {"floor": _floor(of_cell, floors), "speed_up": _speed_up(of_cell, _eager(cell, cells))}
+        rows.append(
+            Row(
+                labels=row.labels,
+                values={**row.values, **{key: value for key, value in beside.items() if value}},
+                failures=row.failures,
+                words={**row.words, **({"rank": ranks[cell]} if cell in ranks else {})},
+            )
+        )
     return _section(
-        "What to ship",
-        tuple("network" if field == "name" else field for field in fields),
+        "What to ship", ("network", "format", "backend", *varying), columns, rows, _conditions(cells, noise)
+    )
+
+
+def _ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], list[float]]:
+    """Places by latency among the cells of the newest session, and how far its control lies from its cell."""
+    timed = {cell: of["latency"].result for cell, of in cells.items() if "latency" in of and of["latency"].values}
+    sessions = [result.session for result in timed.values() if result.session]
+    if not sessions:
+        return {}, []
+    session = max(sessions, key=lambda session: session.started)
+    together = {cell: result for cell, result in timed.items() if result.session == session}
+    control = against_itself([*together.values(), *(c for c in controls if c.session == session)], "latency")
+    noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
+    first = first_column("latency")
+    places = statistics.ranks([result.rounds(first) for result in together.values()], noise)
+    return dict(zip(together, places, strict=True)), control
+
+
+def _floor(of_cell: dict[str, Summary], floors: Cells) -> Value | None:
+    """The latency of the network that does next to nothing, on the same runtime in the same session."""
+    latency = of_cell.get("latency")
+    for cell, of_floor in floors.items():
+        floor = of_floor.get("latency")
+        if (
+            latency
+            and floor
+            and cell[1:] == Cell.of(latency.result)[1:]
+            and floor.result.session == latency.result.session
+        ):
+            return floor.values.get(first_column("latency"))
+    return None
+
+
+def _eager(cell: Cell, cells: Cells) -> dict[str, Summary] | None:
+    """The same network through PyTorch eager, on the same device and threads; None for itself, or if it is not there."""
+    if (cell.format, cell.backend) == _EAGER:
+        return None
+    return cells.get(cell._replace(format=_EAGER[0], backend=_EAGER[1]))
+
+
+def _speed_up(of_cell: dict[str, Summary], eager: dict[str, Summary] | None) -> Value | None:
+    """How many times faster a cell is than the eager network: the median of the ratios in the rounds that both have."""
+    if not eager or "latency" not in eager or "latency" not in of_cell:
+        return None
+    ours, theirs = of_cell["latency"], eager["latency"]
+    if ours.failure or theirs.failure or ours.result.session != theirs.result.session:
+        return None
+    column = first_column("latency")
+    ratio = statistics.paired_ratio(theirs.result.rounds(column), ours.result.rounds(column))
+    return Value(number=ratio.value, estimate=ratio, verdict=ours.verdict) if ratio else None
+
+
+def _agreement(cells: Cells, raw: Raw) -> Section | None:
+    """Every cell's labels against the eager network's, image by image."""
+    share = Column(title="agreement", unit="%", stored_unit="1", scale=100)
+    counted = {"unit": "images", "stored_unit": "images", "digits": 0}
+    columns = {
+        "same": share,
+        "worse": Column(title="worse", **counted),  # type: ignore[arg-type]
+        "better": Column(title="better", **counted),  # type: ignore[arg-type]
+        "difference": Column(title="difference", unit="points", stored_unit="1", scale=100, interval=True),
+        "p": Column(title="McNemar p", unit="", stored_unit="1", digits=3),
+        "verdict": Column(title="", unit="", stored_unit=""),
+    }
+    rows = []
+    for cell, of_cell in cells.items():
+        eager = _eager(cell, cells)
+        if not eager or "accuracy" not in of_cell or "accuracy" not in eager:
+            continue
+        if found := agreement(eager["accuracy"].result, of_cell["accuracy"].result, raw, raw):
+            between = Estimate(
+                value=found.difference, low=found.low, high=found.high, rounds=statistics.ROUNDS_FOR_AN_INTERVAL
+            )
+            numbers = {
+                "same": found.same_label / found.images,
+                "worse": found.worse,
+                "better": found.better,
+                "p": found.p,
+            }
+            rows.append(
+                Row(
+                    labels=(cell.name, cell.format, cell.backend),
+                    values={
+                        **{key: Value(number=number) for key, number in numbers.items()},
+                        "difference": Value(number=found.difference, estimate=between),
+                    },
+                    words={"verdict": "" if found.distinguishable else "not distinguishable"},
+                )
+            )
+    if not rows:
+        return None
+    return _section(
+        "Accuracy against the eager network",
+        ("network", "format", "backend"),
         columns,
-        [(tuple(str(getattr(cell, field)) for field in fields), of_cell) for cell, of_cell in cells.items()],
-        _conditions(cells),
+        rows,
+        (
+            "The same test images: worse were right before and are wrong now, better the reverse; exact McNemar test, "
+            "Newcombe's 95 % interval.",
+        ),
     )
 
 
-def _training(cells: dict[Cell, dict[str, Result]]) -> Section:
+def _classes(cells: Cells, raw: Raw) -> list[Section]:
+    """Accuracy by class of every cell, and for each network what its eager form takes for what."""
+    title = "Accuracy by class"
+    rows, confusions = [], []
+    columns: dict[str, Column] = {}
+    for cell, of_cell in cells.items():
+        if "accuracy" not in of_cell or not (found := predictions(of_cell["accuracy"].result, raw)):
+            continue
+        classes = of_cell["accuracy"].result.job.artifact.checkpoint.training.data.classes
+        columns |= {name: Column(title=name, unit="%", stored_unit="1", scale=100, digits=1) for name in classes}
+        counts = statistics.confusion(found["labels"], found["predicted"], len(classes))
+        shares = {
+            name: Value(number=counts[index, index] / counts[index].sum())
+            for index, name in enumerate(classes)
+            if counts[index].sum()
+        }
+        rows.append(Row(labels=(cell.name, cell.format, cell.backend), values=shares))
+        if (cell.format, cell.backend) == _EAGER:
+            confusions.append(_confusion(cell.name, classes, counts))
+    if not rows:
+        return []
+    labels = ("network", "format", "backend")
+    by_class = Section(title=title, label_titles=labels, columns=columns, rows=tuple(rows), on_screen=False)
+    return [by_class, *confusions]
+
+
+def _confusion(name: str, classes: tuple[str, ...], counts: NDArray[np.int64]) -> Section:
+    columns = {other: Column(title=other, unit="", stored_unit="images", digits=0) for other in classes}
+    rows = tuple(
+        Row(
+            labels=(own,),
+            values={other: Value(number=float(counts[row, column])) for column, other in enumerate(classes)},
+        )
+        for row, own in enumerate(classes)
+    )
+    return Section(
+        title=f"What {name} takes for what",
+        label_titles=("is",),
+        columns=columns,
+        rows=rows,
+        notes=("Test images by their class (rows) and their label by PyTorch eager (columns).",),
+        on_screen=False,
+    )
+
+
+def _changed(cells: Cells, raw: Raw) -> Section | None:
+    """Every test image whose label is not the eager network's."""
+    columns = {
+        name: Column(title=title, unit="", stored_unit="")
+        for name, title in (("image", "test image"), ("is", "is"), ("eager", "eager says"), ("this", "this says"))
+    }
+    rows = []
+    for cell, of_cell in cells.items():
+        eager = _eager(cell, cells)
+        if not eager or "accuracy" not in of_cell or "accuracy" not in eager:
+            continue
+        old, new = (predictions(of["accuracy"].result, raw) for of in (eager, of_cell))
+        compared = agreement(eager["accuracy"].result, of_cell["accuracy"].result, raw, raw)
+        if not compared or not old or not new:
+            continue
+        classes = of_cell["accuracy"].result.job.artifact.checkpoint.training.data.classes
+        for place in compared.changed:
+            words = {
+                "image": str(old["chosen"][place]),
+                "is": classes[old["labels"][place]],
+                "eager": classes[old["predicted"][place]],
+                "this": classes[new["predicted"][place]],
+            }
+            rows.append(Row(labels=(cell.name, cell.format, cell.backend), values={}, words=words))
+    if not rows:
+        return None
+    return Section(
+        title="Images whose label changed",
+        label_titles=("network", "format", "backend"),
+        columns=columns,
+        rows=tuple(rows),
+        on_screen=False,
+    )
+
+
+def _memory(cells: Cells) -> Section | None:
+    """What the peak is made of."""
+    columns = {f"memory.{key}": column for key, column in METRICS["memory"].columns.items()}
+    rows = [
+        _row((cell.name, cell.format, cell.backend), of_cell, columns)
+        for cell, of_cell in cells.items()
+        if "memory" in of_cell
+    ]
+    if not rows:
+        return None
+    return _section(
+        "Memory, part by part",
+        ("network", "format", "backend"),
+        columns,
+        rows,
+        (
+            "Resident memory of a process that does nothing else. Python + harness + runtime + model + first call is what "
+            "is resident then; the peaks are the most that ever was, at batch 1 and at the larger one.",
+        ),
+    )
+
+
+def _training(cells: Cells) -> Section:
     """One row a network: what does not depend on how it is deployed."""
-    columns = _columns(
-        metric for metric in METRICS if isinstance(plugin := METRICS[metric], Copied) and plugin.stage == "train"
-    )
-    of_name: dict[str, dict[str, Result]] = {}
+    columns = _columns(filter(_is_of_training, METRICS))
+    of_name: dict[str, dict[str, Summary]] = {}
     for cell, of_cell in cells.items():
         of_name.setdefault(cell.name, {}).update(of_cell)
-    return _section(
-        "What it cost to train", ("network",), columns, [((name,), of_cell) for name, of_cell in of_name.items()]
-    )
+    rows = [_row((name,), of_cell, columns) for name, of_cell in of_name.items()]
+    return _section("What it cost to train", ("network",), columns, rows)
 
 
-def _comparison(cells: dict[Cell, dict[str, Result]], checkpoints: dict[str, Checkpoint]) -> Section | None:
+def _comparison(cells: Cells, checkpoints: dict[str, Checkpoint]) -> Section | None:
     """The original report's table with our numbers beside its own; None if neither of its networks is here."""
     wanted = (
         ("accuracy", "accuracy"),
@@ -130,10 +356,11 @@ def _comparison(cells: dict[Cell, dict[str, Result]], checkpoints: dict[str, Che
     rows, notes = [], []
     for network, reported in ORIGINAL_REPORT.items():
         for name, checkpoint in checkpoints.items():
-            eager = next((of for cell, of in cells.items() if cell[:3] == (name, "checkpoint", "pytorch")), None)
+            eager = next((of for cell, of in cells.items() if cell[:3] == (name, *_EAGER)), None)
             if checkpoint.training.network == network and eager:
                 row = _row((name,), eager, columns)
-                rows.append(Row(labels=row.labels, values={**row.values, "reported": reported}, failures=row.failures))
+                values = {**row.values, "reported": Value(number=reported)}
+                rows.append(Row(labels=row.labels, values=values, failures=row.failures, words=row.words))
                 notes += _unlike_the_report(name, checkpoint, eager)
     if not rows:
         return None
@@ -150,7 +377,7 @@ def _comparison(cells: dict[Cell, dict[str, Result]], checkpoints: dict[str, Che
     )
 
 
-def _unlike_the_report(name: str, checkpoint: Checkpoint, eager: dict[str, Result]) -> list[str]:
+def _unlike_the_report(name: str, checkpoint: Checkpoint, eager: dict[str, Summary]) -> list[str]:
     """In what a row is no repetition of the report's."""
     training, notes = checkpoint.training, []
     if training.data.dataset != "cifar10":
@@ -168,12 +395,15 @@ def _unlike_the_report(name: str, checkpoint: Checkpoint, eager: dict[str, Resul
         notes.append(
             f"The report trained for {_REPORT_EPOCHS} epochs with Adam at 0.001; {name} was trained by {recipe}."
         )
-    accuracy = eager.get("accuracy")
-    if accuracy and accuracy.reading and accuracy.reading.values["images"] < training.data.test_images:
-        notes.append(
-            f"{name} was tested on {accuracy.reading.values['images']:,.0f} of {training.data.test_images:,} test images."
-        )
+    accuracy = eager["accuracy"].values.get("images") if "accuracy" in eager else None
+    if accuracy and accuracy.number < training.data.test_images:
+        notes.append(f"{name} was tested on {accuracy.number:,.0f} of {training.data.test_images:,} test images.")
     return notes
+
+
+def _is_of_training(metric: str) -> bool:
+    plugin = METRICS[metric]
+    return isinstance(plugin, Copied) and plugin.stage == "train"
 
 
 def _columns(metrics: Iterable[str]) -> dict[str, Column]:
@@ -189,41 +419,74 @@ def _section(
     title: str,
     label_titles: tuple[str, ...],
     columns: dict[str, Column],
-    labelled: list[tuple[tuple[str, ...], dict[str, Result]]],
+    rows: Sequence[Row],
     notes: tuple[str, ...] = (),
 ) -> Section:
-    rows = [_row(labels, of_cell, columns) for labels, of_cell in labelled]
+    """A section without the columns in which no row has anything."""
     shown = {
-        key: column for key, column in columns.items() if any(key in row.values or key in row.failures for row in rows)
+        key: column
+        for key, column in columns.items()
+        if any(key in row.values or key in row.failures or key in row.words for row in rows)
     }
     return Section(title=title, label_titles=label_titles, columns=shown, rows=tuple(rows), notes=notes)
 
 
-def _row(labels: tuple[str, ...], of_cell: dict[str, Result], columns: dict[str, Column]) -> Row:
-    values: dict[str, float] = {}
+def _row(labels: tuple[str, ...], of_cell: dict[str, Summary], columns: dict[str, Column]) -> Row:
+    values: dict[str, Value] = {}
     failures: dict[str, Failure] = {}
+    words: dict[str, str] = {}
     for column in columns:
         metric, _, key = column.partition(".")
-        result = of_cell.get(metric)
-        if result and result.failure:
-            failures[column] = result.failure
-        elif result and result.reading and key in result.reading.values:
-            values[column] = result.reading.values[key]
-    return Row(labels=labels, values=values, failures=failures)
+        summary = of_cell.get(metric)
+        if summary and summary.failure:
+            failures[column] = summary.failure
+        elif summary and key in summary.values:
+            values[column] = summary.values[key]
+        elif summary and key in summary.words:
+            words[column] = summary.words[key]
+    return Row(labels=labels, values=values, failures=failures, words=words)
 
 
-def _conditions(cells: dict[Cell, dict[str, Result]]) -> tuple[str, ...]:
-    """Under what the rows were measured, as far as the labels do not say it."""
+def _conditions(cells: Cells, control: Sequence[float]) -> tuple[str, ...]:
+    """Under what the rows were measured, as far as the labels do not say it, and how to read the numbers."""
     devices = sorted({cell.device for cell in cells})
     threads = sorted({cell.threads for cell in cells})
     notes = [f"On {', '.join(devices)}, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}."]
-    every = [result for of_cell in cells.values() for result in of_cell.values()]
+    every = [summary.result for of_cell in cells.values() for summary in of_cell.values()]
     if batches := sorted({result.job.batch_size for result in every if result.job.metric == "throughput"}):
         notes.append(f"Latency at batch 1, throughput at batch {' and '.join(map(str, batches))}.")
-    limits = sorted({str(limit) for result in every if (limit := result.job.options.get("limit_test"))})
-    if limits:
+    if limits := sorted({str(limit) for result in every if (limit := result.job.options.get("limit_test"))}):
         notes.append(f"Accuracy over only {' and '.join(limits)} test images (--limit-test).")
+    latencies = [of["latency"].result for of in cells.values() if "latency" in of and of["latency"].values]
+    if latencies:
+        notes += _how_measured(latencies)
+    if control:
+        notes.append(
+            f"The same cell against itself: {statistics.estimate(control).value - 1:+.1%} (A/A); what lies inside {statistics.noise(control):.1%} "
+            "or inside its own interval is a tie (=)."
+        )
     return tuple(notes)
+
+
+def _how_measured(latencies: Sequence[Result]) -> list[str]:
+    notes = []
+    rounds = sorted({len(result.readings) for result in latencies})
+    if rounds[0] >= statistics.ROUNDS_FOR_AN_INTERVAL:
+        meaning = "[ ] is the 95 % interval of their median"
+    else:
+        meaning = (
+            f"( ) is their range: {statistics.ROUNDS_FOR_AN_INTERVAL} rounds or more would give an interval (--rounds)"
+        )
+    notes.append(
+        f"Latency is the median of {' to '.join(dict.fromkeys((str(rounds[0]), str(rounds[-1]))))} rounds, "
+        f"a process each; {meaning}."
+    )
+    if len(rounds) > 1:
+        few = [f"{Cell.of(r)}: {len(r.readings)}" for r in latencies if len(r.readings) < rounds[-1]]
+        notes.append(f"Fewer rounds, for their precision or for a failure: {', '.join(few)}.")
+    if len({result.session for result in latencies}) > 1:
+        notes.append("Not interleaved: these latencies are of several sessions, and only the newest one's are ranked.")
+    return notes
 
 
 def _facts(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> dict[str, tuple[str, ...]]:
@@ -240,25 +503,35 @@ def _facts(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> dic
         "versions": each(
             f"{package} {version}" for result in results for package, version in result.job.versions.items()
         ),
-        "commit": each(result.commit or "not from a checkout" for result in results),
-        "measured": (f"{min(r.started for r in results)} to {max(r.started for r in results)}",),
+        "commit": each(block.commit or "not from a checkout" for result in results for block in result.blocks),
+        "measured": (
+            f"{min(b.started for r in results for b in r.blocks)} to {max(b.started for r in results for b in r.blocks)}",
+        ),
     }
 
 
-def _failures(cells: dict[Cell, dict[str, Result]]) -> tuple[str, ...]:
+def _failures(cells: Cells) -> tuple[str, ...]:
     """A line a reason; the metrics that share it stand together."""
     lines: dict[tuple[Cell, str, str], list[str]] = {}
     for cell, of_cell in cells.items():
-        for metric, result in of_cell.items():
-            if result.failure:
-                lines.setdefault((cell, result.failure.kind, result.failure.reason), []).append(metric)
+        for metric, summary in of_cell.items():
+            if summary.failure:
+                lines.setdefault((cell, summary.failure.kind, summary.failure.reason), []).append(metric)
+    return tuple(f"{cell}, {', '.join(metrics)}: {kind}: {reason}" for (cell, kind, reason), metrics in lines.items())
+
+
+def _doubts(cells: Cells) -> tuple[str, ...]:
+    """Every number that is not stable, and why."""
     return tuple(
-        f"{cell.name} {cell.format} on {cell.backend} ({cell.device}), {', '.join(metrics)}: {kind}: {reason}"
-        for (cell, kind, reason), metrics in lines.items()
+        f"{cell}, {metric}: {summary.verdict.word}: {'; '.join(summary.verdict.reasons)}"
+        for cell, of_cell in cells.items()
+        for metric, summary in of_cell.items()
+        if summary.verdict and summary.verdict.word != "stable"
     )
 
 
-def _records(result: Result) -> Iterable[Record]:
+def _records(summary: Summary) -> Iterable[Record]:
+    result = summary.result
     job, checkpoint = result.job, result.job.artifact.checkpoint
     data = checkpoint.training.data
     common: dict[str, str | int | float | None] = {
@@ -273,6 +546,7 @@ def _records(result: Result) -> Iterable[Record]:
     }
     trace: dict[str, str | int | float | None] = {
         "options": json.dumps(dict(job.options)),
+        "session": result.session.started if result.session else None,
         "recipe": str(checkpoint.training.recipe),
         "dataset": data.dataset,
         "source": data.source,
@@ -282,21 +556,32 @@ def _records(result: Result) -> Iterable[Record]:
         "machine": str(job.machine),
         "versions": " ".join(f"{package}={version}" for package, version in job.versions.items()),
         "protocol": job.protocol,
-        "commit": result.commit,
-        "started": result.started,
-        "raw": result.reading.raw if result.reading else None,
+        "commit": result.blocks[-1].commit,
+        "started": result.blocks[0].started,
+        "raw": " ".join(reading.raw for reading in result.readings.values() if reading.raw) or None,
     }
-    if result.failure:
-        failed = {
-            "value_name": None,
-            "value": None,
-            "unit": None,
-            "status": result.failure.kind,
-            "reason": result.failure.reason,
-        }
-        yield Record(fields={**common, **failed, **trace})
-    for key, value in (result.reading.values if result.reading else {}).items():
-        unit = METRICS[job.metric].columns[key].stored_unit
-        yield Record(
-            fields={**common, "value_name": key, "value": value, "unit": unit, "status": "ok", "reason": None, **trace}
+
+    def record(key: str | None, value: Value | None, status: str, reason: str | None) -> Record:
+        estimate = value.estimate if value else None
+        return Record(
+            fields={
+                **common,
+                "value_name": key,
+                "value": value.number if value else None,
+                "low": estimate.low if estimate else None,
+                "high": estimate.high if estimate else None,
+                "interval_kind": estimate.kind if estimate else None,
+                "rounds": estimate.rounds if estimate else None,
+                "unit": METRICS[job.metric].columns[key].stored_unit if key else None,
+                "verdict": summary.verdict.word if summary.verdict else None,
+                "status": status,
+                "reason": reason,
+                **trace,
+            }
         )
+
+    if summary.failure:
+        yield record(None, None, summary.failure.kind, summary.failure.reason)
+    doubt = "; ".join(summary.verdict.reasons) if summary.verdict else ""
+    for key, value in summary.values.items():
+        yield record(key, value, "ok", doubt or None)

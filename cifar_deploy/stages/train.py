@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cifar_deploy.core import files, machine, memory
 from cifar_deploy.core.arrays import choose
 from cifar_deploy.core.errors import Corrupt, Diverged, Unavailable
-from cifar_deploy.core.progress import report
+from cifar_deploy.core.progress import duration, report
 from cifar_deploy.core.records import Checkpoint, Epoch, Recipe, Training, from_json, to_json
 from cifar_deploy.core.store import WEIGHTS, Store, described
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES
@@ -175,16 +175,6 @@ def multiply_adds(network: nn.Module, training: Training) -> int:
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network.eval()(image)
     return int(counter.get_total_flops()) // 2
-
-
-def duration(seconds: float) -> str:
-    """For people: 42 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def _step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pytest
 
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.records import Data, Failure, Recipe, Result, from_json, to_json
-from tests.probes import a_checkpoint, a_result
+from cifar_deploy.core.records import Block, Data, Failure, Recipe, from_json, to_json
+from tests.probes import a_block, a_checkpoint, a_job
 
 
 def through_text(value: Any) -> Any:
@@ -18,9 +18,9 @@ def through_text(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("failure", [None, Failure(kind="timed out", reason="no progress", log="…\nend")])
-def test_a_result_comes_back_equal(failure: Failure | None) -> None:
-    result = a_result(failure=failure)
-    back = from_json(Result, through_text(result))
+def test_a_block_comes_back_equal(failure: Failure | None) -> None:
+    result = a_block(failure=failure)
+    back = from_json(Block, through_text(result))
     assert back == result
     assert isinstance(back.job.artifact.checkpoint.training.data.classes, tuple)
     assert isinstance(back.job.artifact.checkpoint.curve, tuple)
@@ -28,7 +28,7 @@ def test_a_result_comes_back_equal(failure: Failure | None) -> None:
 
 
 def test_a_job_keeps_its_key() -> None:
-    job = a_result().job
+    job = a_job()
     assert from_json(type(job), through_text(job)).key == job.key
 
 
@@ -37,7 +37,7 @@ def test_a_job_keeps_its_key() -> None:
     [{"metric": "memory"}, {"threads": 2}, {"batch_size": 8}, {"protocol": 2}, {"options": {}}, {"versions": {}}],
 )
 def test_another_question_has_another_key(change: dict[str, Any]) -> None:
-    job = a_result().job
+    job = a_job()
     assert dataclasses.replace(job, **change).key != job.key
 
 
@@ -89,10 +89,10 @@ def test_an_unknown_field_makes_a_record_of_another_version() -> None:
 
 
 def test_a_wrong_field_is_named_with_its_path() -> None:
-    record = through_text(a_result())
+    record = through_text(a_block())
     record["job"]["artifact"]["checkpoint"]["training"]["recipe"]["epochs"] = "two"
-    with pytest.raises(Corrupt, match=r"Result\.job\.artifact\.checkpoint\.training\.recipe\.epochs: 'two'"):
-        from_json(Result, record)
+    with pytest.raises(Corrupt, match=r"Block\.job\.artifact\.checkpoint\.training\.recipe\.epochs: 'two'"):
+        from_json(Block, record)
 
 
 def test_a_literal_field_that_is_none_of_its_values_is_named() -> None:

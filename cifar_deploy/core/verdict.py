@@ -1,0 +1,78 @@
+"""Whether a timed number may be believed: stable, noisy or invalid, and why.
+
+It looks at each round's disturbance (see core.disturbance) and at how the round medians move. It never changes or drops
+a number: the verdict stands beside it wherever it is shown.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cifar_deploy.core.records import Disturbance, Reading
+from cifar_deploy.core.statistics import SAMPLES_FOR
+
+# Of the wall time. On a quiet machine at most 1.1 % was seen, beside a busy neighbour 24 % and more.
+_MOST_RUN_DELAY = 0.05
+_MOST_STEAL = 0.05
+# With so much of the time given to others, not even the order of two cells is to be believed.
+_HOPELESS = 0.75
+# Of a block's fixed loop over the fastest one of the same cell: the processor's clock moved. Those before the blocks
+# are compared with each other, and those after them: in a process full of libraries the same loop is a fifth slower.
+_MOST_CALIBRATION = 0.15
+# Between the first and the last third of the rounds, all pointing the same way.
+_MOST_TREND = 0.05
+_MOST_CLOCK_JUMP_S = 1.0
+# One disturbed round in five leaves the median where it was.
+_MOST_DISTURBED = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    word: Literal["stable", "noisy", "invalid"]
+    reasons: tuple[str, ...] = ()
+
+
+def judge(readings: Mapping[int, Reading], value: str) -> Verdict:
+    """The verdict on the median over rounds of `value`, each reading being of the round that it stands under."""
+    if few := [index for index, reading in readings.items() if reading.values["samples"] < SAMPLES_FOR[50]]:
+        return Verdict(word="invalid", reasons=(f"round {few[0] + 1} has fewer than {SAMPLES_FOR[50]} samples",))
+    gauges = [reading.disturbance for reading in readings.values() if reading.disturbance]
+    disturbed = [reason for gauge in gauges if (reason := _disturbed(gauge, gauges))]
+    delays = [gauge.run_delay or 0.0 for gauge in gauges]
+    if gauges and float(np.median(delays)) > _HOPELESS:
+        return Verdict(word="invalid", reasons=(f"waited {np.median(delays):.0%} of the time for a processor",))
+    reasons = []
+    if len(disturbed) > _MOST_DISTURBED * len(gauges):
+        reasons.append(f"{len(disturbed)} of {len(gauges)} rounds disturbed: {disturbed[0]}")
+    if trend := _trend([reading.values[value] for reading in readings.values()]):
+        reasons.append(trend)
+    return Verdict(word="noisy" if reasons else "stable", reasons=tuple(reasons))
+
+
+def _disturbed(gauge: Disturbance, of_cell: list[Disturbance]) -> str | None:
+    if gauge.run_delay is not None and gauge.run_delay > _MOST_RUN_DELAY:
+        return f"waited {gauge.run_delay:.0%} of the time for a processor"
+    if gauge.steal is not None and gauge.steal > _MOST_STEAL:
+        return f"{gauge.steal:.0%} of a processor was stolen by the hypervisor"
+    longer = max(
+        gauge.calibration_before / min(other.calibration_before for other in of_cell),
+        gauge.calibration_after / min(other.calibration_after for other in of_cell),
+    )
+    if longer > 1 + _MOST_CALIBRATION:
+        return f"a fixed loop took {longer - 1:.0%} longer than at best"
+    if abs(gauge.clock_jump) > _MOST_CLOCK_JUMP_S:
+        return f"the clock jumped by {gauge.clock_jump:.1f} s"
+    return None
+
+
+def _trend(medians: list[float]) -> str | None:
+    """In words, if the first and the last third of the rounds lie apart."""
+    third = len(medians) // 3
+    if third < 2:
+        return None
+    early, late = medians[:third], medians[-third:]
+    change = float(np.median(late)) / float(np.median(early)) - 1
+    apart = max(early) < min(late) or max(late) < min(early)
+    return f"moved by {change:+.0%} from the first to the last rounds" if apart and abs(change) > _MOST_TREND else None

@@ -1,0 +1,126 @@
+"""Results as numbers to show: what several rounds say together, and what two results say of each other."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_deploy.core import statistics
+from cifar_deploy.core.errors import Corrupt
+from cifar_deploy.core.records import Job, Reading, Result
+from cifar_deploy.core.statistics import Estimate
+from cifar_deploy.core.store import is_floor
+from cifar_deploy.core.table import Column, Value
+from cifar_deploy.core.verdict import Verdict, judge
+from cifar_deploy.metrics import METRICS, Measured
+
+Raw = Callable[[Reading], Mapping[str, NDArray[Any]]]  # the samples or predictions behind a reading; may raise Corrupt
+
+
+def is_timed(job: Job) -> bool:
+    """Whether a job is measured in every round of a session."""
+    metric = METRICS[job.metric]
+    return isinstance(metric, Measured) and metric.timed
+
+
+def first_column(metric: str) -> str:
+    """What cells are compared by."""
+    return next(iter(METRICS[metric].columns))
+
+
+class Cell(NamedTuple):
+    """What is compared: everything measured of one cell stands in one row."""
+
+    name: str
+    format: str
+    backend: str
+    device: str
+    threads: int
+
+    @classmethod
+    def of(cls, result: Result) -> "Cell":
+        job = result.job
+        return cls(job.artifact.name, job.artifact.format, job.backend, job.device, job.threads)
+
+    def __str__(self) -> str:
+        name = "floor" if is_floor(self.name) else self.name
+        return f"{name} {self.format} on {self.backend} ({self.device})"
+
+
+class Summary:
+    """One result as numbers: those of a metric that was measured once, or what several rounds say together."""
+
+    def __init__(self, result: Result, raw: Raw | None = None) -> None:
+        """Without `raw`, there are no percentiles of all rounds' samples."""
+        self.result = result
+        self.failure = result.failure
+        metric = METRICS[result.job.metric]
+        self._timed = is_timed(result.job)
+        self.verdict: Verdict | None = None
+        self.values: dict[str, Value] = {}
+        self.words: dict[str, str] = {}
+        if self.failure or not result.readings:
+            return
+        if self._timed:
+            self.verdict = judge(result.readings, first_column(result.job.metric))
+        for key, column in metric.columns.items():
+            self._add(key, column, raw)
+
+    def _add(self, key: str, column: Column, raw: Raw | None) -> None:
+        verdict = self.verdict if column.judged else None
+        if column.percentile:
+            estimate = self._percentile(column.percentile, raw) if raw else None
+            if estimate is None:
+                few = len(self.result.readings) < statistics.ROUNDS_FOR_AN_INTERVAL
+                needed = (
+                    f"{statistics.ROUNDS_FOR_AN_INTERVAL} rounds"
+                    if few
+                    else str(statistics.SAMPLES_FOR[column.percentile])
+                )
+                self.words[key] = f"n/a (needs {needed})"
+                return
+        elif rounds := self.result.rounds(key):
+            estimate = statistics.estimate(list(rounds.values()))
+        else:
+            return
+        self.values[key] = Value(number=estimate.value, estimate=estimate if self._timed else None, verdict=verdict)
+
+    def _percentile(self, percent: int, raw: Raw) -> Estimate | None:
+        try:
+            samples = [raw(reading)["samples_ns"] for reading in self.result.readings.values()]
+        except Corrupt:
+            return None  # the medians stand in the results themselves
+        found = statistics.percentile(samples, percent)
+        if found is None:
+            return None
+        return Estimate(value=found.value / 1e9, low=found.low / 1e9, high=found.high / 1e9, rounds=found.rounds)
+
+
+def against_itself(results: Iterable[Result], metric: str) -> list[float]:
+    """The ratios of the control's rounds to its cell's, of a session's results: what a number differs by from itself."""
+    of_metric = [result for result in results if result.job.metric == metric]
+    for control in of_metric:
+        for result in of_metric:
+            if control.control and not result.control and result.job.key == control.job.key:
+                ours, theirs = (each.rounds(first_column(metric)) for each in (control, result))
+                return [ours[index] / theirs[index] for index in sorted(ours.keys() & theirs.keys())]
+    return []
+
+
+def predictions(result: Result, raw: Raw) -> Mapping[str, NDArray[Any]] | None:
+    """Of an accuracy: `predicted` and `labels` of the images `chosen`, by their place in the test set; None if lost."""
+    if not result.reading or not result.reading.raw:
+        return None
+    try:
+        return raw(result.reading)
+    except Corrupt:
+        return None
+
+
+def agreement(first: Result, second: Result, raw_first: Raw, raw_second: Raw) -> statistics.Agreement | None:
+    """Two accuracies compared image by image; None if one is missing, or they are of different images."""
+    old, new = predictions(first, raw_first), predictions(second, raw_second)
+    if old is None or new is None or not np.array_equal(old["chosen"], new["chosen"]):
+        return None
+    return statistics.agreement(old["predicted"], new["predicted"], old["labels"])

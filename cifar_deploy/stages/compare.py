@@ -1,0 +1,184 @@
+"""Two sets of results -> how they differ, cell by cell: two machines, two versions, before and after.
+
+They share no round, so a ratio is of all rounds of one to all rounds of the other (see core.statistics), and no
+difference is claimed below what the machines' own controls show, nor below 3 %.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cifar_deploy.core import statistics
+from cifar_deploy.core.errors import UsageError
+from cifar_deploy.core.records import Result
+from cifar_deploy.core.statistics import Estimate
+from cifar_deploy.core.store import is_floor
+from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics.summary import Cell, Raw, Summary, against_itself, agreement, first_column, is_timed
+
+_RATIO = Column(title="B / A", unit="", stored_unit="1", digits=3, interval=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One cell in both. `slowdown` is 1.1 where B takes a tenth longer; of an accuracy it is 1."""
+
+    cell: Cell
+    metric: str
+    a: Value
+    b: Value
+    ratio: Estimate | None
+    word: Literal["tie", "faster", "slower", "better", "worse", "undecided"]
+    reason: str
+    slowdown: float = 1.0
+
+
+def compare(a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *, unlike: bool = False) -> list[Pair]:
+    """Every cell and metric that is in both.
+
+    Raises UsageError if nothing is, or if the two are not of the same question (protocol, data, batch, threads), unless
+    `unlike` is asked for.
+    """
+    noise = max([statistics.NOISE_BETWEEN_SESSIONS, *_noises(a), *_noises(b)])
+    newest_a, newest_b = _newest(a), _newest(b)
+    shared = [key for key in newest_a if key in newest_b]
+    if not shared:
+        raise UsageError("compare: no cell (network, format, backend, device, metric) is in both; nothing to compare")
+    pairs = []
+    for key in shared:
+        first, second = _most_alike(newest_a[key], newest_b[key])
+        if not unlike and (difference := _unlike(first, second)):
+            raise UsageError(f"compare: {Cell.of(first)}, {key[1]}: {difference}; --unlike compares them all the same")
+        if is_timed(first.job):
+            pairs.append(_timed(first, second, noise))
+        elif key[1] == "accuracy" and (pair := _accuracy(first, second, raw_a, raw_b)):
+            pairs.append(pair)
+    return pairs
+
+
+def section(pairs: Iterable[Pair]) -> Section:
+    """As a table, the reasons below it."""
+    columns = {
+        "a": Column(title="A", unit="", stored_unit=""),
+        "b": Column(title="B", unit="", stored_unit=""),
+        "ratio": _RATIO,
+        "word": Column(title="so B is", unit="", stored_unit=""),
+    }
+    rows, notes = [], []
+    for pair in pairs:
+        column = METRICS[pair.metric].columns[first_column(pair.metric)]
+        rows.append(
+            Row(
+                labels=(pair.cell.name, pair.cell.format, pair.cell.backend, pair.metric),
+                values={"ratio": Value(number=pair.ratio.value, estimate=pair.ratio)} if pair.ratio else {},
+                words={
+                    "a": f"{pair.a.text(column)} {column.unit}",
+                    "b": f"{pair.b.text(column)} {column.unit}",
+                    "word": pair.word,
+                },
+            )
+        )
+        if pair.reason:
+            notes.append(f"{pair.cell}, {pair.metric}: {pair.word}: {pair.reason}")
+    labels = ("network", "format", "backend", "metric")
+    return Section(title="B against A", label_titles=labels, columns=columns, rows=tuple(rows), notes=tuple(notes))
+
+
+def slower(pairs: Iterable[Pair], limit: float) -> list[Pair]:
+    """Those of which B is slower by more than `limit` (0.05: 5 %), and by more than a tie."""
+    return [pair for pair in pairs if pair.word == "slower" and pair.slowdown > 1 + limit]
+
+
+def _noises(results: Sequence[Result]) -> Iterator[float]:
+    for metric in {result.job.metric for result in results if result.control}:
+        newest = max((r.session for r in results if r.control and r.session), key=lambda session: session.started)
+        if ratios := against_itself([result for result in results if result.session == newest], metric):
+            yield statistics.noise(ratios)
+
+
+def _newest(results: Sequence[Result]) -> dict[tuple[tuple[str, ...], str], list[Result]]:
+    """By network, format, backend, device and metric; of several threads or batch sizes all, the newest last."""
+    found: dict[tuple[tuple[str, ...], str], list[Result]] = {}
+    for result in results:
+        if result.control or is_floor(result.job.artifact.name) or not result.readings or result.failure:
+            continue
+        found.setdefault((Cell.of(result)[:4], result.job.metric), []).append(result)
+    return found
+
+
+def _most_alike(first: Sequence[Result], second: Sequence[Result]) -> tuple[Result, Result]:
+    """The newest pair of the same question; if there is none, the newest of each."""
+    for a in reversed(first):
+        for b in reversed(second):
+            if not _unlike(a, b):
+                return a, b
+    return first[-1], second[-1]
+
+
+def _unlike(a: Result, b: Result) -> str | None:
+    """In what two results do not answer the same question. Seconds and rounds are only how well they answer it."""
+    first, second = a.job, b.job
+    data = first.artifact.checkpoint.training.data, second.artifact.checkpoint.training.data
+    if first.protocol != second.protocol:
+        return f"measured under protocol {first.protocol} and {second.protocol}"
+    if data[0].fingerprint != data[1].fingerprint:
+        return f"of other data ({data[0].source}; {data[1].source})"
+    for name in ("batch_size", "threads"):
+        if getattr(first, name) != getattr(second, name):
+            return f"{name.replace('_', ' ')} {getattr(first, name)} and {getattr(second, name)}"
+    if first.options.get("limit_test") != second.options.get("limit_test"):
+        return "tested on other images (--limit-test)"
+    return None
+
+
+def _timed(a: Result, b: Result, noise: float) -> Pair:
+    metric, key = a.job.metric, first_column(a.job.metric)
+    before, after = Summary(a).values[key], Summary(b).values[key]
+    ratio = statistics.unpaired_ratio(list(b.rounds(key).values()), list(a.rounds(key).values()))
+    slowdown = ratio.value if METRICS[metric].better == "lower" else 1 / ratio.value
+    doubts = [
+        f"{name} is {value.verdict.word}"
+        for name, value in (("A", before), ("B", after))
+        if value.verdict and value.verdict.word != "stable"
+    ]
+    word: Literal["tie", "slower", "faster", "undecided"] = "tie"
+    if ratio.kind == "range":
+        word, doubts = "undecided", [f"it takes {statistics.ROUNDS_FOR_AN_INTERVAL} rounds of each", *doubts]
+    elif statistics.differs(ratio, noise):
+        word = "slower" if slowdown > 1 else "faster"
+    elif not ratio.low <= 1 <= ratio.high:
+        doubts = [f"inside the noise of ±{noise:.1%}", *doubts]
+    return Pair(
+        cell=Cell.of(a),
+        metric=metric,
+        a=before,
+        b=after,
+        ratio=ratio,
+        word=word,
+        reason="; ".join(doubts),
+        slowdown=slowdown,
+    )
+
+
+def _accuracy(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair | None:
+    found = agreement(a, b, raw_a, raw_b)
+    if not found:
+        return None
+    word: Literal["tie", "better", "worse"] = "tie"
+    if found.distinguishable:
+        word = "better" if found.difference > 0 else "worse"
+    key = first_column("accuracy")
+    reason = (
+        f"{found.difference * 100:+.2f} points [{found.low * 100:+.2f}, {found.high * 100:+.2f}], {found.worse} worse, "
+        f"{found.better} better, p {found.p:.3f}"
+    )
+    return Pair(
+        cell=Cell.of(a),
+        metric="accuracy",
+        a=Summary(a).values[key],
+        b=Summary(b).values[key],
+        ratio=None,
+        word=word,
+        reason=reason,
+    )

@@ -1,0 +1,134 @@
+"""Which cell is visited next: a session's rounds, their order, when a cell may stop, and what fits into a budget.
+
+In each round every timed cell is visited once, in a fresh random order, so that whatever slows the machine for a while
+slows them all alike; and for each metric one cell is visited twice, so that it is known how much a number differs from
+itself.
+"""
+
+import random
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core import machine
+from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core.records import Block, Job, Session
+from cifar_deploy.core.statistics import estimate
+from cifar_deploy.core.store import is_floor
+from cifar_deploy.metrics import METRICS, Copied
+from cifar_deploy.metrics.summary import first_column, is_timed
+
+ROUNDS = 7
+
+# After so many rounds a cell may stop for its precision; fixed beforehand, since an interval looked at after every round
+# would too often be caught when it happens to be narrow. How much the looks cost in coverage: benchmarks/coverage.py.
+LOOKS = (6, 9, 13, 18, 25, 35, 50)
+
+# What a visit costs before anything is known: a Python with PyTorch in it.
+_START_S = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rigour:
+    """How thoroughly to measure: rounds at most, the half width at which a cell may stop, seconds for all rounds."""
+
+    rounds: int = ROUNDS
+    precision: float | None = None
+    budget_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """One process to start: a job, and whether it is the control that visits its cell a second time."""
+
+    job: Job
+    control: bool
+
+    @property
+    def cell(self) -> str:
+        return cell(self.job, self.control)
+
+
+def cell(job: Job, control: bool) -> str:
+    return f"control:{job.key}" if control else job.key
+
+
+def visits(jobs: Sequence[Job], controls: bool) -> list[Visit]:
+    """The cells of a session: the jobs, and with `controls` for each metric one a second time.
+
+    It is the last that is a trained network on a runtime that starts fast, if there is one.
+    """
+    found = [Visit(job=job, control=False) for job in jobs]
+    chosen: dict[str, Job] = {}
+    for job in sorted(jobs, key=_suits_as_control):
+        chosen[job.metric] = job
+    return found + [Visit(job=job, control=True) for job in chosen.values() if controls]
+
+
+def _suits_as_control(job: Job) -> tuple[bool, bool]:
+    return not is_floor(job.artifact.name), "torch" not in BACKENDS[job.backend].requires
+
+
+def session_for(wanted: Sequence[Visit], blocks: Iterable[Block], again: bool) -> Session:
+    """The newest session that holds all the wanted cells, to go on with or to use again; else a new one."""
+    cells = {visit.cell for visit in wanted}
+    earlier = {block.session for block in blocks if block.session and cells <= set(block.session.cells)}
+    if earlier and not again:
+        return max(earlier, key=lambda session: session.started)
+    return Session(started=machine.now(), seed=secrets.randbits(31), cells=tuple(visit.cell for visit in wanted))
+
+
+def in_order(session: Session, number: int, wanted: Sequence[Visit]) -> list[Visit]:
+    """The visits of a round, in the order that belongs to it."""
+    places = list(session.cells)
+    random.Random(f"{session.seed} {number}").shuffle(places)
+    return sorted(wanted, key=lambda visit: places.index(visit.cell))
+
+
+def may_stop(medians: Sequence[float], precision: float | None) -> bool:
+    """Whether a cell is as precise as it was asked to be, if it may be asked after so many rounds."""
+    return precision is not None and len(medians) in LOOKS and estimate(medians).half_width <= precision
+
+
+class Costs:
+    """What a visit will take: as long as before, or as the same runtime at least took to start and load something."""
+
+    def __init__(self, blocks: Iterable[Block]) -> None:
+        self._visits: dict[str, float] = {}
+        self._starts: dict[tuple[str, str], float] = {}
+        for block in blocks:
+            self.add(block)
+
+    def add(self, block: Block) -> None:
+        if block.reading and is_timed(block.job):
+            self._visits[block.job.key] = block.seconds
+        elif block.reading and not isinstance(METRICS[block.job.metric], Copied):
+            runtime = (block.job.backend, block.job.artifact.format)
+            self._starts[runtime] = min(block.seconds, self._starts.get(runtime, _START_S))
+
+    def seconds(self, job: Job) -> float:
+        if job.key in self._visits:
+            return self._visits[job.key]
+        start_s = self._starts.get((job.backend, job.artifact.format), _START_S)
+        # Latency has a second block, end to end.
+        return start_s + (2 if job.metric == "latency" else 1) * float(job.options.get("seconds") or 0)
+
+
+def check_budget(rigour: Rigour, round_s: float, count: int) -> None:
+    """Raises DeployError, saying what is needed, if not even one round fits into the budget."""
+    if rigour.budget_s is not None and rigour.budget_s < round_s:
+        raise DeployError(
+            f"--budget: {rigour.budget_s:g} s is too little for one round of {count} cells, about {round_s:.0f} s; "
+            "give more, or fewer cells (--backend, --metric) or less --seconds"
+        )
+
+
+def fit(rigour: Rigour, round_s: float, spent_s: float) -> bool:
+    """Whether another round ends within the budget."""
+    return rigour.budget_s is None or spent_s + round_s <= rigour.budget_s
+
+
+def medians_of(blocks: Iterable[Block]) -> list[float]:
+    """The round medians of a timed cell."""
+    return [block.reading.values[first_column(block.job.metric)] for block in blocks if block.reading]

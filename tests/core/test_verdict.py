@@ -1,0 +1,72 @@
+"""A number is called noisy for a reason, and only then."""
+
+import pytest
+
+from cifar_deploy.core.records import Reading
+from cifar_deploy.core.verdict import judge
+from tests.probes import calm
+
+
+def readings(*values: float, disturbed: int = 0, samples: int = 50, **gauges: float) -> dict[int, Reading]:
+    """Rounds of these medians, of which the first `disturbed` ones have these gauges."""
+    return {
+        index: Reading(
+            values={"p50": value, "samples": samples},
+            disturbance=calm(**gauges) if index < disturbed else calm(),
+        )
+        for index, value in enumerate(values)
+    }
+
+
+def test_a_quiet_machine_is_stable() -> None:
+    assert judge(readings(1.0, 1.01, 0.99, 1.0, 1.0, 1.02, 1.0), "p50").word == "stable"
+
+
+@pytest.mark.parametrize(
+    ("gauges", "reason"),
+    [
+        ({"run_delay": 0.24}, "waited 24% of the time for a processor"),
+        ({"steal": 0.3}, "stolen by the hypervisor"),
+        ({"calibration_before": 0.002}, "a fixed loop took 43% longer"),
+        ({"calibration_after": 0.003}, "a fixed loop took 100% longer"),
+        ({"clock_jump": -3600.0}, "the clock jumped"),
+    ],
+)
+def test_each_gauge_makes_it_noisy(gauges: dict[str, float], reason: str) -> None:
+    found = judge(readings(*[1.0] * 7, disturbed=2, **gauges), "p50")
+    assert found.word == "noisy" and reason in found.reasons[0] and found.reasons[0].startswith("2 of 7 rounds")
+
+
+def test_one_disturbed_round_of_seven_leaves_the_median_alone() -> None:
+    assert judge(readings(*[1.0] * 7, disturbed=1, run_delay=0.5), "p50").word == "stable"
+
+
+def test_the_loops_before_and_after_a_block_are_not_compared_with_each_other() -> None:
+    assert (
+        judge(readings(*[1.0] * 7, disturbed=7, calibration_before=0.0012, calibration_after=0.0016), "p50").word
+        == "stable"
+    )
+
+
+def test_a_machine_that_hardly_let_us_run_is_invalid() -> None:
+    found = judge(readings(*[1.0] * 7, disturbed=7, run_delay=0.9), "p50")
+    assert found.word == "invalid" and "90%" in found.reasons[0]
+
+
+def test_too_few_samples_are_invalid() -> None:
+    found = judge(readings(*[1.0] * 7, samples=5), "p50")
+    assert found.word == "invalid" and "fewer than 11 samples" in found.reasons[0]
+
+
+def test_a_trend_between_the_rounds_is_noisy() -> None:
+    found = judge(readings(1.0, 1.02, 1.05, 1.06, 1.09, 1.12, 1.15), "p50")
+    assert found.word == "noisy" and "moved by" in found.reasons[0]
+
+
+def test_one_slow_round_is_no_trend() -> None:
+    assert judge(readings(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0), "p50").word == "stable"
+
+
+def test_gauges_that_the_system_does_not_have_say_nothing() -> None:
+    absent = {index: Reading(values={"p50": 1.0, "samples": 50}, disturbance=None) for index in range(7)}
+    assert judge(absent, "p50").word == "stable"

@@ -1,0 +1,127 @@
+"""Two results files: what is alike is compared, what is not is refused, and a tie is called a tie."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cifar_deploy.core.errors import UsageError
+from cifar_deploy.core.records import Job, Result
+from cifar_deploy.core.store import Store, grouped
+from cifar_deploy.stages import compare
+from tests.conftest import run_cli
+from tests.probes import a_block, a_job, a_session
+
+
+def results(job: Job, factor: float, control: float = 1.0, rounds: int = 7) -> list[Result]:
+    """A session of `job` and its control, of about a millisecond times the factor."""
+    session = a_session(job)
+    blocks = []
+    for index in range(rounds):
+        value = 0.001 * factor * (1 + 0.001 * (index - 3))
+        blocks.append(a_block(job=job, session=session, round=index, value=value))
+        blocks.append(a_block(job=job, session=session, round=index, value=value * control, control=True))
+    return grouped(blocks)
+
+
+def compared(a: list[Result], b: list[Result], unlike: bool = False) -> compare.Pair:
+    def no_samples(reading: object) -> dict[str, object]:
+        raise AssertionError
+
+    (pair,) = compare.compare(a, b, no_samples, no_samples, unlike=unlike)  # type: ignore[arg-type]
+    return pair
+
+
+def test_slower_is_slower_and_faster_is_faster() -> None:
+    job = a_job()
+    pair = compared(results(job, 1.0), results(job, 1.1))
+    assert pair.word == "slower" and pair.slowdown == pytest.approx(1.1, rel=1e-3)
+    assert pair.ratio and pair.ratio.low <= 1.1 <= pair.ratio.high
+    assert compared(results(job, 1.1), results(job, 1.0)).word == "faster"
+    assert compare.slower([pair], 0.05) == [pair] and compare.slower([pair], 0.15) == []
+
+
+def test_below_three_percent_between_sessions_nothing_is_claimed() -> None:
+    pair = compared(results(a_job(), 1.0), results(a_job(), 1.02))
+    assert pair.word == "tie" and "inside the noise of ±3.0%" in pair.reason
+
+
+def test_a_machine_that_differs_from_itself_claims_less() -> None:
+    pair = compared(results(a_job(), 1.0, control=1.2), results(a_job(), 1.1))
+    assert pair.word == "tie" and "±20.0%" in pair.reason
+
+
+def test_more_images_per_second_are_faster() -> None:
+    job = a_job("throughput")
+
+    def of(images_per_second: float) -> list[Result]:
+        return [
+            replace(
+                result,
+                blocks=tuple(
+                    replace(block, reading=replace(block.reading, values={"images_per_second": v, "samples": 50}))  # type: ignore[type-var]
+                    for block, v in zip(
+                        result.blocks, [images_per_second * (1 + 0.001 * i) for i in range(7)], strict=True
+                    )
+                ),
+            )
+            for result in results(job, 1.0)
+            if not result.control
+        ]
+
+    pair = compared(of(100), of(120))
+    assert pair.word == "faster" and pair.slowdown < 1
+
+
+def test_too_few_rounds_decide_nothing() -> None:
+    pair = compared(results(a_job(), 1.0, rounds=3), results(a_job(), 2.0, rounds=3))
+    assert pair.word == "undecided" and "6 rounds" in pair.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"protocol": 9}, "protocol 1 and 9"),
+        ({"threads": 2}, "threads 1 and 2"),
+        ({"batch_size": 8}, "batch size 1 and 8"),
+        ({"options": {"limit_test": 10}}, "--limit-test"),
+    ],
+)
+def test_what_answers_another_question_is_refused_unless_asked_for(change: dict[str, object], words: str) -> None:
+    other = replace(a_job(), **change)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=words):
+        compared(results(a_job(), 1.0), results(other, 1.0))
+    assert compared(results(a_job(), 1.0), results(other, 1.0), unlike=True).word == "tie"
+
+
+def test_other_data_are_refused() -> None:
+    job = a_job()
+    training = job.artifact.checkpoint.training
+    data = replace(training.data, fingerprint="0" * 64)
+    checkpoint = replace(job.artifact.checkpoint, training=replace(training, data=data))
+    other = replace(job, artifact=replace(job.artifact, checkpoint=checkpoint))
+    with pytest.raises(UsageError, match="other data"):
+        compared(results(job, 1.0), results(other, 1.0))
+
+
+def test_of_several_thread_counts_the_alike_are_compared() -> None:
+    one, two = a_job(), replace(a_job(), threads=2)
+    pair = compared([*results(one, 1.0), *results(two, 0.5)], results(one, 1.1))
+    assert pair.word == "slower"
+
+
+def test_the_command_gates_a_regression_and_names_it(tmp_path: Path) -> None:
+    for name, factor in (("before", 1.0), ("after", 1.3)):
+        with Store(tmp_path / name) as store:
+            for result in results(a_job(), factor):
+                for block in result.blocks:
+                    store.append(block)
+    before, after = tmp_path / "before", tmp_path / "after" / "reports" / "results.jsonl"
+    passed = run_cli("compare", before, after)
+    assert passed.returncode == 0 and "slower" in passed.stdout and "1.300 [1.29" in passed.stdout
+    failed = run_cli("compare", before, after, "--fail-if-slower", "5%")
+    assert failed.returncode == 1 and "1 of 1 are slower by more than 5.0%" in failed.stderr
+    assert run_cli("compare", after, before, "--fail-if-slower", "5%").returncode == 0
+    assert run_cli("compare", before, after, "--fail-if-slower", "40%").returncode == 0
+    nothing = run_cli("compare", before, tmp_path / "nowhere")
+    assert nothing.returncode == 2 and "nowhere" in nothing.stderr

@@ -1,0 +1,76 @@
+"""Which visit comes next: fresh orders, sessions that go on, looks, budgets."""
+
+from dataclasses import replace
+
+import pytest
+
+from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core.records import Job
+from cifar_deploy.stages import rounds
+from cifar_deploy.stages.rounds import Costs, Rigour
+from tests.probes import a_block, a_job
+
+
+def jobs() -> list[Job]:
+    fast, slow = replace(a_job(format="onnx"), backend="onnxruntime"), a_job()
+    return [fast, slow, replace(fast, metric="throughput"), replace(slow, metric="throughput")]
+
+
+def test_every_metric_has_a_control_on_a_runtime_that_starts_fast() -> None:
+    visits = rounds.visits(jobs(), controls=True)
+    controls = [visit.job for visit in visits if visit.control]
+    assert [(job.metric, job.backend) for job in controls] == [
+        ("latency", "onnxruntime"),
+        ("throughput", "onnxruntime"),
+    ]
+    assert len({visit.cell for visit in visits}) == 6
+    assert not any(visit.control for visit in rounds.visits(jobs(), controls=False))
+
+
+def test_each_round_has_an_order_of_its_own_and_always_the_same_one() -> None:
+    visits = rounds.visits(jobs(), controls=True)
+    session = rounds.session_for(visits, [], again=False)
+    orders = [[visit.cell for visit in rounds.in_order(session, number, visits)] for number in range(7)]
+    assert all(sorted(order) == sorted(session.cells) for order in orders)
+    assert len({tuple(order) for order in orders}) > 3
+    assert orders == [[visit.cell for visit in rounds.in_order(session, number, visits)] for number in range(7)]
+    # A cell that has stopped leaves the others where they were.
+    fewer = rounds.in_order(session, 0, [visit for visit in visits if visit.cell != orders[0][2]])
+    assert [visit.cell for visit in fewer] == orders[0][:2] + orders[0][3:]
+
+
+def test_a_session_goes_on_if_it_holds_all_that_is_wanted() -> None:
+    visits = rounds.visits(jobs(), controls=False)
+    session = rounds.session_for(visits, [], again=False)
+    blocks = [a_block(job=visits[0].job, session=session)]
+    assert rounds.session_for(visits, blocks, again=False) is session
+    assert rounds.session_for(visits[:2], blocks, again=False) is session
+    assert rounds.session_for(visits, blocks, again=True) != session
+    more = [*visits, *rounds.visits([replace(jobs()[0], threads=2)], controls=False)]
+    assert rounds.session_for(more, blocks, again=False) != session
+
+
+def test_a_cell_stops_only_at_a_look_and_only_if_it_is_precise() -> None:
+    same, wide = [1.0] * 6, [1.0, 1.1, 0.9, 1.2, 0.8, 1.0]
+    assert rounds.may_stop(same, 0.02)
+    assert not rounds.may_stop(wide, 0.02) and rounds.may_stop(wide, 0.25)
+    assert not rounds.may_stop([*same, 1.0], 0.02) and not rounds.may_stop(same[:5], 0.02)
+    assert not rounds.may_stop(same, None)
+
+
+def test_a_visit_costs_what_it_did_before_or_the_start_of_its_runtime() -> None:
+    fast, slow, *_ = jobs()
+    costs = Costs([])
+    assert costs.seconds(fast) == 4.0 + 2 * 0.5
+    costs.add(replace(a_block(job=replace(fast, metric="memory")), seconds=0.75))
+    assert costs.seconds(fast) == 0.75 + 2 * 0.5 and costs.seconds(slow) == 5.0
+    costs.add(replace(a_block(job=slow), seconds=3.0))
+    assert costs.seconds(slow) == 3.0
+
+
+def test_a_budget_too_small_for_a_round_says_what_is_needed() -> None:
+    with pytest.raises(DeployError, match="--budget: 5 s is too little for one round of 8 cells, about 40 s"):
+        rounds.check_budget(Rigour(budget_s=5), 40.0, 8)
+    rounds.check_budget(Rigour(budget_s=41), 40.0, 8)
+    assert rounds.fit(Rigour(budget_s=100), 40, 60) and not rounds.fit(Rigour(budget_s=100), 40, 61)
+    assert rounds.fit(Rigour(), 40, 1e9)
