@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 import cifar_deploy
-from cifar_deploy import console, pipeline
+from cifar_deploy import console, pipeline, selftest
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line
@@ -388,6 +388,23 @@ def compare(
         )
 
 
+@app.command("selftest")
+def selftest_(as_json: AsJson = False) -> None:
+    """Prove on this machine, in half a minute, that the program measures right what is known."""
+    done = []
+    with console.following("selftest") as on_progress:
+        for check in selftest.run(on_progress=on_progress):
+            done.append(check)
+            if not as_json:
+                console.say(check.outcome, f"{check.name}: {check.found}  (expected: {check.expected})")
+    if as_json:
+        console.out.print(json.dumps(to_json(done), indent=2))
+    if failed := [check for check in done if check.outcome == "failed"]:
+        raise DeployError(f"selftest: {len(failed)} of {len(done)} checks failed; do not trust what is measured here")
+    if not as_json and any(check.outcome == "inconclusive" for check in done):
+        console.say("", "Where it is inconclusive the machine was disturbed; run it again on a quieter one.")
+
+
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """What can be chosen: data sets, networks, formats, backends ..., and what each lacks here."""
@@ -542,6 +559,7 @@ def _evaluate(
             planned,
             rigour=rigour,
             controls=controls,
+            floors=controls,
             again=again,
             trusted=trusted,
             timeout_s=timeout_s,

@@ -312,6 +312,7 @@ def evaluate(
     *,
     rigour: Rigour = Rigour(),
     controls: bool = True,
+    floors: bool = True,
     again: bool = False,
     trusted: bool = False,
     timeout_s: float = isolate.TIMEOUT_S,
@@ -320,8 +321,8 @@ def evaluate(
     """Each job's result, measured now or found from before; every block is stored as it ends.
 
     First what is measured once, in the order of the plan; then the timed jobs, in rounds (see stages.rounds), their
-    results at the end of the last one. `controls` adds, for each runtime, a network that does next to nothing, and a
-    second visit to one cell. Raises DeployError if the budget is too small for one round.
+    results at the end of the last one. `floors` adds, for each runtime, a network that does next to nothing, `controls`
+    a second visit to one cell of each metric. Raises DeployError if the budget is too small for one round.
     """
     planned = list(planned)
     timed = [item for item in planned if is_timed(item.job) and not item.failure]
@@ -329,7 +330,7 @@ def evaluate(
     evaluation = _Evaluation(store, again, trusted, timeout_s, on_progress)
     yield from evaluation.once(once)
     if timed:
-        if controls:
+        if floors:
             timed += _floors(store, timed)
         yield from evaluation.in_rounds(timed, rigour, controls)
 

@@ -13,6 +13,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"console"},
+    {"selftest"},
     {"pipeline"},
     {"stages"},
     {"datasets", "formats", "backends", "devices", "metrics", "reports", "recipes"},
