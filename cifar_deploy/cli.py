@@ -27,13 +27,14 @@ from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.store import Store
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
+from cifar_deploy.evaluation import is_measured
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.stages.compare import section as compare_section
 from cifar_deploy.stages.compare import slower
-from cifar_deploy.stages.rounds import ROUNDS
+from cifar_deploy.stages.rounds import ROUNDS, SUSTAINED_BLOCK_S
 
 log = logging.getLogger(__name__)
 _log_file: Path | None = None
@@ -234,7 +235,7 @@ def run(
             planned = pipeline.plan(
                 store, names, formats=format, backends=backend, devices=devices, metrics=metric, conditions=conditions
             )
-            _evaluate(store, planned, rigour, controls, again, trust, timeout, tally)
+            _evaluate(store, planned, rigour, controls, False, None, again, trust, timeout, tally)
             _report(store)
     tally.exit()
 
@@ -325,6 +326,16 @@ def evaluate(
     precision: Precision = None,
     budget: Budget = None,
     controls: Controls = True,
+    verify_memory: Annotated[
+        bool,
+        typer.Option("--verify-memory", help="Run each again under a memory limit just above its peak, and below."),
+    ] = False,
+    sustain: Annotated[
+        float | None,
+        typer.Option(
+            "--sustain", parser=_duration, metavar="10m", help="Keep the cells under load so long, in rotation."
+        ),
+    ] = None,
     limit_test: LimitTest = None,
     timeout: Timeout = 600.0,
     again: Again = False,
@@ -335,6 +346,8 @@ def evaluate(
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
     tally = _Tally(asked_by_name=bool(format or backend or device))
+    if sustain is not None:
+        conditions = dataclasses.replace(conditions, seconds=max(seconds, SUSTAINED_BLOCK_S))
     with _store(out) as store:
         planned = pipeline.plan(
             store,
@@ -345,7 +358,7 @@ def evaluate(
             metrics=metric,
             conditions=conditions,
         )
-        _evaluate(store, planned, rigour, controls, again, trust, timeout, tally)
+        _evaluate(store, planned, rigour, controls, verify_memory, sustain, again, trust, timeout, tally)
     tally.exit()
 
 
@@ -547,6 +560,8 @@ def _evaluate(
     planned: Sequence[pipeline.Planned],
     rigour: pipeline.Rigour,
     controls: bool,
+    verify_memory: bool,
+    sustain_s: float | None,
     again: bool,
     trusted: bool,
     timeout_s: float,
@@ -560,6 +575,8 @@ def _evaluate(
             rigour=rigour,
             controls=controls,
             floors=controls,
+            verify_memory=verify_memory,
+            sustain_s=sustain_s,
             again=again,
             trusted=trusted,
             timeout_s=timeout_s,
@@ -567,9 +584,10 @@ def _evaluate(
         ):
             result = outcome.value
             reused += outcome.reused
-            if result.failure:
+            # That it runs out of memory below its need is what a limit is to show.
+            if result.failure and not (result.job.special and result.failure.kind == "out of memory"):
                 tally.add(result.failure.kind)
-            if result.failure or (not outcome.reused and pipeline.is_measured(result.job)):
+            if result.failure or (not outcome.reused and is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
     if reused:
         console.say("evaluate", f"{reused} of {len(planned)} results were measured before  (--again to repeat)")

@@ -110,6 +110,8 @@ def artifact_line(artifact: Artifact) -> str:
 def result_line(result: Result) -> str:
     job = result.job
     cell = f"{job.artifact.name} {job.artifact.format} on {job.backend}, {job.metric}"
+    if limit := job.options.get("limit_bytes"):
+        cell += f" under {float(limit) / 2**20:.1f} MiB ({job.options['limit_kind']})"
     if result.failure:
         return f"{cell}: {result.failure.kind}: {result.failure.reason}"
     metric = METRICS[job.metric]

@@ -15,30 +15,22 @@ there. Nothing here imports torch.
 
 import dataclasses
 import logging
-import secrets
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, isolate, machine, registry, trust
-from cifar_deploy.core.errors import Corrupt, DeployError, Unavailable, UnknownName, UsageError, WrongOutput
-from cifar_deploy.core.progress import OnProgress, Progress, duration
+from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError, WrongOutput
+from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import (
     Artifact,
-    Block,
     Checkpoint,
     Data,
-    Failure,
     Job,
     Parity,
-    Reading,
     Recipe,
     Result,
-    Session,
     Training,
 )
 from cifar_deploy.core.store import (
@@ -48,26 +40,24 @@ from cifar_deploy.core.store import (
     check_name,
     floor_name,
     grouped,
-    is_floor,
     read_blocks,
     read_raw,
 )
 from cifar_deploy.core.table import Table
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
+from cifar_deploy.evaluation import Evaluation, Outcome, failure_of
 from cifar_deploy.formats import FORMATS
-from cifar_deploy.metrics import METRICS, Copied
+from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Raw, is_timed
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import compare as compare_stage
-from cifar_deploy.stages import evaluate as evaluate_stage
 from cifar_deploy.stages import export as export_stage
 from cifar_deploy.stages import plan as plan_stage
 from cifar_deploy.stages import prepare as prepare_stage
 from cifar_deploy.stages import report as report_stage
-from cifar_deploy.stages import rounds
 from cifar_deploy.stages.catalogue import Entry
 from cifar_deploy.stages.compare import Pair
 from cifar_deploy.stages.plan import Conditions, Planned
@@ -92,17 +82,7 @@ __all__ = [
     "train",
 ]
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome(Generic[T]):
-    """What a stage made, or found: `reused` if it was there and is still good."""
-
-    value: T
-    reused: bool
 
 
 def prepare(
@@ -210,7 +190,7 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> O
             with files.naming(folder):
                 for part in staged.iterdir():
                     files.ask_for_room(part)
-            artifact = dataclasses.replace(artifact, files=(), failure=_failure(error))
+            artifact = dataclasses.replace(artifact, files=(), failure=failure_of(error))
         # What cannot be made here today is no reason to lose what was made before.
         if not (artifact.failure and artifact.failure.kind == "unavailable" and store.artifact(artifact.name, format)):
             store.save_artifact(artifact, staged)
@@ -227,7 +207,7 @@ def _written(store: Store, artifact: Artifact, staged: Path) -> Artifact:
         checkpoint=artifact.checkpoint,
         format=artifact.format,
         root=store.root,
-        data_folder=_data_folder(artifact.checkpoint),
+        data_folder=prepare_stage.folder_of(artifact.checkpoint),
         staged=staged,
     )
     return dataclasses.replace(artifact, files=written.files, seconds=written.seconds)
@@ -248,7 +228,7 @@ def _gated(store: Store, artifact: Artifact, staged: Path) -> Artifact:
                 Parity,
                 artifact=artifact,
                 backend=backend,
-                data_folder=_data_folder(artifact.checkpoint),
+                data_folder=prepare_stage.folder_of(artifact.checkpoint),
                 staged=staged,
             )
         except DeployError as error:
@@ -313,6 +293,8 @@ def evaluate(
     rigour: Rigour = Rigour(),
     controls: bool = True,
     floors: bool = True,
+    verify_memory: bool = False,
+    sustain_s: float | None = None,
     again: bool = False,
     trusted: bool = False,
     timeout_s: float = isolate.TIMEOUT_S,
@@ -322,139 +304,22 @@ def evaluate(
 
     First what is measured once, in the order of the plan; then the timed jobs, in rounds (see stages.rounds), their
     results at the end of the last one. `floors` adds, for each runtime, a network that does next to nothing, `controls`
-    a second visit to one cell of each metric. Raises DeployError if the budget is too small for one round.
+    a second visit to one cell of each metric. `verify_memory` runs every memory job again under limits around its peak;
+    `sustain_s` keeps the timed jobs under load for so long instead of measuring them in rounds. Raises DeployError if the budget is too small for one round.
     """
     planned = list(planned)
     timed = [item for item in planned if is_timed(item.job) and not item.failure]
     once = [item for item in planned if item not in timed]
-    evaluation = _Evaluation(store, again, trusted, timeout_s, on_progress)
+    evaluation = Evaluation(store, again, trusted, timeout_s, on_progress)
     yield from evaluation.once(once)
-    if timed:
+    if verify_memory:
+        yield from evaluation.under_limits([item for item in once if item.job.metric == "memory" and not item.failure])
+    if timed and sustain_s is not None:
+        yield from evaluation.sustained(timed, sustain_s)
+    elif timed:
         if floors:
             timed += _floors(store, timed)
         yield from evaluation.in_rounds(timed, rigour, controls)
-
-
-class _Evaluation:
-    """What all the blocks of one `evaluate` share."""
-
-    def __init__(
-        self, store: Store, again: bool, trusted: bool, timeout_s: float, on_progress: OnProgress | None
-    ) -> None:
-        self._store = store
-        self._again = again
-        self._trusted = trusted
-        self._timeout_s = timeout_s
-        self._show = on_progress or (lambda latest: None)
-
-    def once(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
-        known = {result.job.key: result for result in self._store.results() if not result.session}
-        for done, item in enumerate(planned):
-            earlier = known.get(item.job.key)
-            if earlier and not self._again and self._still_valid(earlier, item):
-                yield Outcome(value=earlier, reused=True)
-                continue
-            self._show(Progress(done=done, total=len(planned), message=_title(item.job)))
-            block = self._measured(item.job, item.failure)
-            yield Outcome(value=Result(job=item.job, blocks=(block,)), reused=False)
-
-    def in_rounds(self, planned: Sequence[Planned], rigour: Rigour, controls: bool) -> Iterator[Outcome[Result]]:
-        blocks = self._store.blocks()
-        visits = rounds.visits([item.job for item in planned], controls)
-        session = rounds.session_for(visits, blocks, self._again)
-        known: dict[str, dict[int, Block]] = {visit.cell: {} for visit in visits}
-        for block in blocks:
-            if (
-                block.session == session
-                and self._stands(block)
-                and (cell := rounds.cell(block.job, block.control)) in known
-            ):
-                known[cell][block.round] = block
-        costs = rounds.Costs(blocks)
-        spent_s = sum(block.seconds for of_cell in known.values() for block in of_cell.values())
-        measured: set[str] = set()
-        for number in range(rigour.rounds):
-            due = [
-                visit
-                for visit in rounds.in_order(session, number, visits)
-                if number not in (of_cell := known[visit.cell])
-                and not any(block.failure for block in of_cell.values())
-                and not rounds.may_stop(rounds.medians_of(of_cell.values()), rigour.precision)
-            ]
-            if not due:
-                continue
-            round_s = sum(costs.seconds(visit.job) for visit in due)
-            if not measured:
-                left = rigour.rounds - number
-                plan = f"{len(due)} cells × {left} rounds, about {duration(round_s * left)}"
-                if rigour.budget_s is not None:
-                    if not spent_s:
-                        rounds.check_budget(rigour, round_s, len(due))
-                    plan += f", of which as many rounds as fit into {duration(rigour.budget_s - spent_s)}"
-            if not rounds.fit(rigour, round_s, spent_s):
-                break
-            for place, visit in enumerate(due):
-                self._show(
-                    Progress(
-                        done=number * len(visits) + place,
-                        total=rigour.rounds * len(visits),
-                        message=f"round {number + 1}/{rigour.rounds}  {_title(visit.job)}",
-                        milestones=(plan,),
-                    )
-                )
-                block = self._measured(visit.job, None, session, number, visit.control)
-                costs.add(block)
-                known[visit.cell][number] = block
-                measured.add(visit.cell)
-                spent_s += block.seconds
-        for visit in visits:
-            if of_cell := known[visit.cell]:
-                result = Result(job=visit.job, blocks=tuple(of_cell[index] for index in sorted(of_cell)))
-                if not visit.control and not is_floor(visit.job.artifact.name):
-                    yield Outcome(value=result, reused=visit.cell not in measured)
-
-    def _still_valid(self, earlier: Result, item: Planned) -> bool:
-        """A reading whose samples are there; of the failures, only that which would be the same again."""
-        return self._stands(earlier.blocks[-1]) or (bool(item.failure) and earlier.failure == item.failure)
-
-    def _stands(self, block: Block) -> bool:
-        """Not what failed, or has lost its samples: that is measured again."""
-        raw = block.reading.raw if block.reading else None
-        return bool(block.reading) and (raw is None or self._store.raw_path(raw).exists())
-
-    def _measured(
-        self,
-        job: Job,
-        failure: Failure | None,
-        session: Session | None = None,
-        number: int = 0,
-        control: bool = False,
-    ) -> Block:
-        started, begun = machine.now(), time.monotonic()
-        reading: Reading | None = None
-        if not failure:
-            try:
-                reading = _read(self._store, job, started, self._trusted, self._timeout_s)
-            except DeployError as error:
-                failure = _failure(error)
-        block = Block(
-            job=job,
-            session=session,
-            round=number,
-            control=control,
-            reading=reading,
-            failure=failure,
-            started=started,
-            seconds=time.monotonic() - begun,
-            commit=machine.commit(),
-        )
-        self._store.append(block)
-        return block
-
-
-def _title(job: Job) -> str:
-    name = "floor" if is_floor(job.artifact.name) else job.artifact.name
-    return f"{name} {job.artifact.format} {job.backend} {job.metric}"
 
 
 def _floors(store: Store, timed: Sequence[Planned]) -> list[Planned]:
@@ -481,22 +346,6 @@ def _floor(store: Store, data: Data, format: str) -> Artifact | None:
         log.warning("no floor for %s: %s", format, error)
         return None
     return None if artifact.failure else artifact
-
-
-def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float) -> Reading:
-    if not is_measured(job):
-        return evaluate_stage.copy(job)
-    return isolate.call(
-        "cifar_deploy.stages.evaluate:measure",
-        Reading,
-        pool_threads=job.threads,
-        timeout_s=timeout_s,
-        job=job,
-        root=store.root,
-        data_folder=_data_folder(job.artifact.checkpoint),
-        raw_name=f"{job.key}-{started.replace(':', '').replace('+0000', 'Z')}-{secrets.token_hex(2)}",
-        trusted=trusted,
-    )
 
 
 def report(store: Store) -> tuple[Table, list[Path]]:
@@ -555,11 +404,6 @@ def check_names(
             registry_.check(name)
 
 
-def is_measured(job: Job) -> bool:
-    """Whether a job needs a process of its own, rather than a look into a record."""
-    return not isinstance(METRICS[job.metric], Copied)
-
-
 def _all_names(store: Store) -> list[str]:
     names = store.names()
     if not names:
@@ -575,18 +419,3 @@ def _checkpoint(store: Store, name: str) -> Checkpoint:
     if not checkpoint:
         raise UnknownName.among("trained network", name, store.names() or ["none yet: run `cifar-deploy train`"])
     return checkpoint
-
-
-def _data_folder(checkpoint: Checkpoint) -> Path:
-    data = checkpoint.training.data
-    folder = prepare_stage.find(data.fingerprint)
-    if not folder:
-        raise Unavailable(
-            f"{checkpoint.training.name}: its data set ({data.source}) is not in the cache; "
-            f"run `cifar-deploy data --dataset {data.dataset}`, with --data-dir where it needs one"
-        )
-    return folder
-
-
-def _failure(error: DeployError) -> Failure:
-    return Failure(kind=error.kind, reason=str(error), log=getattr(error, "log", ""))

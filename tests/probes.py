@@ -49,6 +49,11 @@ def raise_memory_error() -> None:
     raise MemoryError("no more")
 
 
+def hold(mebibytes: int) -> int:
+    """Take so much memory and touch all of it."""
+    return len(b"x" * (mebibytes * 2**20))
+
+
 def segfault() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 

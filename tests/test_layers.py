@@ -15,6 +15,7 @@ LAYERS = [
     {"console"},
     {"selftest"},
     {"pipeline"},
+    {"evaluation"},
     {"stages"},
     {"datasets", "formats", "backends", "devices", "metrics", "reports", "recipes"},
     {"networks"},

@@ -89,6 +89,46 @@ def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> N
     assert 1 < len(rounds) < 10 and rounds == list(range(len(rounds)))
 
 
+def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
+    arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "memory", "--verify-memory", "--out", str(copy)]
+    done = run_cli(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "memory under" in done.stdout
+    limited = [block for block in Store(copy).blocks() if "limit_bytes" in block.job.options]
+    assert limited[0].reading
+    if len(limited) == 2:  # a cgroup counted
+        assert limited[1].failure and limited[1].failure.kind == "out of memory"
+    assert "measured before" in run_cli(*arguments).stdout
+    assert len([block for block in Store(copy).blocks() if "limit_bytes" in block.job.options]) == len(limited)
+    run_cli("report", "--out", copy)
+    text = (copy / "reports" / "report.md").read_text()
+    assert "Memory under a limit" in text and "claimed peak" in text
+    assert "out of memory" not in text.split("What it cost to train")[0].split("Memory under a limit")[0]
+
+
+def test_a_long_load_compares_its_first_minute_with_its_last(copy: Path) -> None:
+    arguments = [
+        "evaluate",
+        "--backend",
+        "onnxruntime",
+        "--metric",
+        "throughput",
+        "--sustain",
+        "7s",
+        "--out",
+        str(copy),
+    ]
+    done = run_cli(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "1 cell in rotation for 7 s" in done.stdout
+    before = (copy / "reports" / "report.md").read_text()
+    run_cli("report", "--out", copy)
+    after = (copy / "reports" / "report.md").read_text()
+    assert "Under sustained load" in after and "last / first" in after
+    # The table of what to ship is of the rounds, not of the long load.
+    assert before.split("## ")[1] == after.split("## ")[1]
+
+
 def test_memory_holds_one_runtime_and_nothing_of_torch(road: Path) -> None:
     peaks = {
         result.job.backend: result.reading.values["peak"]

@@ -6,9 +6,10 @@ system-wide pressure figures mislead. Beside it: steal (what the hypervisor gave
 loop timed before and after, and how far the wall clock moved against the monotonic one.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cifar_deploy.core.records import Disturbance
@@ -38,6 +39,8 @@ class Watch:
             calibration_before=self._calibration,
             calibration_after=calibrate(),
             clock_jump=(after.wall - before.wall) - seconds,
+            frequency_hz=_mean(Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"), 1000),
+            temperature_c=_hottest(Path("/sys/class/thermal").glob("thermal_zone*/temp")),
         )
 
 
@@ -85,6 +88,23 @@ def _steal_s() -> float | None:
         return int(first[8]) / os.sysconf("SC_CLK_TCK")
     except (OSError, IndexError, ValueError):
         return None
+
+
+def _mean(files: Iterable[Path], scale: float) -> float | None:
+    found = _numbers(files)
+    return scale * sum(found) / len(found) if found else None
+
+
+def _hottest(files: Iterable[Path]) -> float | None:
+    return max((value / 1000 for value in _numbers(files)), default=None)  # the kernel counts in thousandths
+
+
+def _numbers(files: Iterable[Path]) -> list[float]:
+    found = []
+    for file in files:
+        with contextlib.suppress(OSError, ValueError):  # a zone that is switched off
+            found.append(float(file.read_text()))
+    return found
 
 
 def _switches() -> int | None:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from cifar_deploy.core import errors, progress
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
+from cifar_deploy.core.limits import Limit
 from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import from_json, to_json
 
@@ -43,11 +44,12 @@ def call(
     pool_threads: int = 1,
     timeout_s: float = TIMEOUT_S,
     on_progress: OnProgress | None = None,
+    limit: Limit | None = None,
     **arguments: Any,
 ) -> T:
     """Run `function` ("package.module:name") in a fresh Python and return its value.
 
-    `pool_threads` is what OMP_NUM_THREADS and its kin say before any library loads; `timeout_s` is the longest time
+    `limit` bounds the worker's memory (see core.limits); `pool_threads` is what OMP_NUM_THREADS and its kin say before any library loads; `timeout_s` is the longest time
     without progress. An expected failure (a DeployError) is raised here as it was there. Raises WorkerFailed, with the
     kind and the end of the log, if the function raised anything else, the process died, or the time is over; then the
     whole process group is killed.
@@ -56,15 +58,15 @@ def call(
         folder = Path(box)
         request = {"function": function, "arguments": to_json(arguments)}
         (folder / "request.json").write_text(json.dumps(request))
-        kills = _oom_kills()
-        with _started(folder, pool_threads) as process:
+        kills = _oom_kills(limit)
+        with _started(folder, pool_threads, limit) as process:
             in_time = _wait(process, folder, timeout_s, on_progress)
         tail = _tail(folder / "log.txt")
         if not in_time:
             log.warning("%s: no progress for %s s, killed\n%s", function, timeout_s, tail)
             raise WorkerFailed(f"{function}: no progress for {timeout_s:g} s; killed", "timed out", tail)
         if not (folder / "reply.json").exists():
-            kind, how = _ending(process.returncode, killed_for_memory=_oom_kills() > kills)
+            kind, how = _ending(process.returncode, killed_for_memory=_oom_kills(limit) > kills)
             log.warning("%s: %s\n%s", function, how, tail)
             raise WorkerFailed(f"{function}: the worker {how}", kind, tail)
         answer = json.loads((folder / "reply.json").read_text())
@@ -74,7 +76,7 @@ def call(
 
 
 @contextlib.contextmanager
-def _started(folder: Path, pool_threads: int) -> Iterator[subprocess.Popen[bytes]]:
+def _started(folder: Path, pool_threads: int, limit: Limit | None) -> Iterator[subprocess.Popen[bytes]]:
     """The worker, running; at the end of the block it and all that it started are gone."""
     package_parent = str(Path(__file__).parents[2])
     environment = {
@@ -86,7 +88,7 @@ def _started(folder: Path, pool_threads: int) -> Iterator[subprocess.Popen[bytes
     with open(folder / "log.txt", "wb") as output:
         process = subprocess.Popen(
             # -P: a file json.py in the user's folder is not the json that we import.
-            [sys.executable, "-P", "-m", "cifar_deploy.core.worker", str(folder)],
+            [*(limit.command if limit else ()), sys.executable, "-P", "-m", "cifar_deploy.core.worker", str(folder)],
             stdin=subprocess.PIPE,  # never written: its end tells the worker that we are gone
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -149,8 +151,10 @@ def _ending(status: int, *, killed_for_memory: bool) -> tuple[FailureKind, str]:
     return "crashed", f"died of {name}"
 
 
-def _oom_kills() -> int:
-    """How often the kernel has killed a process of this cgroup for memory (version 2, then 1)."""
+def _oom_kills(limit: Limit | None) -> int:
+    """How often the kernel has killed a process for memory, of the limit's cgroup or of this process's own."""
+    if limit and limit.folder:
+        return _counted(limit.folder / "memory.events") + _counted(limit.folder / "memory.oom_control")
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             number, controllers, path = line.split(":", 2)
@@ -160,10 +164,16 @@ def _oom_kills() -> int:
                 counter = Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control")
             else:
                 continue
-            with contextlib.suppress(OSError):
-                fields = dict(line.split() for line in counter.read_text().splitlines())
-                return int(fields.get("oom_kill", 0))
+            if counter.exists():
+                return _counted(counter)
     return 0
+
+
+def _counted(counter: Path) -> int:
+    try:
+        return int(dict(line.split() for line in counter.read_text().splitlines()).get("oom_kill", 0))
+    except (OSError, ValueError):
+        return 0
 
 
 def _tail(path: Path) -> str:

@@ -210,10 +210,15 @@ class Job:
     metric: str
     threads: int
     batch_size: int
-    options: Mapping[str, int | float | None]
+    options: Mapping[str, int | float | str | None]
     protocol: int  # rises when a metric's meaning does
     machine: Machine
     versions: Mapping[str, str]
+
+    @property
+    def special(self) -> bool:
+        """Measured under conditions that are the question themselves: a limit of memory, a long load."""
+        return bool(self.options.keys() & {"limit_bytes", "sustain_s"})
 
     @functools.cached_property
     def key(self) -> str:
@@ -244,6 +249,8 @@ class Disturbance:
     calibration_before: float  # seconds of a fixed loop
     calibration_after: float
     clock_jump: float  # seconds by which the wall clock moved more than the monotonic one
+    frequency_hz: float | None = None  # of the processor, the mean of all cores, at the end
+    temperature_c: float | None = None  # the hottest zone, at the end
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,9 @@ def main(folder: Path) -> None:
 def _kind(error: BaseException) -> FailureKind:
     if isinstance(error, DeployError):
         return error.kind
-    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+    # PyTorch and the runtimes report it in words of their own.
+    words = ("out of memory", "can't allocate memory", "bad_alloc", "bad allocation")
+    if isinstance(error, MemoryError) or any(word in str(error) for word in words):
         return "out of memory"
     return "failed"
 

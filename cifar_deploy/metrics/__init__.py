@@ -22,6 +22,16 @@ class Session:
     import_runtime: Callable[[], None]
     load: Callable[[], Predict]
 
+    @property
+    def seconds(self) -> float:
+        """How long a timed block lasts."""
+        return float(self.job.options["seconds"] or 0)
+
+    @property
+    def limit_test(self) -> int | None:
+        limit = self.job.options["limit_test"]
+        return None if limit is None else int(limit)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:

@@ -13,8 +13,8 @@ from cifar_deploy.metrics import Measured, Measurement, Session
 
 
 def measure(session: Session) -> Measurement:
-    limit = session.job.options["limit_test"]
-    chosen = choose(len(session.labels), None if limit is None else int(limit))
+    limit = session.limit_test
+    chosen = choose(len(session.labels), limit)
     labels = session.labels[chosen]
     pixels = session.pixels if limit is None else session.pixels[chosen]
     predict = session.load()

@@ -20,7 +20,7 @@ _IMAGES = 64
 
 
 def measure(session: Session) -> Measurement:
-    size, seconds = session.job.batch_size, float(session.job.options["seconds"] or 0)
+    size, seconds = session.job.batch_size, session.seconds
     pixels = np.array(session.pixels[: _IMAGES * size])
     images = list(batches(pixels, size))
     raw = [pixels[start : start + size] for start in range(0, len(pixels), size)]

@@ -15,7 +15,7 @@ def measure(session: Session) -> Measurement:
     pixels = session.pixels[[index % len(session.pixels) for index in range(_BATCHES * size)]]
     predict = session.load()
     with Watch() as watch:
-        samples = timed(in_turn(list(batches(pixels, size)), predict), float(session.job.options["seconds"] or 0))
+        samples = timed(in_turn(list(batches(pixels, size)), predict), session.seconds)
     return Measurement(
         values={"images_per_second": size / median_s(samples), "samples": len(samples)},
         arrays={"samples_ns": samples},

@@ -101,7 +101,13 @@ def _newest(results: Sequence[Result]) -> dict[tuple[tuple[str, ...], str], list
     """By network, format, backend, device and metric; of several threads or batch sizes all, the newest last."""
     found: dict[tuple[tuple[str, ...], str], list[Result]] = {}
     for result in results:
-        if result.control or is_floor(result.job.artifact.name) or not result.readings or result.failure:
+        if (
+            result.control
+            or result.job.special
+            or is_floor(result.job.artifact.name)
+            or not result.readings
+            or result.failure
+        ):
             continue
         found.setdefault((Cell.of(result)[:4], result.job.metric), []).append(result)
     return found

@@ -66,7 +66,7 @@ def plan(
 
 def _planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> Planned:
     plugin, measured = BACKENDS[backend], METRICS[metric]
-    options: Mapping[str, int | float | None] = {}
+    options: Mapping[str, int | float | str | None] = {}
     batch_size = 1
     if not isinstance(measured, Copied):
         options = {name: getattr(conditions, name) for name in measured.options}

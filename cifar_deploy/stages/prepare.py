@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from cifar_deploy.core import cache, files
 from cifar_deploy.core.arrays import ImageSet, Pixels
-from cifar_deploy.core.errors import DataError, UsageError
+from cifar_deploy.core.errors import DataError, Unavailable, UsageError
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Data, from_json, to_json
+from cifar_deploy.core.records import Checkpoint, Data, from_json, to_json
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import Lock
 from cifar_deploy.datasets import DATASETS
@@ -72,6 +72,18 @@ def find(fingerprint: str) -> Path | None:
         if data and data.fingerprint == fingerprint:
             return record.parent
     return None
+
+
+def folder_of(checkpoint: Checkpoint) -> Path:
+    """Where the arrays lie that a checkpoint was trained on. Raises Unavailable if they are not in the cache."""
+    data = checkpoint.training.data
+    folder = find(data.fingerprint)
+    if not folder:
+        raise Unavailable(
+            f"{checkpoint.training.name}: its data set ({data.source}) is not in the cache; "
+            f"run `cifar-deploy data --dataset {data.dataset}`, with --data-dir where it needs one"
+        )
+    return folder
 
 
 @functools.cache

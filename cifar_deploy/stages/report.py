@@ -1,14 +1,17 @@
 """Results -> Table. It reads results and what lies behind them, nothing else: whatever it shows can be made again."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.errors import DeployError
-from cifar_deploy.core.records import Checkpoint, Failure, Result
+from cifar_deploy.core.limits import BELOW
+from cifar_deploy.core.records import Checkpoint, Failure, Reading, Result
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.store import CHECKPOINT, is_floor
 from cifar_deploy.core.table import Column, Record, Row, Section, Table, Value
@@ -19,6 +22,8 @@ from cifar_deploy.metrics.summary import Cell, Raw, Summary, against_itself, agr
 ORIGINAL_REPORT = {"mobilenet": 0.8418, "resnet18": 0.8368}
 _REPORT_EPOCHS = 20
 _REPORT_RECIPE = "paper"
+
+_MINUTE_S = 60.0
 
 _EAGER = (CHECKPOINT, "pytorch")
 
@@ -35,7 +40,9 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
 
     Raises DeployError if there is nothing to report.
     """
-    if not any(not is_floor(result.job.artifact.name) and not result.control for result in results):
+    if not any(
+        not is_floor(result.job.artifact.name) and not result.control and not result.job.special for result in results
+    ):
         raise DeployError("report: there are no results yet; run `cifar-deploy evaluate` first")
     current = _current(results)
     summaries = [Summary(result, raw) for result in current if not result.control]
@@ -52,6 +59,8 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
         *_classes(cells, raw),
         _changed(cells, raw),
         _memory(cells),
+        _under_limits(results, cells),
+        _sustained(results, cells),
         _training(cells),
         _comparison(cells, checkpoints),
     ]
@@ -78,6 +87,8 @@ def _current(results: Sequence[Result]) -> list[Result]:
     made_of = {Cell.of(result): (result.job.artifact.files, result.job.versions) for result in here}
     newest: dict[tuple[Cell, str, bool], Result] = {}
     for result in here:
+        if result.job.special:
+            continue
         cell, artifact = Cell.of(result), result.job.artifact
         if (
             artifact.checkpoint.weights.sha256 == weights[cell.name]
@@ -310,7 +321,10 @@ def _changed(cells: Cells, raw: Raw) -> Section | None:
 
 def _memory(cells: Cells) -> Section | None:
     """What the peak is made of."""
-    columns = {f"memory.{key}": column for key, column in METRICS["memory"].columns.items()}
+    columns = {
+        f"memory.{key}": dataclasses.replace(column, title=column.title.removeprefix("memory: "), digits=1)
+        for key, column in METRICS["memory"].columns.items()
+    }
     rows = [
         _row((cell.name, cell.format, cell.backend), of_cell, columns)
         for cell, of_cell in cells.items()
@@ -327,6 +341,138 @@ def _memory(cells: Cells) -> Section | None:
             "Resident memory of a process that does nothing else. Python + harness + runtime + model + first call is what "
             "is resident then; the peaks are the most that ever was, at batch 1 and at the larger one.",
         ),
+    )
+
+
+def _under_limits(results: Sequence[Result], cells: Cells) -> Section | None:
+    """Under how much memory each cell ran, and under how much it did not."""
+    bytes_ = {"unit": "MiB", "stored_unit": "bytes", "scale": 1 / 2**20, "digits": 1}
+    columns = {
+        "peak": Column(title="claimed peak", **bytes_),  # type: ignore[arg-type]
+        "ran": Column(title="ran under", **bytes_),  # type: ignore[arg-type]
+        "counted": Column(title="counted", **bytes_),  # type: ignore[arg-type]
+        "failed": Column(title="not under", **bytes_),  # type: ignore[arg-type]
+        "also": Column(title="yet ran under", **bytes_),  # type: ignore[arg-type]
+        "kind": Column(title="limited by", unit="", stored_unit=""),
+    }
+    found: dict[Cell, dict[str, float]] = {}
+    words: dict[Cell, dict[str, str]] = {}
+    for result in results:
+        cell, options = Cell.of(result), result.job.options
+        if "limit_bytes" not in options or not _is_current(result, cells):
+            continue
+        limit = float(options["limit_bytes"] or 0)
+        of_cell, memory = found.setdefault(cell, {}), cells[cell].get("memory")
+        if memory and memory.values:
+            of_cell["peak"] = max(memory.values[key].number for key in ("peak", "batch"))
+        above = limit > of_cell.get("peak", 0.0)
+        words[cell] = {"kind": str(options["limit_kind"])}
+        if result.reading:
+            of_cell["ran" if above else "also"] = limit
+            of_cell |= (
+                {"counted": result.reading.values["counted"]} if above and "counted" in result.reading.values else {}
+            )
+        elif result.failure:
+            of_cell["failed"] = limit
+            if result.failure.kind != "out of memory":
+                words[cell]["kind"] += f" ({result.failure.kind})"
+    rows = [
+        Row(
+            labels=(cell.name, cell.format, cell.backend),
+            values={key: Value(number=number) for key, number in of_cell.items()},
+            words=words[cell],
+        )
+        for cell, of_cell in found.items()
+    ]
+    if not rows:
+        return None
+    return _section(
+        "Memory under a limit",
+        ("network", "format", "backend"),
+        columns,
+        rows,
+        (
+            "The claimed peak is resident memory (VmHWM), at batch 1 or at the larger batch. Counted is what the kernel "
+            "charged to the process alone: pages of libraries that were in the system's cache before are not in it. The "
+            f"lower limit is {BELOW:.0%} of that.",
+        ),
+    )
+
+
+def _sustained(results: Sequence[Result], cells: Cells) -> Section | None:
+    """The first minute under load against the last."""
+    newest = {
+        (Cell.of(result), result.job.metric): result
+        for result in results
+        if "sustain_s" in result.job.options and result.readings and _is_current(result, cells)
+    }
+    columns = {
+        "first": Column(title="first minute", unit="", stored_unit=""),
+        "last": Column(title="last minute", unit="", stored_unit=""),
+        "ratio": Column(title="last / first", unit="", stored_unit="1", digits=3),
+        "frequency": Column(title="frequency", unit="GHz", stored_unit=""),
+        "temperature": Column(title="temperature", unit="°C", stored_unit=""),
+        "minutes": Column(title="under load", unit="min", stored_unit="s", scale=1 / 60, digits=1),
+    }
+    rows = []
+    for (cell, metric), result in newest.items():
+        key = first_column(metric)
+        column = METRICS[metric].columns[key]
+        begin, end = (_parse(result.blocks[index].started) for index in (0, -1))
+        first = [b.reading for b in result.blocks if b.reading and _parse(b.started) < begin + _MINUTE_S]
+        last = [b.reading for b in result.blocks if b.reading and _parse(b.started) > end - _MINUTE_S]
+        medians = [statistics.estimate([reading.values[key] for reading in part]).value for part in (first, last)]
+        rows.append(
+            Row(
+                labels=(cell.name, cell.format, cell.backend, metric),
+                values={
+                    "ratio": Value(number=medians[1] / medians[0]),
+                    "minutes": Value(number=end - begin + result.blocks[-1].seconds),
+                },
+                words={
+                    "first": f"{column.text(medians[0])} {column.unit}",
+                    "last": f"{column.text(medians[1])} {column.unit}",
+                    "frequency": _gauge(first, last, "frequency_hz", 1e-9, 2),
+                    "temperature": _gauge(first, last, "temperature_c", 1, 0),
+                },
+            )
+        )
+    if not rows:
+        return None
+    return _section(
+        "Under sustained load",
+        ("network", "format", "backend", "metric"),
+        columns,
+        rows,
+        ("The median of the blocks that began in the first and in the last minute, the cells taking turns.",),
+    )
+
+
+def _parse(started: str) -> float:
+    return datetime.fromisoformat(started).timestamp()
+
+
+def _gauge(first: Sequence[Reading], last: Sequence[Reading], name: str, scale: float, digits: int) -> str:
+    """From the first minute to the last, or that the system does not say."""
+    shown = []
+    for part in (first, last):
+        found = [value for r in part if r.disturbance and (value := getattr(r.disturbance, name)) is not None]
+        if not found:
+            return "unavailable"
+        shown.append(f"{statistics.estimate(found).value * scale:.{digits}f}")
+    return " → ".join(shown)
+
+
+def _is_current(result: Result, cells: Cells) -> bool:
+    """Whether a result is of the same artifact, versions and machine as the cell of the table."""
+    of_cell = cells.get(Cell.of(result))
+    if not of_cell:
+        return False
+    job = next(iter(of_cell.values())).result.job
+    return (job.artifact.files, job.versions, job.machine) == (
+        result.job.artifact.files,
+        result.job.versions,
+        result.job.machine,
     )
 
 

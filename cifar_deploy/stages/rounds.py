@@ -21,6 +21,9 @@ from cifar_deploy.metrics.summary import first_column, is_timed
 
 ROUNDS = 7
 
+# Long enough that the processor is hardly ever idle between two blocks.
+SUSTAINED_BLOCK_S = 5.0
+
 # After so many rounds a cell may stop for its precision; fixed beforehand, since an interval looked at after every round
 # would too often be caught when it happens to be narrow. How much the looks cost in coverage: benchmarks/coverage.py.
 LOOKS = (6, 9, 13, 18, 25, 35, 50)
@@ -54,6 +57,11 @@ def cell(job: Job, control: bool) -> str:
     return f"control:{job.key}" if control else job.key
 
 
+def cells(count: int) -> str:
+    """For people."""
+    return f"{count} cell{'s' if count != 1 else ''}"
+
+
 def visits(jobs: Sequence[Job], controls: bool) -> list[Visit]:
     """The cells of a session: the jobs, and with `controls` for each metric one a second time.
 
@@ -72,8 +80,8 @@ def _suits_as_control(job: Job) -> tuple[bool, bool]:
 
 def session_for(wanted: Sequence[Visit], blocks: Iterable[Block], again: bool) -> Session:
     """The newest session that holds all the wanted cells, to go on with or to use again; else a new one."""
-    cells = {visit.cell for visit in wanted}
-    earlier = {block.session for block in blocks if block.session and cells <= set(block.session.cells)}
+    needed = {visit.cell for visit in wanted}
+    earlier = {block.session for block in blocks if block.session and needed <= set(block.session.cells)}
     if earlier and not again:
         return max(earlier, key=lambda session: session.started)
     return Session(started=machine.now(), seed=secrets.randbits(31), cells=tuple(visit.cell for visit in wanted))
@@ -119,7 +127,7 @@ def check_budget(rigour: Rigour, round_s: float, count: int) -> None:
     """Raises DeployError, saying what is needed, if not even one round fits into the budget."""
     if rigour.budget_s is not None and rigour.budget_s < round_s:
         raise DeployError(
-            f"--budget: {rigour.budget_s:g} s is too little for one round of {count} cells, about {round_s:.0f} s; "
+            f"--budget: {rigour.budget_s:g} s is too little for one round of {cells(count)}, about {round_s:.0f} s; "
             "give more, or fewer cells (--backend, --metric) or less --seconds"
         )
 
