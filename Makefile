@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 
 # The whole road on the built-in digits: train both networks, export, measure, report. Nothing is downloaded but packages.
 run: $(VENV)/ready
-	$(BIN)/cifar-deploy run --dataset digits --epochs 5 --out runs/digits
+	$(BIN)/cifar-deploy run --dataset digits --epochs 4 --budget 150s --out runs/digits
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -m "not slow and not gpu"
