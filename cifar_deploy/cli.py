@@ -4,13 +4,12 @@ import contextlib
 import dataclasses
 import json
 import logging
-import math
 import os
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,19 +17,13 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 import cifar_deploy
-from cifar_deploy import console, pipeline, selftest
-from cifar_deploy.backends import BACKENDS
+from cifar_deploy import console, options, pipeline, selftest
 from cifar_deploy.core import machine
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line
 from cifar_deploy.core.records import Recipe, to_json
-from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.store import Store
-from cifar_deploy.datasets import DATASETS
-from cifar_deploy.devices import DEVICES
 from cifar_deploy.evaluation import is_measured
-from cifar_deploy.formats import FORMATS
-from cifar_deploy.metrics import METRICS
-from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
+from cifar_deploy.networks import DEFAULT_NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.stages.compare import section as compare_section
 from cifar_deploy.stages.compare import slower
@@ -45,132 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-def _names(registry: Registry[Any]) -> Callable[[], list[str]]:
-    """For shell completion."""
-    return lambda: list(registry)
-
-
-def _positive(value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise typer.BadParameter(f"{value:g} is not a positive number")
-    return value
-
-
-def _fraction(text: str) -> float:
-    """2% or 0.02."""
-    with contextlib.suppress(ValueError):
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        if 0 < number < 1:
-            return number
-    raise typer.BadParameter(f"{text} is no share; give a percentage like 5%, or a fraction like 0.05")
-
-
-def _duration(text: str) -> float:
-    """Seconds, of 90, 90s, 10m or 1.5h."""
-    scale = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
-    with contextlib.suppress(ValueError):
-        seconds = float(text[:-1]) * scale if scale else float(text)
-        if math.isfinite(seconds) and seconds > 0:
-            return seconds
-    raise typer.BadParameter(f"{text} is no duration; give 90s, 10m or 1.5h")
-
-
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of exported/, reports/ and log.txt.")]
-DatasetName = Annotated[str, typer.Option("--dataset", help="Where images come from.", autocompletion=_names(DATASETS))]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The data set's directory, archive or .zip.")]
-NetworkArgument = Annotated[str, typer.Argument(help="A network, or module:function.", autocompletion=_names(NETWORKS))]
-NetworkOptions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--network",
-        help=f"A network, or module:function; may be repeated. [default: {', '.join(DEFAULT_NETWORKS)}]",
-        autocompletion=_names(NETWORKS),
-        show_default=False,
-    ),
-]
-Names = Annotated[
-    list[str] | None, typer.Argument(help="Trained networks, by name. [default: all]", show_default=False)
-]
-Name = Annotated[str | None, typer.Option("--name", help="What to call this training. [default: the network]")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="How to train.", autocompletion=_names(RECIPES))]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")]
-TrainBatch = Annotated[int | None, typer.Option("--train-batch-size", min=2, help="Instead of the recipe's.")]
-RecipeBatch = Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")]
-AllThreads = Annotated[int | None, typer.Option("--threads", min=1, help="[default: all that are allowed]")]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        "--learning-rate", help="Instead of the recipe's.", callback=lambda x: x if x is None else _positive(x)
-    ),
-]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")]
-TrainThreads = Annotated[
-    int | None, typer.Option("--train-threads", min=1, help="Threads for training. [default: all that are allowed]")
-]
-TrainDevice = Annotated[
-    str, typer.Option("--device", help="auto, or one of `list`: what to train on.", autocompletion=_names(DEVICES))
-]
-LimitTrain = Annotated[
-    int | None, typer.Option("--limit-train", min=2, help="Train on so many images only: a quick try.")
-]
-LimitTest = Annotated[int | None, typer.Option("--limit-test", min=1, help="Test on so many images only: a quick try.")]
-Formats = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--format", help="May be repeated. [default: all]", autocompletion=_names(FORMATS), show_default=False
-    ),
-]
-Backends = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--backend", help="May be repeated. [default: all]", autocompletion=_names(BACKENDS), show_default=False
-    ),
-]
-Devices = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--device", help="May be repeated. [default: cpu]", autocompletion=_names(DEVICES), show_default=False
-    ),
-]
-Metrics = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--metric", help="May be repeated. [default: all]", autocompletion=_names(METRICS), show_default=False
-    ),
-]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that each measurement may use.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the throughput. [default: 64]")]
-Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="How long a timed block lasts.")]
-Rounds = Annotated[
-    int, typer.Option("--rounds", min=1, help="How often each timed cell is visited; 6 or more give an interval.")
-]
-Precision = Annotated[
-    float | None,
-    typer.Option(
-        "--precision", parser=_fraction, metavar="2%", help="A cell may stop early once its interval is within ±this."
-    ),
-]
-Budget = Annotated[
-    float | None,
-    typer.Option("--budget", parser=_duration, metavar="10m", help="Time for the rounds: as many as fit are gone."),
-]
-Controls = Annotated[
-    bool,
-    typer.Option(
-        "--controls/--no-controls",
-        help="Also time a network that does nothing, and one cell twice: the runtime's floor and the machine's noise.",
-    ),
-]
-Timeout = Annotated[
-    float, typer.Option("--timeout", callback=_positive, help="Seconds without progress after which a worker hangs.")
-]
-Again = Annotated[bool, typer.Option("--again", help="Do again what is already there.")]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Run program files (TorchScript) that you did not export yourself.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for a script.")]
 
 
 def _print_version(asked: bool) -> None:
@@ -193,32 +60,32 @@ def root(
 
 @app.command()
 def run(
-    dataset: DatasetName = "cifar10",
-    data_dir: DataDir = None,
-    network: NetworkOptions = None,
-    recipe: RecipeName = "paper",
-    epochs: Epochs = None,
-    train_batch_size: TrainBatch = None,
-    learning_rate: LearningRate = None,
-    seed: Seed = None,
-    train_threads: TrainThreads = None,
-    device: TrainDevice = "auto",
-    limit_train: LimitTrain = None,
-    limit_test: LimitTest = None,
-    format: Formats = None,
-    backend: Backends = None,
-    metric: Metrics = None,
-    threads: Threads = 1,
-    batch_size: BatchSize = None,
-    seconds: Seconds = 0.5,
-    rounds: Rounds = ROUNDS,
-    precision: Precision = None,
-    budget: Budget = None,
-    controls: Controls = True,
-    timeout: Timeout = 600.0,
-    again: Again = False,
-    trust: Trust = False,
-    out: Out = Path("."),
+    dataset: options.DatasetName = "cifar10",
+    data_dir: options.DataDir = None,
+    network: options.NetworkOptions = None,
+    recipe: options.RecipeName = "paper",
+    epochs: options.Epochs = None,
+    train_batch_size: options.TrainBatch = None,
+    learning_rate: options.LearningRate = None,
+    seed: options.Seed = None,
+    train_threads: options.TrainThreads = None,
+    device: options.TrainDevice = "auto",
+    limit_train: options.LimitTrain = None,
+    limit_test: options.LimitTest = None,
+    format: options.Formats = None,
+    backend: options.Backends = None,
+    metric: options.Metrics = None,
+    threads: options.Threads = 1,
+    batch_size: options.BatchSize = None,
+    seconds: options.Seconds = 0.5,
+    rounds: options.Rounds = ROUNDS,
+    precision: options.Precision = None,
+    budget: options.Budget = None,
+    controls: options.Controls = True,
+    timeout: options.Timeout = 600.0,
+    again: options.Again = False,
+    trust: options.Trust = False,
+    out: options.Out = Path("."),
 ) -> None:
     """The whole road: data, train-all, export, evaluate, report. What is already there is used again."""
     networks = network or list(DEFAULT_NETWORKS)
@@ -235,13 +102,25 @@ def run(
             planned = pipeline.plan(
                 store, names, formats=format, backends=backend, devices=devices, metrics=metric, conditions=conditions
             )
-            _evaluate(store, planned, rigour, controls, False, None, again, trust, timeout, tally)
+            _evaluate(
+                store,
+                planned,
+                tally,
+                rigour=rigour,
+                controls=controls,
+                floors=controls,
+                again=again,
+                trusted=trust,
+                timeout_s=timeout,
+            )
             _report(store)
     tally.exit()
 
 
 @app.command()
-def data(dataset: DatasetName = "cifar10", data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def data(
+    dataset: options.DatasetName = "cifar10", data_dir: options.DataDir = None, as_json: options.AsJson = False
+) -> None:
     """Fetch or read a data set, check it, keep it decoded in the cache, and describe it."""
     prepared = _prepare(dataset, data_dir, quiet=as_json)
     if as_json:
@@ -250,21 +129,21 @@ def data(dataset: DatasetName = "cifar10", data_dir: DataDir = None, as_json: As
 
 @app.command()
 def train(
-    network: NetworkArgument,
-    name: Name = None,
-    dataset: DatasetName = "cifar10",
-    data_dir: DataDir = None,
-    recipe: RecipeName = "paper",
-    epochs: Epochs = None,
-    batch_size: RecipeBatch = None,
-    learning_rate: LearningRate = None,
-    seed: Seed = None,
-    threads: AllThreads = None,
-    device: TrainDevice = "auto",
-    limit_train: LimitTrain = None,
-    limit_test: LimitTest = None,
-    again: Again = False,
-    out: Out = Path("."),
+    network: options.NetworkArgument,
+    name: options.Name = None,
+    dataset: options.DatasetName = "cifar10",
+    data_dir: options.DataDir = None,
+    recipe: options.RecipeName = "paper",
+    epochs: options.Epochs = None,
+    batch_size: options.RecipeBatch = None,
+    learning_rate: options.LearningRate = None,
+    seed: options.Seed = None,
+    threads: options.AllThreads = None,
+    device: options.TrainDevice = "auto",
+    limit_train: options.LimitTrain = None,
+    limit_test: options.LimitTest = None,
+    again: options.Again = False,
+    out: options.Out = Path("."),
 ) -> None:
     """Train one network; go on with it if it was interrupted."""
     made = _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train)
@@ -277,20 +156,20 @@ def train(
 
 @app.command()
 def train_all(
-    network: NetworkOptions = None,
-    dataset: DatasetName = "cifar10",
-    data_dir: DataDir = None,
-    recipe: RecipeName = "paper",
-    epochs: Epochs = None,
-    batch_size: RecipeBatch = None,
-    learning_rate: LearningRate = None,
-    seed: Seed = None,
-    threads: AllThreads = None,
-    device: TrainDevice = "auto",
-    limit_train: LimitTrain = None,
-    limit_test: LimitTest = None,
-    again: Again = False,
-    out: Out = Path("."),
+    network: options.NetworkOptions = None,
+    dataset: options.DatasetName = "cifar10",
+    data_dir: options.DataDir = None,
+    recipe: options.RecipeName = "paper",
+    epochs: options.Epochs = None,
+    batch_size: options.RecipeBatch = None,
+    learning_rate: options.LearningRate = None,
+    seed: options.Seed = None,
+    threads: options.AllThreads = None,
+    device: options.TrainDevice = "auto",
+    limit_train: options.LimitTrain = None,
+    limit_test: options.LimitTest = None,
+    again: options.Again = False,
+    out: options.Out = Path("."),
 ) -> None:
     """Train several networks under the same recipe, one after the other."""
     networks = network or list(DEFAULT_NETWORKS)
@@ -303,7 +182,12 @@ def train_all(
 
 
 @app.command()
-def export(name: Names = None, format: Formats = None, again: Again = False, out: Out = Path(".")) -> None:
+def export(
+    name: options.Names = None,
+    format: options.Formats = None,
+    again: options.Again = False,
+    out: options.Out = Path("."),
+) -> None:
     """Write trained networks in deployment formats, each checked against the network on real images."""
     pipeline.check_names(formats=format)
     tally = _Tally(asked_by_name=bool(format))
@@ -314,33 +198,25 @@ def export(name: Names = None, format: Formats = None, again: Again = False, out
 
 @app.command()
 def evaluate(
-    name: Names = None,
-    format: Formats = None,
-    backend: Backends = None,
-    device: Devices = None,
-    metric: Metrics = None,
-    threads: Threads = 1,
-    batch_size: BatchSize = None,
-    seconds: Seconds = 0.5,
-    rounds: Rounds = ROUNDS,
-    precision: Precision = None,
-    budget: Budget = None,
-    controls: Controls = True,
-    verify_memory: Annotated[
-        bool,
-        typer.Option("--verify-memory", help="Run each again under a memory limit just above its peak, and below."),
-    ] = False,
-    sustain: Annotated[
-        float | None,
-        typer.Option(
-            "--sustain", parser=_duration, metavar="10m", help="Keep the cells under load so long, in rotation."
-        ),
-    ] = None,
-    limit_test: LimitTest = None,
-    timeout: Timeout = 600.0,
-    again: Again = False,
-    trust: Trust = False,
-    out: Out = Path("."),
+    name: options.Names = None,
+    format: options.Formats = None,
+    backend: options.Backends = None,
+    device: options.Devices = None,
+    metric: options.Metrics = None,
+    threads: options.Threads = 1,
+    batch_size: options.BatchSize = None,
+    seconds: options.Seconds = 0.5,
+    rounds: options.Rounds = ROUNDS,
+    precision: options.Precision = None,
+    budget: options.Budget = None,
+    controls: options.Controls = True,
+    verify_memory: options.VerifyMemory = False,
+    sustain: options.Sustain = None,
+    limit_test: options.LimitTest = None,
+    timeout: options.Timeout = 600.0,
+    again: options.Again = False,
+    trust: options.Trust = False,
+    out: options.Out = Path("."),
 ) -> None:
     """Measure exported networks on each runtime, every number in a process of its own."""
     conditions = _conditions(threads, seconds, batch_size, limit_test)
@@ -358,12 +234,24 @@ def evaluate(
             metrics=metric,
             conditions=conditions,
         )
-        _evaluate(store, planned, rigour, controls, verify_memory, sustain, again, trust, timeout, tally)
+        _evaluate(
+            store,
+            planned,
+            tally,
+            rigour=rigour,
+            controls=controls,
+            floors=controls,
+            verify_memory=verify_memory,
+            sustain_s=sustain,
+            again=again,
+            trusted=trust,
+            timeout_s=timeout,
+        )
     tally.exit()
 
 
 @app.command()
-def report(out: Out = Path(".")) -> None:
+def report(out: options.Out = Path(".")) -> None:
     """Make report.csv, report.md and report.html of the results, and print the tables."""
     with _store(out) as store:
         _report(store)
@@ -371,21 +259,11 @@ def report(out: Out = Path(".")) -> None:
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="An output folder or a results.jsonl: before, or one machine.")],
-    b: Annotated[Path, typer.Argument(help="Another: after, or the other machine.")],
-    fail_if_slower: Annotated[
-        float | None,
-        typer.Option(
-            "--fail-if-slower",
-            parser=_fraction,
-            metavar="5%",
-            help="Exit with 1 if a cell of B is slower by more than this, and by more than a tie.",
-        ),
-    ] = None,
-    unlike: Annotated[
-        bool, typer.Option("--unlike", help="Compare even other data, threads, batch sizes or protocols.")
-    ] = False,
-    as_json: AsJson = False,
+    a: options.Before,
+    b: options.After,
+    fail_if_slower: options.FailIfSlower = None,
+    unlike: options.Unlike = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """How the results of B differ from those of A, with intervals; below 3 % between sessions everything is a tie."""
     pairs = pipeline.compare(a, b, unlike=unlike)
@@ -402,7 +280,7 @@ def compare(
 
 
 @app.command("selftest")
-def selftest_(as_json: AsJson = False) -> None:
+def selftest_(as_json: options.AsJson = False) -> None:
     """Prove on this machine, in half a minute, that the program measures right what is known."""
     done = []
     with console.following("selftest") as on_progress:
@@ -419,7 +297,7 @@ def selftest_(as_json: AsJson = False) -> None:
 
 
 @app.command("list")
-def list_(as_json: AsJson = False) -> None:
+def list_(as_json: options.AsJson = False) -> None:
     """What can be chosen: data sets, networks, formats, backends ..., and what each lacks here."""
     entries = pipeline.catalogue()
     if as_json:
@@ -555,33 +433,11 @@ def _export(store: Store, names: Sequence[str], formats: Sequence[str] | None, a
                 tally.add(exported.value.failure.kind)
 
 
-def _evaluate(
-    store: Store,
-    planned: Sequence[pipeline.Planned],
-    rigour: pipeline.Rigour,
-    controls: bool,
-    verify_memory: bool,
-    sustain_s: float | None,
-    again: bool,
-    trusted: bool,
-    timeout_s: float,
-    tally: _Tally,
-) -> None:
+def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, **how: Any) -> None:
+    """Measure what is planned, `how` as pipeline.evaluate takes it."""
     reused = 0
     with console.following("evaluate") as on_progress:
-        for outcome in pipeline.evaluate(
-            store,
-            planned,
-            rigour=rigour,
-            controls=controls,
-            floors=controls,
-            verify_memory=verify_memory,
-            sustain_s=sustain_s,
-            again=again,
-            trusted=trusted,
-            timeout_s=timeout_s,
-            on_progress=on_progress,
-        ):
+        for outcome in pipeline.evaluate(store, planned, on_progress=on_progress, **how):
             result = outcome.value
             reused += outcome.reused
             # That it runs out of memory below its need is what a limit is to show.

@@ -120,7 +120,7 @@ class Evaluation:
             if result.job.metric == "memory" and result.reading
         }
         for done, item in enumerate(planned):
-            if not (values := peaks.get(item.job.key)):
+            if not (values := peaks.get(item.job.key)) or "peak" not in values:
                 continue
             self._show(Progress(done=done, total=len(planned), message=f"{_title(item.job)} under a limit"))
             enough = self._limited(item.job, int(max(values["peak"], values["batch"]) * limits.ABOVE))

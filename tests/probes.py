@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from cifar_deploy.core import memory
 from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.isolate import call
 from cifar_deploy.core.progress import report
@@ -52,6 +53,14 @@ def raise_memory_error() -> None:
 def hold(mebibytes: int) -> int:
     """Take so much memory and touch all of it."""
     return len(b"x" * (mebibytes * 2**20))
+
+
+def peak_after_a_moment() -> list[int]:
+    """The peak while 200 MiB were held for a moment, and after it has started again."""
+    hold(200)
+    grown = memory.peak_bytes()
+    memory.restart_peak()
+    return [grown or 0, memory.peak_bytes() or 0]
 
 
 def segfault() -> None:

@@ -12,11 +12,13 @@ PACKAGE = Path(__file__).parents[1] / "cifar_deploy"
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"options"},
     {"console"},
     {"selftest"},
     {"pipeline"},
     {"evaluation"},
     {"stages"},
+    {"sections"},
     {"datasets", "formats", "backends", "devices", "metrics", "reports", "recipes"},
     {"networks"},
     {"core"},

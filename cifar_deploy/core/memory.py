@@ -2,6 +2,7 @@
 
 `VmRSS` is what is resident now, `VmHWM` the most that ever was. VmHWM restarts at exec, while ru_maxrss starts at the
 parent's peak, RUSAGE_CHILDREN is a maximum over all children, and VmPeak is address space: all three would be wrong.
+Without /proc (macOS) psutil says what is resident, if it is installed; there is no peak then.
 """
 
 from pathlib import Path
@@ -11,7 +12,13 @@ _interpreter_bytes: int | None = None
 
 
 def resident_bytes() -> int | None:
-    return _field("VmRSS")
+    if (found := _field("VmRSS")) is not None:
+        return found
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_bytes() -> int | None:

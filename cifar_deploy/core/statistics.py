@@ -38,16 +38,13 @@ NOISE_BETWEEN_SESSIONS = 0.03
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A median of rounds, and the two values that it lies between: with 95 % confidence, or merely a range."""
+    """A number, and the two that it lies between: with 95 % confidence, or merely as the least and the greatest seen."""
 
     value: float
     low: float
     high: float
-    rounds: int
-
-    @property
-    def kind(self) -> Literal["interval", "range"]:
-        return "interval" if self.rounds >= ROUNDS_FOR_AN_INTERVAL else "range"
+    kind: Literal["interval", "range"]
+    rounds: int | None = None  # None if it is not of rounds
 
     @property
     def half_width(self) -> float:
@@ -59,7 +56,17 @@ def estimate(values: Sequence[float]) -> Estimate:
     """The median of round medians with its interval; at least one value."""
     ordered = sorted(values)
     rank = _median_rank(len(ordered))
-    return Estimate(value=float(np.median(ordered)), low=ordered[rank], high=ordered[-1 - rank], rounds=len(ordered))
+    return Estimate(
+        value=float(np.median(ordered)),
+        low=ordered[rank],
+        high=ordered[-1 - rank],
+        kind=_kind(len(ordered)),
+        rounds=len(ordered),
+    )
+
+
+def _kind(rounds: int) -> Literal["interval", "range"]:
+    return "interval" if rounds >= ROUNDS_FOR_AN_INTERVAL else "range"
 
 
 @functools.cache
@@ -85,7 +92,7 @@ def percentile(rounds: Sequence[NDArray[np.int64]], percent: int) -> Estimate | 
         return None
     single = [float(np.percentile(samples, percent)) for samples in rounds]
     pooled = float(np.percentile(np.concatenate(rounds), percent))
-    return Estimate(value=pooled, low=min(single), high=max(single), rounds=len(rounds))
+    return Estimate(value=pooled, low=min(single), high=max(single), kind="range", rounds=len(rounds))
 
 
 def paired_ratio(numerator: Mapping[int, float], denominator: Mapping[int, float]) -> Estimate | None:
@@ -104,6 +111,7 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
         value=float(np.median(ratios)),
         low=ratios[rank],
         high=ratios[-1 - rank],
+        kind=_kind(min(len(numerator), len(denominator))),
         rounds=min(len(numerator), len(denominator)),
     )
 

@@ -23,6 +23,10 @@ _HOPELESS = 0.75
 _MOST_CALIBRATION = 0.15
 # Between the first and the last third of the rounds, all pointing the same way.
 _MOST_TREND = 0.05
+# Per second. Quiet blocks showed up to 10.
+_MOST_SWITCHES = 100
+# Between the two halves of a block.
+_MOST_DRIFT = 0.1
 _MOST_CLOCK_JUMP_S = 1.0
 # One disturbed round in five leaves the median where it was.
 _MOST_DISTURBED = 0.2
@@ -39,23 +43,35 @@ def judge(readings: Mapping[int, Reading], value: str) -> Verdict:
     if few := [index for index, reading in readings.items() if reading.values["samples"] < SAMPLES_FOR[50]]:
         return Verdict(word="invalid", reasons=(f"round {few[0] + 1} has fewer than {SAMPLES_FOR[50]} samples",))
     gauges = [reading.disturbance for reading in readings.values() if reading.disturbance]
-    disturbed = [reason for gauge in gauges if (reason := _disturbed(gauge, gauges))]
+    disturbed = [
+        reason
+        for reading in readings.values()
+        if (reason := _disturbed(reading.disturbance, gauges) or _drifted(reading.values.get("drift", 0.0)))
+    ]
     delays = [gauge.run_delay or 0.0 for gauge in gauges]
     if gauges and float(np.median(delays)) > _HOPELESS:
         return Verdict(word="invalid", reasons=(f"waited {np.median(delays):.0%} of the time for a processor",))
     reasons = []
-    if len(disturbed) > _MOST_DISTURBED * len(gauges):
-        reasons.append(f"{len(disturbed)} of {len(gauges)} rounds disturbed: {disturbed[0]}")
+    if len(disturbed) > _MOST_DISTURBED * len(readings):
+        reasons.append(f"{len(disturbed)} of {len(readings)} rounds disturbed: {disturbed[0]}")
     if trend := _trend([reading.values[value] for reading in readings.values()]):
         reasons.append(trend)
     return Verdict(word="noisy" if reasons else "stable", reasons=tuple(reasons))
 
 
-def _disturbed(gauge: Disturbance, of_cell: list[Disturbance]) -> str | None:
+def _drifted(drift: float) -> str | None:
+    return f"its second half {drift:+.0%} from its first" if abs(drift) > _MOST_DRIFT else None
+
+
+def _disturbed(gauge: Disturbance | None, of_cell: list[Disturbance]) -> str | None:
+    if gauge is None:
+        return None
     if gauge.run_delay is not None and gauge.run_delay > _MOST_RUN_DELAY:
         return f"waited {gauge.run_delay:.0%} of the time for a processor"
     if gauge.steal is not None and gauge.steal > _MOST_STEAL:
         return f"{gauge.steal:.0%} of a processor was stolen by the hypervisor"
+    if gauge.involuntary_switches is not None and gauge.involuntary_switches > _MOST_SWITCHES * gauge.seconds:
+        return f"was interrupted {gauge.involuntary_switches / gauge.seconds:.0f} times a second by other processes"
     longer = max(
         gauge.calibration_before / min(other.calibration_before for other in of_cell),
         gauge.calibration_after / min(other.calibration_after for other in of_cell),

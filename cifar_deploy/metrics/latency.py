@@ -14,7 +14,7 @@ from cifar_deploy.core.arrays import as_input, batches
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Session
-from cifar_deploy.metrics.timing import in_turn, median_s, timed
+from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, median_s, timed
 
 _IMAGES = 64
 
@@ -40,6 +40,7 @@ def measure(session: Session) -> Measurement:
             "mean": float(samples.mean()) / 1e9,
             "least": float(samples.min()) / 1e9,
             "samples": len(samples),
+            "drift": drift(samples),
             "end_to_end": median_s(end_to_end),
             "import": imported - begun,
             "load": loaded - imported,
@@ -77,13 +78,14 @@ METRIC = Measured(
     better="lower",
     columns={
         "p50": _milliseconds("latency", judged=True, interval=True),
-        "p90": _milliseconds("p90", judged=True, percentile=90),
+        "p90": _milliseconds("p90", judged=True, interval=True, percentile=90),
         "p95": _milliseconds("p95", judged=True, headline=False, percentile=95),
         "p99": _milliseconds("p99", judged=True, headline=False, percentile=99),
         "end_to_end": _milliseconds("end to end", judged=True),
         "mean": _milliseconds("mean", judged=True, headline=False),
         "least": _milliseconds("least", judged=True, headline=False),
         "samples": Column(title="samples a round", unit="calls", stored_unit="calls", digits=0, headline=False),
+        "drift": DRIFT,
         "import": _milliseconds("import", digits=0, headline=False),
         "load": _milliseconds("load", digits=0),
         "first": _milliseconds("first call", digits=1),

@@ -3,7 +3,7 @@
 It is read by that process itself (see core.memory) and comes in parts, in the order in which they arise: `python` (the
 interpreter and the worker's modules), `harness` (numpy, this program, the images), `runtime` (its import), `model`
 (its load), `first` (the first inference). `peak` is the most that was ever resident, a moment's need while loading
-included; `steady` the most while it goes on classifying, `batch` the most while it classifies 64 images at a time.
+included, as far as the system keeps it (Linux does); `resident` what is there at the end; `steady` the most while it goes on classifying, `batch` the most while it classifies 64 images at a time.
 """
 
 import itertools
@@ -24,7 +24,7 @@ def measure(session: Session) -> Measurement:
     many = session.pixels[[index % len(session.pixels) for index in range(_LARGER_BATCH)]]
     python, harness = memory.interpreter_bytes(), memory.resident_bytes()
     if python is None or harness is None:
-        raise Unavailable("memory: is read from /proc/self/status, which this system does not have")
+        raise Unavailable("memory: needs /proc (Linux) or psutil; pip install psutil")
     marks = [python, harness]
     session.import_runtime()
     marks.append(memory.resident_bytes() or 0)
@@ -32,27 +32,23 @@ def measure(session: Session) -> Measurement:
     marks.append(memory.resident_bytes() or 0)
     predict(images[0])
     marks.append(memory.resident_bytes() or 0)
-    loading_peak = memory.peak_bytes() or 0
+    loading_peak = memory.peak_bytes()
     restarted = memory.restart_peak()
     for call in range(_STEADY_CALLS):
         predict(images[call % len(images)])
-    steady = memory.peak_bytes() or 0
-    restarted = memory.restart_peak()
+    steady, resident = memory.peak_bytes(), memory.resident_bytes() or 0
+    memory.restart_peak()
     (batch,) = batches(many, _LARGER_BATCH)
     for _ in range(_LARGER_CALLS):
         predict(batch)
-    larger = memory.peak_bytes() or 0
+    larger = memory.peak_bytes()
     parts = dict(zip(("harness", "runtime", "model", "first"), _steps(marks), strict=True))
-    return Measurement(
-        values={
-            "peak": max(loading_peak, steady),
-            "python": python,
-            **parts,
-            # Without a fresh start the later peak would be the earlier one's.
-            **({"steady": steady} if restarted else {}),
-            "batch": larger,
-        }
-    )
+    peaks: dict[str, float] = {}
+    if loading_peak is not None and steady is not None and larger is not None:
+        peaks = {"peak": max(loading_peak, steady), "batch": larger}
+        if restarted:  # else the later peak would be the earlier one's
+            peaks["steady"] = steady
+    return Measurement(values={"python": python, **parts, "resident": resident, **peaks})
 
 
 def _steps(marks: list[int]) -> list[int]:
@@ -75,6 +71,7 @@ METRIC = Measured(
         "runtime": _mebibytes("memory: runtime"),
         "model": _mebibytes("memory: model"),
         "first": _mebibytes("memory: first inference"),
+        "resident": _mebibytes("memory: resident at the end"),
         "steady": _mebibytes("memory: steady peak"),
         "batch": _mebibytes(f"memory: peak at batch {_LARGER_BATCH}"),
     },

@@ -1,5 +1,6 @@
 """Results as numbers to show: what several rounds say together, and what two results say of each other."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -94,7 +95,7 @@ class Summary:
         found = statistics.percentile(samples, percent)
         if found is None:
             return None
-        return Estimate(value=found.value / 1e9, low=found.low / 1e9, high=found.high / 1e9, rounds=found.rounds)
+        return dataclasses.replace(found, value=found.value / 1e9, low=found.low / 1e9, high=found.high / 1e9)
 
 
 def against_itself(results: Iterable[Result], metric: str) -> list[float]:

@@ -4,7 +4,7 @@ from cifar_deploy.core.arrays import batches
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Session
-from cifar_deploy.metrics.timing import in_turn, median_s, timed
+from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, median_s, timed
 
 _BATCHES = 4
 
@@ -17,7 +17,7 @@ def measure(session: Session) -> Measurement:
     with Watch() as watch:
         samples = timed(in_turn(list(batches(pixels, size)), predict), session.seconds)
     return Measurement(
-        values={"images_per_second": size / median_s(samples), "samples": len(samples)},
+        values={"images_per_second": size / median_s(samples), "samples": len(samples), "drift": drift(samples)},
         arrays={"samples_ns": samples},
         disturbance=watch.disturbance,
     )
@@ -29,6 +29,7 @@ METRIC = Measured(
     columns={
         "images_per_second": Column(title="throughput", unit="images/s", stored_unit="images/s", digits=0, judged=True),
         "samples": Column(title="batches a round", unit="calls", stored_unit="calls", digits=0, headline=False),
+        "drift": DRIFT,
     },
     batch_size=64,
     options=("seconds",),

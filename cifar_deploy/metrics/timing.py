@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.statistics import SAMPLES_FOR
+from cifar_deploy.core.table import Column
 
 # Warm-up: at least so many calls, then until the median of a window is no longer below that of the one before.
 _WARM_UP_CALLS = 5
@@ -53,6 +54,15 @@ def _warm_up(call: Callable[[int], object]) -> None:
 
 def median_s(samples_ns: NDArray[np.int64]) -> float:
     return float(np.median(samples_ns)) / 1e9
+
+
+def drift(samples_ns: NDArray[np.int64]) -> float:
+    """By how much the second half of a block is slower than the first: 0.1 is a tenth."""
+    half = len(samples_ns) // 2
+    return median_s(samples_ns[half:]) / median_s(samples_ns[:half]) - 1
+
+
+DRIFT = Column(title="drift within a block", unit="%", stored_unit="1", scale=100, headline=False)
 
 
 def in_turn(batches: Sequence[NDArray[Any]], run: Callable[..., object]) -> Callable[[int], object]:

@@ -57,14 +57,14 @@ def test_percentiles_need_samples_and_rounds() -> None:
     assert statistics.percentile(few, 90) is None
     enough = [np.arange(1, 101) + shift for shift in range(6)]
     found = statistics.percentile(enough, 90)
-    assert found and found.low < found.value < found.high
+    assert found and found.low < found.value < found.high and found.kind == "range"
     assert found.value == pytest.approx(np.percentile(np.concatenate(enough), 90))
     assert statistics.percentile(enough, 99) is None  # 600 samples; it takes 662
 
 
 def test_a_paired_ratio_is_over_the_rounds_that_both_have() -> None:
     found = statistics.paired_ratio({0: 2.0, 1: 4.0, 3: 9.0}, {0: 1.0, 1: 2.0, 2: 5.0})
-    assert found == Estimate(value=2.0, low=2.0, high=2.0, rounds=2)
+    assert found == Estimate(value=2.0, low=2.0, high=2.0, kind="range", rounds=2)
     assert statistics.paired_ratio({0: 1.0}, {1: 1.0}) is None
 
 

@@ -30,6 +30,7 @@ def test_a_quiet_machine_is_stable() -> None:
         ({"calibration_before": 0.002}, "a fixed loop took 43% longer"),
         ({"calibration_after": 0.003}, "a fixed loop took 100% longer"),
         ({"clock_jump": -3600.0}, "the clock jumped"),
+        ({"involuntary_switches": 400}, "interrupted 800 times a second"),
     ],
 )
 def test_each_gauge_makes_it_noisy(gauges: dict[str, float], reason: str) -> None:
@@ -61,6 +62,15 @@ def test_too_few_samples_are_invalid() -> None:
 def test_a_trend_between_the_rounds_is_noisy() -> None:
     found = judge(readings(1.0, 1.02, 1.05, 1.06, 1.09, 1.12, 1.15), "p50")
     assert found.word == "noisy" and "moved by" in found.reasons[0]
+
+
+def test_blocks_that_drift_are_noisy() -> None:
+    rounds = readings(*[1.0] * 7)
+    for index in (2, 5):
+        values = {**rounds[index].values, "drift": -0.2}
+        rounds[index] = Reading(values=values, disturbance=calm())
+    found = judge(rounds, "p50")
+    assert found.word == "noisy" and "its second half -20% from its first" in found.reasons[0]
 
 
 def test_one_slow_round_is_no_trend() -> None:

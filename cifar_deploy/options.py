@@ -1,0 +1,166 @@
+"""The options of the command line, each stated once: its name, its type, its limits and the help that a user reads."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core.registry import Registry
+from cifar_deploy.datasets import DATASETS
+from cifar_deploy.devices import DEVICES
+from cifar_deploy.formats import FORMATS
+from cifar_deploy.metrics import METRICS
+from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
+from cifar_deploy.recipes import RECIPES
+
+
+def _names(registry: Registry[Any]) -> Callable[[], list[str]]:
+    """For shell completion."""
+    return lambda: list(registry)
+
+
+def _positive(value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise typer.BadParameter(f"{value:g} is not a positive number")
+    return value
+
+
+def _fraction(text: str) -> float:
+    """2% or 0.02."""
+    with contextlib.suppress(ValueError):
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        if 0 < number < 1:
+            return number
+    raise typer.BadParameter(f"{text} is no share; give a percentage like 5%, or a fraction like 0.05")
+
+
+def _duration(text: str) -> float:
+    """Seconds, of 90, 90s, 10m or 1.5h."""
+    scale = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    with contextlib.suppress(ValueError):
+        seconds = float(text[:-1]) * scale if scale else float(text)
+        if math.isfinite(seconds) and seconds > 0:
+            return seconds
+    raise typer.BadParameter(f"{text} is no duration; give 90s, 10m or 1.5h")
+
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of exported/, reports/ and log.txt.")]
+DatasetName = Annotated[str, typer.Option("--dataset", help="Where images come from.", autocompletion=_names(DATASETS))]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The data set's directory, archive or .zip.")]
+NetworkArgument = Annotated[str, typer.Argument(help="A network, or module:function.", autocompletion=_names(NETWORKS))]
+NetworkOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network",
+        help=f"A network, or module:function; may be repeated. [default: {', '.join(DEFAULT_NETWORKS)}]",
+        autocompletion=_names(NETWORKS),
+        show_default=False,
+    ),
+]
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Trained networks, by name. [default: all]", show_default=False)
+]
+Name = Annotated[str | None, typer.Option("--name", help="What to call this training. [default: the network]")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="How to train.", autocompletion=_names(RECIPES))]
+Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")]
+TrainBatch = Annotated[int | None, typer.Option("--train-batch-size", min=2, help="Instead of the recipe's.")]
+RecipeBatch = Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")]
+AllThreads = Annotated[int | None, typer.Option("--threads", min=1, help="[default: all that are allowed]")]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--learning-rate", help="Instead of the recipe's.", callback=lambda x: x if x is None else _positive(x)
+    ),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")]
+TrainThreads = Annotated[
+    int | None, typer.Option("--train-threads", min=1, help="Threads for training. [default: all that are allowed]")
+]
+TrainDevice = Annotated[
+    str, typer.Option("--device", help="auto, or one of `list`: what to train on.", autocompletion=_names(DEVICES))
+]
+LimitTrain = Annotated[
+    int | None, typer.Option("--limit-train", min=2, help="Train on so many images only: a quick try.")
+]
+LimitTest = Annotated[int | None, typer.Option("--limit-test", min=1, help="Test on so many images only: a quick try.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format", help="May be repeated. [default: all]", autocompletion=_names(FORMATS), show_default=False
+    ),
+]
+Backends = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend", help="May be repeated. [default: all]", autocompletion=_names(BACKENDS), show_default=False
+    ),
+]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", help="May be repeated. [default: cpu]", autocompletion=_names(DEVICES), show_default=False
+    ),
+]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", help="May be repeated. [default: all]", autocompletion=_names(METRICS), show_default=False
+    ),
+]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that each measurement may use.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the throughput. [default: 64]")]
+Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="How long a timed block lasts.")]
+Rounds = Annotated[
+    int, typer.Option("--rounds", min=1, help="How often each timed cell is visited; 6 or more give an interval.")
+]
+Precision = Annotated[
+    float | None,
+    typer.Option(
+        "--precision", parser=_fraction, metavar="2%", help="A cell may stop early once its interval is within ±this."
+    ),
+]
+Budget = Annotated[
+    float | None,
+    typer.Option("--budget", parser=_duration, metavar="10m", help="Time for the rounds: as many as fit are gone."),
+]
+Controls = Annotated[
+    bool,
+    typer.Option(
+        "--controls/--no-controls",
+        help="Also time a network that does nothing, and one cell twice: the runtime's floor and the machine's noise.",
+    ),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", callback=_positive, help="Seconds without progress after which a worker hangs.")
+]
+Again = Annotated[bool, typer.Option("--again", help="Do again what is already there.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run program files (TorchScript) that you did not export yourself.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for a script.")]
+
+
+VerifyMemory = Annotated[
+    bool,
+    typer.Option("--verify-memory", help="Run each again under a memory limit just above its peak, and below."),
+]
+Sustain = Annotated[
+    float | None,
+    typer.Option("--sustain", parser=_duration, metavar="10m", help="Keep the cells under load so long, in rotation."),
+]
+Before = Annotated[Path, typer.Argument(help="An output folder or a results.jsonl: before, or one machine.")]
+After = Annotated[Path, typer.Argument(help="Another: after, or the other machine.")]
+FailIfSlower = Annotated[
+    float | None,
+    typer.Option(
+        "--fail-if-slower",
+        parser=_fraction,
+        metavar="5%",
+        help="Exit with 1 if a cell of B is slower by more than this, and by more than a tie.",
+    ),
+]
+Unlike = Annotated[bool, typer.Option("--unlike", help="Compare even other data, threads, batch sizes or protocols.")]

@@ -1,0 +1,138 @@
+"""Accuracy, image by image: against the eager network, by class, and every image whose label changed."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_deploy.core import statistics
+from cifar_deploy.core.statistics import Estimate
+from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.metrics.summary import Raw, agreement, predictions
+from cifar_deploy.sections.common import EAGER, LABELS, Cells, eager_of, filled
+
+
+def against_eager(cells: Cells, raw: Raw) -> Section | None:
+    """Every cell's labels against the eager network's, image by image."""
+    share = Column(title="agreement", unit="%", stored_unit="1", scale=100)
+    counted = {"unit": "images", "stored_unit": "images", "digits": 0}
+    columns = {
+        "same": share,
+        "worse": Column(title="worse", **counted),  # type: ignore[arg-type]
+        "better": Column(title="better", **counted),  # type: ignore[arg-type]
+        "difference": Column(title="difference", unit="points", stored_unit="1", scale=100, interval=True),
+        "p": Column(title="McNemar p", unit="", stored_unit="1", digits=3),
+        "verdict": Column(title="", unit="", stored_unit=""),
+    }
+    rows = []
+    for cell, of_cell in cells.items():
+        eager = eager_of(cell, cells)
+        if not eager or "accuracy" not in of_cell or "accuracy" not in eager:
+            continue
+        if found := agreement(eager["accuracy"].result, of_cell["accuracy"].result, raw, raw):
+            between = Estimate(value=found.difference, low=found.low, high=found.high, kind="interval")
+            numbers = {
+                "same": found.same_label / found.images,
+                "worse": found.worse,
+                "better": found.better,
+                "p": found.p,
+            }
+            rows.append(
+                Row(
+                    labels=(cell.name, cell.format, cell.backend),
+                    values={
+                        **{key: Value(number=number) for key, number in numbers.items()},
+                        "difference": Value(number=found.difference, estimate=between),
+                    },
+                    words={"verdict": "" if found.distinguishable else "not distinguishable"},
+                )
+            )
+    if not rows:
+        return None
+    return filled(
+        "Accuracy against the eager network",
+        LABELS,
+        columns,
+        rows,
+        (
+            "The same test images: worse were right before and are wrong now, better the reverse; exact McNemar test, "
+            "Newcombe's 95 % interval.",
+        ),
+    )
+
+
+def by_class(cells: Cells, raw: Raw) -> list[Section]:
+    """Accuracy by class of every cell, and for each network what its eager form takes for what."""
+    title = "Accuracy by class"
+    rows, confusions = [], []
+    columns: dict[str, Column] = {}
+    for cell, of_cell in cells.items():
+        if "accuracy" not in of_cell or not (found := predictions(of_cell["accuracy"].result, raw)):
+            continue
+        classes = of_cell["accuracy"].result.job.artifact.checkpoint.training.data.classes
+        columns |= {name: Column(title=name, unit="%", stored_unit="1", scale=100, digits=1) for name in classes}
+        counts = statistics.confusion(found["labels"], found["predicted"], len(classes))
+        shares = {
+            name: Value(number=counts[index, index] / counts[index].sum())
+            for index, name in enumerate(classes)
+            if counts[index].sum()
+        }
+        rows.append(Row(labels=(cell.name, cell.format, cell.backend), values=shares))
+        if (cell.format, cell.backend) == EAGER:
+            confusions.append(_confusion(cell.name, classes, counts))
+    if not rows:
+        return []
+    by_class = Section(title=title, label_titles=LABELS, columns=columns, rows=tuple(rows), on_screen=False)
+    return [by_class, *confusions]
+
+
+def _confusion(name: str, classes: tuple[str, ...], counts: NDArray[np.int64]) -> Section:
+    columns = {other: Column(title=other, unit="", stored_unit="images", digits=0) for other in classes}
+    rows = tuple(
+        Row(
+            labels=(own,),
+            values={other: Value(number=float(counts[row, column])) for column, other in enumerate(classes)},
+        )
+        for row, own in enumerate(classes)
+    )
+    return Section(
+        title=f"What {name} takes for what",
+        label_titles=("is",),
+        columns=columns,
+        rows=rows,
+        notes=("Test images by their class (rows) and their label by PyTorch eager (columns).",),
+        on_screen=False,
+    )
+
+
+def changed(cells: Cells, raw: Raw) -> Section | None:
+    """Every test image whose label is not the eager network's."""
+    columns = {
+        name: Column(title=title, unit="", stored_unit="")
+        for name, title in (("image", "test image"), ("is", "is"), ("eager", "eager says"), ("this", "this says"))
+    }
+    rows = []
+    for cell, of_cell in cells.items():
+        eager = eager_of(cell, cells)
+        if not eager or "accuracy" not in of_cell or "accuracy" not in eager:
+            continue
+        old, new = (predictions(of["accuracy"].result, raw) for of in (eager, of_cell))
+        compared = agreement(eager["accuracy"].result, of_cell["accuracy"].result, raw, raw)
+        if not compared or not old or not new:
+            continue
+        classes = of_cell["accuracy"].result.job.artifact.checkpoint.training.data.classes
+        for place in compared.changed:
+            words = {
+                "image": str(old["chosen"][place]),
+                "is": classes[old["labels"][place]],
+                "eager": classes[old["predicted"][place]],
+                "this": classes[new["predicted"][place]],
+            }
+            rows.append(Row(labels=(cell.name, cell.format, cell.backend), values={}, words=words))
+    if not rows:
+        return None
+    return Section(
+        title="Images whose label changed",
+        label_titles=LABELS,
+        columns=columns,
+        rows=tuple(rows),
+        on_screen=False,
+    )

@@ -1,0 +1,82 @@
+"""What the sections share: cells, and rows made of them."""
+
+from collections.abc import Iterable, Sequence
+
+from cifar_deploy.core.records import Failure, Result
+from cifar_deploy.core.store import CHECKPOINT
+from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.metrics import METRICS, Copied
+from cifar_deploy.metrics.summary import Cell, Summary
+
+# What every other format and backend is seen against.
+EAGER = (CHECKPOINT, "pytorch")
+
+LABELS = ("network", "format", "backend")
+
+Cells = dict[Cell, dict[str, Summary]]  # by metric
+
+
+def eager_of(cell: Cell, cells: Cells) -> dict[str, Summary] | None:
+    """The same network through PyTorch eager, on the same device and threads; None for itself, or if it is not there."""
+    if (cell.format, cell.backend) == EAGER:
+        return None
+    return cells.get(cell._replace(format=EAGER[0], backend=EAGER[1]))
+
+
+def is_current(result: Result, cells: Cells) -> bool:
+    """Whether a result is of the same artifact, versions and machine as the cell of the table."""
+    of_cell = cells.get(Cell.of(result))
+    if not of_cell:
+        return False
+    job = next(iter(of_cell.values())).result.job
+    return (job.artifact.files, job.versions, job.machine) == (
+        result.job.artifact.files,
+        result.job.versions,
+        result.job.machine,
+    )
+
+
+def is_of_training(metric: str) -> bool:
+    plugin = METRICS[metric]
+    return isinstance(plugin, Copied) and plugin.stage == "train"
+
+
+def headline_columns(metrics: Iterable[str]) -> dict[str, Column]:
+    return {
+        f"{metric}.{key}": column
+        for metric in metrics
+        for key, column in METRICS[metric].columns.items()
+        if column.headline
+    }
+
+
+def filled(
+    title: str,
+    label_titles: tuple[str, ...],
+    columns: dict[str, Column],
+    rows: Sequence[Row],
+    notes: tuple[str, ...] = (),
+) -> Section:
+    """A section without the columns in which no row has anything."""
+    shown = {
+        key: column
+        for key, column in columns.items()
+        if any(key in row.values or key in row.failures or key in row.words for row in rows)
+    }
+    return Section(title=title, label_titles=label_titles, columns=shown, rows=tuple(rows), notes=notes)
+
+
+def row_of(labels: tuple[str, ...], of_cell: dict[str, Summary], columns: dict[str, Column]) -> Row:
+    values: dict[str, Value] = {}
+    failures: dict[str, Failure] = {}
+    words: dict[str, str] = {}
+    for column in columns:
+        metric, _, key = column.partition(".")
+        summary = of_cell.get(metric)
+        if summary and summary.failure:
+            failures[column] = summary.failure
+        elif summary and key in summary.values:
+            values[column] = summary.values[key]
+        elif summary and key in summary.words:
+            words[column] = summary.words[key]
+    return Row(labels=labels, values=values, failures=failures, words=words)

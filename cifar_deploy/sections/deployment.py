@@ -1,0 +1,123 @@
+"""What to ship: a row a cell, and how its numbers were come by."""
+
+from collections.abc import Sequence
+
+from cifar_deploy.core import statistics
+from cifar_deploy.core.records import Result
+from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics.summary import Cell, Summary, against_itself, first_column
+from cifar_deploy.sections.common import Cells, eager_of, filled, headline_columns, is_of_training, row_of
+
+_RANK = Column(title="rank", unit="", stored_unit="")
+_FLOOR = Column(title="floor", unit="ms", stored_unit="s", scale=1000, digits=3)
+_SPEED_UP = Column(title="eager / this", unit="×", stored_unit="1", interval=True)
+
+
+def deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Section:
+    """One row a cell: what runs, and what it costs there."""
+    varying = [field for field in ("device", "threads") if len({getattr(cell, field) for cell in cells}) > 1]
+    columns: dict[str, Column] = {}
+    for key, column in headline_columns(name for name in METRICS if not is_of_training(name)).items():
+        columns[key] = column
+        if key == "latency.p50":
+            columns |= {"rank": _RANK, "speed_up": _SPEED_UP, "floor": _FLOOR}
+    ranks, noise = _ranks(cells, controls)
+    rows = []
+    for cell, of_cell in cells.items():
+        fields = ("name", "format", "backend", *varying)
+        row = row_of(tuple(str(getattr(cell, field)) for field in fields), of_cell, columns)
+        beside = {"floor": _floor(of_cell, floors), "speed_up": _speed_up(of_cell, eager_of(cell, cells))}
+        rows.append(
+            Row(
+                labels=row.labels,
+                values={**row.values, **{key: value for key, value in beside.items() if value}},
+                failures=row.failures,
+                words={**row.words, **({"rank": ranks[cell]} if cell in ranks else {})},
+            )
+        )
+    return filled("What to ship", ("network", "format", "backend", *varying), columns, rows, _conditions(cells, noise))
+
+
+def _ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], list[float]]:
+    """Places by latency among the cells of the newest session, and how far its control lies from its cell."""
+    timed = {cell: of["latency"].result for cell, of in cells.items() if "latency" in of and of["latency"].values}
+    sessions = [result.session for result in timed.values() if result.session]
+    if not sessions:
+        return {}, []
+    session = max(sessions, key=lambda session: session.started)
+    together = {cell: result for cell, result in timed.items() if result.session == session}
+    control = against_itself([*together.values(), *(c for c in controls if c.session == session)], "latency")
+    noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
+    first = first_column("latency")
+    places = statistics.ranks([result.rounds(first) for result in together.values()], noise)
+    return dict(zip(together, places, strict=True)), control
+
+
+def _floor(of_cell: dict[str, Summary], floors: Cells) -> Value | None:
+    """The latency of the network that does next to nothing, on the same runtime in the same session."""
+    latency = of_cell.get("latency")
+    for cell, of_floor in floors.items():
+        floor = of_floor.get("latency")
+        if (
+            latency
+            and floor
+            and cell[1:] == Cell.of(latency.result)[1:]
+            and floor.result.session == latency.result.session
+        ):
+            return floor.values.get(first_column("latency"))
+    return None
+
+
+def _speed_up(of_cell: dict[str, Summary], eager: dict[str, Summary] | None) -> Value | None:
+    """How many times faster a cell is than the eager network: the median of the ratios in the rounds that both have."""
+    if not eager or "latency" not in eager or "latency" not in of_cell:
+        return None
+    ours, theirs = of_cell["latency"], eager["latency"]
+    if ours.failure or theirs.failure or ours.result.session != theirs.result.session:
+        return None
+    column = first_column("latency")
+    ratio = statistics.paired_ratio(theirs.result.rounds(column), ours.result.rounds(column))
+    return Value(number=ratio.value, estimate=ratio, verdict=ours.verdict) if ratio else None
+
+
+def _conditions(cells: Cells, control: Sequence[float]) -> tuple[str, ...]:
+    """Under what the rows were measured, as far as the labels do not say it, and how to read the numbers."""
+    devices = sorted({cell.device for cell in cells})
+    threads = sorted({cell.threads for cell in cells})
+    notes = [f"On {', '.join(devices)}, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}."]
+    every = [summary.result for of_cell in cells.values() for summary in of_cell.values()]
+    if batches := sorted({result.job.batch_size for result in every if result.job.metric == "throughput"}):
+        notes.append(f"Latency at batch 1, throughput at batch {' and '.join(map(str, batches))}.")
+    if limits := sorted({str(limit) for result in every if (limit := result.job.options.get("limit_test"))}):
+        notes.append(f"Accuracy over only {' and '.join(limits)} test images (--limit-test).")
+    latencies = [of["latency"].result for of in cells.values() if "latency" in of and of["latency"].values]
+    if latencies:
+        notes += _how_measured(latencies)
+    if control:
+        notes.append(
+            f"The same cell against itself: {statistics.estimate(control).value - 1:+.1%} (A/A); what lies inside {statistics.noise(control):.1%} "
+            "or inside its own interval is a tie (=)."
+        )
+    return tuple(notes)
+
+
+def _how_measured(latencies: Sequence[Result]) -> list[str]:
+    notes = []
+    rounds = sorted({len(result.readings) for result in latencies})
+    if rounds[0] >= statistics.ROUNDS_FOR_AN_INTERVAL:
+        meaning = "[ ] is the 95 % interval of their median"
+    else:
+        meaning = (
+            f"( ) is their range: {statistics.ROUNDS_FOR_AN_INTERVAL} rounds or more would give an interval (--rounds)"
+        )
+    notes.append(
+        f"Latency is the median of {' to '.join(dict.fromkeys((str(rounds[0]), str(rounds[-1]))))} rounds, "
+        f"a process each; {meaning}."
+    )
+    if len(rounds) > 1:
+        few = [f"{Cell.of(r)}: {len(r.readings)}" for r in latencies if len(r.readings) < rounds[-1]]
+        notes.append(f"Fewer rounds, for their precision or for a failure: {', '.join(few)}.")
+    if len({result.session for result in latencies}) > 1:
+        notes.append("Not interleaved: these latencies are of several sessions, and only the newest one's are ranked.")
+    return notes

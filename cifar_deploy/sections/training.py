@@ -1,0 +1,83 @@
+"""What it cost to train, and the original report's comparison with our numbers beside its own."""
+
+from cifar_deploy.core.records import Checkpoint
+from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics.summary import Summary
+from cifar_deploy.sections.common import EAGER, Cells, filled, headline_columns, is_of_training, row_of
+
+# The original report's test accuracies, by the network of ours that stands for each of its two.
+ORIGINAL_REPORT = {"mobilenet": 0.8418, "resnet18": 0.8368}
+_REPORT_EPOCHS = 20
+_REPORT_RECIPE = "paper"
+
+
+def cost(cells: Cells) -> Section:
+    """One row a network: what does not depend on how it is deployed."""
+    columns = headline_columns(filter(is_of_training, METRICS))
+    of_name: dict[str, dict[str, Summary]] = {}
+    for cell, of_cell in cells.items():
+        of_name.setdefault(cell.name, {}).update(of_cell)
+    rows = [row_of((name,), of_cell, columns) for name, of_cell in of_name.items()]
+    return filled("What it cost to train", ("network",), columns, rows)
+
+
+def original_report(cells: Cells, checkpoints: dict[str, Checkpoint]) -> Section | None:
+    """The original report's table with our numbers beside its own; None if neither of its networks is here."""
+    wanted = (
+        ("accuracy", "accuracy"),
+        ("training_time", "seconds"),
+        ("training_memory", "peak"),
+        ("memory", "peak"),
+        ("parameters", "parameters"),
+    )
+    columns = {
+        "reported": Column(title="report's accuracy", unit="%", stored_unit="1", scale=100),
+        **{f"{metric}.{key}": METRICS[metric].columns[key] for metric, key in wanted},
+    }
+    rows, notes = [], []
+    for network, reported in ORIGINAL_REPORT.items():
+        for name, checkpoint in checkpoints.items():
+            eager = next((of for cell, of in cells.items() if cell[:3] == (name, *EAGER)), None)
+            if checkpoint.training.network == network and eager:
+                row = row_of((name,), eager, columns)
+                values = {**row.values, "reported": Value(number=reported)}
+                rows.append(Row(labels=row.labels, values=values, failures=row.failures, words=row.words))
+                notes += _unlike_the_report(name, checkpoint, eager)
+    if not rows:
+        return None
+    notes.append(
+        "The report does not state its ResNet's depth; resnet18 stands for it. "
+        "Ours are measured through PyTorch eager, from the last epoch's weights."
+    )
+    return Section(
+        title="The original report's comparison",
+        label_titles=("network",),
+        columns=columns,
+        rows=tuple(rows),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _unlike_the_report(name: str, checkpoint: Checkpoint, eager: dict[str, Summary]) -> list[str]:
+    """In what a row is no repetition of the report's."""
+    training, notes = checkpoint.training, []
+    if training.data.dataset != "cifar10":
+        notes.append(
+            f"The report's data are the original CIFAR-10; ours are {training.data.source}: "
+            "the accuracies are not of the same images."
+        )
+    recipe = training.recipe
+    if (recipe.name, recipe.epochs, recipe.learning_rate, recipe.limit_train) != (
+        _REPORT_RECIPE,
+        _REPORT_EPOCHS,
+        0.001,
+        None,
+    ):
+        notes.append(
+            f"The report trained for {_REPORT_EPOCHS} epochs with Adam at 0.001; {name} was trained by {recipe}."
+        )
+    accuracy = eager["accuracy"].values.get("images") if "accuracy" in eager else None
+    if accuracy and accuracy.number < training.data.test_images:
+        notes.append(f"{name} was tested on {accuracy.number:,.0f} of {training.data.test_images:,} test images.")
+    return notes

@@ -1,0 +1,215 @@
+"""The report says what the results say: intervals or ranges, ranks, verdicts, and what each image's label became."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cifar_deploy.core.errors import Corrupt, DeployError
+from cifar_deploy.core.records import Block, Disturbance, Failure, Job, Reading, Session
+from cifar_deploy.core.store import floor_name, grouped
+from cifar_deploy.core.table import Section, Table
+from cifar_deploy.stages import report
+from tests.probes import a_block, a_job, a_session, calm
+
+EAGER = a_job()
+ONNX = replace(a_job(format="onnx"), backend="onnxruntime")
+
+
+def no_raw(reading: Reading) -> Mapping[str, Any]:
+    raise Corrupt("no samples")
+
+
+def timed(
+    job: Job,
+    session: Session,
+    middle: float,
+    *,
+    rounds: int = 7,
+    control: bool = False,
+    gauge: Disturbance | None = None,
+) -> list[Block]:
+    return [
+        a_block(
+            job=job,
+            session=session,
+            round=index,
+            control=control,
+            value=middle * (1 + 0.001 * (index - 3)),
+            disturbance=gauge,
+        )
+        for index in range(rounds)
+    ]
+
+
+def section(table: Table, title: str) -> Section:
+    return next(section for section in table.sections if section.title == title)
+
+
+def shown(section: Section, row: int) -> dict[str, str]:
+    return {column.title: section.rows[row].text(key, column) for key, column in section.columns.items()}
+
+
+def test_rounds_become_an_interval_a_rank_and_a_ratio_to_the_eager_network() -> None:
+    session = a_session(EAGER, ONNX)
+    blocks = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(ONNX, session, 0.001, control=True)]
+    ship = section(report.build(grouped(blocks), no_raw), "What to ship")
+    assert [row.labels for row in ship.rows] == [("small", "checkpoint", "pytorch"), ("small", "onnx", "onnxruntime")]
+    eager, onnx = shown(ship, 0), shown(ship, 1)
+    assert eager["latency"] == "4.000 [3.988, 4.012]" and eager["rank"] == "2" and eager["eager / this"] == "–"
+    assert onnx["rank"] == "1" and onnx["eager / this"].startswith("4.00 [")
+    notes = " ".join(ship.notes)
+    assert "median of 7 rounds" in notes and "[ ] is the 95 % interval" in notes
+    assert "The same cell against itself: +0.0% (A/A)" in notes and "Not interleaved" not in notes
+
+
+def test_few_rounds_are_a_range_and_claim_no_percentile_and_no_difference() -> None:
+    session = a_session(EAGER, ONNX)
+    blocks = [*timed(EAGER, session, 0.004, rounds=3), *timed(ONNX, session, 0.001, rounds=3)]
+    ship = section(report.build(grouped(blocks), no_raw), "What to ship")
+    assert shown(ship, 0)["latency"] == "3.992 (3.988, 3.996)"
+    assert shown(ship, 0)["p90"] == "n/a (needs 6 rounds)"
+    assert {shown(ship, row)["rank"] for row in (0, 1)} == {"1="}
+    assert "6 rounds or more would give an interval" in " ".join(ship.notes)
+
+
+def test_percentiles_are_of_all_samples_and_say_how_many_they_need() -> None:
+    session = a_session(EAGER)
+    blocks = timed(EAGER, session, 0.001)
+
+    def raw(count: int) -> report.Raw:
+        return lambda reading: {"samples_ns": np.arange(1, count + 1) * 10_000}
+
+    few = section(report.build(grouped(blocks), raw(9)), "What to ship")
+    assert shown(few, 0)["p90"] == "n/a (needs 64)"  # there are 63
+    enough = section(report.build(grouped(blocks), raw(100)), "What to ship")
+    assert shown(enough, 0)["p90"] == "0.901 (0.901, 0.901)"
+
+
+def test_a_verdict_follows_the_number_and_its_reason_stands_below() -> None:
+    session = a_session(EAGER)
+    table = report.build(grouped(timed(EAGER, session, 0.004, gauge=calm(run_delay=0.3))), no_raw)
+    assert shown(section(table, "What to ship"), 0)["latency"].endswith("] noisy")
+    assert table.doubts == (
+        "small checkpoint on pytorch (cpu), latency: noisy: 7 of 7 rounds disturbed: waited 30% of the time for a processor",
+    )
+    assert {record.fields["verdict"] for record in table.records} == {"noisy"}
+
+
+def test_a_round_that_crashed_makes_the_cell_a_failure() -> None:
+    session = a_session(EAGER)
+    failure = Failure(kind="crashed", reason="died of SIGSEGV")
+    blocks = [*timed(EAGER, session, 0.004), a_block(job=EAGER, session=session, round=7, failure=failure)]
+    table = report.build(grouped(blocks), no_raw)
+    assert shown(section(table, "What to ship"), 0)["latency"] == "crashed"
+    assert "died of SIGSEGV" in table.failures[0]
+
+
+def test_sessions_are_not_mixed_in_a_ranking() -> None:
+    old, new = a_session(EAGER), replace(a_session(ONNX), started="2026-01-02T00:00:00+00:00")
+    blocks = [*timed(EAGER, old, 0.004), *timed(ONNX, new, 0.001)]
+    ship = section(report.build(grouped(blocks), no_raw), "What to ship")
+    assert shown(ship, 0)["rank"] == "–" and shown(ship, 1)["rank"] == "1"
+    assert shown(ship, 1)["eager / this"] == "–"
+    assert "Not interleaved" in " ".join(ship.notes)
+
+
+def test_the_floor_is_of_the_same_runtime_and_session() -> None:
+    checkpoint = ONNX.artifact.checkpoint
+    training = replace(checkpoint.training, name=floor_name(checkpoint.training.data))
+    floor = replace(ONNX, artifact=replace(ONNX.artifact, checkpoint=replace(checkpoint, training=training)))
+    session = a_session(EAGER, ONNX, floor)
+    blocks = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(floor, session, 0.00001)]
+    ship = section(report.build(grouped(blocks), no_raw), "What to ship")
+    assert len(ship.rows) == 2
+    assert shown(ship, 0)["floor"] == "–" and shown(ship, 1)["floor"] == "0.010"
+
+
+@pytest.fixture
+def predictions() -> dict[str, Mapping[str, Any]]:
+    """Of 100 images of three classes: `a` has all right, `b` three wrong."""
+    labels = np.arange(100, dtype=np.int64) % 3
+    chosen = np.arange(100)
+    wrong = labels.astype(np.int32)
+    wrong[[3, 50, 99]] = (wrong[[3, 50, 99]] + 1) % 3
+    right = {"predicted": labels.astype(np.int32), "labels": labels, "chosen": chosen}
+    return {"a": right, "b": {**right, "predicted": wrong}}
+
+
+def accuracy(job: Job, value: float, raw: str) -> Block:
+    job = replace(job, metric="accuracy", batch_size=64)
+    block = a_block(job=job)
+    return replace(block, reading=Reading(values={"accuracy": value, "correct": 100 * value, "images": 100}, raw=raw))
+
+
+def test_accuracies_are_compared_image_by_image(predictions: dict[str, Mapping[str, Any]]) -> None:
+    blocks = [accuracy(EAGER, 1.0, "a"), accuracy(ONNX, 0.97, "b")]
+    table = report.build(grouped(blocks), lambda reading: predictions[str(reading.raw)])
+    compared = shown(section(table, "Accuracy against the eager network"), 0)
+    assert (compared["agreement"], compared["worse"], compared["better"]) == ("97.00", "3", "0")
+    assert compared["difference"].startswith("-3.00 [") and compared["McNemar p"] == "0.250"
+    assert compared[""] == "not distinguishable"
+
+    changed = section(table, "Images whose label changed")
+    assert [shown(changed, row)["test image"] for row in range(3)] == ["3", "50", "99"]
+    assert shown(changed, 0) == {"test image": "3", "is": "0", "eager says": "0", "this says": "1"}
+    classes = section(table, "Accuracy by class")
+    assert shown(classes, 0) == {"0": "100.0", "1": "100.0", "größer": "100.0"}
+    assert shown(classes, 1)["0"] == "94.1"
+    confusion = section(table, "What small takes for what")
+    assert [shown(confusion, row)["0"] for row in range(3)] == ["34", "0", "0"]
+    assert not any(part.on_screen for part in (changed, classes, confusion))
+
+
+def test_accuracies_of_other_images_are_not_compared(predictions: dict[str, Mapping[str, Any]]) -> None:
+    predictions["b"] = {**predictions["b"], "chosen": np.arange(1, 101)}
+    blocks = [accuracy(EAGER, 1.0, "a"), accuracy(ONNX, 0.97, "b")]
+    table = report.build(grouped(blocks), lambda reading: predictions[str(reading.raw)])
+    assert "Accuracy against the eager network" not in {part.title for part in table.sections}
+
+
+def test_a_memory_limit_that_kills_is_no_failure_of_the_cell() -> None:
+    memory = replace(EAGER, metric="memory", options={})
+    values = {"peak": 100 * 2.0**20, "batch": 110 * 2.0**20, "counted": 60 * 2.0**20}
+    measured = replace(a_block(job=memory), reading=Reading(values={k: v for k, v in values.items() if k != "counted"}))
+    enough = replace(memory, options={"limit_bytes": 116 * 2**20, "limit_kind": "cgroup v2"})
+    less = replace(memory, options={"limit_bytes": 54 * 2**20, "limit_kind": "cgroup v2"})
+    blocks = [
+        measured,
+        replace(a_block(job=enough), reading=Reading(values=values)),
+        a_block(job=less, failure=Failure(kind="out of memory", reason="killed")),
+    ]
+    table = report.build(grouped(blocks), no_raw)
+    limits = shown(section(table, "Memory under a limit"), 0)
+    assert limits == {
+        "claimed peak": "110.0",
+        "ran under": "116.0",
+        "counted": "60.0",
+        "not under": "54.0",
+        "limited by": "cgroup v2",
+    }
+    assert table.failures == () and shown(section(table, "What to ship"), 0)["memory"] == "100"
+
+
+def test_a_long_load_is_a_section_of_its_own() -> None:
+    job = replace(EAGER, options={"seconds": 5.0, "sustain_s": 600.0})
+    session = a_session(job)
+    blocks = []
+    for index in range(10):
+        block = a_block(job=job, session=session, round=index, value=0.001 * (1 + 0.02 * index))
+        gauge = calm(frequency_hz=2e9 - 1e8 * index, temperature_c=50.0 + index)
+        assert block.reading
+        reading = replace(block.reading, disturbance=gauge)
+        blocks.append(replace(block, reading=reading, started=f"2026-01-01T00:{index:02}:00+00:00"))
+    table = report.build(grouped([*timed(EAGER, a_session(EAGER), 0.004), *blocks]), no_raw)
+    load = shown(section(table, "Under sustained load"), 0)
+    assert load["first minute"] == "1.000 ms" and load["last minute"] == "1.180 ms" and load["last / first"] == "1.180"
+    assert load["frequency"] == "2.00 → 1.10" and load["temperature"] == "50 → 59"
+    assert shown(section(table, "What to ship"), 0)["latency"].startswith("4.000")
+
+
+def test_nothing_measured_is_said_so() -> None:
+    with pytest.raises(DeployError, match="there are no results yet"):
+        report.build([], no_raw)
