@@ -122,7 +122,7 @@ def result_line(result: Result) -> str:
         if column.headline and key in summary.values
     ]
     if result.session:
-        shown.append(f"{len(result.readings)} rounds")
+        shown.append(progress.counted(len(result.readings), "round"))
     return f"{cell}: {', '.join(shown)}"
 
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from cifar_deploy.core import isolate, limits, machine
 from cifar_deploy.core.errors import DeployError
-from cifar_deploy.core.progress import OnProgress, Progress, duration
+from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
 from cifar_deploy.core.records import Block, Failure, Job, Reading, Result, Session
 from cifar_deploy.core.store import Store, is_floor
 from cifar_deploy.metrics import METRICS, Copied
@@ -82,7 +82,7 @@ class Evaluation:
             round_s = sum(costs.seconds(visit.job) for visit in due)
             if not measured:
                 left = rigour.rounds - number
-                plan = f"{rounds.cells(len(due))} × {left} rounds, about {duration(round_s * left)}"
+                plan = f"{counted(len(due), 'cell')} × {counted(left, 'round')}, about {duration(round_s * left)}"
                 if rigour.budget_s is not None:
                     if not spent_s:
                         rounds.check_budget(rigour, round_s, len(due))
@@ -157,7 +157,7 @@ class Evaluation:
                         done=round(min(elapsed, seconds)),
                         total=round(seconds),
                         message=_title(visit.job),
-                        milestones=(f"{rounds.cells(len(visits))} in rotation for {duration(seconds)}",),
+                        milestones=(f"{counted(len(visits), 'cell')} in rotation for {duration(seconds)}",),
                     )
                 )
                 blocks[visit.cell].append(self._measured(visit.job, None, session, number))

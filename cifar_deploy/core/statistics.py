@@ -28,6 +28,9 @@ CONFIDENCE = 0.95
 # With fewer rounds even the least and the greatest of them do not enclose the median with 95 % confidence.
 ROUNDS_FOR_AN_INTERVAL = 6
 
+# Of one round, whose median is all that is used of them: calls have settled by the fifth.
+SAMPLES_A_ROUND = 5
+
 # The fewest samples with which a percentile lies inside the sample range with 99 % confidence.
 SAMPLES_FOR = {50: 11, 90: 64, 95: 130, 99: 662}
 
@@ -155,7 +158,10 @@ def noise(ratios: Sequence[float]) -> float:
 
 
 def ranks(rounds: Sequence[Mapping[int, float]], noise: float) -> list[str]:
-    """The place of each cell, the least value first; those that tie with the first of a group share its place: "1="."""
+    """The place of each cell, the least value first; those that tie with the first of a group share its place: "1=".
+
+    For rounds enough for an interval: fewer can tell no two cells apart.
+    """
     order = sorted(range(len(rounds)), key=lambda index: float(np.median(list(rounds[index].values()))))
     groups: list[list[int]] = []
     for index in order:

@@ -41,7 +41,7 @@ class Value:
     def text(self, column: Column) -> str:
         """The number, its interval [ ] or its range ( ), and a verdict that is not "stable"."""
         words = [column.text(self.number)]
-        if self.estimate and column.interval:
+        if self.estimate and column.interval and self.estimate.rounds != 1:
             opening, closing = "[]" if self.estimate.kind == "interval" else "()"
             words.append(f"{opening}{column.text(self.estimate.low)}, {column.text(self.estimate.high)}{closing}")
         if self.verdict and self.verdict.word != "stable":

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from cifar_deploy.core.records import Disturbance, Reading
-from cifar_deploy.core.statistics import SAMPLES_FOR
+from cifar_deploy.core.statistics import SAMPLES_A_ROUND
 
 # Of the wall time. On a quiet machine at most 1.1 % was seen, beside a busy neighbour 24 % and more.
 _MOST_RUN_DELAY = 0.05
@@ -40,8 +40,8 @@ class Verdict:
 
 def judge(readings: Mapping[int, Reading], value: str) -> Verdict:
     """The verdict on the median over rounds of `value`, each reading being of the round that it stands under."""
-    if few := [index for index, reading in readings.items() if reading.values["samples"] < SAMPLES_FOR[50]]:
-        return Verdict(word="invalid", reasons=(f"round {few[0] + 1} has fewer than {SAMPLES_FOR[50]} samples",))
+    if few := [index for index, reading in readings.items() if reading.values["samples"] < SAMPLES_A_ROUND]:
+        return Verdict(word="invalid", reasons=(f"round {few[0] + 1} has fewer than {SAMPLES_A_ROUND} samples",))
     gauges = [reading.disturbance for reading in readings.values() if reading.disturbance]
     disturbed = [
         reason

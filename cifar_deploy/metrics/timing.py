@@ -9,27 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.statistics import SAMPLES_FOR
+from cifar_deploy.core.statistics import SAMPLES_A_ROUND
 from cifar_deploy.core.table import Column
 
-# Warm-up: at least so many calls, then until the median of a window is no longer below that of the one before.
+# Warm-up: at least so many calls, then until the median of a window is no longer below that of the one before, or until
+# the time is over.
 _WARM_UP_CALLS = 5
-_WARM_UP_WINDOW = 5
-_WARM_UP_LIMIT_S = 10.0
-
-# However long a call takes, a block has samples enough for a median.
-FEWEST_SAMPLES = SAMPLES_FOR[50]
+_WARM_UP_WINDOW = 3
+_WARM_UP_LIMIT_S = 3.0
 
 
 def timed(call: Callable[[int], object], seconds: float) -> NDArray[np.int64]:
-    """Nanoseconds of each `call(index)`, for `seconds` or 11 calls, whichever is longer."""
+    """Nanoseconds of each `call(index)`, for `seconds` or 5 calls, whichever is longer."""
     _warm_up(call)
     samples: list[int] = []
     gc.collect()
     gc.disable()
     try:
         end = time.perf_counter_ns() + int(seconds * 1e9)
-        while (start := time.perf_counter_ns()) < end or len(samples) < FEWEST_SAMPLES:
+        while (start := time.perf_counter_ns()) < end or len(samples) < SAMPLES_A_ROUND:
             call(len(samples))
             samples.append(time.perf_counter_ns() - start)
     finally:
@@ -41,14 +39,14 @@ def _warm_up(call: Callable[[int], object]) -> None:
     end = time.perf_counter() + _WARM_UP_LIMIT_S
     times: list[float] = []
     medians: list[float] = []
-    while time.perf_counter() < end:
+    while len(times) < _WARM_UP_CALLS or time.perf_counter() < end:
         start = time.perf_counter()
         call(len(times))
         times.append(time.perf_counter() - start)
-        if len(times) >= _WARM_UP_CALLS and len(times) % _WARM_UP_WINDOW == 0:
+        if len(times) % _WARM_UP_WINDOW == 0:
             medians.append(float(np.median(times[-_WARM_UP_WINDOW:])))
             report(0, 1, "warming up")
-            if len(medians) > 1 and medians[-1] >= medians[-2]:
+            if len(times) >= _WARM_UP_CALLS and medians[-1] >= medians[-2]:
                 return
 
 

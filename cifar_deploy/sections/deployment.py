@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cifar_deploy.core import statistics
+from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
@@ -49,9 +50,11 @@ def _ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], l
     together = {cell: result for cell, result in timed.items() if result.session == session}
     control = against_itself([*together.values(), *(c for c in controls if c.session == session)], "latency")
     noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
-    first = first_column("latency")
-    places = statistics.ranks([result.rounds(first) for result in together.values()], noise)
-    return dict(zip(together, places, strict=True)), control
+    medians = [result.rounds(first_column("latency")) for result in together.values()]
+    needed = statistics.ROUNDS_FOR_AN_INTERVAL
+    if min(map(len, medians)) < needed:
+        return dict.fromkeys(together, f"n/a (needs {needed} rounds)"), control
+    return dict(zip(together, statistics.ranks(medians, noise), strict=True)), control
 
 
 def _floor(of_cell: dict[str, Summary], floors: Cells) -> Value | None:
@@ -105,16 +108,15 @@ def _conditions(cells: Cells, control: Sequence[float]) -> tuple[str, ...]:
 def _how_measured(latencies: Sequence[Result]) -> list[str]:
     notes = []
     rounds = sorted({len(result.readings) for result in latencies})
-    if rounds[0] >= statistics.ROUNDS_FOR_AN_INTERVAL:
-        meaning = "[ ] is the 95 % interval of their median"
+    needed = statistics.ROUNDS_FOR_AN_INTERVAL
+    if rounds[0] >= needed:
+        meaning = "[ ] is the 95 % interval of their median, ( ) how far a percentile lay apart between rounds"
+    elif rounds[-1] > 1:
+        meaning = f"( ) is their range, {needed} rounds or more would give an interval (--rounds)"
     else:
-        meaning = (
-            f"( ) is their range: {statistics.ROUNDS_FOR_AN_INTERVAL} rounds or more would give an interval (--rounds)"
-        )
-    notes.append(
-        f"Latency is the median of {' to '.join(dict.fromkeys((str(rounds[0]), str(rounds[-1]))))} rounds, "
-        f"a process each; {meaning}."
-    )
+        meaning = f"{needed} rounds or more would give an interval (--rounds)"
+    few_to_many = " to ".join(([str(rounds[0])] if len(rounds) > 1 else []) + [counted(rounds[-1], "round")])
+    notes.append(f"Latency is the median of {few_to_many}, a process each; {meaning}.")
     if len(rounds) > 1:
         few = [f"{Cell.of(r)}: {len(r.readings)}" for r in latencies if len(r.readings) < rounds[-1]]
         notes.append(f"Fewer rounds, for their precision or for a failure: {', '.join(few)}.")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
 from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Block, Job, Session
 from cifar_deploy.core.statistics import estimate
 from cifar_deploy.core.store import is_floor
@@ -55,11 +56,6 @@ class Visit:
 
 def cell(job: Job, control: bool) -> str:
     return f"control:{job.key}" if control else job.key
-
-
-def cells(count: int) -> str:
-    """For people."""
-    return f"{count} cell{'s' if count != 1 else ''}"
 
 
 def visits(jobs: Sequence[Job], controls: bool) -> list[Visit]:
@@ -127,7 +123,7 @@ def check_budget(rigour: Rigour, round_s: float, count: int) -> None:
     """Raises DeployError, saying what is needed, if not even one round fits into the budget."""
     if rigour.budget_s is not None and rigour.budget_s < round_s:
         raise DeployError(
-            f"--budget: {rigour.budget_s:g} s is too little for one round of {cells(count)}, about {round_s:.0f} s; "
+            f"--budget: {rigour.budget_s:g} s is too little for one round of {counted(count, 'cell')}, about {round_s:.0f} s; "
             "give more, or fewer cells (--backend, --metric) or less --seconds"
         )
 

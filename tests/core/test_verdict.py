@@ -55,8 +55,8 @@ def test_a_machine_that_hardly_let_us_run_is_invalid() -> None:
 
 
 def test_too_few_samples_are_invalid() -> None:
-    found = judge(readings(*[1.0] * 7, samples=5), "p50")
-    assert found.word == "invalid" and "fewer than 11 samples" in found.reasons[0]
+    found = judge(readings(*[1.0] * 7, samples=4), "p50")
+    assert found.word == "invalid" and "fewer than 5 samples" in found.reasons[0]
 
 
 def test_a_trend_between_the_rounds_is_noisy() -> None:

@@ -71,7 +71,7 @@ def test_few_rounds_are_a_range_and_claim_no_percentile_and_no_difference() -> N
     ship = section(report.build(grouped(blocks), no_raw), "What to ship")
     assert shown(ship, 0)["latency"] == "3.992 (3.988, 3.996)"
     assert shown(ship, 0)["p90"] == "n/a (needs 6 rounds)"
-    assert {shown(ship, row)["rank"] for row in (0, 1)} == {"1="}
+    assert {shown(ship, row)["rank"] for row in (0, 1)} == {"n/a (needs 6 rounds)"}
     assert "6 rounds or more would give an interval" in " ".join(ship.notes)
 
 
@@ -112,14 +112,17 @@ def test_sessions_are_not_mixed_in_a_ranking() -> None:
     blocks = [*timed(EAGER, old, 0.004), *timed(ONNX, new, 0.001)]
     ship = section(report.build(grouped(blocks), no_raw), "What to ship")
     assert shown(ship, 0)["rank"] == "–" and shown(ship, 1)["rank"] == "1"
-    assert shown(ship, 1)["eager / this"] == "–"
+    assert "eager / this" not in shown(ship, 1)
     assert "Not interleaved" in " ".join(ship.notes)
 
 
 def test_the_floor_is_of_the_same_runtime_and_session() -> None:
     checkpoint = ONNX.artifact.checkpoint
     training = replace(checkpoint.training, name=floor_name(checkpoint.training.data))
-    floor = replace(ONNX, artifact=replace(ONNX.artifact, checkpoint=replace(checkpoint, training=training)))
+    weights = replace(checkpoint.weights, sha256="1" * 64)
+    floor = replace(
+        ONNX, artifact=replace(ONNX.artifact, checkpoint=replace(checkpoint, training=training, weights=weights))
+    )
     session = a_session(EAGER, ONNX, floor)
     blocks = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(floor, session, 0.00001)]
     ship = section(report.build(grouped(blocks), no_raw), "What to ship")
