@@ -22,7 +22,7 @@ from cifar_deploy.core import machine
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line
 from cifar_deploy.core.records import Recipe, to_json
 from cifar_deploy.core.store import Store
-from cifar_deploy.evaluation import is_measured
+from cifar_deploy.evaluation import is_expected, is_measured
 from cifar_deploy.networks import DEFAULT_NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.stages.compare import section as compare_section
@@ -93,7 +93,7 @@ def run(
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
     made = _recipe(recipe, epochs, train_batch_size, learning_rate, seed, limit_train)
-    tally = _Tally(asked_by_name=bool(format or backend))
+    tally = _Tally(asked_by_name=bool(format or backend or metric or device not in ("auto", "cpu")))
     with _store(out) as store:
         names = _train(store, networks, None, made, dataset, data_dir, device, train_threads, limit_test, again, tally)
         if names:
@@ -221,7 +221,7 @@ def evaluate(
     """Measure exported networks on each runtime, every number in a process of its own."""
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
-    tally = _Tally(asked_by_name=bool(format or backend or device))
+    tally = _Tally(asked_by_name=bool(format or backend or device or metric))
     if sustain is not None:
         conditions = dataclasses.replace(conditions, seconds=max(seconds, SUSTAINED_BLOCK_S))
     with _store(out) as store:
@@ -273,9 +273,10 @@ def compare(
         console.print_section(compare_section(pairs))
     if fail_if_slower is not None and (slow := slower(pairs, fail_if_slower)):
         worst = max(slow, key=lambda pair: pair.slowdown)
+        most = f"{worst.slowdown - 1:+.1%}" if worst.word == "slower" else f"{worst.word}, {worst.reason}"
         raise DeployError(
-            f"--fail-if-slower: {len(slow)} of {len(pairs)} are slower by more than {fail_if_slower:.1%}, most of all "
-            f"{worst.cell}, {worst.metric}: {worst.slowdown - 1:+.1%}"
+            f"--fail-if-slower: {len(slow)} of {len(pairs)} are slower by more than {fail_if_slower:.1%}, or cannot be "
+            f"compared; {worst.cell}, {worst.metric}: {most}"
         )
 
 
@@ -393,6 +394,8 @@ def _train(
     if threads is not None:
         machine.check_threads(threads)
     prepared = _prepare(dataset, data_dir)
+    for network in networks:
+        pipeline.training_of(store, prepared, network, name=name, recipe=recipe, again=again)
     names = []
     for network in networks:
         console.say("train", f"{name or network}: {recipe}")
@@ -415,7 +418,7 @@ def _train(
         except DeployError as error:
             if len(networks) == 1:
                 raise
-            tally.add(error.kind)
+            tally.add("failed")  # a network that was asked for, whatever kept it from being trained
             _print_error(str(error))
             continue
         console.say("", console.checkpoint_line(trained.value) + ("  (trained before)" if trained.reused else ""))
@@ -435,18 +438,18 @@ def _export(store: Store, names: Sequence[str], formats: Sequence[str] | None, a
 
 def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, **how: Any) -> None:
     """Measure what is planned, `how` as pipeline.evaluate takes it."""
-    reused = 0
+    reused = asked = 0
     with console.following("evaluate") as on_progress:
         for outcome in pipeline.evaluate(store, planned, on_progress=on_progress, **how):
             result = outcome.value
             reused += outcome.reused
-            # That it runs out of memory below its need is what a limit is to show.
-            if result.failure and not (result.job.special and result.failure.kind == "out of memory"):
+            asked += 1
+            if result.failure and not is_expected(result):
                 tally.add(result.failure.kind)
             if result.failure or (not outcome.reused and is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
     if reused:
-        console.say("evaluate", f"{reused} of {len(planned)} results were measured before  (--again to repeat)")
+        console.say("evaluate", f"{reused} of {asked} results were measured before  (--again to repeat)")
 
 
 def _report(store: Store) -> None:
@@ -472,10 +475,10 @@ def _exit_code(arguments: list[str], debug: bool) -> int:
         code = typer.main.get_command(app).main(arguments, prog_name="cifar-deploy", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, Abort):
-        _print_error("interrupted; the same command goes on from here")
+        _print_error(f"interrupted; {_how_to_go_on(arguments)}")
         return 130
     except Terminated:
-        _print_error("terminated; the same command goes on from here")
+        _print_error(f"terminated; {_how_to_go_on(arguments)}")
         return 143
     except DeployError as error:
         return _failed(str(error), error.exit_code, debug)
@@ -489,6 +492,12 @@ def _exit_code(arguments: list[str], debug: bool) -> int:
     except Exception:
         log.exception("internal error")
         return _failed(f"internal error, please report; details in {_log_file or 'the traceback of --debug'}", 1, debug)
+
+
+def _how_to_go_on(arguments: list[str]) -> str:
+    if "--again" in arguments:
+        return "with --again the same command starts over"
+    return "the same command goes on from here"
 
 
 def _failed(message: str, code: int, debug: bool) -> int:

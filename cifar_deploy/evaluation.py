@@ -1,5 +1,6 @@
 """Jobs -> Results, the parent's side: which worker starts when, what is used again, and every block stored as it ends."""
 
+import contextlib
 import dataclasses
 import secrets
 import time
@@ -8,12 +9,11 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from cifar_deploy.core import isolate, limits, machine
-from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core.errors import DeployError, one_line
 from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
 from cifar_deploy.core.records import Block, Failure, Job, Reading, Result, Session
 from cifar_deploy.core.store import Store, is_floor
 from cifar_deploy.metrics import METRICS, Copied
-from cifar_deploy.metrics.summary import is_timed
 from cifar_deploy.stages import evaluate as evaluate_stage
 from cifar_deploy.stages import prepare as prepare_stage
 from cifar_deploy.stages import rounds
@@ -21,6 +21,8 @@ from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.rounds import Rigour
 
 T = TypeVar("T")
+
+_LONGEST_REASON = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class Evaluation:
         self._show = on_progress or (lambda latest: None)
 
     def once(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
+        """What needs no rounds. What training and export have found is read anew each time, and stored if it changed."""
         known = {result.job.key: result for result in self._store.results() if not result.session}
         for done, item in enumerate(planned):
             earlier = known.get(item.job.key)
@@ -56,38 +59,32 @@ class Evaluation:
 
     def in_rounds(self, planned: Sequence[Planned], rigour: Rigour, controls: bool) -> Iterator[Outcome[Result]]:
         blocks = self._store.blocks()
-        visits = rounds.visits([item.job for item in planned], controls)
-        session = rounds.session_for(visits, blocks, self._again)
+        session, visits = rounds.open_session([item.job for item in planned], blocks, controls, self._again)
         known: dict[str, dict[int, Block]] = {visit.cell: {} for visit in visits}
         for block in blocks:
-            if (
-                block.session == session
-                and self._stands(block)
-                and (cell := rounds.cell(block.job, block.control)) in known
-            ):
+            if block.session == session and (cell := rounds.cell(block.job, block.control)) in known:
                 known[cell][block.round] = block
         costs = rounds.Costs(blocks)
         spent_s = sum(block.seconds for of_cell in known.values() for block in of_cell.values())
         measured: set[str] = set()
+        failed: set[str] = set()  # now: what failed in an earlier run is tried again
+        plan: tuple[str, ...] = ()
         for number in range(rigour.rounds):
             due = [
                 visit
                 for visit in rounds.in_order(session, number, visits)
-                if number not in (of_cell := known[visit.cell])
-                and not any(block.failure for block in of_cell.values())
-                and not rounds.may_stop(rounds.medians_of(of_cell.values()), rigour.precision)
+                if visit.cell not in failed
+                and not self._stands(known[visit.cell].get(number))
+                and not rounds.may_stop(rounds.medians_of(known[visit.cell].values()), rigour.precision)
             ]
             if not due:
                 continue
             round_s = sum(costs.seconds(visit.job) for visit in due)
             if not measured:
-                left = rigour.rounds - number
-                plan = f"{counted(len(due), 'cell')} × {counted(left, 'round')}, about {duration(round_s * left)}"
-                if rigour.budget_s is not None:
-                    if not spent_s:
-                        rounds.check_budget(rigour, round_s, len(due))
-                    plan += f", of which as many rounds as fit into {duration(rigour.budget_s - spent_s)}"
+                plan = (self._plan(rigour, number, len(due), round_s, spent_s),)
             if not rounds.fit(rigour, round_s, spent_s):
+                plan += (f"{counted(number, 'round')} of {rigour.rounds}: another does not fit into the budget",)
+                self._show(Progress(done=1, total=1, milestones=plan))
                 break
             for place, visit in enumerate(due):
                 self._show(
@@ -95,7 +92,7 @@ class Evaluation:
                         done=number * len(visits) + place,
                         total=rigour.rounds * len(visits),
                         message=f"round {number + 1}/{rigour.rounds}  {_title(visit.job)}",
-                        milestones=(plan,),
+                        milestones=plan,
                     )
                 )
                 block = self._measured(visit.job, None, session, number, visit.control)
@@ -103,16 +100,31 @@ class Evaluation:
                 known[visit.cell][number] = block
                 measured.add(visit.cell)
                 spent_s += block.seconds
+                if block.failure:
+                    failed.add(visit.cell)
         for visit in visits:
-            if of_cell := known[visit.cell]:
+            of_cell = known[visit.cell]
+            if of_cell and not visit.control and not is_floor(visit.job.artifact.name):
                 result = Result(job=visit.job, blocks=tuple(of_cell[index] for index in sorted(of_cell)))
-                if not visit.control and not is_floor(visit.job.artifact.name):
-                    yield Outcome(value=result, reused=visit.cell not in measured)
+                yield Outcome(value=result, reused=visit.cell not in measured)
+
+    def _plan(self, rigour: Rigour, number: int, cells: int, round_s: float, spent_s: float) -> str:
+        """How long it will take, for people. Raises DeployError if the budget is too small for the first round."""
+        left = rigour.rounds - number
+        plan = f"{counted(cells, 'cell')} × {counted(left, 'round')}, about {duration(round_s * left)}"
+        if rigour.budget_s is None:
+            return plan
+        if not spent_s:
+            rounds.check_budget(rigour, round_s, cells)
+            return f"{plan}, of which as many rounds as fit into {duration(rigour.budget_s)}"
+        left_s = max(0.0, rigour.budget_s - spent_s)
+        return f"{plan}, of which as many rounds as fit into the {duration(left_s)} that are left of {duration(rigour.budget_s)}"
 
     def under_limits(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
-        """Each memory job again under a limit just above its claimed peak, and just below what was then counted.
+        """Each memory job again under a limit just above its claimed peak, just below it, and below what was counted.
 
-        The first shows that the claim is enough, the second that it is not too much. Each is stored as a job of its own.
+        The first has to run: else the claim is too small. The last has to fail, where a cgroup counts: else there would
+        be no limit at all. What lies between is memory that is resident but shared with others. Each is a job of its own.
         """
         peaks = {
             result.job.key: result.reading.values
@@ -123,31 +135,27 @@ class Evaluation:
             if not (values := peaks.get(item.job.key)) or "peak" not in values:
                 continue
             self._show(Progress(done=done, total=len(planned), message=f"{_title(item.job)} under a limit"))
-            enough = self._limited(item.job, int(max(values["peak"], values["batch"]) * limits.ABOVE))
+            claim = max(values["peak"], values["batch"])
+            enough = self._limited(item.job, int(claim * limits.ABOVE), "above the claim")
             yield enough
-            counted = enough.value.reading.values.get("counted") if enough.value.reading else None
-            if counted:
-                yield self._limited(item.job, int(counted * limits.BELOW))
+            yield self._limited(item.job, int(claim * limits.BELOW), "below the claim")
+            if enough.value.reading and (counted_bytes := enough.value.reading.values.get("counted")):
+                yield self._limited(item.job, int(counted_bytes * limits.BELOW), "below what was counted")
 
-    def _limited(self, job: Job, limit_bytes: int) -> Outcome[Result]:
+    def _limited(self, job: Job, limit_bytes: int, where: str) -> Outcome[Result]:
         with limits.memory(limit_bytes) as limit:
-            options = {**job.options, "limit_bytes": limit_bytes, "limit_kind": limit.kind}
+            options = {**job.options, "limit_bytes": limit_bytes, "limit_kind": limit.kind, "limit": where}
             limited = dataclasses.replace(job, options=options)
             earlier = next((result for result in self._store.results() if result.job.key == limited.key), None)
-            if earlier and not self._again:
+            if earlier and not self._again and (earlier.reading or is_expected(earlier)):
                 return Outcome(value=earlier, reused=True)
             block = self._measured(limited, None, limit=limit)
         return Outcome(value=Result(job=limited, blocks=(block,)), reused=False)
 
     def sustained(self, planned: Sequence[Planned], seconds: float) -> Iterator[Outcome[Result]]:
         """The timed jobs in rotation until the time is over: what the first minute gives, and what the last."""
-        jobs = [
-            dataclasses.replace(item.job, options={**item.job.options, "sustain_s": seconds})
-            for item in planned
-            if is_timed(item.job) and not item.failure
-        ]
-        visits = rounds.visits(jobs, controls=False)
-        session = rounds.session_for(visits, (), again=True)
+        jobs = [dataclasses.replace(item.job, options={**item.job.options, "sustain_s": seconds}) for item in planned]
+        session, visits = rounds.open_session(jobs, (), controls=False, again=True)
         blocks: dict[str, list[Block]] = {visit.cell: [] for visit in visits}
         begun, number = time.monotonic(), 0
         while (elapsed := time.monotonic() - begun) < seconds:
@@ -167,13 +175,20 @@ class Evaluation:
             yield Outcome(value=Result(job=visit.job, blocks=tuple(blocks[visit.cell])), reused=False)
 
     def _still_valid(self, earlier: Result, item: Planned) -> bool:
-        """A reading whose samples are there; of the failures, only that which would be the same again."""
-        return self._stands(earlier.blocks[-1]) or (bool(item.failure) and earlier.failure == item.failure)
+        """A reading whose samples are there; of the failures, and of what is only read, that which is the same again."""
+        if item.failure:
+            return earlier.failure == item.failure
+        if not is_measured(item.job):
+            with contextlib.suppress(DeployError):
+                return earlier.job == item.job and earlier.reading == evaluate_stage.copy(item.job)
+            return False
+        return self._stands(earlier.blocks[-1])
 
-    def _stands(self, block: Block) -> bool:
+    def _stands(self, block: Block | None) -> bool:
         """Not what failed, or has lost its samples: that is measured again."""
-        raw = block.reading.raw if block.reading else None
-        return bool(block.reading) and (raw is None or self._store.raw_path(raw).exists())
+        if not block or not block.reading:
+            return False
+        return block.reading.raw is None or self._store.raw_path(block.reading.raw).exists()
 
     def _measured(
         self,
@@ -218,7 +233,8 @@ def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float,
         "cifar_deploy.stages.evaluate:measure",
         Reading,
         pool_threads=job.threads,
-        timeout_s=timeout_s,
+        # Nothing is reported while a block is timed, of which a latency has two.
+        timeout_s=timeout_s + 2 * float(job.options.get("seconds") or 0),
         limit=limit,
         job=job,
         root=store.root,
@@ -231,10 +247,19 @@ def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float,
     return reading
 
 
+def is_expected(result: Result) -> bool:
+    """Whether it is no failure that this one failed: under a limit that is to show how much memory is needed."""
+    below = str(result.job.options.get("limit", "")).startswith("below")
+    return below and result.failure is not None and result.failure.kind == "out of memory"
+
+
 def is_measured(job: Job) -> bool:
     """Whether a job needs a process of its own, rather than a look into a record."""
     return not isinstance(METRICS[job.metric], Copied)
 
 
 def failure_of(error: DeployError) -> Failure:
-    return Failure(kind=error.kind, reason=str(error), log=getattr(error, "log", ""))
+    """As a record: the reason in a line, all of it in the log if it is longer."""
+    reason = one_line(str(error), _LONGEST_REASON)
+    whole = str(error) if reason != str(error) else ""
+    return Failure(kind=error.kind, reason=reason, log="\n".join(filter(None, [whole, getattr(error, "log", "")])))

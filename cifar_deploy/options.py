@@ -160,7 +160,7 @@ FailIfSlower = Annotated[
         "--fail-if-slower",
         parser=_fraction,
         metavar="5%",
-        help="Exit with 1 if a cell of B is slower by more than this, and by more than a tie.",
+        help="Exit with 1 if a cell of B is slower by more than this and by more than a tie, or cannot be compared.",
     ),
 ]
 Unlike = Annotated[bool, typer.Option("--unlike", help="Compare even other data, threads, batch sizes or protocols.")]

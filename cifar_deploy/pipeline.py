@@ -113,20 +113,12 @@ def train(
 
     Raises UsageError if the name belongs to a training that differs in network, data or recipe, unless `again`.
     """
-    NETWORKS.check(network)
     if device != "auto":
         DEVICES.check(device)
-    training = Training(
-        name=check_name(name or network.replace(":", "-")), network=network, recipe=recipe, data=prepared.data
-    )
+    training = training_of(store, prepared, network, name=name, recipe=recipe, again=again)
     finished = store.checkpoint(training.name)
-    begun = finished.training if finished else store.unfinished(training.name)
     if again:
         shutil.rmtree(store.training_folder(training.name), ignore_errors=True)
-    elif begun and (difference := begun.difference(training)):
-        raise UsageError(
-            f"{training.name}: exists already with {difference}; give another --name, or --again to replace it"
-        )
     elif finished:
         store.verified(as_artifact(finished))
         return Outcome(value=finished, reused=True)
@@ -144,6 +136,29 @@ def train(
         limit_test=limit_test,
     )
     return Outcome(value=checkpoint, reused=False)
+
+
+def training_of(
+    store: Store,
+    prepared: Prepared,
+    network: str,
+    *,
+    name: str | None = None,
+    recipe: Recipe = RECIPES["paper"],
+    again: bool = False,
+) -> Training:
+    """What `train` would train. Raises UsageError where it would, before anything is done."""
+    NETWORKS.check(network)
+    training = Training(
+        name=check_name(name or network.replace(":", "-")), network=network, recipe=recipe, data=prepared.data
+    )
+    finished = store.checkpoint(training.name)
+    begun = finished.training if finished else store.unfinished(training.name)
+    if begun and not again and (difference := begun.difference(training)):
+        raise UsageError(
+            f"{training.name}: exists already with {difference}; give another --name, or --again to replace it"
+        )
+    return training
 
 
 def export(
@@ -253,6 +268,8 @@ def _still_good(store: Store, checkpoint: Checkpoint, format: str, versions: dic
         store.verified(existing)
     except Corrupt:
         return None
+    if FORMATS[format].is_program and not all(trust.knows(file.sha256) for file in existing.files):
+        return None  # somebody else's: it would not be run
     return existing
 
 
@@ -310,6 +327,10 @@ def evaluate(
     planned = list(planned)
     timed = [item for item in planned if is_timed(item.job) and not item.failure]
     once = [item for item in planned if item not in timed]
+    if verify_memory and not any(item.job.metric == "memory" for item in planned):
+        raise UsageError("--verify-memory: memory is not among the metrics; add --metric memory")
+    if sustain_s is not None and not timed:
+        raise UsageError("--sustain: nothing that is timed is among the metrics; add --metric latency or throughput")
     evaluation = Evaluation(store, again, trusted, timeout_s, on_progress)
     yield from evaluation.once(once)
     if verify_memory:
@@ -324,10 +345,13 @@ def evaluate(
 
 def _floors(store: Store, timed: Sequence[Planned]) -> list[Planned]:
     """For each runtime and way of running it, a job with the network that does next to nothing; exported if need be."""
+    artifacts: dict[tuple[str, str], Artifact | None] = {}
     jobs: dict[str, Job] = {}
     for item in timed:
-        artifact = _floor(store, item.job.artifact.checkpoint.training.data, item.job.artifact.format)
-        if artifact:
+        data, format = item.job.artifact.checkpoint.training.data, item.job.artifact.format
+        if (data.fingerprint, format) not in artifacts:
+            artifacts[data.fingerprint, format] = _floor(store, data, format)
+        if artifact := artifacts[data.fingerprint, format]:
             job = dataclasses.replace(item.job, artifact=artifact)
             jobs[job.key] = job
     return [Planned(job=job) for job in jobs.values()]
@@ -411,7 +435,8 @@ def _all_names(store: Store) -> list[str]:
             f"{store.exported}: no trained network; run `cifar-deploy train-all` first, or give another --out"
         )
     # The default networks first, in their order, as everywhere.
-    return sorted(names, key=lambda name: (name not in DEFAULT_NETWORKS, name))
+    order = {name: index for index, name in enumerate(DEFAULT_NETWORKS)}
+    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
 
 
 def _checkpoint(store: Store, name: str) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""A file imports only from the layers to its right and from its own folder; the list is DESIGN's."""
+"""A file imports only from the layers to its right and from its own folder; the list is below."""
 
 import ast
 from collections.abc import Iterator

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from cifar_deploy import pipeline
+from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.store import Store
+from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import METRICS
 from tests.conftest import QUICK, TINY, run_cli
 
@@ -79,6 +81,23 @@ def test_rounds_give_an_interval_a_floor_a_control_and_ranks(copy: Path) -> None
     assert "rank" in text and "floor" in text and "The same cell against itself" in text
 
 
+def test_a_crash_is_still_there_when_no_time_is_left_to_try_again(copy: Path) -> None:
+    store = Store(copy)
+    planned = pipeline.plan(
+        store,
+        formats=["onnx"],
+        backends=["tests.workers:CRASHES_ONCE_IN_A_WHILE"],
+        metrics=["latency"],
+        conditions=pipeline.Conditions(seconds=0.05),
+    )
+    with store:
+        for rounds, budget_s in ((3, None), (3, 0.1)):
+            rigour = pipeline.Rigour(rounds=rounds, budget_s=budget_s)
+            (outcome,) = pipeline.evaluate(store, planned, rigour=rigour, controls=False, floors=False)
+            assert outcome.value.failure and outcome.value.failure.kind == "crashed"
+        assert outcome.reused
+
+
 def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "latency", "--no-controls", "--out", str(copy)]
     refused = run_cli(*arguments, "--seconds", "20", "--budget", "20s")
@@ -89,16 +108,46 @@ def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> N
     assert 1 < len(rounds) < 10 and rounds == list(range(len(rounds)))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--metric", "latency", "--verify-memory"], "--verify-memory: memory is not among the metrics"),
+        (["--metric", "accuracy", "--sustain", "10m"], "--sustain: nothing that is timed is among the metrics"),
+    ],
+)
+def test_an_option_that_has_nothing_to_do_is_refused(road: Path, arguments: list[str], words: str) -> None:
+    done = run_cli("evaluate", *arguments, "--out", road)
+    assert done.returncode == 2 and words in done.stderr
+
+
+def test_a_device_that_is_not_here_fails_every_network(tmp_path: Path) -> None:
+    device = next(name for name in ("mps", "cuda") if not _is_here(name))
+    networks = ["--network", "resnet8", "--network", "mobilenet-0.25"]
+    done = run_cli("train-all", *TINY, *networks, "--device", device, "--out", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count(f"device {device}") == 2 and "2 of the asked could not be done" in done.stderr
+
+
+def _is_here(device: str) -> bool:
+    try:
+        return bool(DEVICES[device].probe())
+    except Unavailable:
+        return False
+
+
 def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "memory", "--verify-memory", "--out", str(copy)]
     done = run_cli(*arguments)
     assert done.returncode == 0, done.stderr
     assert "memory under" in done.stdout
     limited = [block for block in Store(copy).blocks() if "limit_bytes" in block.job.options]
+    assert [block.job.options["limit"] for block in limited][:2] == ["above the claim", "below the claim"]
     assert limited[0].reading
-    if len(limited) == 2:  # a cgroup counted
-        assert limited[1].failure and limited[1].failure.kind == "out of memory"
-    assert "measured before" in run_cli(*arguments).stdout
+    if "counted" in limited[0].reading.values:
+        assert limited[2].failure and limited[2].failure.kind == "out of memory"
+    else:
+        assert limited[0].job.options["limit_kind"] == "RLIMIT_DATA"
+    assert f"{1 + len(limited)} of {1 + len(limited)} results were measured before" in run_cli(*arguments).stdout
     assert len([block for block in Store(copy).blocks() if "limit_bytes" in block.job.options]) == len(limited)
     run_cli("report", "--out", copy)
     text = (copy / "reports" / "report.md").read_text()

@@ -4,13 +4,15 @@ from pathlib import Path
 
 from cifar_deploy.backends import Backend
 from cifar_deploy.core.arrays import Images, Logits, Predict
-from cifar_deploy.core.errors import LoadError
+from cifar_deploy.core.errors import LoadError, Unavailable
 from cifar_deploy.core.records import Artifact
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     import onnxruntime
 
+    if target not in onnxruntime.get_available_providers():
+        raise Unavailable(f"backend onnxruntime: has no {target} here; pip install onnxruntime-gpu")
     options = onnxruntime.SessionOptions()
     # Unset, the pool would have the machine's size, whatever the affinity.
     options.intra_op_num_threads = threads

@@ -72,20 +72,18 @@ def _difference(before: float | None, after: float | None, scaled: Callable[[flo
 
 def _run_delay_ns() -> float | None:
     """Of all threads together; None where the kernel does not count it."""
-    total = 0
-    try:
-        for task in Path("/proc/self/task").iterdir():
-            total += int((task / "schedstat").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-    return float(total)
+    delays = []
+    for file in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, IndexError, ValueError):  # a thread that has just ended
+            delays.append(int(file.read_text().split()[1]))
+    return float(sum(delays)) if delays else None
 
 
 def _steal_s() -> float | None:
-    """Processor seconds that the hypervisor gave to others, since the system started."""
+    """Seconds that the hypervisor gave to others, of the mean processor, since the system started."""
     try:
         first = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-        return int(first[8]) / os.sysconf("SC_CLK_TCK")
+        return int(first[8]) / os.sysconf("SC_CLK_TCK") / (os.cpu_count() or 1)
     except (OSError, IndexError, ValueError):
         return None
 

@@ -122,6 +122,12 @@ class Terminated(BaseException):
     """SIGTERM. Like KeyboardInterrupt, not to be caught by `except Exception`."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """PyTorch and the runtimes report it in words of their own."""
+    words = ("out of memory", "can't allocate memory", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
 def one_line(text: str, longest: int = LONGEST_LINE) -> str:
     """`text` on one line of at most `longest` characters, control characters escaped."""
     text = re.sub(r"\s*\n\s*", " ", text.strip())

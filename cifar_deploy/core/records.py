@@ -224,6 +224,7 @@ class Job:
     def key(self) -> str:
         """The same for the same question: whoever has an answer with this key need not measure again."""
         identity = {
+            "name": self.artifact.name,
             "weights": self.artifact.checkpoint.weights.sha256,
             "data": self.artifact.checkpoint.training.data.fingerprint,
             "format": self.artifact.format,
@@ -243,8 +244,8 @@ class Disturbance:
     """What else the machine did while a block was timed: see core.disturbance. None where the system does not say."""
 
     seconds: float  # of wall time, to which the rest refers
-    run_delay: float | None  # seconds that this process's threads waited for a processor, per second
-    steal: float | None  # processor seconds that the hypervisor gave to others, per second
+    run_delay: float | None  # seconds that this process's threads, together, waited for a processor, per second
+    steal: float | None  # seconds that the hypervisor gave to others, of the mean processor, per second
     involuntary_switches: int | None
     calibration_before: float  # seconds of a fixed loop
     calibration_after: float

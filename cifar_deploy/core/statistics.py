@@ -150,8 +150,8 @@ def noise(ratios: Sequence[float]) -> float:
     0.01 is 1 %: what their median shows, or two standard errors of it, if that is more. The latter are from the median
     deviation, which a single disturbed round cannot move.
     """
+    middle = math.log(float(np.median(ratios)))
     logs = np.log(ratios)
-    middle = float(np.median(logs))
     deviation = 1.4826 * float(np.median(np.abs(logs - middle)))  # of a normal distribution
     error = 1.2533 * deviation / math.sqrt(len(logs))  # of the median of a normal sample
     return math.expm1(max(abs(middle), 1.96 * error))

@@ -20,6 +20,7 @@ class Column:
     headline: bool = True  # in the table; the others are in the CSV alone
     judged: bool = False  # the verdict on its metric is one on this number
     interval: bool = False  # shown beside the number, where it was measured in rounds
+    absent: str | None = None  # what to show where a reading has no such value
     percentile: int | None = None  # of all samples of all rounds, rather than a value of each round
 
     @property

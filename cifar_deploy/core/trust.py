@@ -24,9 +24,14 @@ def remember(sha256: str) -> None:
         file.write(f"{sha256}\n")
 
 
+def knows(sha256: str) -> bool:
+    """Whether this user exported the file of this hash."""
+    return record_path().exists() and sha256 in record_path().read_text(encoding="ascii").split()
+
+
 def check(path: Path, sha256: str) -> None:
     """Raises Untrusted unless this user exported the file of this hash."""
-    if not record_path().exists() or sha256 not in record_path().read_text(encoding="ascii").split():
+    if not knows(sha256):
         raise Untrusted(
             f"{path}: is a program, and not one that you exported; export it yourself, or run it with --trust"
         )

@@ -4,8 +4,8 @@ It looks at each round's disturbance (see core.disturbance) and at how the round
 a number: the verdict stands beside it wherever it is shown.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -38,17 +38,22 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
-def judge(readings: Mapping[int, Reading], value: str) -> Verdict:
-    """The verdict on the median over rounds of `value`, each reading being of the round that it stands under."""
+def judge(readings: Mapping[int, Reading], value: str, threads: int = 1) -> Verdict:
+    """The verdict on the median over rounds of `value`, each reading being of the round that it stands under.
+
+    What `threads` waited together is shared out among them.
+    """
     if few := [index for index, reading in readings.items() if reading.values["samples"] < SAMPLES_A_ROUND]:
         return Verdict(word="invalid", reasons=(f"round {few[0] + 1} has fewer than {SAMPLES_A_ROUND} samples",))
-    gauges = [reading.disturbance for reading in readings.values() if reading.disturbance]
+    gauges = {
+        index: _a_thread(reading.disturbance, threads) for index, reading in readings.items() if reading.disturbance
+    }
     disturbed = [
         reason
-        for reading in readings.values()
-        if (reason := _disturbed(reading.disturbance, gauges) or _drifted(reading.values.get("drift", 0.0)))
+        for index, reading in readings.items()
+        if (reason := _disturbed(gauges.get(index), gauges.values()) or _drifted(reading.values.get("drift", 0.0)))
     ]
-    delays = [gauge.run_delay or 0.0 for gauge in gauges]
+    delays = [gauge.run_delay or 0.0 for gauge in gauges.values()]
     if gauges and float(np.median(delays)) > _HOPELESS:
         return Verdict(word="invalid", reasons=(f"waited {np.median(delays):.0%} of the time for a processor",))
     reasons = []
@@ -59,17 +64,26 @@ def judge(readings: Mapping[int, Reading], value: str) -> Verdict:
     return Verdict(word="noisy" if reasons else "stable", reasons=tuple(reasons))
 
 
+def _a_thread(gauge: Disturbance, threads: int) -> Disturbance:
+    switches, delay = gauge.involuntary_switches, gauge.run_delay
+    return replace(
+        gauge,
+        run_delay=None if delay is None else delay / threads,
+        involuntary_switches=None if switches is None else switches // threads,
+    )
+
+
 def _drifted(drift: float) -> str | None:
     return f"its second half {drift:+.0%} from its first" if abs(drift) > _MOST_DRIFT else None
 
 
-def _disturbed(gauge: Disturbance | None, of_cell: list[Disturbance]) -> str | None:
+def _disturbed(gauge: Disturbance | None, of_cell: Collection[Disturbance]) -> str | None:
     if gauge is None:
         return None
     if gauge.run_delay is not None and gauge.run_delay > _MOST_RUN_DELAY:
         return f"waited {gauge.run_delay:.0%} of the time for a processor"
     if gauge.steal is not None and gauge.steal > _MOST_STEAL:
-        return f"{gauge.steal:.0%} of a processor was stolen by the hypervisor"
+        return f"{gauge.steal:.0%} of the processors' time was stolen by the hypervisor"
     if gauge.involuntary_switches is not None and gauge.involuntary_switches > _MOST_SWITCHES * gauge.seconds:
         return f"was interrupted {gauge.involuntary_switches / gauge.seconds:.0f} times a second by other processes"
     longer = max(

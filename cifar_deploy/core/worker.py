@@ -25,7 +25,7 @@ import typing
 from pathlib import Path
 
 from cifar_deploy.core import memory, progress
-from cifar_deploy.core.errors import DeployError, FailureKind
+from cifar_deploy.core.errors import DeployError, FailureKind, is_out_of_memory
 from cifar_deploy.core.records import from_json, to_json
 
 # Of a worker and its parent, the kernel shall choose the worker when memory runs out: a row is lost, not the run.
@@ -62,9 +62,7 @@ def main(folder: Path) -> None:
 def _kind(error: BaseException) -> FailureKind:
     if isinstance(error, DeployError):
         return error.kind
-    # PyTorch and the runtimes report it in words of their own.
-    words = ("out of memory", "can't allocate memory", "bad_alloc", "bad allocation")
-    if isinstance(error, MemoryError) or any(word in str(error) for word in words):
+    if is_out_of_memory(error):
         return "out of memory"
     return "failed"
 

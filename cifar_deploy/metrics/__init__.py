@@ -13,7 +13,7 @@ from cifar_deploy.core.table import Column
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
+class Workbench:
     """What a metric has to work with, in a process of its own. Nothing is imported or loaded before it asks."""
 
     job: Job
@@ -60,7 +60,7 @@ class Copied:
 class Measured:
     """A metric that runs the artifact. `options` are those of `evaluate` that change its meaning.
 
-    One that is `timed` is measured in every round of a session, and its array `samples_ns` holds each call; its first
+    One that is `timed` is measured in every round of a bench, and its array `samples_ns` holds each call; its first
     column is what cells are compared by.
     """
 
@@ -69,7 +69,7 @@ class Measured:
     columns: Mapping[str, Column]
     batch_size: int
     options: tuple[Literal["seconds", "limit_test"], ...]
-    measure: Callable[[Session], Measurement]
+    measure: Callable[[Workbench], Measurement]
     timed: bool = False
 
 
@@ -93,4 +93,4 @@ METRICS: Registry[Metric] = Registry(
 )
 
 # Rises when what a metric means or how it is measured changes; results of another protocol are measured anew.
-PROTOCOL = 2
+PROTOCOL = 3

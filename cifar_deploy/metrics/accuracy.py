@@ -9,24 +9,24 @@ from cifar_deploy.core.arrays import batches, choose
 from cifar_deploy.core.errors import WrongOutput
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Measured, Measurement, Session
+from cifar_deploy.metrics import Measured, Measurement, Workbench
 
 
-def measure(session: Session) -> Measurement:
-    limit = session.limit_test
-    chosen = choose(len(session.labels), limit)
-    labels = session.labels[chosen]
-    pixels = session.pixels if limit is None else session.pixels[chosen]
-    predict = session.load()
+def measure(bench: Workbench) -> Measurement:
+    limit = bench.limit_test
+    chosen = choose(len(bench.labels), limit)
+    labels = bench.labels[chosen]
+    pixels = bench.pixels if limit is None else bench.pixels[chosen]
+    predict = bench.load()
     predicted, margins = [], []
-    for images in batches(pixels, session.job.batch_size):
+    for images in batches(pixels, bench.job.batch_size):
         logits = predict(images)
         if not np.isfinite(logits).all():
-            raise WrongOutput(f"{session.job.backend}: gave logits that are no numbers")
+            raise WrongOutput(f"{bench.job.backend}: gave logits that are no numbers")
         top = np.sort(logits, axis=1)[:, -2:]
         predicted.append(logits.argmax(axis=1))
         margins.append(top[:, 1] - top[:, 0])
-        report(len(predicted) * session.job.batch_size, len(labels))
+        report(len(predicted) * bench.job.batch_size, len(labels))
     guesses = np.concatenate(predicted)
     correct = int((guesses == labels).sum())
     return Measurement(

@@ -13,21 +13,21 @@ import numpy as np
 from cifar_deploy.core.arrays import as_input, batches
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Measured, Measurement, Session
+from cifar_deploy.metrics import Measured, Measurement, Workbench
 from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, median_s, timed
 
 _IMAGES = 64
 
 
-def measure(session: Session) -> Measurement:
-    size, seconds = session.job.batch_size, session.seconds
-    pixels = np.array(session.pixels[: _IMAGES * size])
+def measure(bench: Workbench) -> Measurement:
+    size, seconds = bench.job.batch_size, bench.seconds
+    pixels = np.array(bench.pixels[: _IMAGES * size])
     images = list(batches(pixels, size))
     raw = [pixels[start : start + size] for start in range(0, len(pixels), size)]
     begun = time.perf_counter()
-    session.import_runtime()
+    bench.import_runtime()
     imported = time.perf_counter()
-    predict = session.load()
+    predict = bench.load()
     loaded = time.perf_counter()
     predict(images[0])
     first = time.perf_counter()

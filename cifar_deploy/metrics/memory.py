@@ -7,28 +7,29 @@ included, as far as the system keeps it (Linux does); `resident` what is there a
 """
 
 import itertools
+from dataclasses import replace
 
 from cifar_deploy.core import memory
 from cifar_deploy.core.arrays import batches
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Measured, Measurement, Session
+from cifar_deploy.metrics import Measured, Measurement, Workbench
 
 _STEADY_CALLS = 50
 _LARGER_BATCH = 64
 _LARGER_CALLS = 5
 
 
-def measure(session: Session) -> Measurement:
-    images = list(batches(session.pixels[: 16 * session.job.batch_size], session.job.batch_size))
-    many = session.pixels[[index % len(session.pixels) for index in range(_LARGER_BATCH)]]
+def measure(bench: Workbench) -> Measurement:
+    images = list(batches(bench.pixels[: 16 * bench.job.batch_size], bench.job.batch_size))
+    many = bench.pixels[[index % len(bench.pixels) for index in range(_LARGER_BATCH)]]
     python, harness = memory.interpreter_bytes(), memory.resident_bytes()
     if python is None or harness is None:
         raise Unavailable("memory: needs /proc (Linux) or psutil; pip install psutil")
     marks = [python, harness]
-    session.import_runtime()
+    bench.import_runtime()
     marks.append(memory.resident_bytes() or 0)
-    predict = session.load()
+    predict = bench.load()
     marks.append(memory.resident_bytes() or 0)
     predict(images[0])
     marks.append(memory.resident_bytes() or 0)
@@ -65,7 +66,7 @@ METRIC = Measured(
     summary="peak resident memory of a process that does nothing else, and its parts",
     better="lower",
     columns={
-        "peak": _mebibytes("memory", headline=True),
+        "peak": replace(_mebibytes("memory", headline=True), absent="n/a (needs /proc)"),
         "python": _mebibytes("memory: python"),
         "harness": _mebibytes("memory: harness"),
         "runtime": _mebibytes("memory: runtime"),

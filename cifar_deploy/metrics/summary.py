@@ -46,7 +46,8 @@ class Cell(NamedTuple):
 
     def __str__(self) -> str:
         name = "floor" if is_floor(self.name) else self.name
-        return f"{name} {self.format} on {self.backend} ({self.device})"
+        threads = f", {self.threads} threads" if self.threads != 1 else ""
+        return f"{name} {self.format} on {self.backend} ({self.device}{threads})"
 
 
 class Summary:
@@ -64,7 +65,7 @@ class Summary:
         if self.failure or not result.readings:
             return
         if self._timed:
-            self.verdict = judge(result.readings, first_column(result.job.metric))
+            self.verdict = judge(result.readings, first_column(result.job.metric), result.job.threads)
         for key, column in metric.columns.items():
             self._add(key, column, raw)
 
@@ -73,19 +74,27 @@ class Summary:
         if column.percentile:
             estimate = self._percentile(column.percentile, raw) if raw else None
             if estimate is None:
-                few = len(self.result.readings) < statistics.ROUNDS_FOR_AN_INTERVAL
-                needed = (
-                    f"{statistics.ROUNDS_FOR_AN_INTERVAL} rounds"
-                    if few
-                    else str(statistics.SAMPLES_FOR[column.percentile])
-                )
-                self.words[key] = f"n/a (needs {needed})"
+                self.words[key] = self._lacks(column.percentile, raw)
                 return
         elif rounds := self.result.rounds(key):
             estimate = statistics.estimate(list(rounds.values()))
         else:
+            if column.absent:
+                self.words[key] = column.absent
             return
         self.values[key] = Value(number=estimate.value, estimate=estimate if self._timed else None, verdict=verdict)
+
+    def _lacks(self, percent: int, raw: Raw | None) -> str:
+        """What it would take to claim a percentile."""
+        if len(self.result.readings) < statistics.ROUNDS_FOR_AN_INTERVAL:
+            return f"n/a (needs {statistics.ROUNDS_FOR_AN_INTERVAL} rounds)"
+        try:
+            if raw:
+                for reading in self.result.readings.values():
+                    raw(reading)
+        except Corrupt:
+            return "samples are gone"
+        return f"n/a (needs {statistics.SAMPLES_FOR[percent]})"
 
     def _percentile(self, percent: int, raw: Raw) -> Estimate | None:
         try:
@@ -122,6 +131,7 @@ def predictions(result: Result, raw: Raw) -> Mapping[str, NDArray[Any]] | None:
 def agreement(first: Result, second: Result, raw_first: Raw, raw_second: Raw) -> statistics.Agreement | None:
     """Two accuracies compared image by image; None if one is missing, or they are of different images."""
     old, new = predictions(first, raw_first), predictions(second, raw_second)
-    if old is None or new is None or not np.array_equal(old["chosen"], new["chosen"]):
+    data = [result.job.artifact.checkpoint.training.data.fingerprint for result in (first, second)]
+    if old is None or new is None or data[0] != data[1] or not np.array_equal(old["chosen"], new["chosen"]):
         return None
     return statistics.agreement(old["predicted"], new["predicted"], old["labels"])

@@ -3,19 +3,19 @@
 from cifar_deploy.core.arrays import batches
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Measured, Measurement, Session
+from cifar_deploy.metrics import Measured, Measurement, Workbench
 from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, median_s, timed
 
 _BATCHES = 4
 
 
-def measure(session: Session) -> Measurement:
-    size = session.job.batch_size
+def measure(bench: Workbench) -> Measurement:
+    size = bench.job.batch_size
     # A small test set is gone through again, so that every batch is full.
-    pixels = session.pixels[[index % len(session.pixels) for index in range(_BATCHES * size)]]
-    predict = session.load()
+    pixels = bench.pixels[[index % len(bench.pixels) for index in range(_BATCHES * size)]]
+    predict = bench.load()
     with Watch() as watch:
-        samples = timed(in_turn(list(batches(pixels, size)), predict), session.seconds)
+        samples = timed(in_turn(list(batches(pixels, size)), predict), bench.seconds)
     return Measurement(
         values={"images_per_second": size / median_s(samples), "samples": len(samples), "drift": drift(samples)},
         arrays={"samples_ns": samples},

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.statistics import SAMPLES_A_ROUND
+from cifar_deploy.core.statistics import SAMPLES_A_ROUND, SAMPLES_FOR
 from cifar_deploy.core.table import Column
 
 # Warm-up: at least so many calls, then until the median of a window is no longer below that of the one before, or until
@@ -55,8 +55,10 @@ def median_s(samples_ns: NDArray[np.int64]) -> float:
 
 
 def drift(samples_ns: NDArray[np.int64]) -> float:
-    """By how much the second half of a block is slower than the first: 0.1 is a tenth."""
+    """By how much the second half of a block is slower than the first: 0.1 is a tenth. 0 if too few samples tell."""
     half = len(samples_ns) // 2
+    if half < SAMPLES_FOR[50]:
+        return 0.0
     return median_s(samples_ns[half:]) / median_s(samples_ns[:half]) - 1
 
 

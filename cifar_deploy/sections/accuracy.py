@@ -7,7 +7,7 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics.summary import Raw, agreement, predictions
-from cifar_deploy.sections.common import EAGER, LABELS, Cells, eager_of, filled
+from cifar_deploy.sections.common import EAGER, Cells, eager_of, filled, label_titles, labels_of
 
 
 def against_eager(cells: Cells, raw: Raw) -> Section | None:
@@ -22,7 +22,7 @@ def against_eager(cells: Cells, raw: Raw) -> Section | None:
         "p": Column(title="McNemar p", unit="", stored_unit="1", digits=3),
         "verdict": Column(title="", unit="", stored_unit=""),
     }
-    rows = []
+    rows, titles = [], label_titles(cells)
     for cell, of_cell in cells.items():
         eager = eager_of(cell, cells)
         if not eager or "accuracy" not in of_cell or "accuracy" not in eager:
@@ -37,7 +37,7 @@ def against_eager(cells: Cells, raw: Raw) -> Section | None:
             }
             rows.append(
                 Row(
-                    labels=(cell.name, cell.format, cell.backend),
+                    labels=labels_of(cell, titles),
                     values={
                         **{key: Value(number=number) for key, number in numbers.items()},
                         "difference": Value(number=found.difference, estimate=between),
@@ -49,7 +49,7 @@ def against_eager(cells: Cells, raw: Raw) -> Section | None:
         return None
     return filled(
         "Accuracy against the eager network",
-        LABELS,
+        titles,
         columns,
         rows,
         (
@@ -61,7 +61,7 @@ def against_eager(cells: Cells, raw: Raw) -> Section | None:
 
 def by_class(cells: Cells, raw: Raw) -> list[Section]:
     """Accuracy by class of every cell, and for each network what its eager form takes for what."""
-    title = "Accuracy by class"
+    title, titles = "Accuracy by class", label_titles(cells)
     rows, confusions = [], []
     columns: dict[str, Column] = {}
     for cell, of_cell in cells.items():
@@ -75,12 +75,12 @@ def by_class(cells: Cells, raw: Raw) -> list[Section]:
             for index, name in enumerate(classes)
             if counts[index].sum()
         }
-        rows.append(Row(labels=(cell.name, cell.format, cell.backend), values=shares))
+        rows.append(Row(labels=labels_of(cell, titles), values=shares))
         if (cell.format, cell.backend) == EAGER:
             confusions.append(_confusion(cell.name, classes, counts))
     if not rows:
         return []
-    by_class = Section(title=title, label_titles=LABELS, columns=columns, rows=tuple(rows), on_screen=False)
+    by_class = Section(title=title, label_titles=titles, columns=columns, rows=tuple(rows), on_screen=False)
     return [by_class, *confusions]
 
 
@@ -109,7 +109,7 @@ def changed(cells: Cells, raw: Raw) -> Section | None:
         name: Column(title=title, unit="", stored_unit="")
         for name, title in (("image", "test image"), ("is", "is"), ("eager", "eager says"), ("this", "this says"))
     }
-    rows = []
+    rows, titles = [], label_titles(cells)
     for cell, of_cell in cells.items():
         eager = eager_of(cell, cells)
         if not eager or "accuracy" not in of_cell or "accuracy" not in eager:
@@ -126,12 +126,12 @@ def changed(cells: Cells, raw: Raw) -> Section | None:
                 "eager": classes[old["predicted"][place]],
                 "this": classes[new["predicted"][place]],
             }
-            rows.append(Row(labels=(cell.name, cell.format, cell.backend), values={}, words=words))
+            rows.append(Row(labels=labels_of(cell, titles), values={}, words=words))
     if not rows:
         return None
     return Section(
         title="Images whose label changed",
-        label_titles=LABELS,
+        label_titles=titles,
         columns=columns,
         rows=tuple(rows),
         on_screen=False,

@@ -11,9 +11,18 @@ from cifar_deploy.metrics.summary import Cell, Summary
 # What every other format and backend is seen against.
 EAGER = (CHECKPOINT, "pytorch")
 
-LABELS = ("network", "format", "backend")
-
 Cells = dict[Cell, dict[str, Summary]]  # by metric
+
+
+def label_titles(cells: Iterable[Cell]) -> tuple[str, ...]:
+    """What tells these cells apart: device and threads only where they differ."""
+    cells = list(cells)
+    varying = [field for field in ("device", "threads") if len({getattr(cell, field) for cell in cells}) > 1]
+    return ("network", "format", "backend", *varying)
+
+
+def labels_of(cell: Cell, titles: Iterable[str]) -> tuple[str, ...]:
+    return tuple(cell.name if title == "network" else str(getattr(cell, title)) for title in titles)
 
 
 def eager_of(cell: Cell, cells: Cells) -> dict[str, Summary] | None:

@@ -8,7 +8,16 @@ from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Summary, against_itself, first_column
-from cifar_deploy.sections.common import Cells, eager_of, filled, headline_columns, is_of_training, row_of
+from cifar_deploy.sections.common import (
+    Cells,
+    eager_of,
+    filled,
+    headline_columns,
+    is_of_training,
+    label_titles,
+    labels_of,
+    row_of,
+)
 
 _RANK = Column(title="rank", unit="", stored_unit="")
 _FLOOR = Column(title="floor", unit="ms", stored_unit="s", scale=1000, digits=3)
@@ -17,7 +26,7 @@ _SPEED_UP = Column(title="eager / this", unit="×", stored_unit="1", interval=Tr
 
 def deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Section:
     """One row a cell: what runs, and what it costs there."""
-    varying = [field for field in ("device", "threads") if len({getattr(cell, field) for cell in cells}) > 1]
+    titles = label_titles(cells)
     columns: dict[str, Column] = {}
     for key, column in headline_columns(name for name in METRICS if not is_of_training(name)).items():
         columns[key] = column
@@ -26,8 +35,7 @@ def deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Secti
     ranks, noise = _ranks(cells, controls)
     rows = []
     for cell, of_cell in cells.items():
-        fields = ("name", "format", "backend", *varying)
-        row = row_of(tuple(str(getattr(cell, field)) for field in fields), of_cell, columns)
+        row = row_of(labels_of(cell, titles), of_cell, columns)
         beside = {"floor": _floor(of_cell, floors), "speed_up": _speed_up(of_cell, eager_of(cell, cells))}
         rows.append(
             Row(
@@ -37,7 +45,7 @@ def deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Secti
                 words={**row.words, **({"rank": ranks[cell]} if cell in ranks else {})},
             )
         )
-    return filled("What to ship", ("network", "format", "backend", *varying), columns, rows, _conditions(cells, noise))
+    return filled("What to ship", titles, columns, rows, _conditions(cells, noise))
 
 
 def _ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], list[float]]:

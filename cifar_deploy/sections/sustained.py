@@ -8,17 +8,17 @@ from cifar_deploy.core.records import Reading, Result
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, first_column
-from cifar_deploy.sections.common import LABELS, Cells, filled, is_current
+from cifar_deploy.sections.common import Cells, filled, is_current, label_titles, labels_of
 
 _MINUTE_S = 60.0
 
 
 def sustained(results: Sequence[Result], cells: Cells) -> Section | None:
-    """The first minute under load against the last."""
+    """The first minute under load against the last, of the newest long load of each cell."""
     newest = {
         (Cell.of(result), result.job.metric): result
         for result in results
-        if "sustain_s" in result.job.options and result.readings and is_current(result, cells)
+        if "sustain_s" in result.job.options and is_current(result, cells)
     }
     columns = {
         "first": Column(title="first minute", unit="", stored_unit=""),
@@ -28,38 +28,63 @@ def sustained(results: Sequence[Result], cells: Cells) -> Section | None:
         "temperature": Column(title="temperature", unit="°C", stored_unit=""),
         "minutes": Column(title="under load", unit="min", stored_unit="s", scale=1 / 60, digits=1),
     }
+    titles = label_titles(cells)
     rows = []
     for (cell, metric), result in newest.items():
-        key = first_column(metric)
-        column = METRICS[metric].columns[key]
-        begin, end = (_parse(result.blocks[index].started) for index in (0, -1))
-        first = [b.reading for b in result.blocks if b.reading and _parse(b.started) < begin + _MINUTE_S]
-        last = [b.reading for b in result.blocks if b.reading and _parse(b.started) > end - _MINUTE_S]
-        medians = [statistics.estimate([reading.values[key] for reading in part]).value for part in (first, last)]
-        rows.append(
-            Row(
-                labels=(cell.name, cell.format, cell.backend, metric),
-                values={
-                    "ratio": Value(number=medians[1] / medians[0]),
-                    "minutes": Value(number=end - begin + result.blocks[-1].seconds),
-                },
-                words={
-                    "first": f"{column.text(medians[0])} {column.unit}",
-                    "last": f"{column.text(medians[1])} {column.unit}",
-                    "frequency": _gauge(first, last, "frequency_hz", 1e-9, 2),
-                    "temperature": _gauge(first, last, "temperature_c", 1, 0),
-                },
-            )
-        )
+        together = [other for other in newest.values() if other.session == result.session]
+        row = _row(result, _Load(together))
+        rows.append(Row(labels=(*labels_of(cell, titles), metric), values=row.values, words=row.words))
     if not rows:
         return None
     return filled(
         "Under sustained load",
-        (*LABELS, "metric"),
+        (*titles, "metric"),
         columns,
         rows,
-        ("The median of the blocks that began in the first and in the last minute, the cells taking turns.",),
+        (
+            "The cells take turns. Each number is the median of the blocks that began in the first, or in the last, "
+            "minute of the whole load: in the first or the last turn if that takes longer, in the first or the last half "
+            "if the load was shorter than two.",
+        ),
     )
+
+
+class _Load:
+    """When the load of all cells of a session began and ended, and what counts as its first and its last minute."""
+
+    def __init__(self, together: Sequence[Result]) -> None:
+        blocks = [block for result in together for block in result.blocks]
+        self.begin = min(_parse(block.started) for block in blocks)
+        self.end = max(_parse(block.started) + block.seconds for block in blocks)
+        self.seconds = self.end - self.begin
+        turn_s = self.seconds / max(len(result.blocks) for result in together)
+        self._part_s = min(self.seconds / 2, max(_MINUTE_S, turn_s))
+
+    def first(self, result: Result) -> list[Reading]:
+        return [b.reading for b in result.blocks if b.reading and _parse(b.started) < self.begin + self._part_s]
+
+    def last(self, result: Result) -> list[Reading]:
+        return [b.reading for b in result.blocks if b.reading and _parse(b.started) >= self.end - self._part_s]
+
+
+def _row(result: Result, load: _Load) -> Row:
+    key = first_column(result.job.metric)
+    column = METRICS[result.job.metric].columns[key]
+    parts = load.first(result), load.last(result)
+    medians = [statistics.estimate([reading.values[key] for reading in part]).value if part else None for part in parts]
+    shown = ["n/a" if median is None else f"{column.text(median)} {column.unit}" for median in medians]
+    if result.failure:
+        shown[1] = result.failure.kind
+    values = {"minutes": Value(number=load.seconds)}
+    if medians[0] and medians[1] and not result.failure:
+        values["ratio"] = Value(number=medians[1] / medians[0])
+    words = {
+        "first": shown[0],
+        "last": shown[1],
+        "frequency": _gauge(*parts, "frequency_hz", 1e-9, 2),
+        "temperature": _gauge(*parts, "temperature_c", 1, 0),
+    }
+    return Row(labels=(), values=values, words=words)
 
 
 def _parse(started: str) -> float:

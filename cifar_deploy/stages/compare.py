@@ -22,39 +22,53 @@ _RATIO = Column(title="B / A", unit="", stored_unit="1", digits=3, interval=True
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One cell in both. `slowdown` is 1.1 where B takes a tenth longer; of an accuracy it is 1."""
+    """One cell of both, or of one alone. `slowdown` is 1.1 where B takes a tenth longer; of an accuracy it is 1."""
 
     cell: Cell
     metric: str
-    a: Value
-    b: Value
+    a: Value | None  # None if it failed or is missing
+    b: Value | None
     ratio: Estimate | None
-    word: Literal["tie", "faster", "slower", "better", "worse", "undecided"]
+    word: Literal["tie", "faster", "slower", "better", "worse", "undecided", "failed", "missing", "new"]
     reason: str
     slowdown: float = 1.0
 
 
 def compare(a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *, unlike: bool = False) -> list[Pair]:
-    """Every cell and metric that is in both.
+    """Every timed cell and every accuracy; what failed, or is in one of the two alone, is said to.
 
-    Raises UsageError if nothing is, or if the two are not of the same question (protocol, data, batch, threads), unless
+    Raises UsageError if the two have none in common, or if the two are not of the same question (protocol, data, batch, threads), unless
     `unlike` is asked for.
     """
     noise = max([statistics.NOISE_BETWEEN_SESSIONS, *_noises(a), *_noises(b)])
     newest_a, newest_b = _newest(a), _newest(b)
-    shared = [key for key in newest_a if key in newest_b]
-    if not shared:
-        raise UsageError("compare: no cell (network, format, backend, device, metric) is in both; nothing to compare")
+    if not newest_a.keys() & newest_b.keys():
+        raise UsageError("compare: no timed cell and no accuracy is in both; nothing to compare")
     pairs = []
-    for key in shared:
+    for key in dict.fromkeys([*newest_a, *newest_b]):
+        if key not in newest_a or key not in newest_b:
+            result = (newest_a.get(key) or newest_b[key])[-1]
+            missing = key not in newest_b
+            word: Literal["missing", "new"] = "missing" if missing else "new"
+            pairs.append(_without_numbers(result, word, f"is not in {'B' if missing else 'A'}"))
+            continue
         first, second = _most_alike(newest_a[key], newest_b[key])
         if not unlike and (difference := _unlike(first, second)):
             raise UsageError(f"compare: {Cell.of(first)}, {key[1]}: {difference}; --unlike compares them all the same")
-        if is_timed(first.job):
+        failures = [
+            f"in {side} {r.failure.kind}: {r.failure.reason}" for side, r in (("A", first), ("B", second)) if r.failure
+        ]
+        if failures:
+            pairs.append(_without_numbers(first, "failed", "; ".join(failures)))
+        elif is_timed(first.job):
             pairs.append(_timed(first, second, noise))
-        elif key[1] == "accuracy" and (pair := _accuracy(first, second, raw_a, raw_b)):
-            pairs.append(pair)
+        else:
+            pairs.append(_accuracy(first, second, raw_a, raw_b))
     return pairs
+
+
+def _without_numbers(result: Result, word: Literal["failed", "missing", "new"], reason: str) -> Pair:
+    return Pair(cell=Cell.of(result), metric=result.job.metric, a=None, b=None, ratio=None, word=word, reason=reason)
 
 
 def section(pairs: Iterable[Pair]) -> Section:
@@ -73,8 +87,11 @@ def section(pairs: Iterable[Pair]) -> Section:
                 labels=(pair.cell.name, pair.cell.format, pair.cell.backend, pair.metric),
                 values={"ratio": Value(number=pair.ratio.value, estimate=pair.ratio)} if pair.ratio else {},
                 words={
-                    "a": f"{pair.a.text(column)} {column.unit}",
-                    "b": f"{pair.b.text(column)} {column.unit}",
+                    **{
+                        key: f"{value.text(column)} {column.unit}"
+                        for key, value in (("a", pair.a), ("b", pair.b))
+                        if value
+                    },
                     "word": pair.word,
                 },
             )
@@ -86,8 +103,17 @@ def section(pairs: Iterable[Pair]) -> Section:
 
 
 def slower(pairs: Iterable[Pair], limit: float) -> list[Pair]:
-    """Those of which B is slower by more than `limit` (0.05: 5 %), and by more than a tie."""
-    return [pair for pair in pairs if pair.word == "slower" and pair.slowdown > 1 + limit]
+    """Those of which it cannot be said that B is not slower by more than `limit` (0.05: 5 %).
+
+    That is what is slower by more, and by more than a tie, and what is undecided, has failed or is missing: a gate that
+    a crash can pass is none. Accuracies are another question.
+    """
+    unknown = ("undecided", "failed", "missing")
+    return [
+        pair
+        for pair in pairs
+        if pair.metric != "accuracy" and (pair.word in unknown or (pair.word == "slower" and pair.slowdown > 1 + limit))
+    ]
 
 
 def _noises(results: Sequence[Result]) -> Iterator[float]:
@@ -101,15 +127,9 @@ def _newest(results: Sequence[Result]) -> dict[tuple[tuple[str, ...], str], list
     """By network, format, backend, device and metric; of several threads or batch sizes all, the newest last."""
     found: dict[tuple[tuple[str, ...], str], list[Result]] = {}
     for result in results:
-        if (
-            result.control
-            or result.job.special
-            or is_floor(result.job.artifact.name)
-            or not result.readings
-            or result.failure
-        ):
-            continue
-        found.setdefault((Cell.of(result)[:4], result.job.metric), []).append(result)
+        compared = is_timed(result.job) or result.job.metric == "accuracy"
+        if compared and not (result.control or result.job.special or is_floor(result.job.artifact.name)):
+            found.setdefault((Cell.of(result)[:4], result.job.metric), []).append(result)
     return found
 
 
@@ -167,14 +187,23 @@ def _timed(a: Result, b: Result, noise: float) -> Pair:
     )
 
 
-def _accuracy(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair | None:
+def _accuracy(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
     found = agreement(a, b, raw_a, raw_b)
+    key = first_column("accuracy")
+    values = [Summary(result).values.get(key) for result in (a, b)]
     if not found:
-        return None
+        return Pair(
+            cell=Cell.of(a),
+            metric="accuracy",
+            a=values[0],
+            b=values[1],
+            ratio=None,
+            word="undecided",
+            reason="the labels of the single images are not there, or of other images",
+        )
     word: Literal["tie", "better", "worse"] = "tie"
     if found.distinguishable:
         word = "better" if found.difference > 0 else "worse"
-    key = first_column("accuracy")
     reason = (
         f"{found.difference * 100:+.2f} points [{found.low * 100:+.2f}, {found.high * 100:+.2f}], {found.worse} worse, "
         f"{found.better} better, p {found.p:.3f}"
@@ -182,8 +211,8 @@ def _accuracy(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair | None:
     return Pair(
         cell=Cell.of(a),
         metric="accuracy",
-        a=Summary(a).values[key],
-        b=Summary(b).values[key],
+        a=values[0],
+        b=values[1],
         ratio=None,
         word=word,
         reason=reason,

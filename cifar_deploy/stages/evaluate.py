@@ -7,12 +7,12 @@ import numpy as np
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, trust
 from cifar_deploy.core.arrays import Predict
-from cifar_deploy.core.errors import DeployError, LoadError
+from cifar_deploy.core.errors import DeployError, LoadError, is_out_of_memory
 from cifar_deploy.core.records import Job, Reading
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS
-from cifar_deploy.metrics import METRICS, Copied, Session
+from cifar_deploy.metrics import METRICS, Copied, Workbench
 
 
 def copy(job: Job) -> Reading:
@@ -40,26 +40,29 @@ def measure(job: Job, root: Path, data_folder: Path, raw_name: str, trusted: boo
     def import_runtime() -> None:
         for package in backend.requires:
             __import__(package)
-        if job.device != "cpu":
+        # Asking for a device takes PyTorch; another runtime says itself what it lacks.
+        if job.device != "cpu" and "torch" in backend.requires:
             DEVICES[job.device].probe()
 
     def load() -> Predict:
         import_runtime()
         try:
             return backend.load(main, job.artifact, backend.targets[job.device], job.threads)
-        except (DeployError, MemoryError):
+        except DeployError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise LoadError(f"{main}: {job.backend} cannot load it ({type(error).__name__}: {error})") from error
 
-    session = Session(
+    bench = Workbench(
         job=job,
         pixels=np.load(data_folder / "test_images.npy", mmap_mode="r"),
         labels=np.load(data_folder / "test_labels.npy"),
         import_runtime=import_runtime,
         load=load,
     )
-    measurement = metric.measure(session)
+    measurement = metric.measure(bench)
     raw = None
     if measurement.arrays:
         with files.whole(store.raw_path(raw_name)) as part, open(part, "wb") as output:

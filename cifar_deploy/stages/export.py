@@ -13,7 +13,7 @@ import numpy as np
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
 from cifar_deploy.core.arrays import Images, as_input, choose
-from cifar_deploy.core.errors import DeployError, ExportError, LoadError
+from cifar_deploy.core.errors import DeployError, ExportError, LoadError, is_out_of_memory
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, File, Parity, Recipe, Training
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described, floor_name
@@ -58,6 +58,8 @@ def write(checkpoint: Checkpoint, format: str, root: Path, data_folder: Path, st
     except DeployError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ExportError(f"{training.name} to {format}: {type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - begun
     return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds)
@@ -110,6 +112,8 @@ def check(artifact: Artifact, backend: str, data_folder: Path, staged: Path) -> 
     except DeployError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise LoadError(
             f"{artifact.name} {artifact.format}: {backend} cannot run it: {type(error).__name__}: {error}"
         ) from error

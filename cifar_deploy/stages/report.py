@@ -18,10 +18,10 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
 
     Raises DeployError if there is nothing to report.
     """
-    if not any(
-        not is_floor(result.job.artifact.name) and not result.control and not result.job.special for result in results
-    ):
-        raise DeployError("report: there are no results yet; run `cifar-deploy evaluate` first")
+    ordinary = [result for result in results if not result.control and not result.job.special]
+    if not any(not is_floor(result.job.artifact.name) for result in ordinary):
+        only = "only loads and limits were measured" if results else "there are no results yet"
+        raise DeployError(f"report: {only}; run `cifar-deploy evaluate` first")
     current = _current(results)
     summaries = [Summary(result, raw) for result in current if not result.control]
     cells: Cells = {}
@@ -30,7 +30,12 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
         cell = Cell.of(summary.result)
         (floors if is_floor(cell.name) else cells).setdefault(cell, {})[summary.result.job.metric] = summary
     controls = [result for result in current if result.control]
-    checkpoints = {cell.name: next(iter(of.values())).result.job.artifact.checkpoint for cell, of in cells.items()}
+    checkpoints: dict[str, Checkpoint] = {}
+    for cell, of_cell in cells.items():
+        # The same weights may have been trained twice: what the second training says of itself counts.
+        for checkpoint in (summary.result.job.artifact.checkpoint for summary in of_cell.values()):
+            if cell.name not in checkpoints or checkpoint.finished > checkpoints[cell.name].finished:
+                checkpoints[cell.name] = checkpoint
     sections = [
         deployment.deployment(cells, floors, controls),
         accuracy.against_eager(cells, raw),
@@ -44,7 +49,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
     ]
     return Table(
         title="cifar-deploy: " + ", ".join(checkpoints),
-        facts=_facts(current, checkpoints),
+        facts={**_facts(current, checkpoints), **_left_out(results, current)},
         sections=tuple(section for section in sections if section),
         failures=_failures(cells),
         doubts=_doubts({**cells, **floors}),
@@ -59,7 +64,7 @@ def _current(results: Sequence[Result]) -> list[Result]:
     Left out are other machines than the last, weights that were replaced, and, within a cell, artifacts and versions
     other than the newest: a row never mixes two of them. Floors and controls stay with the session that they belong to.
     """
-    machine = results[-1].job.machine
+    machine = next(result.job.machine for result in reversed(results) if not result.job.special)
     here = [result for result in results if result.job.machine == machine]
     weights = {result.job.artifact.name: result.job.artifact.checkpoint.weights.sha256 for result in here}
     made_of = {Cell.of(result): (result.job.artifact.files, result.job.versions) for result in here}
@@ -109,6 +114,17 @@ def _facts(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> dic
             f"{min(b.started for r in results for b in r.blocks)} to {max(b.started for r in results for b in r.blocks)}",
         ),
     }
+
+
+def _left_out(results: Sequence[Result], current: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """The machines whose results are there, and not in this report."""
+    here = current[-1].job.machine
+    others = {str(result.job.machine) for result in results if result.job.machine != here}
+    return (
+        {"left out": tuple(f"results of another machine or system: {other}" for other in sorted(others))}
+        if others
+        else {}
+    )
 
 
 def _failures(cells: Cells) -> tuple[str, ...]:

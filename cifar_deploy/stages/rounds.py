@@ -5,6 +5,7 @@ slows them all alike; and for each metric one cell is visited twice, so that it 
 itself.
 """
 
+import math
 import random
 import secrets
 from collections.abc import Iterable, Sequence
@@ -58,29 +59,36 @@ def cell(job: Job, control: bool) -> str:
     return f"control:{job.key}" if control else job.key
 
 
-def visits(jobs: Sequence[Job], controls: bool) -> list[Visit]:
-    """The cells of a session: the jobs, and with `controls` for each metric one a second time.
+def open_session(
+    jobs: Sequence[Job], blocks: Iterable[Block], controls: bool, again: bool
+) -> tuple[Session, list[Visit]]:
+    """The newest session that holds all these cells, to go on with or to use again, else a new one; and its visits.
 
-    It is the last that is a trained network on a runtime that starts fast, if there is one.
+    The controls are the session's own, those of them whose cells are among the jobs.
     """
+    needed = {job.key for job in jobs}
+    earlier = {block.session for block in blocks if block.session and needed <= set(block.session.cells)}
+    if earlier and not again:
+        session = max(earlier, key=lambda session: session.started)
+        found = [Visit(job=job, control=control) for control in (False, True) for job in jobs]
+        return session, [visit for visit in found if visit.cell in session.cells]
     found = [Visit(job=job, control=False) for job in jobs]
+    if controls:
+        found += [Visit(job=job, control=True) for job in _controls(jobs)]
+    cells = tuple(visit.cell for visit in found)
+    return Session(started=machine.now(), seed=secrets.randbits(31), cells=cells), found
+
+
+def _controls(jobs: Sequence[Job]) -> list[Job]:
+    """For each metric the last cell that is a trained network on a runtime that starts fast, if there is one."""
     chosen: dict[str, Job] = {}
     for job in sorted(jobs, key=_suits_as_control):
         chosen[job.metric] = job
-    return found + [Visit(job=job, control=True) for job in chosen.values() if controls]
+    return list(chosen.values())
 
 
 def _suits_as_control(job: Job) -> tuple[bool, bool]:
     return not is_floor(job.artifact.name), "torch" not in BACKENDS[job.backend].requires
-
-
-def session_for(wanted: Sequence[Visit], blocks: Iterable[Block], again: bool) -> Session:
-    """The newest session that holds all the wanted cells, to go on with or to use again; else a new one."""
-    needed = {visit.cell for visit in wanted}
-    earlier = {block.session for block in blocks if block.session and needed <= set(block.session.cells)}
-    if earlier and not again:
-        return max(earlier, key=lambda session: session.started)
-    return Session(started=machine.now(), seed=secrets.randbits(31), cells=tuple(visit.cell for visit in wanted))
 
 
 def in_order(session: Session, number: int, wanted: Sequence[Visit]) -> list[Visit]:
@@ -109,7 +117,7 @@ class Costs:
             self._visits[block.job.key] = block.seconds
         elif block.reading and not isinstance(METRICS[block.job.metric], Copied):
             runtime = (block.job.backend, block.job.artifact.format)
-            self._starts[runtime] = min(block.seconds, self._starts.get(runtime, _START_S))
+            self._starts[runtime] = min(block.seconds, self._starts.get(runtime, math.inf))
 
     def seconds(self, job: Job) -> float:
         if job.key in self._visits:

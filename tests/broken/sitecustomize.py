@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cifar_deploy.metrics import Measurement, Session
+    from cifar_deploy.metrics import Measurement, Workbench
 
 
 def clock() -> None:
@@ -36,8 +36,8 @@ def off_by_one() -> None:
 
     right = accuracy.METRIC.measure
 
-    def wrong(session: Session) -> Measurement:
-        found = right(session)
+    def wrong(bench: Workbench) -> Measurement:
+        found = right(bench)
         accuracy = (found.values["correct"] - 1) / found.values["images"]
         return replace(found, values={**found.values, "accuracy": accuracy})
 

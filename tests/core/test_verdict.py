@@ -54,6 +54,12 @@ def test_a_machine_that_hardly_let_us_run_is_invalid() -> None:
     assert found.word == "invalid" and "90%" in found.reasons[0]
 
 
+def test_what_eight_threads_waited_together_is_shared_out_among_them() -> None:
+    rounds = readings(*[1.0] * 7, disturbed=7, run_delay=0.08, involuntary_switches=300)
+    assert judge(rounds, "p50", threads=8).word == "stable"
+    assert judge(rounds, "p50", threads=1).word == "noisy"
+
+
 def test_too_few_samples_are_invalid() -> None:
     found = judge(readings(*[1.0] * 7, samples=4), "p50")
     assert found.word == "invalid" and "fewer than 5 samples" in found.reasons[0]

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cifar_deploy.core.errors import UsageError
-from cifar_deploy.core.records import Job, Result
+from cifar_deploy.core.records import Failure, Job, Result
 from cifar_deploy.core.store import Store, grouped
 from cifar_deploy.stages import compare
 from tests.conftest import run_cli
@@ -51,6 +52,35 @@ def test_a_machine_that_differs_from_itself_claims_less() -> None:
     assert pair.word == "tie" and "±20.0%" in pair.reason
 
 
+def test_what_crashed_or_is_missing_in_b_does_not_pass_the_gate() -> None:
+    job, other = a_job(), replace(a_job(), device="cuda")
+    good = [*results(job, 1.0), *results(other, 1.0)]
+    failure = Failure(kind="crashed", reason="died of SIGSEGV")
+    crashed = [*results(job, 1.0), *grouped([a_block(job=other, session=a_session(other), failure=failure)])]
+    no_samples: Any = None
+    pairs = compare.compare(good, crashed, no_samples, no_samples)
+    assert [pair.word for pair in pairs] == ["tie", "failed"] and "SIGSEGV" in pairs[1].reason
+    assert compare.slower(pairs, 0.05) == [pairs[1]]
+
+    pairs = compare.compare(good, results(job, 1.0), no_samples, no_samples)
+    assert [pair.word for pair in pairs] == ["tie", "missing"] and len(compare.slower(pairs, 0.05)) == 1
+    pairs = compare.compare(results(job, 1.0), good, no_samples, no_samples)
+    assert [pair.word for pair in pairs] == ["tie", "new"] and compare.slower(pairs, 0.05) == []
+
+
+def test_a_crash_is_not_hidden_behind_an_older_good_session() -> None:
+    job = a_job()
+    later = replace(a_session(job), started="2026-02-01T00:00:00+00:00")
+    failure = Failure(kind="crashed", reason="died of SIGSEGV")
+    b = [*results(job, 1.0), *grouped([a_block(job=job, session=later, failure=failure)])]
+    assert compared(results(job, 1.0), b).word == "failed"
+
+
+def test_nothing_in_common_is_refused() -> None:
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compared(results(a_job("memory"), 1.0), results(a_job("memory"), 1.0))
+
+
 def test_more_images_per_second_are_faster() -> None:
     job = a_job("throughput")
 
@@ -76,6 +106,7 @@ def test_more_images_per_second_are_faster() -> None:
 def test_too_few_rounds_decide_nothing() -> None:
     pair = compared(results(a_job(), 1.0, rounds=3), results(a_job(), 2.0, rounds=3))
     assert pair.word == "undecided" and "6 rounds" in pair.reason
+    assert compare.slower([pair], 0.05) == [pair]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +151,9 @@ def test_the_command_gates_a_regression_and_names_it(tmp_path: Path) -> None:
     passed = run_cli("compare", before, after)
     assert passed.returncode == 0 and "slower" in passed.stdout and "1.300 [1.29" in passed.stdout
     failed = run_cli("compare", before, after, "--fail-if-slower", "5%")
-    assert failed.returncode == 1 and "1 of 1 are slower by more than 5.0%" in failed.stderr
+    assert (
+        failed.returncode == 1 and "1 of 1 are slower by more than 5.0%" in failed.stderr and "+30.0%" in failed.stderr
+    )
     assert run_cli("compare", after, before, "--fail-if-slower", "5%").returncode == 0
     assert run_cli("compare", before, after, "--fail-if-slower", "40%").returncode == 0
     nothing = run_cli("compare", before, tmp_path / "nowhere")

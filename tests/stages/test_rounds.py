@@ -17,19 +17,19 @@ def jobs() -> list[Job]:
 
 
 def test_every_metric_has_a_control_on_a_runtime_that_starts_fast() -> None:
-    visits = rounds.visits(jobs(), controls=True)
+    session, visits = rounds.open_session(jobs(), [], controls=True, again=False)
     controls = [visit.job for visit in visits if visit.control]
     assert [(job.metric, job.backend) for job in controls] == [
         ("latency", "onnxruntime"),
         ("throughput", "onnxruntime"),
     ]
-    assert len({visit.cell for visit in visits}) == 6
-    assert not any(visit.control for visit in rounds.visits(jobs(), controls=False))
+    assert len(set(session.cells)) == 6 and session.cells == tuple(visit.cell for visit in visits)
+    _, without = rounds.open_session(jobs(), [], controls=False, again=False)
+    assert not any(visit.control for visit in without)
 
 
 def test_each_round_has_an_order_of_its_own_and_always_the_same_one() -> None:
-    visits = rounds.visits(jobs(), controls=True)
-    session = rounds.session_for(visits, [], again=False)
+    session, visits = rounds.open_session(jobs(), [], controls=True, again=False)
     orders = [[visit.cell for visit in rounds.in_order(session, number, visits)] for number in range(7)]
     assert all(sorted(order) == sorted(session.cells) for order in orders)
     assert len({tuple(order) for order in orders}) > 3
@@ -39,15 +39,25 @@ def test_each_round_has_an_order_of_its_own_and_always_the_same_one() -> None:
     assert [visit.cell for visit in fewer] == orders[0][:2] + orders[0][3:]
 
 
-def test_a_session_goes_on_if_it_holds_all_that_is_wanted() -> None:
-    visits = rounds.visits(jobs(), controls=False)
-    session = rounds.session_for(visits, [], again=False)
+def test_a_session_goes_on_if_it_holds_all_that_is_wanted_in_whatever_order() -> None:
+    session, visits = rounds.open_session(jobs(), [], controls=True, again=False)
     blocks = [a_block(job=visits[0].job, session=session)]
-    assert rounds.session_for(visits, blocks, again=False) is session
-    assert rounds.session_for(visits[:2], blocks, again=False) is session
-    assert rounds.session_for(visits, blocks, again=True) != session
-    more = [*visits, *rounds.visits([replace(jobs()[0], threads=2)], controls=False)]
-    assert rounds.session_for(more, blocks, again=False) != session
+    again, the_same = rounds.open_session(jobs()[::-1], blocks, controls=True, again=False)
+    assert again is session and {visit.cell for visit in the_same} == set(session.cells)
+    # Of a part, the controls whose cells are in it.
+    fast, slow, *_ = jobs()
+    again, part = rounds.open_session([fast], blocks, controls=True, again=False)
+    assert again is session and [visit.control for visit in part] == [False, True]
+    again, part = rounds.open_session([slow], blocks, controls=True, again=False)
+    assert again is session and [visit.control for visit in part] == [False]
+
+
+def test_a_session_is_new_if_a_cell_is_or_if_it_is_asked_for() -> None:
+    session, visits = rounds.open_session(jobs(), [], controls=True, again=False)
+    blocks = [a_block(job=visits[0].job, session=session)]
+    assert rounds.open_session(jobs(), blocks, controls=True, again=True)[0] != session
+    more = [*jobs(), replace(jobs()[0], threads=2)]
+    assert rounds.open_session(more, blocks, controls=True, again=False)[0] != session
 
 
 def test_a_cell_stops_only_at_a_look_and_only_if_it_is_precise() -> None:
@@ -66,6 +76,12 @@ def test_a_visit_costs_what_it_did_before_or_the_start_of_its_runtime() -> None:
     assert costs.seconds(fast) == 0.75 + 2 * 0.5 and costs.seconds(slow) == 5.0
     costs.add(replace(a_block(job=slow), seconds=3.0))
     assert costs.seconds(slow) == 3.0
+
+
+def test_a_board_on_which_a_runtime_starts_slowly_is_believed() -> None:
+    fast, *_ = jobs()
+    costs = Costs([replace(a_block(job=replace(fast, metric="memory")), seconds=20.0)])
+    assert costs.seconds(fast) == 20.0 + 2 * 0.5
 
 
 def test_a_budget_too_small_for_a_round_says_what_is_needed() -> None:
