@@ -11,7 +11,7 @@ run: $(VENV)/ready
 	$(BIN)/cifar-deploy run --dataset digits --epochs 4 --budget 150s --out runs/digits
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

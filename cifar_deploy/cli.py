@@ -95,7 +95,18 @@ def run(
     made = _recipe(recipe, epochs, train_batch_size, learning_rate, seed, limit_train)
     tally = _Tally(asked_by_name=bool(format or backend or metric or device not in ("auto", "cpu")))
     with _store(out) as store:
-        names = _train(store, networks, None, made, dataset, data_dir, device, train_threads, limit_test, again, tally)
+        names = _train(
+            store,
+            networks,
+            made,
+            dataset,
+            data_dir,
+            tally,
+            device=device,
+            threads=train_threads,
+            limit_test=limit_test,
+            again=again,
+        )
         if names:
             _export(store, names, format, again, tally)
             devices = ["cpu"] if device == "auto" else [device]
@@ -140,6 +151,7 @@ def train(
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
+    checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     again: options.Again = False,
@@ -150,7 +162,20 @@ def train(
     pipeline.check_names([network], devices=[] if device == "auto" else [device])
     tally = _Tally()
     with _store(out) as store:
-        _train(store, [network], name, made, dataset, data_dir, device, threads, limit_test, again, tally)
+        _train(
+            store,
+            [network],
+            made,
+            dataset,
+            data_dir,
+            tally,
+            name=name,
+            device=device,
+            threads=threads,
+            limit_test=limit_test,
+            checkpoint_every_s=checkpoint_every,
+            again=again,
+        )
     tally.exit()
 
 
@@ -166,6 +191,7 @@ def train_all(
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
+    checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     again: options.Again = False,
@@ -177,7 +203,19 @@ def train_all(
     pipeline.check_names(networks, devices=[] if device == "auto" else [device])
     tally = _Tally()
     with _store(out) as store:
-        _train(store, networks, None, made, dataset, data_dir, device, threads, limit_test, again, tally)
+        _train(
+            store,
+            networks,
+            made,
+            dataset,
+            data_dir,
+            tally,
+            device=device,
+            threads=threads,
+            limit_test=limit_test,
+            checkpoint_every_s=checkpoint_every,
+            again=again,
+        )
     tally.exit()
 
 
@@ -380,17 +418,20 @@ def _prepare(dataset: str, data_dir: Path | None, quiet: bool = False) -> pipeli
 def _train(
     store: Store,
     networks: Sequence[str],
-    name: str | None,
     recipe: Recipe,
     dataset: str,
     data_dir: Path | None,
-    device: str,
-    threads: int | None,
-    limit_test: int | None,
-    again: bool,
     tally: _Tally,
+    *,
+    name: str | None = None,
+    threads: int | None = None,
+    again: bool = False,
+    **how: Any,
 ) -> list[str]:
-    """Train each network; the names of those that are trained now. One that fails does not keep the next from it."""
+    """Train each network, `how` as pipeline.train takes it; the names of those that are trained now.
+
+    One that fails does not keep the next from it.
+    """
     if threads is not None:
         machine.check_threads(threads)
     prepared = _prepare(dataset, data_dir)
@@ -407,11 +448,10 @@ def _train(
                     network,
                     name=name,
                     recipe=recipe,
-                    device=device,
                     threads=threads,
-                    limit_test=limit_test,
                     again=again,
                     on_progress=on_progress,
+                    **how,
                 )
         except UsageError:
             raise

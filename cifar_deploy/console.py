@@ -111,13 +111,14 @@ def result_line(result: Result) -> str:
     job = result.job
     cell = f"{job.artifact.name} {job.artifact.format} on {job.backend}, {job.metric}"
     if limit := job.options.get("limit_bytes"):
-        cell += f" under {float(limit) / 2**20:.1f} MiB ({job.options['limit_kind']})"
+        under = f"under {float(limit) / 2**20:,.1f} MiB ({job.options['limit_kind']}, {job.options['limit']})"
+        return f"{cell}: ran {under}" if not result.failure else f"{cell}: did not run {under}: {result.failure.kind}"
     if result.failure:
         return f"{cell}: {result.failure.kind}: {result.failure.reason}"
     metric = METRICS[job.metric]
     summary = Summary(result)
     shown = [
-        f"{column.title} {summary.values[key].text(column)} {column.unit}"
+        f"{column.title} {summary.values[key].text(column, unit=True)}"
         for key, column in metric.columns.items()
         if column.headline and key in summary.values
     ]

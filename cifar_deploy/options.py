@@ -38,8 +38,10 @@ def _fraction(text: str) -> float:
     raise typer.BadParameter(f"{text} is no share; give a percentage like 5%, or a fraction like 0.05")
 
 
-def _duration(text: str) -> float:
-    """Seconds, of 90, 90s, 10m or 1.5h."""
+def _duration(text: str | float) -> float:
+    """Seconds, of 90, 90s, 10m or 1.5h; typer gives the default as it is."""
+    if isinstance(text, float):
+        return text
     scale = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
     with contextlib.suppress(ValueError):
         seconds = float(text[:-1]) * scale if scale else float(text)
@@ -82,6 +84,16 @@ TrainThreads = Annotated[
 ]
 TrainDevice = Annotated[
     str, typer.Option("--device", help="auto, or one of `list`: what to train on.", autocompletion=_names(DEVICES))
+]
+CheckpointEvery = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-every",
+        parser=_duration,
+        metavar="10m",
+        help="Save the state of a training within an epoch, too, whenever so long has passed.",
+        show_default="10m",
+    ),
 ]
 LimitTrain = Annotated[
     int | None, typer.Option("--limit-train", min=2, help="Train on so many images only: a quick try.")

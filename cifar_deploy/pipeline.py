@@ -84,6 +84,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+# Within an epoch, beside the state after each: what an interruption may cost at most.
+CHECKPOINT_EVERY_S = 600.0
+
 
 def prepare(
     dataset: str = "cifar10", data_dir: Path | None = None, *, on_progress: OnProgress | None = None
@@ -106,10 +109,13 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     limit_test: int | None = None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
     again: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Outcome[Checkpoint]:
     """Train a network, go on with a training that was interrupted, or return the one that is finished.
+
+    Its state is saved after each epoch, and within one every `checkpoint_every_s`.
 
     Raises UsageError if the name belongs to a training that differs in network, data or recipe, unless `again`.
     """
@@ -134,6 +140,7 @@ def train(
         device=device,
         threads=threads,
         limit_test=limit_test,
+        checkpoint_every_s=checkpoint_every_s,
     )
     return Outcome(value=checkpoint, reused=False)
 

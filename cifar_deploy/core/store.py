@@ -1,6 +1,6 @@
 """Where everything lies below one output folder, and the only code that writes there.
 
-    exported/<name>/checkpoint/   weights.safetensors, checkpoint.json
+    exported/<name>/checkpoint/   weights.safetensors, checkpoint.json, metrics.jsonl (a line an epoch)
     exported/<name>/<format>/     the artifact's files, artifact.json
     training/<name>/              state of a training that is not finished
     reports/results.jsonl         a line a block, appended as it ends

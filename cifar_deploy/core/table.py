@@ -39,12 +39,14 @@ class Value:
     estimate: Estimate | None = None
     verdict: Verdict | None = None
 
-    def text(self, column: Column) -> str:
-        """The number, its interval [ ] or its range ( ), and a verdict that is not "stable"."""
+    def text(self, column: Column, *, unit: bool = False) -> str:
+        """The number, its interval [ ] or its range ( ), the unit if asked for, and a verdict that is not "stable"."""
         words = [column.text(self.number)]
         if self.estimate and column.interval and self.estimate.rounds != 1:
             opening, closing = "[]" if self.estimate.kind == "interval" else "()"
             words.append(f"{opening}{column.text(self.estimate.low)}, {column.text(self.estimate.high)}{closing}")
+        if unit and column.unit:
+            words.append(column.unit)
         if self.verdict and self.verdict.word != "stable":
             words.append(self.verdict.word)
         return " ".join(words)

@@ -59,9 +59,8 @@ def _ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], l
     control = against_itself([*together.values(), *(c for c in controls if c.session == session)], "latency")
     noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
     medians = [result.rounds(first_column("latency")) for result in together.values()]
-    needed = statistics.ROUNDS_FOR_AN_INTERVAL
-    if min(map(len, medians)) < needed:
-        return dict.fromkeys(together, f"n/a (needs {needed} rounds)"), control
+    if min(map(len, medians)) < statistics.ROUNDS_FOR_AN_INTERVAL:
+        return {}, control
     return dict(zip(together, statistics.ranks(medians, noise), strict=True)), control
 
 
@@ -120,9 +119,9 @@ def _how_measured(latencies: Sequence[Result]) -> list[str]:
     if rounds[0] >= needed:
         meaning = "[ ] is the 95 % interval of their median, ( ) how far a percentile lay apart between rounds"
     elif rounds[-1] > 1:
-        meaning = f"( ) is their range, {needed} rounds or more would give an interval (--rounds)"
+        meaning = f"( ) is their range, {needed} rounds or more would give an interval and ranks (--rounds)"
     else:
-        meaning = f"{needed} rounds or more would give an interval (--rounds)"
+        meaning = f"{needed} rounds or more would give an interval and ranks (--rounds)"
     few_to_many = " to ".join(([str(rounds[0])] if len(rounds) > 1 else []) + [counted(rounds[-1], "round")])
     notes.append(f"Latency is the median of {few_to_many}, a process each; {meaning}.")
     if len(rounds) > 1:

@@ -45,7 +45,7 @@ def compare(a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *,
     if not newest_a.keys() & newest_b.keys():
         raise UsageError("compare: no timed cell and no accuracy is in both; nothing to compare")
     pairs = []
-    for key in dict.fromkeys([*newest_a, *newest_b]):
+    for key in sorted({*newest_a, *newest_b}):
         if key not in newest_a or key not in newest_b:
             result = (newest_a.get(key) or newest_b[key])[-1]
             missing = key not in newest_b
@@ -87,11 +87,7 @@ def section(pairs: Iterable[Pair]) -> Section:
                 labels=(pair.cell.name, pair.cell.format, pair.cell.backend, pair.metric),
                 values={"ratio": Value(number=pair.ratio.value, estimate=pair.ratio)} if pair.ratio else {},
                 words={
-                    **{
-                        key: f"{value.text(column)} {column.unit}"
-                        for key, value in (("a", pair.a), ("b", pair.b))
-                        if value
-                    },
+                    **{key: value.text(column, unit=True) for key, value in (("a", pair.a), ("b", pair.b)) if value},
                     "word": pair.word,
                 },
             )

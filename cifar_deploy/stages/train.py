@@ -1,12 +1,13 @@
 """Recipe -> Checkpoint: a network trained on arrays in memory, whole batches at a time.
 
 The clock of `seconds` runs inside training steps alone (batch assembly, forward, backward, update); evaluation and
-saving are outside, and inside `wall_seconds`. Each epoch's randomness is seeded by the recipe and the epoch's number, so
-a training that goes on from its last finished epoch gives the weights that it would have given uninterrupted: bit for
-bit on the CPU with the same threads.
+saving are outside, and inside `wall_seconds`. Each epoch's randomness is seeded by the recipe and the epoch's number, and
+what has been drawn of it is saved with the weights, so a training that goes on where it was interrupted gives the weights
+that it would have given uninterrupted: bit for bit on the CPU with the same threads.
 """
 
 import copy
+import json
 import math
 import shutil
 import time
@@ -21,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cifar_deploy.core import files, machine, memory
 from cifar_deploy.core.arrays import choose
 from cifar_deploy.core.errors import Corrupt, Diverged, Unavailable
+from cifar_deploy.core.generations import Generations
 from cifar_deploy.core.progress import duration, report
 from cifar_deploy.core.records import Checkpoint, Epoch, Recipe, Training, from_json, to_json
 from cifar_deploy.core.store import WEIGHTS, Store, described
@@ -45,11 +47,24 @@ class Arrays:
     test_labels: Tensor
 
 
+@dataclass(kw_only=True)
+class _Position:
+    """Where a training stands: its finished epochs, and of the one that it is in what has been done so far."""
+
+    curve: list[Epoch]
+    step: int = 0
+    loss_sum: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    wall_seconds: float = 0.0
+
+
 class Stopwatch:
     """Seconds spent inside its `with` blocks; a GPU's queue is empty at both ends."""
 
-    def __init__(self, device: str) -> None:
-        self.seconds = 0.0
+    def __init__(self, device: str, seconds: float = 0.0) -> None:
+        """It goes on from `seconds`."""
+        self.seconds = seconds
         self._device = device
 
     def __enter__(self) -> None:
@@ -66,11 +81,17 @@ class Stopwatch:
 
 
 def train(
-    training: Training, root: Path, data_folder: Path, device: str, threads: int, limit_test: int | None
+    training: Training,
+    root: Path,
+    data_folder: Path,
+    device: str,
+    threads: int,
+    limit_test: int | None,
+    checkpoint_every_s: float,
 ) -> Checkpoint:
-    """Train, from the last saved epoch if there is one, and commit weights and record into the store at `root`.
+    """Train, from the last saved state if there is one, and commit weights and record into the store at `root`.
 
-    `device` may be "auto". Raises Diverged when the loss is no longer a number, Unavailable if the device is not here.
+    The state is saved after each epoch, and within one whenever so many seconds have passed. `device` may be "auto". Raises Diverged when the loss is no longer a number, Unavailable if the device is not here.
     """
     torch.set_num_threads(threads)
     device, device_name = _device(device)
@@ -80,59 +101,78 @@ def train(
     optimizer = _optimizer(network, recipe)
     arrays = _arrays(data_folder, recipe, limit_test, device)
 
-    state = store.training_folder(training.name) / "state.pt"
-    files.write_json(state.parent / "training.json", to_json(training))
-    curve = _resume(state, network, optimizer)
+    folder = store.training_folder(training.name)
+    state = Generations(folder, "state", ".pt")
+    files.write_json(folder / "training.json", to_json(training))
+    at = _resume(state, network, optimizer)
     steps = len(_batches(arrays, recipe, epoch=0))
     total = steps * recipe.epochs
-    estimate_s = _estimate(network, arrays, recipe) * (recipe.epochs - len(curve))
-    begins = f"going on after epoch {len(curve)}, " if curve else ""
+    done = len(at.curve) * steps + at.step
+    estimate_s = _estimate(network, arrays, recipe) * (recipe.epochs - done / steps)
+    begins = f"going on after epoch {len(at.curve)}, step {at.step}, " if done else ""
     report(
-        len(curve) * steps,
+        done,
         total,
         milestone=f"{begins}{device} ({device_name}), {threads} threads, about {duration(estimate_s)} by {_ESTIMATE_STEPS} steps",
     )
 
-    begun = time.perf_counter()
-    for epoch in range(len(curve), recipe.epochs):
-        torch.manual_seed(_seed(recipe, epoch))  # for networks with dropout
+    begun = saved = time.perf_counter()
+    for epoch in range(len(at.curve), recipe.epochs):
+        if at.step == 0:
+            torch.manual_seed(_seed(recipe, epoch))  # for networks with dropout
         network.train()
-        watch, loss_sum, images = Stopwatch(device), 0.0, 0
+        watch = Stopwatch(device, at.seconds)
         for step, chosen in enumerate(_batches(arrays, recipe, epoch)):
+            if step < at.step:
+                continue
             with watch:
                 loss = _step(network, optimizer, as_input(arrays.train_images[chosen]), arrays.train_labels[chosen])
             if not math.isfinite(loss):
-                shutil.rmtree(state.parent)  # from here the same recipe would only diverge again
+                shutil.rmtree(folder)  # from here the same recipe would only diverge again
                 raise Diverged(
                     f"{training.name}: the loss became {loss} in epoch {epoch + 1}, step {step + 1}; nothing is saved, "
                     f"lower --learning-rate (it was {recipe.learning_rate:g})"
                 )
-            loss_sum, images = loss_sum + loss * len(chosen), images + len(chosen)
-            speed = images / watch.seconds
+            at.step, at.seconds = step + 1, watch.seconds
+            at.loss_sum, at.images = at.loss_sum + loss * len(chosen), at.images + len(chosen)
             report(
-                epoch * steps + step + 1,
+                epoch * steps + at.step,
                 total,
-                f"epoch {epoch + 1}/{recipe.epochs}  loss {loss_sum / images:.3f}  {speed:,.0f} images/s",
+                f"epoch {epoch + 1}/{recipe.epochs}  loss {at.loss_sum / at.images:.3f}  {at.images / at.seconds:,.0f} images/s",
             )
+            if time.perf_counter() - saved >= checkpoint_every_s:
+                at.wall_seconds, begun = at.wall_seconds + time.perf_counter() - begun, time.perf_counter()
+                _save(state, network, optimizer, at)
+                saved = time.perf_counter()
         accuracy = evaluate(network, arrays)
         now = time.perf_counter()
-        curve.append(Epoch(loss=loss_sum / images, accuracy=accuracy, seconds=watch.seconds, wall_seconds=now - begun))
-        begun = now  # so that saving this epoch is in the wall seconds of the next
+        finished = Epoch(
+            loss=at.loss_sum / at.images,
+            accuracy=accuracy,
+            seconds=at.seconds,
+            wall_seconds=at.wall_seconds + now - begun,
+        )
         report(
             (epoch + 1) * steps,
             total,
-            milestone=f"epoch {epoch + 1}/{recipe.epochs}  loss {loss_sum / images:.4f}  test accuracy {accuracy:.2%}  "
-            f"{watch.seconds:.1f} s  {images / watch.seconds:,.0f} images/s",
+            milestone=f"epoch {epoch + 1}/{recipe.epochs}  loss {finished.loss:.4f}  test accuracy {accuracy:.2%}  "
+            f"{at.seconds:.1f} s  {at.images / at.seconds:,.0f} images/s",
         )
+        at = _Position(curve=[*at.curve, finished])
+        begun = now  # so that saving this epoch is in the wall seconds of the next
+        _write_metrics(folder, at.curve)
         if epoch + 1 < recipe.epochs:
-            _save(state, network, optimizer, curve)
+            _save(state, network, optimizer, at)
+            saved = time.perf_counter()
+    curve = at.curve
 
-    folder = store.checkpoint_folder(training.name)
-    with files.whole(folder / WEIGHTS) as part:
+    kept = store.checkpoint_folder(training.name)
+    with files.whole(kept / WEIGHTS) as part:
         save_weights(network, part)
+    _write_metrics(kept, curve)
     checkpoint = Checkpoint(
         training=training,
-        weights=described(folder / WEIGHTS),
+        weights=described(kept / WEIGHTS),
         parameters=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         multiply_adds=multiply_adds(network, training),
         curve=tuple(curve),
@@ -148,7 +188,7 @@ def train(
         finished=machine.now(),
     )
     store.save_checkpoint(checkpoint)
-    shutil.rmtree(state.parent)
+    shutil.rmtree(folder)
     return checkpoint
 
 
@@ -258,21 +298,45 @@ def _estimate(network: nn.Module, arrays: Arrays, recipe: Recipe) -> float:
     )
 
 
-def _save(state: Path, network: nn.Module, optimizer: torch.optim.Optimizer, curve: list[Epoch]) -> None:
-    with files.whole(state) as part:
-        torch.save(
-            {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "curve": to_json(curve)}, part
-        )
+def _save(state: Generations, network: nn.Module, optimizer: torch.optim.Optimizer, at: _Position) -> None:
+    saved = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "position": to_json(at),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    state.write(lambda path: torch.save(saved, path))
 
 
-def _resume(state: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:
-    """The curve so far, network and optimizer as they were at its end; an empty one if there is nothing to go on from."""
-    if not state.exists():
-        return []
-    try:
-        saved = torch.load(state, weights_only=True, map_location="cpu")
-        network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        return from_json(list[Epoch], saved["curve"])
-    except Exception as error:  # whatever a damaged file makes torch raise
-        raise Corrupt(f"{state}: cannot be read ({type(error).__name__}); start over with --again") from error
+def _resume(state: Generations, network: nn.Module, optimizer: torch.optim.Optimizer) -> _Position:
+    """Where the newest whole state stands, network and optimizer as they were there; the beginning if there is none.
+
+    Raises Corrupt if none of those that are there can be read.
+    """
+
+    def warn(damage: str) -> None:
+        report(0, 1, milestone=f"warning: {damage}; going on from the state before it")
+
+    for path in state.read(warn):
+        try:
+            saved = torch.load(path, weights_only=True, map_location="cpu")
+            network.load_state_dict(saved["network"])
+            optimizer.load_state_dict(saved["optimizer"])
+            at = from_json(_Position, saved["position"])
+        except Exception as error:  # whatever a state of another version makes torch raise
+            warn(f"{path}: cannot be read ({type(error).__name__})")
+            continue
+        torch.set_rng_state(saved["random"])
+        if saved["random_cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(saved["random_cuda"])
+        return at
+    if state.exist():
+        raise Corrupt(f"{state}: none of the saved states can be read; start over with --again")
+    return _Position(curve=[])
+
+
+def _write_metrics(folder: Path, curve: list[Epoch]) -> None:
+    """metrics.jsonl: a line an epoch, for whoever plots them."""
+    lines = [json.dumps({"epoch": number, **to_json(epoch)}) for number, epoch in enumerate(curve, start=1)]
+    files.write_text(folder / "metrics.jsonl", "\n".join(lines) + "\n")
