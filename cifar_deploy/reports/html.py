@@ -9,7 +9,7 @@ from cifar_deploy.reports import Report
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --bad: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --bad: #f2b8b5; } }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 110rem; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }

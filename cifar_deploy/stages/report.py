@@ -39,13 +39,13 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
     sections = [
         deployment.deployment(cells, floors, controls),
         accuracy.against_eager(cells, raw),
-        *accuracy.by_class(cells, raw),
-        accuracy.changed(cells, raw),
         memory.parts(cells),
         memory.under_limits(results, cells),
         sustained.sustained(results, cells),
         training.cost(cells),
         training.original_report(cells, checkpoints),
+        *accuracy.by_class(cells, raw),
+        accuracy.changed(cells, raw),
     ]
     return Table(
         title="cifar-deploy: " + ", ".join(checkpoints),
