@@ -20,11 +20,11 @@ import numpy as np
 
 from cifar_deploy import pipeline
 from cifar_deploy.backends.known import BUSY_MS, HELD_BYTES
-from cifar_deploy.core import isolate, machine, statistics
+from cifar_deploy.core import isolate, statistics
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.progress import OnProgress, Progress
-from cifar_deploy.core.records import Checkpoint, Parity, Recipe, Result, Training
-from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
+from cifar_deploy.core.records import Parity, Result
+from cifar_deploy.core.store import WEIGHTS, Store, as_artifact
 from cifar_deploy.datasets.known import FLIPPED, IMAGES
 from cifar_deploy.metrics.summary import Summary, against_itself, first_column
 from cifar_deploy.stages import export
@@ -60,29 +60,10 @@ class Bench:
     def place(self, name: str, dataset: str) -> pipeline.Prepared:
         """A training of this name, as if it were finished."""
         prepared = pipeline.prepare(_DATASET + dataset)
-        recipe = Recipe(name="none", optimizer="adam", learning_rate=0.0, epochs=0, batch_size=1, seed=0)
         weights = self.store.checkpoint_folder(name) / WEIGHTS
         weights.parent.mkdir(parents=True, exist_ok=True)
         weights.write_bytes(b"not read by any backend of the self-test")
-        self.store.save_checkpoint(
-            Checkpoint(
-                training=Training(name=name, network="known", recipe=recipe, data=prepared.data),
-                weights=described(weights),
-                parameters=0,
-                multiply_adds=0,
-                curve=(),
-                test_images=0,
-                device="cpu",
-                device_name=machine.machine().processor,
-                threads=1,
-                peak_bytes=None,
-                device_peak_bytes=None,
-                machine=machine.machine(),
-                versions={},
-                commit=machine.commit(),
-                finished=machine.now(),
-            )
-        )
+        export.commit_untrained(self.store, name, "known", prepared.data)
         return prepared
 
     def measure(

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_deploy.core import errors, progress
+from cifar_deploy.core import errors, files, progress
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
 from cifar_deploy.core.limits import Limit
 from cifar_deploy.core.progress import OnProgress
@@ -57,7 +57,8 @@ def call(
     with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
         folder = Path(box)
         request = {"function": function, "arguments": to_json(arguments)}
-        (folder / "request.json").write_text(json.dumps(request))
+        with files.naming(folder / "request.json"):
+            (folder / "request.json").write_text(json.dumps(request))
         kills = _oom_kills(limit)
         with _started(folder, pool_threads, limit) as process:
             in_time = _wait(process, folder, timeout_s, on_progress)

@@ -67,27 +67,28 @@ def write(checkpoint: Checkpoint, format: str, root: Path, data_folder: Path, st
 
 def floor(data: Data, root: Path) -> Checkpoint:
     """Commit the network that does next to nothing, for images of this data set, as if it had been trained."""
-    import torch
-
     from cifar_deploy.formats.checkpoint import save
     from cifar_deploy.networks import complete
 
+    store, name = Store(root), floor_name(data)
+    with files.whole(store.checkpoint_folder(name) / WEIGHTS) as part:
+        save(complete.build(FLOOR_NETWORK, data), part)
+    return commit_untrained(store, name, FLOOR_NETWORK, data)
+
+
+def commit_untrained(store: Store, name: str, network: str, data: Data) -> Checkpoint:
+    """The record of a network without parameters, whose weights lie in the store already: nobody has trained it."""
     recipe = Recipe(name="none", optimizer="adam", learning_rate=0.0, epochs=0, batch_size=1, seed=0)
-    training = Training(name=floor_name(data), network=FLOOR_NETWORK, recipe=recipe, data=data)
-    store = Store(root)
-    path = store.checkpoint_folder(training.name) / WEIGHTS
-    with files.whole(path) as part:
-        save(complete.build(training.network, data), part)
     checkpoint = Checkpoint(
-        training=training,
-        weights=described(path),
+        training=Training(name=name, network=network, recipe=recipe, data=data),
+        weights=described(store.checkpoint_folder(name) / WEIGHTS),
         parameters=0,
         multiply_adds=0,
         curve=(),
         test_images=0,
         device="cpu",
         device_name=machine.machine().processor,
-        threads=torch.get_num_threads(),
+        threads=1,
         peak_bytes=None,
         device_peak_bytes=None,
         machine=machine.machine(),
