@@ -67,6 +67,8 @@ def call(
             log.warning("%s: no progress for %s s, killed\n%s", function, timeout_s, tail)
             raise WorkerFailed(f"{function}: no progress for {timeout_s:g} s; killed", "timed out", tail)
         if not (folder / "reply.json").exists():
+            with files.naming(folder / "reply.json"):
+                files.ask_for_room(folder / "reply.part")  # half an answer on a full disk
             kind, how = _ending(process.returncode, killed_for_memory=_oom_kills(limit) > kills)
             log.warning("%s: %s\n%s", function, how, tail)
             raise WorkerFailed(f"{function}: the worker {how}", kind, tail)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from cifar_deploy.core import statistics
-from cifar_deploy.core.records import Reading, Result
+from cifar_deploy.core.records import Block, Reading, Result
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, first_column
@@ -42,7 +42,7 @@ def sustained(results: Sequence[Result], cells: Cells) -> Section | None:
         columns,
         rows,
         (
-            "The cells take turns. Each number is the median of the blocks that began in the first, or in the last, "
+            "The cells take turns. Each number is the median of the blocks whose middle lies in the first, or in the last, "
             "minute of the whole load: in the first or the last turn if that takes longer, in the first or the last half "
             "if the load was shorter than two.",
         ),
@@ -61,10 +61,10 @@ class _Load:
         self._part_s = min(self.seconds / 2, max(_MINUTE_S, turn_s))
 
     def first(self, result: Result) -> list[Reading]:
-        return [b.reading for b in result.blocks if b.reading and _parse(b.started) < self.begin + self._part_s]
+        return [b.reading for b in result.blocks if b.reading and _middle(b) < self.begin + self._part_s]
 
     def last(self, result: Result) -> list[Reading]:
-        return [b.reading for b in result.blocks if b.reading and _parse(b.started) >= self.end - self._part_s]
+        return [b.reading for b in result.blocks if b.reading and _middle(b) >= self.end - self._part_s]
 
 
 def _row(result: Result, load: _Load) -> Row:
@@ -85,6 +85,10 @@ def _row(result: Result, load: _Load) -> Row:
         "temperature": _gauge(*parts, "temperature_c", 1, 0),
     }
     return Row(labels=(), values=values, words=words)
+
+
+def _middle(block: Block) -> float:
+    return _parse(block.started) + block.seconds / 2
 
 
 def _parse(started: str) -> float:
