@@ -47,14 +47,16 @@ def main(folder: Path) -> None:
         arguments = {key: from_json(hints[key], value) for key, value in request["arguments"].items()}
         answer = json.dumps({"value": to_json(function(**arguments))})
     except BaseException as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # a full disk takes no log, and the answer matters more
+            traceback.print_exc()
         answer = json.dumps({"error": {"type": type(error).__name__, "kind": _kind(error), "message": str(error)}})
 
     part = folder / "reply.part"
     part.write_text(answer)
     part.rename(folder / "reply.json")  # whole or absent, never half
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     # Runtimes have been seen to crash in their destructors; the answer is given, so leave without them.
     os._exit(0)
 
