@@ -158,25 +158,19 @@ def train(
     out: options.Out = Path("."),
 ) -> None:
     """Train one network; go on with it if it was interrupted."""
-    made = _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train)
-    pipeline.check_names([network], devices=[] if device == "auto" else [device])
-    tally = _Tally()
-    with _store(out) as store:
-        _train(
-            store,
-            [network],
-            made,
-            dataset,
-            data_dir,
-            tally,
-            name=name,
-            device=device,
-            threads=threads,
-            limit_test=limit_test,
-            checkpoint_every_s=checkpoint_every,
-            again=again,
-        )
-    tally.exit()
+    _train_alone(
+        out,
+        [network],
+        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train),
+        dataset,
+        data_dir,
+        device,
+        name=name,
+        threads=threads,
+        limit_test=limit_test,
+        checkpoint_every_s=checkpoint_every,
+        again=again,
+    )
 
 
 @app.command()
@@ -198,25 +192,18 @@ def train_all(
     out: options.Out = Path("."),
 ) -> None:
     """Train several networks under the same recipe, one after the other."""
-    networks = network or list(DEFAULT_NETWORKS)
-    made = _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train)
-    pipeline.check_names(networks, devices=[] if device == "auto" else [device])
-    tally = _Tally()
-    with _store(out) as store:
-        _train(
-            store,
-            networks,
-            made,
-            dataset,
-            data_dir,
-            tally,
-            device=device,
-            threads=threads,
-            limit_test=limit_test,
-            checkpoint_every_s=checkpoint_every,
-            again=again,
-        )
-    tally.exit()
+    _train_alone(
+        out,
+        network or list(DEFAULT_NETWORKS),
+        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train),
+        dataset,
+        data_dir,
+        device,
+        threads=threads,
+        limit_test=limit_test,
+        checkpoint_every_s=checkpoint_every,
+        again=again,
+    )
 
 
 @app.command()
@@ -413,6 +400,23 @@ def _prepare(dataset: str, data_dir: Path | None, quiet: bool = False) -> pipeli
         origin = "" if prepared.decoded else "  (from the cache)"
         console.say("data", f"{prepared.data}, fingerprint {prepared.data.fingerprint[:16]}{origin}")
     return prepared
+
+
+def _train_alone(
+    out: Path,
+    networks: Sequence[str],
+    recipe: Recipe,
+    dataset: str,
+    data_dir: Path | None,
+    device: str,
+    **how: Any,
+) -> None:
+    """A command that trains, and does nothing else."""
+    pipeline.check_names(networks, devices=[] if device == "auto" else [device])
+    tally = _Tally()
+    with _store(out) as store:
+        _train(store, networks, recipe, dataset, data_dir, tally, device=device, **how)
+    tally.exit()
 
 
 def _train(

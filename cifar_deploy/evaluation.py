@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -126,27 +126,24 @@ class Evaluation:
         The first has to run: else the claim is too small. The last has to fail, where a cgroup counts: else there would
         be no limit at all. What lies between is memory that is resident but shared with others. Each is a job of its own.
         """
-        peaks = {
-            result.job.key: result.reading.values
-            for result in self._store.results()
-            if result.job.metric == "memory" and result.reading
-        }
+        known = {result.job.key: result for result in self._store.results()}
         for done, item in enumerate(planned):
-            if not (values := peaks.get(item.job.key)) or "peak" not in values:
+            measured = known.get(item.job.key)
+            if not measured or not measured.reading or "peak" not in (values := measured.reading.values):
                 continue
             self._show(Progress(done=done, total=len(planned), message=f"{_title(item.job)} under a limit"))
             claim = max(values["peak"], values["batch"])
-            enough = self._limited(item.job, int(claim * limits.ABOVE), "above the claim")
+            enough = self._limited(item.job, int(claim * limits.ABOVE), "above the claim", known)
             yield enough
-            yield self._limited(item.job, int(claim * limits.BELOW), "below the claim")
+            yield self._limited(item.job, int(claim * limits.BELOW), "below the claim", known)
             if enough.value.reading and (counted_bytes := enough.value.reading.values.get("counted")):
-                yield self._limited(item.job, int(counted_bytes * limits.BELOW), "below what was counted")
+                yield self._limited(item.job, int(counted_bytes * limits.BELOW), "below what was counted", known)
 
-    def _limited(self, job: Job, limit_bytes: int, where: str) -> Outcome[Result]:
+    def _limited(self, job: Job, limit_bytes: int, where: str, known: Mapping[str, Result]) -> Outcome[Result]:
         with limits.memory(limit_bytes) as limit:
             options = {**job.options, "limit_bytes": limit_bytes, "limit_kind": limit.kind, "limit": where}
             limited = dataclasses.replace(job, options=options)
-            earlier = next((result for result in self._store.results() if result.job.key == limited.key), None)
+            earlier = known.get(limited.key)
             if earlier and not self._again and (earlier.reading or is_expected(earlier)):
                 return Outcome(value=earlier, reused=True)
             block = self._measured(limited, None, limit=limit)

@@ -14,6 +14,7 @@ there. Nothing here imports torch.
 """
 
 import dataclasses
+import functools
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -381,7 +382,7 @@ def _floor(store: Store, data: Data, format: str) -> Artifact | None:
 
 def report(store: Store) -> tuple[Table, list[Path]]:
     """The table of the results so far, and the files that it was written to."""
-    table = report_stage.build(store.results(), store.raw)
+    table = report_stage.build(store.results(), _reader(store.reports))
     paths = []
     for name in REPORTS:
         path = store.reports / f"report.{REPORTS[name].suffix}"
@@ -401,7 +402,13 @@ def compare(a: Path, b: Path, *, unlike: bool = False) -> list[Pair]:
 
 def _read_results(path: Path) -> tuple[list[Result], Raw]:
     file = _results_file(path)
-    return grouped(read_blocks(file)), lambda reading: read_raw(file.parent / "raw" / f"{reading.raw}.npz")
+    return grouped(read_blocks(file)), _reader(file.parent)
+
+
+def _reader(reports: Path) -> Raw:
+    """Reads the samples behind a reading, from a reports folder; each file once, since several columns look at it."""
+    read = functools.cache(read_raw)
+    return lambda reading: read(reports / "raw" / f"{reading.raw}.npz")
 
 
 def _results_file(path: Path) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.store import Store
 from tests.conftest import run_cli
 
@@ -17,12 +18,18 @@ _KILLS = 50
 _FULL_DISKS = 50
 
 
-@pytest.mark.slow
-def test_fifty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """What the training makes uninterrupted."""
+    whole = tmp_path_factory.mktemp("whole")
     assert run_cli(*_TRAIN, whole).returncode == 0
-    expected = Store(whole).checkpoint("resnet8")
-    assert expected
+    checkpoint = Store(whole).checkpoint("resnet8")
+    assert checkpoint
+    return checkpoint
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments_change_nothing(tmp_path: Path, expected: Checkpoint) -> None:
     moments = random.Random(0)
     kills, trainings = 0, 0
     while kills < _KILLS:
@@ -38,11 +45,7 @@ def test_fifty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fifty_full_disks_change_nothing(tmp_path: Path) -> None:
-    whole = tmp_path / "whole"
-    assert run_cli(*_TRAIN, whole).returncode == 0
-    expected = Store(whole).checkpoint("resnet8")
-    assert expected
+def test_fifty_full_disks_change_nothing(tmp_path: Path, expected: Checkpoint) -> None:
     # From the record of the training, of 1 kB, to the state of network and optimizer, of 1 MB.
     sizes = random.Random(0)
     refused = 0

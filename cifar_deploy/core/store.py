@@ -35,7 +35,6 @@ from cifar_deploy.core.records import (
     Checkpoint,
     Data,
     File,
-    Reading,
     Result,
     Session,
     Training,
@@ -213,11 +212,6 @@ class Store:
         """The blocks, together as they belong: those of a job in a session. Oldest first, by their newest block."""
         return grouped(self.blocks())
 
-    def raw(self, reading: Reading) -> Mapping[str, NDArray[Any]]:
-        """The samples or predictions behind a reading. Raises Corrupt if they are gone or damaged."""
-        assert reading.raw is not None
-        return read_raw(self.raw_path(reading.raw))
-
 
 def read_blocks(path: Path) -> list[Block]:
     """The blocks of a results.jsonl, as far as it can be read: a warning names each line that cannot."""
@@ -255,6 +249,7 @@ def grouped(blocks: Iterable[Block]) -> list[Result]:
 
 
 def read_raw(path: Path) -> Mapping[str, NDArray[Any]]:
+    """The samples or predictions behind a reading. Raises Corrupt if they are gone or damaged."""
     try:
         with np.load(path) as arrays:
             return {name: arrays[name] for name in arrays.files}

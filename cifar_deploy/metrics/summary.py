@@ -72,10 +72,11 @@ class Summary:
     def _add(self, key: str, column: Column, raw: Raw | None) -> None:
         verdict = self.verdict if column.judged else None
         if column.percentile:
-            estimate = self._percentile(column.percentile, raw) if raw else None
-            if estimate is None:
-                self.words[key] = self._lacks(column.percentile, raw)
+            found = self._percentile(column.percentile, raw)
+            if isinstance(found, str):
+                self.words[key] = found
                 return
+            estimate = found
         elif rounds := self.result.rounds(key):
             estimate = statistics.estimate(list(rounds.values()))
         else:
@@ -84,26 +85,20 @@ class Summary:
             return
         self.values[key] = Value(number=estimate.value, estimate=estimate if self._timed else None, verdict=verdict)
 
-    def _lacks(self, percent: int, raw: Raw | None) -> str:
-        """What it would take to claim a percentile."""
-        if len(self.result.readings) < statistics.ROUNDS_FOR_AN_INTERVAL:
+    def _percentile(self, percent: int, raw: Raw | None) -> Estimate | str:
+        """Of all rounds' samples, or what it would take to claim it."""
+        readings = self.result.readings.values()
+        if len(readings) < statistics.ROUNDS_FOR_AN_INTERVAL:
             return f"n/a (needs {statistics.ROUNDS_FOR_AN_INTERVAL} rounds)"
+        too_few = f"n/a (needs {statistics.SAMPLES_FOR[percent]})"
+        if raw is None:
+            return too_few
         try:
-            if raw:
-                for reading in self.result.readings.values():
-                    raw(reading)
+            found = statistics.percentile([raw(reading)["samples_ns"] for reading in readings], percent)
         except Corrupt:
-            return "samples are gone"
-        return f"n/a (needs {statistics.SAMPLES_FOR[percent]})"
-
-    def _percentile(self, percent: int, raw: Raw) -> Estimate | None:
-        try:
-            samples = [raw(reading)["samples_ns"] for reading in self.result.readings.values()]
-        except Corrupt:
-            return None  # the medians stand in the results themselves
-        found = statistics.percentile(samples, percent)
+            return "samples are gone"  # the medians stand in the results themselves
         if found is None:
-            return None
+            return too_few
         return dataclasses.replace(found, value=found.value / 1e9, low=found.low / 1e9, high=found.high / 1e9)
 
 

@@ -1,12 +1,15 @@
 """Accuracy, image by image: against the eager network, by class, and every image whose label changed."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core import statistics
+from cifar_deploy.core.records import Result
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics.summary import Raw, agreement, predictions
+from cifar_deploy.metrics.summary import Cell, Raw, agreement, predictions
 from cifar_deploy.sections.common import EAGER, Cells, eager_of, filled, label_titles, labels_of
 
 
@@ -23,28 +26,27 @@ def against_eager(cells: Cells, raw: Raw) -> Section | None:
         "verdict": Column(title="", unit="", stored_unit=""),
     }
     rows, titles = [], label_titles(cells)
-    for cell, of_cell in cells.items():
-        eager = eager_of(cell, cells)
-        if not eager or "accuracy" not in of_cell or "accuracy" not in eager:
+    for cell, eager, this in _pairs(cells):
+        found = agreement(eager, this, raw, raw)
+        if not found:
             continue
-        if found := agreement(eager["accuracy"].result, of_cell["accuracy"].result, raw, raw):
-            between = Estimate(value=found.difference, low=found.low, high=found.high, kind="interval")
-            numbers = {
-                "same": found.same_label / found.images,
-                "worse": found.worse,
-                "better": found.better,
-                "p": found.p,
-            }
-            rows.append(
-                Row(
-                    labels=labels_of(cell, titles),
-                    values={
-                        **{key: Value(number=number) for key, number in numbers.items()},
-                        "difference": Value(number=found.difference, estimate=between),
-                    },
-                    words={"verdict": "" if found.distinguishable else "not distinguishable"},
-                )
+        between = Estimate(value=found.difference, low=found.low, high=found.high, kind="interval")
+        numbers = {
+            "same": found.same_label / found.images,
+            "worse": found.worse,
+            "better": found.better,
+            "p": found.p,
+        }
+        rows.append(
+            Row(
+                labels=labels_of(cell, titles),
+                values={
+                    **{key: Value(number=number) for key, number in numbers.items()},
+                    "difference": Value(number=found.difference, estimate=between),
+                },
+                words={"verdict": "" if found.distinguishable else "not distinguishable"},
             )
+        )
     if not rows:
         return None
     return filled(
@@ -57,6 +59,14 @@ def against_eager(cells: Cells, raw: Raw) -> Section | None:
             "Newcombe's 95 % interval.",
         ),
     )
+
+
+def _pairs(cells: Cells) -> Iterator[tuple[Cell, Result, Result]]:
+    """Each cell that has an accuracy, with its eager network's and its own."""
+    for cell, of_cell in cells.items():
+        eager = eager_of(cell, cells)
+        if eager and "accuracy" in eager and "accuracy" in of_cell:
+            yield cell, eager["accuracy"].result, of_cell["accuracy"].result
 
 
 def by_class(cells: Cells, raw: Raw) -> list[Section]:
@@ -110,15 +120,12 @@ def changed(cells: Cells, raw: Raw) -> Section | None:
         for name, title in (("image", "test image"), ("is", "is"), ("eager", "eager says"), ("this", "this says"))
     }
     rows, titles = [], label_titles(cells)
-    for cell, of_cell in cells.items():
-        eager = eager_of(cell, cells)
-        if not eager or "accuracy" not in of_cell or "accuracy" not in eager:
-            continue
-        old, new = (predictions(of["accuracy"].result, raw) for of in (eager, of_cell))
-        compared = agreement(eager["accuracy"].result, of_cell["accuracy"].result, raw, raw)
+    for cell, eager, this in _pairs(cells):
+        old, new = predictions(eager, raw), predictions(this, raw)
+        compared = agreement(eager, this, raw, raw)
         if not compared or not old or not new:
             continue
-        classes = of_cell["accuracy"].result.job.artifact.checkpoint.training.data.classes
+        classes = this.job.artifact.checkpoint.training.data.classes
         for place in compared.changed:
             words = {
                 "image": str(old["chosen"][place]),

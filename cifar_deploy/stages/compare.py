@@ -185,31 +185,13 @@ def _timed(a: Result, b: Result, noise: float) -> Pair:
 
 def _accuracy(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
     found = agreement(a, b, raw_a, raw_b)
-    key = first_column("accuracy")
-    values = [Summary(result).values.get(key) for result in (a, b)]
-    if not found:
-        return Pair(
-            cell=Cell.of(a),
-            metric="accuracy",
-            a=values[0],
-            b=values[1],
-            ratio=None,
-            word="undecided",
-            reason="the labels of the single images are not there, or of other images",
+    word: Literal["tie", "better", "worse", "undecided"] = "undecided"
+    reason = "the labels of the single images are not there, or of other images"
+    if found:
+        word = "tie" if not found.distinguishable else "better" if found.difference > 0 else "worse"
+        reason = (
+            f"{found.difference * 100:+.2f} points [{found.low * 100:+.2f}, {found.high * 100:+.2f}], "
+            f"{found.worse} worse, {found.better} better, p {found.p:.3f}"
         )
-    word: Literal["tie", "better", "worse"] = "tie"
-    if found.distinguishable:
-        word = "better" if found.difference > 0 else "worse"
-    reason = (
-        f"{found.difference * 100:+.2f} points [{found.low * 100:+.2f}, {found.high * 100:+.2f}], {found.worse} worse, "
-        f"{found.better} better, p {found.p:.3f}"
-    )
-    return Pair(
-        cell=Cell.of(a),
-        metric="accuracy",
-        a=values[0],
-        b=values[1],
-        ratio=None,
-        word=word,
-        reason=reason,
-    )
+    before, after = (Summary(result).values.get(first_column("accuracy")) for result in (a, b))
+    return Pair(cell=Cell.of(a), metric="accuracy", a=before, b=after, ratio=None, word=word, reason=reason)

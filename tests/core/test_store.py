@@ -11,7 +11,7 @@ import pytest
 from cifar_deploy.core import isolate
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
 from cifar_deploy.core.records import Failure
-from cifar_deploy.core.store import Store, as_artifact, check_name, described, grouped, verified
+from cifar_deploy.core.store import Store, as_artifact, check_name, described, grouped, read_raw, verified
 from tests.probes import a_block, a_checkpoint, a_job, a_session
 
 
@@ -146,13 +146,11 @@ def test_a_round_that_failed_is_the_results_failure() -> None:
 
 
 def test_samples_that_are_damaged_are_named(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    reading = a_block().reading
-    assert reading
-    store.raw_path("abc").parent.mkdir(parents=True)
-    store.raw_path("abc").write_bytes(b"no archive")
+    path = Store(tmp_path).raw_path("abc")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no archive")
     with pytest.raises(Corrupt, match=r"abc\.npz: samples cannot be read"):
-        store.raw(reading)
+        read_raw(path)
 
 
 def test_a_saved_checkpoint_comes_back_with_its_weights(tmp_path: Path) -> None:

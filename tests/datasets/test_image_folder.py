@@ -167,7 +167,7 @@ def test_a_damaged_zip_entry_is_named(images: Path) -> None:
 def test_an_entry_that_lies_outside_the_zip_is_refused(images: Path, name: str) -> None:
     path = zipped(images)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.write(images / "train/cat/0.png", "placeholder")
+        archive.write(images / "train/cat/0.png", "notes.txt")
         archive.writestr(zipfile.ZipInfo(name), b"x")
     refused(path, "lies outside the archive")
 
