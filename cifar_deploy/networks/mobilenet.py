@@ -7,7 +7,6 @@ channels (section 3.3).
 from torch import nn
 
 from cifar_deploy.networks import Network
-from cifar_deploy.networks.initialise import he_normal
 
 # (channels, stride) of each block at width 1.0.
 _BLOCKS = (
@@ -39,8 +38,7 @@ def mobilenet(classes: int, width: float) -> nn.Module:
         layers += _convolution(inputs, inputs, 3, stride, groups=inputs)
         layers += _convolution(inputs, outputs, 1)
         inputs = outputs
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
-    return he_normal(network)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
 
 MOBILENET = Network(

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from cifar_deploy.networks import Network
-from cifar_deploy.networks.initialise import he_normal
 
 
 class BasicBlock(nn.Module):
@@ -52,8 +51,7 @@ def resnet(classes: int, widths: Sequence[int], blocks: int) -> nn.Module:
             stride = 2 if stage > 0 and block == 0 else 1
             layers.append(BasicBlock(inputs, outputs, stride))
             inputs = outputs
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
-    return he_normal(network)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
 
 RESNET18 = Network(
