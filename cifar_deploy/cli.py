@@ -18,7 +18,7 @@ from typer.exceptions import Abort, TyperException
 
 import cifar_deploy
 from cifar_deploy import console, options, pipeline, selftest
-from cifar_deploy.core import machine
+from cifar_deploy.core import machine, ranks
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line
 from cifar_deploy.core.records import Recipe, to_json
 from cifar_deploy.core.store import Store
@@ -31,6 +31,9 @@ from cifar_deploy.stages.rounds import ROUNDS, SUSTAINED_BLOCK_S
 
 log = logging.getLogger(__name__)
 _log_file: Path | None = None
+
+# The commands that torchrun may start.
+_SHARED = ("train", "train-all")
 
 app = typer.Typer(
     help="Train image classifiers, export them, measure them on this machine, and see which to ship.",
@@ -48,6 +51,7 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
     ] = False,
@@ -55,7 +59,13 @@ def root(
         bool, typer.Option("--debug", help="Show a traceback with every error (anywhere on the line).")
     ] = False,
 ) -> None:
-    pass
+    if ranks.count() > 1:
+        if context.invoked_subcommand not in _SHARED:
+            raise UsageError(
+                f"{context.invoked_subcommand}: was started {ranks.count()} times over, by torchrun; only "
+                f"{' and '.join(_SHARED)} share out their work, start this alone"
+            )
+        ranks.end_with_parent()
 
 
 @app.command()
@@ -151,17 +161,18 @@ def train(
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
+    batch_norm: options.BatchNorm = "synchronised",
     checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     again: options.Again = False,
     out: options.Out = Path("."),
 ) -> None:
-    """Train one network; go on with it if it was interrupted."""
+    """Train one network; go on with it if it was interrupted. Several processes may share the work: start it by torchrun."""
     _train_alone(
         out,
         [network],
-        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train),
+        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm),
         dataset,
         data_dir,
         device,
@@ -185,6 +196,7 @@ def train_all(
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
+    batch_norm: options.BatchNorm = "synchronised",
     checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
@@ -195,7 +207,7 @@ def train_all(
     _train_alone(
         out,
         network or list(DEFAULT_NETWORKS),
-        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train),
+        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm),
         dataset,
         data_dir,
         device,
@@ -376,8 +388,10 @@ def _recipe(
     learning_rate: float | None,
     seed: int | None,
     limit: int | None,
+    batch_norm: str = "synchronised",
 ) -> Recipe:
     given = {
+        "batch_norm": batch_norm,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -413,6 +427,10 @@ def _train_alone(
 ) -> None:
     """A command that trains, and does nothing else."""
     pipeline.check_names(networks, devices=[] if device == "auto" else [device])
+    ranks.check_batch(recipe.batch_size)
+    if ranks.rank() > 0:
+        _follow(networks, recipe, dataset, data_dir, device=device, **how)
+        return
     tally = _Tally()
     with _store(out) as store:
         _train(store, networks, recipe, dataset, data_dir, tally, device=device, **how)
@@ -468,6 +486,26 @@ def _train(
         console.say("", console.checkpoint_line(trained.value) + ("  (trained before)" if trained.reused else ""))
         names.append(trained.value.training.name)
     return names
+
+
+def _follow(
+    networks: Sequence[str],
+    recipe: Recipe,
+    dataset: str,
+    data_dir: Path | None,
+    *,
+    name: str | None = None,
+    device: str,
+    threads: int | None,
+    limit_test: int | None,
+    **_: Any,
+) -> None:
+    """Train along with the first rank, which alone says anything unless it goes wrong."""
+    prepared = pipeline.prepare(dataset, data_dir)
+    for network in networks:
+        pipeline.follow(
+            prepared, network, name=name, recipe=recipe, device=device, threads=threads, limit_test=limit_test
+        )
 
 
 def _export(store: Store, names: Sequence[str], formats: Sequence[str] | None, again: bool, tally: _Tally) -> None:
@@ -554,7 +592,8 @@ def _failed(message: str, code: int, debug: bool) -> int:
 
 
 def _print_error(message: str) -> None:
-    print(one_line(f"cifar-deploy: error: {message}"), file=sys.stderr)
+    who = f"rank {ranks.rank()}: " if ranks.count() > 1 else ""
+    print(one_line(f"cifar-deploy: error: {who}{message}"), file=sys.stderr)
 
 
 def _print_warning(message: Warning | str, *_: object) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -84,6 +84,10 @@ TrainThreads = Annotated[
 ]
 TrainDevice = Annotated[
     str, typer.Option("--device", help="auto, or one of `list`: what to train on.", autocompletion=_names(DEVICES))
+]
+BatchNorm = Annotated[
+    Literal["synchronised", "per-rank"],
+    typer.Option("--batch-norm", help="Under torchrun: statistics of the whole batch, or of each rank's share."),
 ]
 CheckpointEvery = Annotated[
     float,

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import files, isolate, machine, registry, trust
+from cifar_deploy.core import files, isolate, machine, ranks, registry, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError, WrongOutput
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import (
@@ -77,6 +77,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "follow",
     "plan",
     "prepare",
     "report",
@@ -119,6 +120,7 @@ def train(
     Its state is saved after each epoch, and within one every `checkpoint_every_s`.
 
     Raises UsageError if the name belongs to a training that differs in network, data or recipe, unless `again`.
+    Under torchrun this is for the first rank; the others `follow`.
     """
     if device != "auto":
         DEVICES.check(device)
@@ -128,8 +130,10 @@ def train(
         shutil.rmtree(store.training_folder(training.name), ignore_errors=True)
     elif finished:
         store.verified(as_artifact(finished))
+        if ranks.count() > 1:
+            isolate.call("cifar_deploy.training.ranks:dismiss", type(None))
         return Outcome(value=finished, reused=True)
-    threads = threads or machine.allowed_threads()
+    threads = threads or ranks.threads()
     checkpoint = isolate.call(
         "cifar_deploy.stages.train:train",
         Checkpoint,
@@ -146,6 +150,30 @@ def train(
     return Outcome(value=checkpoint, reused=False)
 
 
+def follow(
+    prepared: Prepared,
+    network: str,
+    *,
+    name: str | None = None,
+    recipe: Recipe = RECIPES["paper"],
+    device: str = "auto",
+    threads: int | None = None,
+    limit_test: int | None = None,
+) -> None:
+    """Train along with the first rank, under torchrun; it alone reads and writes an output folder."""
+    threads = threads or ranks.threads()
+    isolate.call(
+        "cifar_deploy.stages.train:follow",
+        type(None),
+        pool_threads=threads,
+        training=_training(prepared, network, name, recipe),
+        data_folder=prepared.folder,
+        device=device,
+        threads=threads,
+        limit_test=limit_test,
+    )
+
+
 def training_of(
     store: Store,
     prepared: Prepared,
@@ -156,10 +184,7 @@ def training_of(
     again: bool = False,
 ) -> Training:
     """What `train` would train. Raises UsageError where it would, before anything is done."""
-    NETWORKS.check(network)
-    training = Training(
-        name=check_name(name or network.replace(":", "-")), network=network, recipe=recipe, data=prepared.data
-    )
+    training = _training(prepared, network, name, recipe)
     finished = store.checkpoint(training.name)
     begun = finished.training if finished else store.unfinished(training.name)
     if begun and not again and (difference := begun.difference(training)):
@@ -167,6 +192,14 @@ def training_of(
             f"{training.name}: exists already with {difference}; give another --name, or --again to replace it"
         )
     return training
+
+
+def _training(prepared: Prepared, network: str, name: str | None, recipe: Recipe) -> Training:
+    NETWORKS.check(network)
+    ranks.check_batch(recipe.batch_size)
+    return Training(
+        name=check_name(name or network.replace(":", "-")), network=network, recipe=recipe, data=prepared.data
+    )
 
 
 def export(

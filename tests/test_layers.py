@@ -18,6 +18,7 @@ LAYERS = [
     {"pipeline"},
     {"evaluation"},
     {"stages"},
+    {"training"},
     {"sections"},
     {"datasets", "formats", "backends", "devices", "metrics", "reports", "recipes"},
     {"networks"},
@@ -28,7 +29,8 @@ HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "sklearn", "pandas", "PI
 # These run in workers alone, where torch is what is wanted.
 TORCH_AT_THE_TOP = {
     "stages/train.py",
-    *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "floor", "initialise", "complete")),
+    *(f"training/{n}.py" for n in ("batches", "clock", "optimise", "ranks", "state")),
+    *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "floor", "complete")),
 }
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

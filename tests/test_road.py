@@ -285,7 +285,8 @@ def test_another_recipe_under_the_same_name_is_refused_with_the_difference(copy:
 
 
 def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(tmp_path: Path) -> None:
-    arguments = ["train", "resnet8", "--dataset", "digits", "--epochs", "1", "--batch-size", "16", "--out"]
+    arguments = ["train", "resnet8", "--dataset", "digits", "--recipe", "fast"]
+    arguments += ["--epochs", "1", "--batch-size", "16", "--out"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     command = [sys.executable, "-m", "cifar_deploy", *arguments, str(broken), "--checkpoint-every", "0.05s"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -333,7 +334,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_an_interrupted_training_goes_on_to_the_same_weights(
     uninterrupted: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -99,6 +99,13 @@ def wrong_shape(classes: int) -> Any:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes + 1))
 
 
+def of_one_size(classes: int) -> Any:
+    """A network for images of 32×32 alone."""
+    from torch import nn
+
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, classes))
+
+
 def linear(classes: int) -> Any:
     """A network of one layer."""
     from torch import nn

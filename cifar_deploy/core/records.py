@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cifar_deploy.core.errors import Corrupt, FailureKind
+from cifar_deploy.core.progress import counted
 
 T = TypeVar("T")
 
@@ -56,22 +57,40 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What decides the weights, apart from the network and the data."""
+    """What decides the weights, apart from the network and the data. What has a default is plain training without it."""
 
     name: str
-    optimizer: Literal["adam"]
-    learning_rate: float
+    optimizer: Literal["adam", "sgd"]  # sgd with Nesterov momentum, where it has a momentum
+    learning_rate: float  # at its highest
     epochs: int
     batch_size: int
     seed: int
     limit_train: int | None = None  # a seeded choice of so many training images; None: all of them
+    momentum: float = 0.0
+    weight_decay: float = 0.0  # of weights; biases and batch norm's parameters have none
+    label_smoothing: float = 0.0
+    warmup: float = 0.0  # share of all steps in which the learning rate rises from zero to its highest
+    decay: Literal["none", "linear", "cosine"] = "none"  # how it falls to zero after that
+    shift: int = 0  # pixels by which each image is moved at most, each way; what is then missing is mirrored
+    flip: Literal["none", "random", "alternating"] = "none"  # alternating: each image every other epoch
+    batch_norm: Literal["synchronised", "per-rank"] = "synchronised"  # statistics of all ranks together, or each's own
+    scales: tuple[float, ...] = (1.0,)  # of the images' height and width, each for an equal share of the epochs
 
     def __str__(self) -> str:
-        limit = f", only {self.limit_train:,} training images" if self.limit_train else ""
-        return (
-            f"{self.name} ({self.optimizer}, learning rate {self.learning_rate:g}, {self.epochs} epochs, "
-            f"batch {self.batch_size}, seed {self.seed}{limit})"
-        )
+        told = [
+            self.optimizer,
+            f"learning rate {self.learning_rate:g}",
+            counted(self.epochs, "epoch"),
+            f"batch {self.batch_size}",
+            f"seed {self.seed}",
+        ]
+        if self.limit_train:
+            told.append(f"only {self.limit_train:,} training images")
+        return f"{self.name} ({', '.join(told)})"
+
+    def scale(self, epoch: int) -> float:
+        """Of the images in an epoch, counted from zero."""
+        return self.scales[epoch * len(self.scales) // self.epochs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,18 +142,35 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Disturbance:
+    """What else the machine did while a block was timed: see core.disturbance. None where the system does not say."""
+
+    seconds: float  # of wall time, to which the rest refers
+    run_delay: float | None  # seconds that this process's threads, together, waited for a processor, per second
+    steal: float | None  # seconds that the hypervisor gave to others, of the mean processor, per second
+    involuntary_switches: int | None
+    calibration_before: float  # seconds of a fixed loop
+    calibration_after: float
+    clock_jump: float  # seconds by which the wall clock moved more than the monotonic one
+    frequency_hz: float | None = None  # of the processor, the mean of all cores, at the end
+    temperature_c: float | None = None  # the hottest zone, at the end
+
+
+@dataclass(frozen=True, kw_only=True)
 class Epoch:
     """One pass over the training images.
 
     `loss` is the mean over the epoch's images, `accuracy` that on the test images (a fraction of 1).
     `seconds` were spent in training steps, `wall_seconds` are those from the epoch's start to its end, evaluation and
-    saving included.
+    saving included. `disturbances` are of the stretches in which the steps were made: one, or more of an epoch that was
+    interrupted.
     """
 
     loss: float
     accuracy: float
     seconds: float
     wall_seconds: float
+    disturbances: tuple[Disturbance, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +192,7 @@ class Checkpoint:
     versions: Mapping[str, str]
     commit: str | None
     finished: str  # UTC, ISO 8601
+    ranks: int = 1  # processes that trained it together, each with as many threads
 
     @property
     def seconds(self) -> float:
@@ -237,21 +274,6 @@ class Job:
             "versions": to_json(self.versions),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Disturbance:
-    """What else the machine did while a block was timed: see core.disturbance. None where the system does not say."""
-
-    seconds: float  # of wall time, to which the rest refers
-    run_delay: float | None  # seconds that this process's threads, together, waited for a processor, per second
-    steal: float | None  # seconds that the hypervisor gave to others, of the mean processor, per second
-    involuntary_switches: int | None
-    calibration_before: float  # seconds of a fixed loop
-    calibration_after: float
-    clock_jump: float  # seconds by which the wall clock moved more than the monotonic one
-    frequency_hz: float | None = None  # of the processor, the mean of all cores, at the end
-    temperature_c: float | None = None  # the hottest zone, at the end
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from cifar_deploy.core.records import Disturbance, Reading
+from cifar_deploy.core.records import Checkpoint, Disturbance, Reading
 from cifar_deploy.core.statistics import SAMPLES_A_ROUND
 
 # Of the wall time. On a quiet machine at most 1.1 % was seen, beside a busy neighbour 24 % and more.
@@ -62,6 +62,42 @@ def judge(readings: Mapping[int, Reading], value: str, threads: int = 1) -> Verd
     if trend := _trend([reading.values[value] for reading in readings.values()]):
         reasons.append(trend)
     return Verdict(word="noisy" if reasons else "stable", reasons=tuple(reasons))
+
+
+def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
+    """Seconds of training as they are without disturbance, and the verdict; None if the machine was not watched.
+
+    A disturbed epoch counts as the median of the quiet ones whose images have the same size.
+    """
+    recipe, curve = checkpoint.training.recipe, checkpoint.curve
+    gauges = {
+        number: [_a_thread(gauge, checkpoint.threads) for gauge in epoch.disturbances]
+        for number, epoch in enumerate(curve)
+    }
+    if not all(gauges.values()):
+        return checkpoint.seconds, None
+    of_all = [gauge for of_epoch in gauges.values() for gauge in of_epoch]
+    reasons = {
+        number: reason
+        for number, of_epoch in gauges.items()
+        if (reason := next(filter(None, (_disturbed(gauge, of_all) for gauge in of_epoch)), None))
+    }
+    quiet: dict[float, list[float]] = {}
+    for number, epoch in enumerate(curve):
+        if number not in reasons:
+            quiet.setdefault(recipe.scale(number), []).append(epoch.seconds)
+    if not reasons:
+        return checkpoint.seconds, Verdict(word="stable")
+    first = min(reasons)
+    told = f"{len(reasons)} of {len(curve)} epochs disturbed, first {first + 1}: {reasons[first]}"
+    if any(recipe.scale(number) not in quiet for number in reasons):
+        return checkpoint.seconds, Verdict(word="noisy", reasons=(told,))
+    seconds = sum(
+        float(np.median(quiet[recipe.scale(number)])) if number in reasons else epoch.seconds
+        for number, epoch in enumerate(curve)
+    )
+    word: Literal["stable", "noisy"] = "noisy" if 2 * len(reasons) > len(curve) else "stable"
+    return seconds, Verdict(word=word, reasons=(f"{told}; each counted as the median of the quiet ones",))
 
 
 def _a_thread(gauge: Disturbance, threads: int) -> Disturbance:

@@ -10,6 +10,7 @@ from cifar_deploy.core.arrays import Labels, Pixels, Predict
 from cifar_deploy.core.records import Disturbance, Job
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.table import Column
+from cifar_deploy.core.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class Copied:
     """A metric that an earlier stage has found: read from its record, in no process of its own.
 
     `read` returns no values where the metric means nothing, and raises Unavailable where the stage could not find them.
+    `judge` says whether they may be believed, of those that can be disturbed.
     """
 
     stage: Literal["train", "export"]
@@ -54,6 +56,7 @@ class Copied:
     better: Literal["higher", "lower"]
     columns: Mapping[str, Column]
     read: Callable[[Job], Mapping[str, float]]
+    judge: Callable[[Job], Verdict | None] = lambda job: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,4 +96,4 @@ METRICS: Registry[Metric] = Registry(
 )
 
 # Rises when what a metric means or how it is measured changes; results of another protocol are measured anew.
-PROTOCOL = 3
+PROTOCOL = 4

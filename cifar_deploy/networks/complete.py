@@ -40,7 +40,7 @@ def build(network: str, data: Data) -> nn.Module:
     classes = len(data.classes)
     body = _custom(network, classes) if ":" in network else NETWORKS[network].build(classes)
     complete = nn.Sequential(Normalise(data.mean, data.deviation), body)
-    _check_shape(network, complete, data)
+    check_shape(network, complete, classes, data.height, data.width)
     return complete
 
 
@@ -76,20 +76,23 @@ def _custom(network: str, classes: int) -> nn.Module:
     return body
 
 
-def _check_shape(network: str, complete: nn.Module, data: Data) -> None:
-    """Ask for the logits of two black images. Batch statistics and random state stay as they were."""
-    images = torch.zeros(2, 3, data.height, data.width)
+def check_shape(network: str, complete: nn.Module, classes: int, height: int, width: int) -> None:
+    """Ask for the logits of two black images. Batch statistics and random state stay as they were.
+
+    Raises UsageError if there are none.
+    """
+    images = torch.zeros(2, 3, height, width)
     was_training = complete.training
     try:
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             logits = complete.eval()(images)
     except Exception as error:
         raise UsageError(
-            f"{network}: cannot take images of {data.width}×{data.height} ({type(error).__name__}: {error})"
+            f"{network}: cannot take images of {width}×{height} ({type(error).__name__}: {error})"
         ) from error
     finally:
         complete.train(was_training)
-    expected = (2, len(data.classes))
+    expected = (2, classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UsageError(f"{network}: returned {found} for images {tuple(images.shape)}; expected logits {expected}")

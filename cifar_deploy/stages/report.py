@@ -10,7 +10,7 @@ from cifar_deploy.core.table import Record, Table, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, Summary
 from cifar_deploy.sections import accuracy, deployment, memory, sustained, training
-from cifar_deploy.sections.common import Cells
+from cifar_deploy.sections.common import Cells, is_of_training
 
 
 def build(results: Sequence[Result], raw: Raw) -> Table:
@@ -139,12 +139,14 @@ def _failures(cells: Cells) -> tuple[str, ...]:
 
 def _doubts(cells: Cells) -> tuple[str, ...]:
     """Every number that is not stable, and why."""
-    return tuple(
-        f"{cell}, {metric}: {summary.verdict.word}: {'; '.join(summary.verdict.reasons)}"
+    lines = (
+        f"{cell.name if is_of_training(metric) else cell}, {metric}: "
+        f"{summary.verdict.word}: {'; '.join(summary.verdict.reasons)}"
         for cell, of_cell in cells.items()
         for metric, summary in of_cell.items()
         if summary.verdict and summary.verdict.word != "stable"
     )
+    return tuple(dict.fromkeys(lines))
 
 
 def _records(summary: Summary) -> Iterable[Record]:

@@ -4,37 +4,44 @@ The clock of `seconds` runs inside training steps alone (batch assembly, forward
 saving are outside, and inside `wall_seconds`. Each epoch's randomness is seeded by the recipe and the epoch's number, and
 what has been drawn of it is saved with the weights, so a training that goes on where it was interrupted gives the weights
 that it would have given uninterrupted: bit for bit on the CPU with the same threads.
+
+Under torchrun every rank calls this, each with its own copy of the images; the first one writes (see training.ranks).
 """
 
 import copy
-import json
+import dataclasses
 import math
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_deploy.core import files, machine, memory
 from cifar_deploy.core.arrays import choose
-from cifar_deploy.core.errors import Corrupt, Diverged, Unavailable
-from cifar_deploy.core.generations import Generations
+from cifar_deploy.core.disturbance import Watch
+from cifar_deploy.core.errors import Diverged, Unavailable, UsageError
 from cifar_deploy.core.progress import duration, report
-from cifar_deploy.core.records import Checkpoint, Epoch, Recipe, Training, from_json, to_json
+from cifar_deploy.core.records import Checkpoint, Epoch, Recipe, Training
 from cifar_deploy.core.store import WEIGHTS, Store, described
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES
 from cifar_deploy.formats.checkpoint import save as save_weights
 from cifar_deploy.networks import complete
+from cifar_deploy.training import batches, curves, ranks
+from cifar_deploy.training.clock import Stopwatch
+from cifar_deploy.training.optimise import optimizer_of, set_learning_rate, step
+from cifar_deploy.training.state import Position, State, restored
 
 # Large enough to be fast, small enough for the memory of a small board.
 _EVALUATION_BATCH = 250
 
 _ESTIMATE_STEPS = 3
 _PACKAGES = ("torch", "numpy")
+
+# Reading a loss empties a GPU's queue.
+_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,36 +55,19 @@ class Arrays:
 
 
 @dataclass(kw_only=True)
-class _Position:
-    """Where a training stands: its finished epochs, and of the one that it is in what has been done so far."""
+class Subject:
+    """What is trained, and on what."""
 
-    curve: list[Epoch]
-    step: int = 0
-    loss_sum: float = 0.0
-    images: int = 0
-    seconds: float = 0.0
-    wall_seconds: float = 0.0
+    training: Training
+    network: nn.Module
+    model: nn.Module  # the network, as a training step calls it
+    optimizer: torch.optim.Optimizer
+    arrays: Arrays
+    device: str
+    group: ranks.Group
 
-
-class Stopwatch:
-    """Seconds spent inside its `with` blocks; a GPU's queue is empty at both ends."""
-
-    def __init__(self, device: str, seconds: float = 0.0) -> None:
-        """It goes on from `seconds`."""
-        self.seconds = seconds
-        self._device = device
-
-    def __enter__(self) -> None:
-        self._wait()
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._wait()
-        self.seconds += time.perf_counter() - self._start
-
-    def _wait(self) -> None:
-        if self._device != "cpu":
-            getattr(torch, self._device).synchronize()
+    def batches(self, epoch: int) -> batches.Epoch:
+        return batches.Epoch(self.arrays.train_images, self.arrays.train_labels, self.training.recipe, epoch)
 
 
 def train(
@@ -91,95 +81,37 @@ def train(
 ) -> Checkpoint:
     """Train, from the last saved state if there is one, and commit weights and record into the store at `root`.
 
-    The state is saved after each epoch, and within one whenever so many seconds have passed. `device` may be "auto". Raises Diverged when the loss is no longer a number, Unavailable if the device is not here.
+    The state is saved after each epoch, and within one whenever so many seconds have passed, unless there are several
+    ranks. `device` may be "auto". Raises Diverged when the loss is no longer a number, Unavailable if the device is not
+    here, UsageError if the network cannot take the recipe's images.
     """
-    torch.set_num_threads(threads)
     device, device_name = _device(device)
-    recipe, store = training.recipe, Store(root)
-    torch.manual_seed(recipe.seed)
-    network = complete.on(device, complete.build(training.network, training.data))
-    optimizer = _optimizer(network, recipe)
-    arrays = _arrays(data_folder, recipe, limit_test, device)
-
-    folder = store.training_folder(training.name)
-    state = Generations(folder, "state", ".pt")
-    files.write_json(folder / "training.json", to_json(training))
-    at = _resume(state, network, optimizer)
-    steps = len(_batches(arrays, recipe, epoch=0))
-    total = steps * recipe.epochs
-    done = len(at.curve) * steps + at.step
-    estimate_s = _estimate(network, arrays, recipe) * (recipe.epochs - done / steps)
-    begins = f"going on after epoch {len(at.curve)}, step {at.step}, " if done else ""
-    report(
-        done,
-        total,
-        milestone=f"{begins}{device} ({device_name}), {threads} threads, about {duration(estimate_s)} by {_ESTIMATE_STEPS} steps",
-    )
-
-    begun = saved = time.perf_counter()
-    for epoch in range(len(at.curve), recipe.epochs):
-        if at.step == 0:
-            torch.manual_seed(_seed(recipe, epoch))  # for networks with dropout
-        network.train()
-        watch = Stopwatch(device, at.seconds)
-        for step, chosen in enumerate(_batches(arrays, recipe, epoch)):
-            if step < at.step:
-                continue
-            with watch:
-                loss = _step(network, optimizer, as_input(arrays.train_images[chosen]), arrays.train_labels[chosen])
-            if not math.isfinite(loss):
-                shutil.rmtree(folder)  # from here the same recipe would only diverge again
-                raise Diverged(
-                    f"{training.name}: the loss became {loss} in epoch {epoch + 1}, step {step + 1}; nothing is saved, "
-                    f"lower --learning-rate (it was {recipe.learning_rate:g})"
-                )
-            at.step, at.seconds = step + 1, watch.seconds
-            at.loss_sum, at.images = at.loss_sum + loss * len(chosen), at.images + len(chosen)
-            report(
-                epoch * steps + at.step,
-                total,
-                f"epoch {epoch + 1}/{recipe.epochs}  loss {at.loss_sum / at.images:.3f}  {at.images / at.seconds:,.0f} images/s",
-            )
-            if time.perf_counter() - saved >= checkpoint_every_s:
-                at.wall_seconds, begun = at.wall_seconds + time.perf_counter() - begun, time.perf_counter()
-                _save(state, network, optimizer, at)
-                saved = time.perf_counter()
-        accuracy = evaluate(network, arrays)
-        now = time.perf_counter()
-        finished = Epoch(
-            loss=at.loss_sum / at.images,
-            accuracy=accuracy,
-            seconds=at.seconds,
-            wall_seconds=at.wall_seconds + now - begun,
-        )
-        report(
-            (epoch + 1) * steps,
-            total,
-            milestone=f"epoch {epoch + 1}/{recipe.epochs}  loss {finished.loss:.4f}  test accuracy {accuracy:.2%}  "
-            f"{at.seconds:.1f} s  {at.images / at.seconds:,.0f} images/s",
-        )
-        at = _Position(curve=[*at.curve, finished])
-        begun = now  # so that saving this epoch is in the wall seconds of the next
-        _write_metrics(folder, at.curve)
-        if epoch + 1 < recipe.epochs:
-            _save(state, network, optimizer, at)
-            saved = time.perf_counter()
-    curve = at.curve
-
-    kept = store.checkpoint_folder(training.name)
+    store = Store(root)
+    folder, kept = store.training_folder(training.name), store.checkpoint_folder(training.name)
+    with ranks.joined(device) as group:
+        subject = subject_of(group.from_first(training), data_folder, device, threads, limit_test, group)
+        state = State(folder, training)
+        try:
+            curve = _curve(subject, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
+        except Diverged:
+            state.remove()  # from there the same recipe would only diverge again
+            raise
+        group.from_first(None)  # so that no rank leaves before the last one is done
+    network = subject.network
     with files.whole(kept / WEIGHTS) as part:
         save_weights(network, part)
-    _write_metrics(kept, curve)
+    curves.write(kept, curve)
     checkpoint = Checkpoint(
         training=training,
         weights=described(kept / WEIGHTS),
         parameters=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         multiply_adds=multiply_adds(network, training),
         curve=tuple(curve),
-        test_images=len(arrays.test_labels),
+        test_images=len(subject.arrays.test_labels),
         device=device,
         device_name=device_name,
         threads=threads,
+        ranks=group.count,
         peak_bytes=memory.peak_bytes(),
         device_peak_bytes=DEVICES[device].peak_bytes(),
         machine=machine.machine(),
@@ -188,25 +120,35 @@ def train(
         finished=machine.now(),
     )
     store.save_checkpoint(checkpoint)
-    shutil.rmtree(folder)
+    state.remove()
     return checkpoint
 
 
-def as_input(pixels: Tensor) -> Tensor:
-    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1], channels last in memory: the order they came in."""
-    return pixels.permute(0, 3, 1, 2).float().div_(255)
+def follow(training: Training, data_folder: Path, device: str, threads: int, limit_test: int | None) -> None:
+    """What every rank but the first does. Raises UsageError if the first one trains something else."""
+    device, _ = _device(device)
+    with ranks.joined(device) as group:
+        wanted = group.from_first(None)
+        if wanted is None:
+            return  # trained before
+        if difference := wanted.difference(training):
+            raise UsageError(f"the first rank trains {difference}; start all ranks with the same")
+        _curve(subject_of(training, data_folder, device, threads, limit_test, group), None, math.inf, "")
+        group.from_first(None)
 
 
-def evaluate(network: nn.Module, arrays: Arrays) -> float:
-    """Top-1 accuracy on the test images, a fraction of 1."""
+def evaluate(network: nn.Module, arrays: Arrays, group: ranks.Group) -> float:
+    """Top-1 accuracy on the test images, a fraction of 1. Each rank tests its share; the counts are exact."""
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=arrays.test_labels.device)
     with torch.inference_mode():
         for images, labels in zip(
-            arrays.test_images.split(_EVALUATION_BATCH), arrays.test_labels.split(_EVALUATION_BATCH), strict=True
+            group.share(arrays.test_images).split(_EVALUATION_BATCH),
+            group.share(arrays.test_labels).split(_EVALUATION_BATCH),
+            strict=True,
         ):
-            correct += (network(as_input(images)).argmax(1) == labels).sum()
-    return correct.item() / len(arrays.test_labels)
+            correct += (network(batches.as_input(images)).argmax(1) == labels).sum()
+    return group.total(correct).item() / len(arrays.test_labels)
 
 
 def multiply_adds(network: nn.Module, training: Training) -> int:
@@ -217,30 +159,122 @@ def multiply_adds(network: nn.Module, training: Training) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def _step(network: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> float:
-    """One update, and the loss before it. A loss that is no number updates nothing."""
-    loss = functional.cross_entropy(network(images), labels)
-    value = loss.item()
-    if math.isfinite(value):
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    return value
+def _curve(subject: Subject, state: State | None, checkpoint_every_s: float, where: str) -> list[Epoch]:
+    """All epochs, one after the other; only the first rank has a `state`."""
+    recipe, group = subject.training.recipe, subject.group
+    saved = group.from_first(state.newest() if state else None)
+    at = restored(saved, subject.network, subject.optimizer) if saved else Position(curve=[])
+    steps = len(subject.batches(0))
+    total, done = steps * recipe.epochs, len(at.curve) * steps + at.step
+    estimate_s = _estimate(subject, at)
+    begins = f"going on after epoch {len(at.curve)}, step {at.step}, " if done else ""
+    report(
+        done, total, milestone=f"{begins}{where}, about {duration(estimate_s)} by a few steps of each size of images"
+    )
+    begun = time.perf_counter()
+    while len(at.curve) < recipe.epochs:
+        number = len(at.curve) + 1
+        stretch(subject, at, steps, checkpoint_every_s)
+        if at.step < steps:
+            at.wall_seconds, begun = at.wall_seconds + time.perf_counter() - begun, time.perf_counter()
+            if state:
+                state.save(subject.network, subject.optimizer, at)
+            continue
+        group.settle(subject.network)
+        accuracy = evaluate(subject.network, subject.arrays, group)
+        now = time.perf_counter()
+        epoch = Epoch(
+            loss=at.loss_sum / at.images,
+            accuracy=accuracy,
+            seconds=at.seconds,
+            wall_seconds=at.wall_seconds + now - begun,
+            disturbances=at.disturbances,
+        )
+        report(
+            number * steps,
+            total,
+            milestone=f"epoch {number}/{recipe.epochs}  loss {epoch.loss:.4f}  test accuracy {accuracy:.2%}  "
+            f"{at.seconds:.1f} s  {at.images / at.seconds:,.0f} images/s",
+        )
+        at = Position(curve=[*at.curve, epoch])
+        begun = now  # so that saving this epoch is in the wall seconds of the next
+        if state:
+            curves.write(state.folder, at.curve)
+            if number < recipe.epochs:
+                state.save(subject.network, subject.optimizer, at)
+    return at.curve
 
 
-def _batches(arrays: Arrays, recipe: Recipe, epoch: int) -> list[Tensor]:
-    """Indices of each batch of an epoch, in a fresh order. A last batch of one is left out: batch norm needs two."""
-    labels = arrays.train_labels
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(_seed(recipe, epoch))).to(labels.device)
-    return [batch for batch in order.split(recipe.batch_size) if len(batch) > 1]
+def stretch(subject: Subject, at: Position, steps: int, longest_s: float) -> None:
+    """Steps until the epoch ends or `longest_s` have passed, counted in `at`."""
+    recipe, group, number = subject.training.recipe, subject.group, len(at.curve)
+    is_alone = group.count == 1  # together with others nothing may depend on this rank's own clock
+    if at.step == 0:
+        torch.manual_seed(batches.seed(recipe, number) + group.rank)  # for networks with dropout
+    subject.network.train()
+    epoch = subject.batches(number)
+    precision = torch.float32 if subject.device == "mps" else torch.float64
+    loss_sum = torch.tensor(at.loss_sum, dtype=precision, device=subject.device)
+    watch = Stopwatch(subject.device, at.seconds)
+    with Watch() as gauges, watch:
+        begun = looked = time.perf_counter()
+        for index in range(at.step, steps):
+            chosen = epoch.order[index]
+            set_learning_rate(subject.optimizer, recipe, (number * steps + index + 0.5) / (recipe.epochs * steps))
+            images, labels = epoch.take(group.share(chosen))
+            loss_sum += step(subject.model, subject.optimizer, recipe, images, labels, len(chosen) / group.count)
+            at.step, at.images = index + 1, at.images + len(chosen)
+            now = time.perf_counter()
+            if is_alone and (subject.device == "cpu" or now - looked >= _LOOK_S):
+                looked, at.loss_sum = now, loss_sum.item()
+                _check(subject, at)
+            report(
+                number * steps + at.step,
+                recipe.epochs * steps,
+                f"epoch {number + 1}/{recipe.epochs}  loss {at.loss_sum / at.images:.3f}  "
+                f"{at.images / watch.seconds:,.0f} images/s",
+            )
+            if is_alone and now - begun >= longest_s:
+                break
+    at.loss_sum, at.seconds = group.total(loss_sum).item(), watch.seconds
+    at.disturbances += (gauges.disturbance,)
+    _check(subject, at)
 
 
-def _seed(recipe: Recipe, epoch: int) -> int:
-    return recipe.seed * 1_000_003 + epoch
+def _check(subject: Subject, at: Position) -> None:
+    if not math.isfinite(at.loss_sum):
+        recipe = subject.training.recipe
+        raise Diverged(
+            f"{subject.training.name}: the loss became {at.loss_sum} in epoch {len(at.curve) + 1}, step {at.step}; "
+            f"nothing is saved, lower --learning-rate (it was {recipe.learning_rate:g})"
+        )
 
 
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+def subject_of(
+    training: Training, data_folder: Path, device: str, threads: int, limit_test: int | None, group: ranks.Group
+) -> Subject:
+    """The network with its first weights, and its images."""
+    torch.set_num_threads(threads)
+    recipe = training.recipe
+    torch.manual_seed(recipe.seed)
+    network = complete.build(training.network, training.data)
+    for height, width in batches.sizes(recipe, training.data.height, training.data.width):
+        try:
+            complete.check_shape(training.network, network, len(training.data.classes), height, width)
+        except UsageError as error:
+            raise UsageError(f"{error}; recipe {recipe.name} begins with such images, give --recipe paper") from error
+    if recipe.batch_norm == "synchronised":
+        network = group.synchronised(network)
+    network = complete.on(device, network)
+    return Subject(
+        training=training,
+        network=network,
+        model=group.parallel(network),
+        optimizer=optimizer_of(network, recipe),
+        arrays=_arrays(data_folder, recipe, limit_test, device),
+        device=device,
+        group=group,
+    )
 
 
 def _arrays(folder: Path, recipe: Recipe, limit_test: int | None, device: str) -> Arrays:
@@ -271,72 +305,40 @@ def _device(wanted: str) -> tuple[str, str]:
     raise Unavailable("--device auto: no device is here, not even a processor")
 
 
-def _estimate(network: nn.Module, arrays: Arrays, recipe: Recipe) -> float:
-    """Seconds of an epoch, from a few steps of a copy: the network, its statistics and its randomness stay untouched."""
-    trial = copy.deepcopy(network)
-    optimizer = _optimizer(trial, recipe)
-    batches = _batches(arrays, recipe, epoch=0)
-    watch, test_watch = Stopwatch(arrays.train_labels.device.type), Stopwatch(arrays.train_labels.device.type)
-    with torch.random.fork_rng(devices=[]):
-        trial.train()
-        for step in range(1 + _ESTIMATE_STEPS):
-            chosen = batches[step % len(batches)]
-            if step == 1:
-                watch.seconds = 0.0  # the first step sets up the kernels
-            with watch:
-                _step(trial, optimizer, as_input(arrays.train_images[chosen]), arrays.train_labels[chosen])
-        sample = Arrays(
-            train_images=arrays.train_images,
-            train_labels=arrays.train_labels,
-            test_images=arrays.test_images[:_EVALUATION_BATCH],
-            test_labels=arrays.test_labels[:_EVALUATION_BATCH],
-        )
-        with test_watch:
-            evaluate(trial, sample)
-    return watch.seconds / _ESTIMATE_STEPS * len(batches) + test_watch.seconds * len(arrays.test_labels) / len(
-        sample.test_labels
+def _estimate(subject: Subject, at: Position) -> float:
+    """Seconds that are left, from a few steps; the network, its statistics and its randomness are then as before."""
+    recipe, arrays, steps = subject.training.recipe, subject.arrays, len(subject.batches(0))
+    height, width = arrays.train_images.shape[1:3]
+    sample = dataclasses.replace(
+        arrays, test_images=arrays.test_images[:_EVALUATION_BATCH], test_labels=arrays.test_labels[:_EVALUATION_BATCH]
     )
+    before = copy.deepcopy(subject.network.state_dict())
+    epochs = range(len(at.curve), recipe.epochs)
+    step_s: dict[tuple[int, int], float] = {}
+    with torch.random.fork_rng(devices=[]):
+        for number in epochs:
+            size = batches.scaled(recipe, number, height, width)
+            if size not in step_s:
+                step_s[size] = _step_seconds(subject, subject.batches(number))
+        watch = Stopwatch(subject.device)
+        with watch:
+            evaluate(subject.network, sample, subject.group)
+    subject.network.load_state_dict(before)
+    steps_s = [steps * step_s[batches.scaled(recipe, number, height, width)] for number in epochs]
+    tests_s = watch.seconds * len(epochs) * len(arrays.test_labels) / len(sample.test_labels)
+    return sum(steps_s) * (1 - at.step / (steps * len(epochs))) + tests_s
 
 
-def _save(state: Generations, network: nn.Module, optimizer: torch.optim.Optimizer, at: _Position) -> None:
-    saved = {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "position": to_json(at),
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-    state.write(lambda path: torch.save(saved, path))
-
-
-def _resume(state: Generations, network: nn.Module, optimizer: torch.optim.Optimizer) -> _Position:
-    """Where the newest whole state stands, network and optimizer as they were there; the beginning if there is none.
-
-    Raises Corrupt if none of those that are there can be read.
-    """
-
-    def warn(damage: str) -> None:
-        report(0, 1, milestone=f"warning: {damage}; going on from the state before it")
-
-    for path in state.read(warn):
-        try:
-            saved = torch.load(path, weights_only=True, map_location="cpu")
-            network.load_state_dict(saved["network"])
-            optimizer.load_state_dict(saved["optimizer"])
-            at = from_json(_Position, saved["position"])
-        except Exception as error:  # whatever a state of another version makes torch raise
-            warn(f"{path}: cannot be read ({type(error).__name__})")
-            continue
-        torch.set_rng_state(saved["random"])
-        if saved["random_cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(saved["random_cuda"])
-        return at
-    if state.exist():
-        raise Corrupt(f"{state}: none of the saved states can be read; start over with --again")
-    return _Position(curve=[])
-
-
-def _write_metrics(folder: Path, curve: list[Epoch]) -> None:
-    """metrics.jsonl: a line an epoch, for whoever plots them."""
-    lines = [json.dumps({"epoch": number, **to_json(epoch)}) for number, epoch in enumerate(curve, start=1)]
-    files.write_text(folder / "metrics.jsonl", "\n".join(lines) + "\n")
+def _step_seconds(subject: Subject, epoch: batches.Epoch) -> float:
+    """The mean of a few, with an optimizer of their own."""
+    optimizer = optimizer_of(subject.network, subject.training.recipe)
+    subject.network.train()
+    watch = Stopwatch(subject.device)
+    for index in range(1 + _ESTIMATE_STEPS):
+        if index == 1:
+            watch = Stopwatch(subject.device)  # the first step sets up the kernels
+        with watch:
+            chosen = epoch.order[index % len(epoch)]
+            images, labels = epoch.take(subject.group.share(chosen))
+            step(subject.model, optimizer, subject.training.recipe, images, labels, len(chosen))
+    return watch.seconds / _ESTIMATE_STEPS

@@ -1,10 +1,12 @@
 """A number is called noisy for a reason, and only then."""
 
+import dataclasses
+
 import pytest
 
-from cifar_deploy.core.records import Reading
-from cifar_deploy.core.verdict import judge
-from tests.probes import calm
+from cifar_deploy.core.records import Checkpoint, Epoch, Reading
+from cifar_deploy.core.verdict import judge, judge_training
+from tests.probes import a_checkpoint, calm
 
 
 def readings(*values: float, disturbed: int = 0, samples: int = 50, **gauges: float) -> dict[int, Reading]:
@@ -86,3 +88,49 @@ def test_one_slow_round_is_no_trend() -> None:
 def test_gauges_that_the_system_does_not_have_say_nothing() -> None:
     absent = {index: Reading(values={"p50": 1.0, "samples": 50}, disturbance=None) for index in range(7)}
     assert judge(absent, "p50").word == "stable"
+
+
+def trained(*seconds: float, disturbed: tuple[int, ...] = (), scales: tuple[float, ...] = (1.0,)) -> Checkpoint:
+    """A training whose epochs took so long; in some of them its thread waited for a third of the time."""
+    checkpoint = a_checkpoint()
+    recipe = dataclasses.replace(checkpoint.training.recipe, epochs=len(seconds), scales=scales)
+    curve = [
+        Epoch(
+            loss=1.0,
+            accuracy=0.5,
+            seconds=second,
+            wall_seconds=second,
+            disturbances=(calm(), calm(run_delay=0.33)) if number in disturbed else (calm(),),
+        )
+        for number, second in enumerate(seconds)
+    ]
+    return dataclasses.replace(
+        checkpoint, curve=tuple(curve), training=dataclasses.replace(checkpoint.training, recipe=recipe)
+    )
+
+
+def test_a_quiet_training_took_what_the_clock_said() -> None:
+    seconds, verdict = judge_training(trained(10.0, 11.0, 12.0))
+    assert seconds == 33.0 and verdict and verdict.word == "stable" and not verdict.reasons
+
+
+def test_a_disturbed_epoch_counts_as_the_median_of_the_quiet_ones_of_its_size() -> None:
+    seconds, verdict = judge_training(trained(3.0, 3.0, 70.0, 10.0, 90.0, 12.0, disturbed=(2, 4), scales=(0.5, 1.0)))
+    assert seconds == 3 + 3 + 3 + 10 + 11 + 12
+    assert verdict and verdict.word == "stable"
+    assert "2 of 6 epochs disturbed, first 3: waited 33% of the time" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("disturbed", "scales", "expected"), [((0, 1, 2), (1.0,), 13.0 * 4), ((2, 3), (0.5, 1.0), 10 + 11 + 12 + 13)]
+)
+def test_without_enough_quiet_epochs_a_training_time_is_noisy(
+    disturbed: tuple[int, ...], scales: tuple[float, ...], expected: float
+) -> None:
+    seconds, verdict = judge_training(trained(10.0, 11.0, 12.0, 13.0, disturbed=disturbed, scales=scales))
+    assert verdict and verdict.word == "noisy"
+    assert seconds == expected
+
+
+def test_of_a_training_that_was_not_watched_there_is_no_verdict() -> None:
+    assert judge_training(a_checkpoint()) == (2.0, None)

@@ -1,0 +1,131 @@
+"""What training costs beyond computing: python benchmarks/training_speed.py DATA_DIR [NETWORK ...] (four minutes).
+
+DATA_DIR is an image folder or zip, as for --dataset image_folder. All ways train the same network on batches of 128, channels
+last, with all processors; in each round each has a turn. Their times are shown over that of the pure step: forward,
+backward and update on one fixed batch that is ready.
+
+    paper, fast    this program's own loop: gather, move, mirror, convert, count, watch the machine, report
+    DataLoader     torchvision's transforms on PIL images, the same crops and flips, read by so many workers
+"""
+
+import argparse
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from cifar_deploy import pipeline
+from cifar_deploy.core import machine
+from cifar_deploy.core.records import Recipe, Training
+from cifar_deploy.recipes import RECIPES
+from cifar_deploy.stages import train
+from cifar_deploy.stages.prepare import Prepared
+from cifar_deploy.training import ranks
+from cifar_deploy.training.optimise import step
+from cifar_deploy.training.state import Position
+
+STEPS = 25
+ROUNDS = 5
+
+
+class Folder(Dataset[tuple[Tensor, int]]):
+    """The training images one by one, as torchvision's CIFAR10 gives them."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._images, self._labels = prepared.array("train_images"), prepared.array("train_labels")
+        self._transform = transforms.Compose(
+            [
+                transforms.ToPILImage(),
+                transforms.RandomCrop(prepared.data.height, padding=4, padding_mode="reflect"),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._transform(np.asarray(self._images[index])), int(self._labels[index])
+
+
+def subject_of(network: str, recipe: Recipe, prepared: Prepared) -> train.Subject:
+    """Its epochs have STEPS steps, and all images are of full size: what is compared is the same computation."""
+    recipe = dataclasses.replace(recipe, limit_train=STEPS * recipe.batch_size, scales=(1.0,))
+    training = Training(name="speed", network=network, recipe=recipe, data=prepared.data)
+    return train.subject_of(training, prepared.folder, "cpu", machine.allowed_threads(), 1, ranks.Group("cpu"))
+
+
+def ours(subject: train.Subject) -> None:
+    train.stretch(subject, Position(curve=[]), STEPS, math.inf)
+
+
+def pure(subject: train.Subject) -> None:
+    epoch = subject.batches(0)
+    images, labels = epoch.take(epoch.order[0])
+    for _ in range(STEPS):
+        step(subject.model, subject.optimizer, subject.training.recipe, images, labels, len(labels))
+
+
+def forever(loader: DataLoader[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        yield from loader
+
+
+def by_loader(subject: train.Subject, loaded: Iterator[tuple[Tensor, Tensor]]) -> None:
+    for _ in range(STEPS):
+        images, labels = next(loaded)
+        images = images.to(memory_format=torch.channels_last)
+        step(subject.model, subject.optimizer, subject.training.recipe, images, labels, len(labels))
+
+
+def measure(network: str, prepared: Prepared) -> dict[str, tuple[str, list[float]]]:
+    """For each way, the pure step that it is compared with, and the seconds of STEPS steps in each round."""
+    fast, paper = (subject_of(network, RECIPES[name], prepared) for name in ("fast", "paper"))
+    ways: dict[str, tuple[str, Callable[[], None]]] = {
+        "pure step, fast": ("pure step, fast", functools.partial(pure, fast)),
+        "fast": ("pure step, fast", functools.partial(ours, fast)),
+        "pure step, paper": ("pure step, paper", functools.partial(pure, paper)),
+        "paper": ("pure step, paper", functools.partial(ours, paper)),
+    }
+    for workers in (0, 2):
+        loader = DataLoader(
+            Folder(prepared), batch_size=128, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        )
+        loaded = forever(loader)
+        ways[f"DataLoader, {workers} workers"] = "pure step, fast", functools.partial(by_loader, fast, loaded)
+    seconds: dict[str, tuple[str, list[float]]] = {way: (base, []) for way, (base, _) in ways.items()}
+    for number in range(ROUNDS + 1):
+        for way, (_, go) in ways.items():
+            begun = time.perf_counter()
+            go()
+            if number > 0:  # the first round starts workers and sets up kernels
+                seconds[way][1].append(time.perf_counter() - begun)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("network", nargs="*", default=["mobilenet", "resnet8"])
+    arguments = parser.parse_args()
+    prepared = pipeline.prepare("image_folder", arguments.data_dir)
+    for network in arguments.network:
+        seconds = measure(network, prepared)
+        print(f"{network}, {STEPS} steps of 128 images, {ROUNDS} rounds: median of the rounds' ratios, and their range")
+        for way, (base, of_way) in seconds.items():
+            ratios = [way_s / pure_s for way_s, pure_s in zip(of_way, seconds[base][1], strict=True)]
+            rate = STEPS * 128 / float(np.median(of_way))
+            print(f"  {way:<22} {np.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})  {rate:,.0f} images/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""One step of training: the loss, the optimizer, and its learning rate."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cifar_deploy.core.records import Recipe
+
+
+def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    """Cross entropy, summed over the images."""
+    return functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
+
+
+def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer; weights decay, biases and batch norm's parameters (of one dimension) do not."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=recipe.learning_rate)
+    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, images: Tensor, labels: Tensor, share: float
+) -> Tensor:
+    """One update. The loss before it, summed over these images.
+
+    `share` is how many images a rank has, in the mean of all ranks: the gradient is that of the mean loss of all images
+    once it is averaged over the ranks.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss = loss_of(model(images), labels, recipe)
+    (loss / share).backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> None:
+    """For a step in whose middle `done` of the whole training, a share of 1, lies behind."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, done)
+
+
+def learning_rate(recipe: Recipe, done: float) -> float:
+    """It rises linearly to the recipe's during its warm-up, and then falls to zero as the recipe says."""
+    if done < recipe.warmup:
+        return recipe.learning_rate * done / recipe.warmup
+    left = (1 - done) / (1 - recipe.warmup)
+    shares = {"none": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}
+    return recipe.learning_rate * shares[recipe.decay]

@@ -1,0 +1,52 @@
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from cifar_deploy.core.records import Recipe
+from cifar_deploy.training.optimise import learning_rate, loss_of, optimizer_of
+
+PLAIN = Recipe(name="plain", optimizer="sgd", learning_rate=0.2, epochs=4, batch_size=16, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [0.2, 0.2, 0.2, 0.2, 0.2]),
+        ({"decay": "linear"}, [0.2, 0.15, 0.1, 0.05, 0.0]),
+        ({"decay": "cosine"}, [0.2, 0.1 + 0.1 * 2**-0.5, 0.1, 0.1 - 0.1 * 2**-0.5, 0.0]),
+        ({"warmup": 0.5, "decay": "linear"}, [0.0, 0.1, 0.2, 0.1, 0.0]),
+        ({"warmup": 0.5}, [0.0, 0.1, 0.2, 0.2, 0.2]),
+    ],
+)
+def test_the_learning_rate_rises_and_falls_as_the_recipe_says(
+    changes: dict[str, object], expected: list[float]
+) -> None:
+    recipe = dataclasses.replace(PLAIN, **changes)  # type: ignore[arg-type]
+    assert [learning_rate(recipe, done) for done in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx(expected)
+
+
+def test_weights_decay_and_nothing_else_does() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    optimizer = optimizer_of(network, dataclasses.replace(PLAIN, weight_decay=0.01, momentum=0.9))
+    decays = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert {name: decays[parameter] for name, parameter in network.named_parameters()} == {
+        "0.weight": 0.01,
+        "0.bias": 0.0,
+        "1.weight": 0.0,
+        "1.bias": 0.0,
+        "3.weight": 0.01,
+        "3.bias": 0.0,
+    }
+    assert all(group["nesterov"] for group in optimizer.param_groups)
+
+
+def test_the_loss_is_summed_and_smoothed() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    share = torch.log_softmax(logits, 1)
+    plain = -(share[0, 0] + share[1, 1])
+    assert loss_of(logits, labels, PLAIN).item() == pytest.approx(plain.item())
+    smooth = 0.9 * plain - 0.1 * share.mean(1).sum()
+    found = loss_of(logits, labels, dataclasses.replace(PLAIN, label_smoothing=0.1))
+    assert found.item() == pytest.approx(smooth.item())

@@ -1,0 +1,165 @@
+"""Two processes on this machine train as one would."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from cifar_deploy.core.store import Store
+from tests.conftest import ROOT, run_cli
+from tests.training import together
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+TRAIN = ["train", "resnet8", "--dataset", "digits", "--limit-train", "256", "--limit-test", "101", "--recipe", "fast"]
+# So small a rate that rounding is not blown up: what is compared is the whole road, the arithmetic is compared above.
+CALM = ["--learning-rate", "0.001", "--epochs", "3"]
+
+
+def torchrun(*arguments: object, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TORCHRUN, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=timeout_s
+    )
+
+
+def test_two_ranks_make_the_weights_of_one(tmp_path: Path) -> None:
+    together.main(tmp_path / "one")
+    done = torchrun("-m", "tests.training.together", tmp_path / "two")
+    assert done.returncode == 0, done.stderr
+
+    def largest_difference(batch_norm: str) -> float:
+        one, two = (load_file(tmp_path / ranks / batch_norm) for ranks in ("one", "two"))
+        return max(float((one[name] - two[name]).abs().max()) for name in one)
+
+    print(f"largest difference of any weight, statistic or loss: {largest_difference('synchronised'):.1e}")
+    assert largest_difference("synchronised") < 1e-12
+    assert largest_difference("per-rank") > 1e-3, "each rank's own statistics are not those of all"
+
+
+def test_torchrun_trains_as_one_process_does_and_only_once(tmp_path: Path) -> None:
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    assert run_cli(*TRAIN, *CALM, "--out", alone).returncode == 0
+    done = torchrun("-m", "cifar_deploy", *TRAIN, *CALM, "--out", both)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 1/3") == 1, "only the first rank speaks"
+    one, two = Store(alone).checkpoint("resnet8"), Store(both).checkpoint("resnet8")
+    assert one and two
+    assert (one.ranks, two.ranks) == (1, 2)
+    assert [epoch.loss for epoch in two.curve] == pytest.approx([epoch.loss for epoch in one.curve], rel=1e-4)
+    # 101 test images, an odd number, are shared out and each is counted once.
+    assert [epoch.accuracy for epoch in two.curve] == [epoch.accuracy for epoch in one.curve]
+    assert [epoch.accuracy * 101 % 1 for epoch in two.curve] == pytest.approx([0, 0, 0])
+
+    again = torchrun("-m", "cifar_deploy", *TRAIN, *CALM, "--out", both)
+    assert again.returncode == 0, again.stderr
+    assert "trained before" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "resnet8", "--dataset", "digits"], ["128", "3 ranks", "--batch-size"]),
+        (["evaluate"], ["evaluate", "torchrun", "train-all"]),
+    ],
+)
+def test_what_ranks_cannot_share_is_refused(
+    arguments: list[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    done = run_cli(*arguments, "--out", tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+def test_ranks_that_train_different_things_are_told_so(tmp_path: Path) -> None:
+    """As on two machines, where each is started by hand."""
+    environment = {
+        **os.environ,
+        "TORCHELASTIC_RUN_ID": "x",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29533",
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "cifar_deploy", *TRAIN, "--seed", str(rank), "--out", str(tmp_path / str(rank))],
+            env={**environment, "RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    _, errors = started[1].communicate(timeout=60)
+    assert started[1].returncode == 2 and "rank 1: the first rank trains seed 0, not 1" in errors, errors
+    # The other one is left alone, and says so.
+    _, errors = started[0].communicate(timeout=60)
+    assert started[0].returncode == 1 and "another rank is gone" in errors, errors
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A long training of two ranks that has saved its first state."""
+    command = [*TORCHRUN, "-m", "cifar_deploy", *TRAIN, "--epochs", "500", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not (tmp_path / "training" / "resnet8" / "state.json").exists():
+                assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+                time.sleep(0.1)
+            yield process
+        finally:
+            for pid in _of_the_job(tmp_path):
+                os.kill(pid, signal.SIGKILL)
+            process.kill()
+
+
+def _of_the_job(out: Path) -> list[int]:
+    """The ranks' processes: those with this output folder on their command line, torchrun itself left out."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if str(out) in command and "torch.distributed.run" not in command:
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def test_a_dead_rank_ends_the_job_in_seconds_and_it_goes_on_later(job: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    last = _of_the_job(tmp_path)[-1]
+    os.kill(last, signal.SIGKILL)
+    killed = time.monotonic()
+    job.communicate(timeout=60)
+    assert job.returncode != 0 and time.monotonic() - killed < 30
+    assert not _of_the_job(tmp_path)
+    assert not list(tmp_path.rglob("weights.*"))
+    done = subprocess.Popen(
+        [sys.executable, "-m", "cifar_deploy", *TRAIN, "--epochs", "500", "--out", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert done.stdout
+        lines = iter(done.stdout.readline, "")
+        assert any(re.search(r"going on after epoch \d+", line) for line in lines)
+    finally:
+        done.terminate()
+        done.communicate()
+
+
+def test_ranks_end_with_their_torchrun(job: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    assert len(_of_the_job(tmp_path)) == 2
+    job.kill()
+    deadline = time.monotonic() + 15
+    while _of_the_job(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not _of_the_job(tmp_path)
