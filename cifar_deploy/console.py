@@ -100,6 +100,7 @@ def artifact_line(artifact: Artifact) -> str:
         return f"{artifact.name} {artifact.format}: {artifact.failure.kind}: {artifact.failure.reason}"
     gates = ", ".join(
         f"through {parity.backend} within {parity.largest_difference:.1e} of the network's logits"
+        + (f" on {parity.stand_in}" if parity.stand_in else "")
         for parity in artifact.parity
     )
     return (

@@ -224,8 +224,11 @@ def _title(job: Job) -> str:
 
 
 def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float, limit: limits.Limit | None) -> Reading:
-    if not is_measured(job):
+    metric = METRICS[job.metric]
+    if isinstance(metric, Copied):
         return evaluate_stage.copy(job)
+    checkpoint = job.artifact.checkpoint
+    images = prepare_stage.folder_of(checkpoint) if metric.needs_labels else prepare_stage.images_for(checkpoint)
     reading = isolate.call(
         "cifar_deploy.stages.evaluate:measure",
         Reading,
@@ -235,7 +238,8 @@ def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float,
         limit=limit,
         job=job,
         root=store.root,
-        data_folder=prepare_stage.folder_of(job.artifact.checkpoint),
+        data_folder=images,
+        stand_in=prepare_stage.stand_in_of(images, checkpoint),
         raw_name=f"{job.key}-{started.replace(':', '').replace('+0000', 'Z')}-{secrets.token_hex(2)}",
         trusted=trusted,
     )

@@ -263,7 +263,7 @@ def _written(store: Store, artifact: Artifact, staged: Path) -> Artifact:
         checkpoint=artifact.checkpoint,
         format=artifact.format,
         root=store.root,
-        data_folder=prepare_stage.folder_of(artifact.checkpoint),
+        data_folder=prepare_stage.images_for(artifact.checkpoint),
         staged=staged,
     )
     return dataclasses.replace(artifact, files=written.files, seconds=written.seconds)
@@ -275,6 +275,7 @@ def _gated(store: Store, artifact: Artifact, staged: Path) -> Artifact:
     Raises WrongOutput if one of them answers otherwise than the network, and the last error if none of them answers.
     """
     found, failed = [], None
+    images = prepare_stage.images_for(artifact.checkpoint)
     for backend in plan_stage.readers(artifact.format):
         if registry.missing(BACKENDS[backend].requires):
             continue
@@ -284,7 +285,8 @@ def _gated(store: Store, artifact: Artifact, staged: Path) -> Artifact:
                 Parity,
                 artifact=artifact,
                 backend=backend,
-                data_folder=prepare_stage.folder_of(artifact.checkpoint),
+                data_folder=images,
+                stand_in=prepare_stage.stand_in_of(images, artifact.checkpoint),
                 staged=staged,
             )
         except DeployError as error:

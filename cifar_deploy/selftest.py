@@ -264,6 +264,7 @@ def check_gate(bench: Bench) -> Iterator[Check]:
                 artifact=as_artifact(checkpoint),
                 backend=_BACKEND + name,
                 data_folder=prepared.folder,
+                stand_in=None,
                 staged=staged,
             )
             reasons[name] = export.gate(parity, "onnx")

@@ -359,6 +359,31 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert not list(broken.rglob("*.tmp.*"))
 
 
+def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = ["--out", tmp_path]
+    assert run_cli("train", "resnet8", "--dataset", "tests.workers:NOISE", "--epochs", "1", *out).returncode == 0
+    monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path / "empty"))
+
+    exported = run_cli("export", "--format", "onnx", *out)
+    assert exported.returncode == 0, exported.stdout + exported.stderr
+    assert "handwritten digits" in exported.stdout
+    artifact = Store(tmp_path).artifact("resnet8", "onnx")
+    assert artifact and "handwritten digits" in str(artifact.parity[0].stand_in)
+
+    where = ["--format", "onnx", *QUICK, *out]
+    measured = run_cli("evaluate", "--metric", "latency", "--metric", "memory", *where)
+    assert measured.returncode == 0, measured.stdout + measured.stderr
+    assert {result.reading.stand_in for result in Store(tmp_path).results() if result.reading} == {
+        artifact.parity[0].stand_in
+    }
+    assert run_cli("report", *out).returncode == 0
+    assert "handwritten digits" in (tmp_path / "reports" / "report.md").read_text()
+    judged = run_cli("evaluate", "--metric", "accuracy", *where)
+    assert judged.returncode == 1 and "its data set (noise) is not in the cache" in judged.stdout, judged.stdout
+
+
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_path: Path) -> None:
     arguments = ["train", "resnet8", *TINY, "--epochs", "2", "--out", str(tmp_path)]
     # The state of resnet8 with Adam's moments is 1 MB, its weights 0.3 MB, the tests' data are in the cache already.

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from cifar_deploy.backends import Backend, known
-from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.core.arrays import Images, ImageSet, Logits, Predict
 from cifar_deploy.core.records import Artifact, Job
+from cifar_deploy.datasets import Dataset
 from cifar_deploy.formats import Format
 
 
@@ -19,7 +20,7 @@ def measure_and_list_torch(job: Job, root: Path, data_folder: Path) -> list[str]
     """Measure a job here, then say which modules of torch were imported."""
     from cifar_deploy.stages import evaluate
 
-    evaluate.measure(job, root, data_folder, "probe", False)
+    evaluate.measure(job, root, data_folder, None, "probe", False)
     return sorted(name for name in sys.modules if name.split(".")[0] == "torch")
 
 
@@ -111,3 +112,20 @@ def linear(classes: int) -> Any:
     from torch import nn
 
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, classes))
+
+
+def _noise(data_dir: Path | None) -> ImageSet:
+    random = np.random.default_rng(0)
+    images = random.integers(256, size=(64, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(64, dtype=np.int64) % 10
+    return ImageSet(
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:40],
+        test_labels=labels[:40],
+        classes=tuple("abcdefghij"),
+        source="noise",
+    )
+
+
+NOISE = Dataset(summary="images of nothing", requires=(), identify=lambda data_dir: "noise", load=_noise)

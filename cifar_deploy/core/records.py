@@ -212,6 +212,7 @@ class Parity:
     largest_difference: float  # absolute, of any logit
     largest_logit: float  # absolute: what the difference is to be seen against
     agreement: float  # fraction of the images with the same label
+    stand_in: str | None = None  # the source of the images, where those that the network was trained on were not here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +284,7 @@ class Reading:
     values: Mapping[str, float]
     raw: str | None = None
     disturbance: Disturbance | None = None
+    stand_in: str | None = None  # as of Parity
 
 
 @dataclass(frozen=True, kw_only=True)

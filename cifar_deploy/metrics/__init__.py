@@ -74,6 +74,7 @@ class Measured:
     options: tuple[Literal["seconds", "limit_test"], ...]
     measure: Callable[[Workbench], Measurement]
     timed: bool = False
+    needs_labels: bool = False  # other images of the same size will not do
 
 
 Metric = Copied | Measured

@@ -51,4 +51,5 @@ METRIC = Measured(
     batch_size=64,
     options=("limit_test",),
     measure=measure,
+    needs_labels=True,
 )

@@ -22,7 +22,7 @@ def copy(job: Job) -> Reading:
     return Reading(values=metric.read(job))
 
 
-def measure(job: Job, root: Path, data_folder: Path, raw_name: str, trusted: bool) -> Reading:
+def measure(job: Job, root: Path, data_folder: Path, stand_in: str | None, raw_name: str, trusted: bool) -> Reading:
     """Run the job's metric; its samples or predictions go to reports/raw before the reading is returned.
 
     The artifact's hash is checked before any parser sees it, and a program that this user did not export is not run
@@ -68,4 +68,4 @@ def measure(job: Job, root: Path, data_folder: Path, raw_name: str, trusted: boo
         with files.whole(store.raw_path(raw_name)) as part, open(part, "wb") as output:
             np.savez_compressed(output, **dict(measurement.arrays))  # type: ignore[arg-type]
         raw = raw_name
-    return Reading(values=measurement.values, raw=raw, disturbance=measurement.disturbance)
+    return Reading(values=measurement.values, raw=raw, disturbance=measurement.disturbance, stand_in=stand_in)

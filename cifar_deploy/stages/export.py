@@ -100,7 +100,7 @@ def commit_untrained(store: Store, name: str, network: str, data: Data) -> Check
     return checkpoint
 
 
-def check(artifact: Artifact, backend: str, data_folder: Path, staged: Path) -> Parity:
+def check(artifact: Artifact, backend: str, data_folder: Path, stand_in: str | None, staged: Path) -> Parity:
     """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference."""
     plugin = BACKENDS[backend]
     need("backend", backend, plugin.requires)
@@ -128,6 +128,7 @@ def check(artifact: Artifact, backend: str, data_folder: Path, staged: Path) -> 
         else float("inf"),
         largest_logit=float(np.abs(reference).max()),
         agreement=float((logits.argmax(1) == reference.argmax(1)).mean()),
+        stand_in=stand_in,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import cache, files
+from cifar_deploy.core import cache, files, isolate
 from cifar_deploy.core.arrays import ImageSet, Pixels
 from cifar_deploy.core.errors import DataError, Unavailable, UsageError
 from cifar_deploy.core.progress import report
@@ -84,6 +84,31 @@ def folder_of(checkpoint: Checkpoint) -> Path:
             f"run `cifar-deploy data --dataset {data.dataset}`, with --data-dir where it needs one"
         )
     return folder
+
+
+def images_for(checkpoint: Checkpoint) -> Path:
+    """Where images lie to run a network on: its own data set's, or the digits, of the same size, where that is not here.
+
+    Raises Unavailable if those would not fit.
+    """
+    data = checkpoint.training.data
+    if folder := find(data.fingerprint):
+        return folder
+    stand_in = _stand_in(cache.folder())
+    if (stand_in.data.height, stand_in.data.width) != (data.height, data.width):
+        return folder_of(checkpoint)
+    return stand_in.folder
+
+
+def stand_in_of(folder: Path, checkpoint: Checkpoint) -> str | None:
+    """The source of the images in `folder`, if they are not of the data set that the network was trained on."""
+    data = from_json(Data, files.read_json(folder / "data.json"))
+    return None if data.fingerprint == checkpoint.training.data.fingerprint else data.source
+
+
+@functools.cache
+def _stand_in(cache_folder: Path) -> Prepared:
+    return isolate.call("cifar_deploy.stages.prepare:prepare", Prepared, dataset="digits", data_dir=None)
 
 
 @functools.cache

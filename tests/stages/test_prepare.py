@@ -1,13 +1,15 @@
 """A data set is decoded once, and its cache is not believed but verified."""
 
+import dataclasses
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cifar_deploy.core.errors import DataError, UnknownName, UsageError
+from cifar_deploy.core.errors import DataError, Unavailable, UnknownName, UsageError
 from cifar_deploy.stages import prepare
+from tests.probes import a_checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +78,16 @@ def test_a_prepared_data_set_is_found_by_its_fingerprint() -> None:
     prepared = prepare.prepare("digits", None)
     assert prepare.find(prepared.data.fingerprint) == prepared.folder
     assert prepare.find("0" * 64) is None
+
+
+def test_the_digits_stand_in_for_images_of_their_own_size_alone() -> None:
+    checkpoint = a_checkpoint()  # of 9×8 images that nobody has
+    with pytest.raises(Unavailable, match="not in the cache"):
+        prepare.images_for(checkpoint)
+    data = dataclasses.replace(checkpoint.training.data, height=32, width=32)
+    checkpoint = dataclasses.replace(checkpoint, training=dataclasses.replace(checkpoint.training, data=data))
+    folder = prepare.images_for(checkpoint)
+    assert "handwritten digits" in str(prepare.stand_in_of(folder, checkpoint))
 
 
 def test_the_statistics_are_exact() -> None:
