@@ -161,6 +161,7 @@ def train(
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
+    half: options.Half = False,
     batch_norm: options.BatchNorm = "synchronised",
     checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
@@ -172,7 +173,7 @@ def train(
     _train_alone(
         out,
         [network],
-        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm),
+        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, half),
         dataset,
         data_dir,
         device,
@@ -196,6 +197,7 @@ def train_all(
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
+    half: options.Half = False,
     batch_norm: options.BatchNorm = "synchronised",
     checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
@@ -207,7 +209,7 @@ def train_all(
     _train_alone(
         out,
         network or list(DEFAULT_NETWORKS),
-        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm),
+        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, half),
         dataset,
         data_dir,
         device,
@@ -389,8 +391,10 @@ def _recipe(
     seed: int | None,
     limit: int | None,
     batch_norm: str = "synchronised",
+    half: bool = False,
 ) -> Recipe:
     given = {
+        "weights": "float16" if half else None,
         "batch_norm": batch_norm,
         "epochs": epochs,
         "batch_size": batch_size,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 
 from cifar_deploy import pipeline
 from cifar_deploy.core.errors import Unavailable
@@ -357,6 +358,26 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     hashes = [Store(out).checkpoint("resnet8").weights.sha256 for out in (uninterrupted, broken)]  # type: ignore[union-attr]
     assert hashes[0] == hashes[1]
     assert not list(broken.rglob("*.tmp.*"))
+
+
+def test_weights_stored_as_float16_take_half_the_room_and_classify_the_same(tmp_path: Path) -> None:
+    how = ["train", "resnet8", *TINY]
+    for name, options in (("whole", []), ("half", ["--half"])):
+        assert run_cli(*how, "--name", name, *options, "--out", tmp_path).returncode == 0
+    store = Store(tmp_path)
+    whole, half = store.checkpoint("whole"), store.checkpoint("half")
+    assert whole and half and whole.curve[-1].loss == half.curve[-1].loss
+    assert half.weights.bytes < 0.6 * whole.weights.bytes
+    weights = {name: load_file(store.checkpoint_folder(name) / half.weights.name) for name in ("whole", "half")}
+    for name, tensor in weights["half"].items():
+        original = weights["whole"][name]
+        assert np.array_equal(tensor, original.astype(tensor.dtype)), name
+        assert (tensor.dtype == np.float16) == (original.ndim > 1 and original.shape[0] != 1), name
+    eager = ["evaluate", "half", "--format", "checkpoint", "--metric", "accuracy"]
+    measured = run_cli(*eager, *QUICK, "--limit-test", "64", "--out", tmp_path)
+    assert measured.returncode == 0, measured.stdout
+    found = {result.reading.values["accuracy"] for result in store.results() if result.reading}
+    assert found == {half.rounded_accuracy}
 
 
 def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(

@@ -74,6 +74,7 @@ class Recipe:
     shift: int = 0  # pixels by which each image is moved at most, each way; what is then missing is mirrored
     flip: Literal["none", "random", "alternating"] = "none"  # alternating: each image every other epoch
     batch_norm: Literal["synchronised", "per-rank"] = "synchronised"  # statistics of all ranks together, or each's own
+    weights: Literal["float32", "float16"] = "float32"  # as they are stored, if that leaves the accuracy as it is
     scales: tuple[float, ...] = (1.0,)  # of the images' height and width, each for an equal share of the epochs
 
     def __str__(self) -> str:
@@ -193,6 +194,7 @@ class Checkpoint:
     commit: str | None
     finished: str  # UTC, ISO 8601
     ranks: int = 1  # processes that trained it together, each with as many threads
+    rounded_accuracy: float | None = None  # on the test images, of the weights as float16, where that was asked for
 
     @property
     def seconds(self) -> float:

@@ -29,8 +29,8 @@ _SILENCE = datetime.timedelta(minutes=2)
 class Group:
     """All ranks of a training. Its methods must be called by all of them, in the same order."""
 
-    def __init__(self, device: str) -> None:
-        self.rank, self.count = ranks.rank(), ranks.count()
+    def __init__(self, device: str, rank: int = 0, count: int = 1) -> None:
+        self.rank, self.count = rank, count
         self._device = device
         self._group: Any = None  # dist.ProcessGroup
         if self.count > 1:
@@ -92,7 +92,7 @@ def joined(device: str) -> Iterator[Group]:
             )
         torch.cuda.set_device(ranks.local_rank())
     try:
-        group = Group(device)
+        group = Group(device, ranks.rank(), ranks.count())
         yield group
     except (dist.DistError, RuntimeError) as error:
         if ranks.count() == 1 or not _is_of_the_network(error):
