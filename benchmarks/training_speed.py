@@ -26,11 +26,12 @@ from cifar_deploy import pipeline
 from cifar_deploy.core import machine
 from cifar_deploy.core.records import Recipe, Training
 from cifar_deploy.recipes import RECIPES
-from cifar_deploy.stages import train
 from cifar_deploy.stages.prepare import Prepared
 from cifar_deploy.training import ranks
+from cifar_deploy.training.loop import stretch
 from cifar_deploy.training.optimise import step
 from cifar_deploy.training.state import Position
+from cifar_deploy.training.subject import Subject, subject_of
 
 STEPS = 25
 ROUNDS = 5
@@ -57,18 +58,18 @@ class Folder(Dataset[tuple[Tensor, int]]):
         return self._transform(np.asarray(self._images[index])), int(self._labels[index])
 
 
-def subject_of(network: str, recipe: Recipe, prepared: Prepared) -> train.Subject:
+def prepared_subject(network: str, recipe: Recipe, prepared: Prepared) -> Subject:
     """Its epochs have STEPS steps, and all images are of full size: what is compared is the same computation."""
     recipe = dataclasses.replace(recipe, limit_train=STEPS * recipe.batch_size, scales=(1.0,))
     training = Training(name="speed", network=network, recipe=recipe, data=prepared.data)
-    return train.subject_of(training, prepared.folder, "cpu", machine.allowed_threads(), 1, ranks.Group("cpu"))
+    return subject_of(training, prepared.folder, "cpu", machine.allowed_threads(), 1, ranks.Group("cpu"))
 
 
-def ours(subject: train.Subject) -> None:
-    train.stretch(subject, Position(curve=[]), STEPS, math.inf)
+def ours(subject: Subject) -> None:
+    stretch(subject, Position(curve=[]), STEPS, math.inf)
 
 
-def pure(subject: train.Subject) -> None:
+def pure(subject: Subject) -> None:
     epoch = subject.batches(0)
     images, labels = epoch.take(epoch.order[0])
     for _ in range(STEPS):
@@ -80,7 +81,7 @@ def forever(loader: DataLoader[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Te
         yield from loader
 
 
-def by_loader(subject: train.Subject, loaded: Iterator[tuple[Tensor, Tensor]]) -> None:
+def by_loader(subject: Subject, loaded: Iterator[tuple[Tensor, Tensor]]) -> None:
     for _ in range(STEPS):
         images, labels = next(loaded)
         images = images.to(memory_format=torch.channels_last)
@@ -89,7 +90,7 @@ def by_loader(subject: train.Subject, loaded: Iterator[tuple[Tensor, Tensor]]) -
 
 def measure(network: str, prepared: Prepared) -> dict[str, tuple[str, list[float]]]:
     """For each way, the pure step that it is compared with, and the seconds of STEPS steps in each round."""
-    fast, paper = (subject_of(network, RECIPES[name], prepared) for name in ("fast", "paper"))
+    fast, paper = (prepared_subject(network, RECIPES[name], prepared) for name in ("fast", "paper"))
     ways: dict[str, tuple[str, Callable[[], None]]] = {
         "pure step, fast": ("pure step, fast", functools.partial(pure, fast)),
         "fast": ("pure step, fast", functools.partial(ours, fast)),

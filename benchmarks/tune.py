@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_deploy import console, pipeline
-from cifar_deploy.core.records import Recipe, to_json
+from cifar_deploy.core.records import Recipe, from_json, to_json
 
 HERE = Path(__file__).parent
 LOG = HERE / "tune.jsonl"
@@ -54,8 +54,10 @@ TRIALS: Mapping[str, Mapping[str, Any]] = {
     "cosine": {"decay": "cosine"},
     "warm-up 0.1": {"warmup": 0.1},
     "warm-up 0.3": {"warmup": 0.3},
-    "full size": {"scales": (1.0,)},
-    "two sizes": {"scales": (0.75, 1.0)},
+    "AdamW": {"optimizer": "adamw", "learning_rate": 0.004, "weight_decay": 0.05, "momentum": 0.0},
+    # In as much time as six epochs of growing images take, or a little less.
+    "full size, 4 epochs": {"scales": (1.0,), "epochs": 4},
+    "two sizes, 5 epochs": {"scales": (0.75, 1.0), "epochs": 5},
 }
 
 
@@ -91,9 +93,8 @@ def _log(network: str, recipe: Recipe, found: dict[str, Any]) -> None:
 
 
 def _is_done(network: str, recipe: Recipe) -> bool:
-    lines = LOG.read_text().splitlines() if LOG.exists() else []
-    key = {"network": network, "recipe": to_json(recipe)}
-    return any(key.items() <= json.loads(line).items() for line in lines)
+    lines = map(json.loads, LOG.read_text().splitlines() if LOG.exists() else [])
+    return any((line["network"], from_json(Recipe, line["recipe"])) == (network, recipe) for line in lines)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def train(
     elif finished:
         store.verified(as_artifact(finished))
         if ranks.count() > 1:
-            isolate.call("cifar_deploy.training.ranks:dismiss", type(None))
+            isolate.call("cifar_deploy.stages.train:dismiss", type(None), device=device)
         return Outcome(value=finished, reused=True)
     threads = threads or ranks.threads()
     checkpoint = isolate.call(

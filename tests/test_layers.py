@@ -29,7 +29,7 @@ HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "sklearn", "pandas", "PI
 # These run in workers alone, where torch is what is wanted.
 TORCH_AT_THE_TOP = {
     "stages/train.py",
-    *(f"training/{n}.py" for n in ("batches", "clock", "optimise", "ranks", "state")),
+    *(f"training/{n}.py" for n in ("batches", "clock", "loop", "optimise", "ranks", "state", "subject")),
     *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "floor", "complete")),
 }
 

@@ -60,7 +60,7 @@ class Recipe:
     """What decides the weights, apart from the network and the data. What has a default is plain training without it."""
 
     name: str
-    optimizer: Literal["adam", "sgd"]  # sgd with Nesterov momentum, where it has a momentum
+    optimizer: Literal["adam", "adamw", "sgd"]  # sgd with Nesterov momentum, where it has a momentum
     learning_rate: float  # at its highest
     epochs: int
     batch_size: int

@@ -1,1 +1,3 @@
-"""The parts of `stages.train`: what a step sees, what it changes, and what is kept of it. All of it needs torch."""
+"""The parts of `stages.train`, which needs torch: what a step sees (batches), what it does (optimise), epoch after epoch (loop),
+with others (ranks), and what is kept meanwhile (state, curves).
+"""

@@ -106,12 +106,6 @@ def joined(device: str) -> Iterator[Group]:
             dist.destroy_process_group()
 
 
-def dismiss() -> None:
-    """Tell the ranks that wait for a training that there is none to be done."""
-    with joined("cpu") as group:
-        group.from_first(None)
-
-
 def _is_of_the_network(error: Exception) -> bool:
     words = ("gloo", "nccl", "connection", "timed out", "timeout", "peer", "store")
     return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)

@@ -1,0 +1,153 @@
+"""Epoch after epoch, from wherever the training stands."""
+
+import copy
+import dataclasses
+import math
+import time
+
+import torch
+
+from cifar_deploy.core.disturbance import Watch
+from cifar_deploy.core.errors import Diverged
+from cifar_deploy.core.progress import duration, report
+from cifar_deploy.core.records import Epoch
+from cifar_deploy.training import batches, curves
+from cifar_deploy.training.clock import Stopwatch
+from cifar_deploy.training.optimise import optimizer_of, set_learning_rate, step
+from cifar_deploy.training.state import Position, State, restored
+from cifar_deploy.training.subject import EVALUATION_BATCH, Subject, evaluate
+
+_ESTIMATE_STEPS = 3
+
+# Reading a loss empties a GPU's queue.
+_LOOK_S = 1.0
+
+
+def run(subject: Subject, state: State | None, checkpoint_every_s: float, where: str) -> list[Epoch]:
+    """All epochs, one after the other; only the first rank has a `state`."""
+    recipe, group = subject.training.recipe, subject.group
+    saved = group.from_first(state.newest() if state else None)
+    at = restored(saved, subject.network, subject.optimizer) if saved else Position(curve=[])
+    steps = len(subject.batches(0))
+    total, done = steps * recipe.epochs, len(at.curve) * steps + at.step
+    estimate_s = _estimate(subject, at)
+    begins = f"going on after epoch {len(at.curve)}, step {at.step}, " if done else ""
+    report(
+        done, total, milestone=f"{begins}{where}, about {duration(estimate_s)} by a few steps of each size of images"
+    )
+    begun = time.perf_counter()
+    while len(at.curve) < recipe.epochs:
+        number = len(at.curve) + 1
+        stretch(subject, at, steps, checkpoint_every_s)
+        if at.step < steps:
+            at.wall_seconds, begun = at.wall_seconds + time.perf_counter() - begun, time.perf_counter()
+            if state:
+                state.save(subject.network, subject.optimizer, at)
+            continue
+        group.settle(subject.network)
+        accuracy = evaluate(subject.network, subject.arrays, group)
+        now = time.perf_counter()
+        epoch = Epoch(
+            loss=at.loss_sum / at.images,
+            accuracy=accuracy,
+            seconds=at.seconds,
+            wall_seconds=at.wall_seconds + now - begun,
+            disturbances=at.disturbances,
+        )
+        report(
+            number * steps,
+            total,
+            milestone=f"epoch {number}/{recipe.epochs}  loss {epoch.loss:.4f}  test accuracy {accuracy:.2%}  "
+            f"{at.seconds:.1f} s  {at.images / at.seconds:,.0f} images/s",
+        )
+        at = Position(curve=[*at.curve, epoch])
+        begun = now  # so that saving this epoch is in the wall seconds of the next
+        if state:
+            curves.write(state.folder, at.curve)
+            if number < recipe.epochs:
+                state.save(subject.network, subject.optimizer, at)
+    return at.curve
+
+
+def stretch(subject: Subject, at: Position, steps: int, longest_s: float) -> None:
+    """Steps until the epoch ends or `longest_s` have passed, counted in `at`."""
+    recipe, group, number = subject.training.recipe, subject.group, len(at.curve)
+    is_alone = group.count == 1  # together with others nothing may depend on this rank's own clock
+    if at.step == 0:
+        torch.manual_seed(batches.seed(recipe, number) + group.rank)  # for networks with dropout
+    subject.network.train()
+    epoch = subject.batches(number)
+    precision = torch.float32 if subject.device == "mps" else torch.float64
+    loss_sum = torch.tensor(at.loss_sum, dtype=precision, device=subject.device)
+    watch = Stopwatch(subject.device, at.seconds)
+    with Watch() as gauges, watch:
+        begun = looked = time.perf_counter()
+        for index in range(at.step, steps):
+            chosen = epoch.order[index]
+            set_learning_rate(subject.optimizer, recipe, (number * steps + index + 0.5) / (recipe.epochs * steps))
+            images, labels = epoch.take(group.share(chosen))
+            loss_sum += step(subject.model, subject.optimizer, recipe, images, labels, len(chosen) / group.count)
+            at.step, at.images = index + 1, at.images + len(chosen)
+            now = time.perf_counter()
+            if is_alone and (subject.device == "cpu" or now - looked >= _LOOK_S):
+                looked, at.loss_sum = now, loss_sum.item()
+                _check(subject, at)
+            report(
+                number * steps + at.step,
+                recipe.epochs * steps,
+                f"epoch {number + 1}/{recipe.epochs}  loss {at.loss_sum / at.images:.3f}  "
+                f"{at.images / watch.seconds:,.0f} images/s",
+            )
+            if is_alone and now - begun >= longest_s:
+                break
+    at.loss_sum, at.seconds = group.total(loss_sum).item(), watch.seconds
+    at.disturbances += (gauges.disturbance,)
+    _check(subject, at)
+
+
+def _check(subject: Subject, at: Position) -> None:
+    if not math.isfinite(at.loss_sum):
+        recipe = subject.training.recipe
+        raise Diverged(
+            f"{subject.training.name}: the loss became {at.loss_sum} in epoch {len(at.curve) + 1}, step {at.step}; "
+            f"nothing is saved, lower --learning-rate (it was {recipe.learning_rate:g})"
+        )
+
+
+def _estimate(subject: Subject, at: Position) -> float:
+    """Seconds that are left, from a few steps; the network, its statistics and its randomness are then as before."""
+    recipe, arrays, steps = subject.training.recipe, subject.arrays, len(subject.batches(0))
+    height, width = arrays.train_images.shape[1:3]
+    sample = dataclasses.replace(
+        arrays, test_images=arrays.test_images[:EVALUATION_BATCH], test_labels=arrays.test_labels[:EVALUATION_BATCH]
+    )
+    before = copy.deepcopy(subject.network.state_dict())
+    epochs = range(len(at.curve), recipe.epochs)
+    step_s: dict[tuple[int, int], float] = {}
+    with torch.random.fork_rng(devices=[]):
+        for number in epochs:
+            size = batches.scaled(recipe, number, height, width)
+            if size not in step_s:
+                step_s[size] = _step_seconds(subject, subject.batches(number))
+        watch = Stopwatch(subject.device)
+        with watch:
+            evaluate(subject.network, sample, subject.group)
+    subject.network.load_state_dict(before)
+    steps_s = [steps * step_s[batches.scaled(recipe, number, height, width)] for number in epochs]
+    tests_s = watch.seconds * len(epochs) * len(arrays.test_labels) / len(sample.test_labels)
+    return sum(steps_s) * (1 - at.step / (steps * len(epochs))) + tests_s
+
+
+def _step_seconds(subject: Subject, epoch: batches.Epoch) -> float:
+    """The mean of a few, with an optimizer of their own."""
+    optimizer = optimizer_of(subject.network, subject.training.recipe)
+    subject.network.train()
+    watch = Stopwatch(subject.device)
+    for index in range(1 + _ESTIMATE_STEPS):
+        if index == 1:
+            watch = Stopwatch(subject.device)  # the first step sets up the kernels
+        with watch:
+            chosen = epoch.order[index % len(epoch)]
+            images, labels = epoch.take(subject.group.share(chosen))
+            step(subject.model, optimizer, subject.training.recipe, images, labels, len(chosen))
+    return watch.seconds / _ESTIMATE_STEPS

@@ -1,0 +1,108 @@
+"""What is trained, and on what: the network with its first weights, the optimizer, and all images in memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cifar_deploy.core.arrays import choose
+from cifar_deploy.core.errors import UsageError
+from cifar_deploy.core.records import Recipe, Training
+from cifar_deploy.networks import complete
+from cifar_deploy.training import batches, ranks
+from cifar_deploy.training.optimise import optimizer_of
+
+# Large enough to be fast, small enough for the memory of a small board.
+EVALUATION_BATCH = 250
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays:
+    """What is trained and tested on, on the device: images uint8 (N, H, W, 3), labels int64 (N,)."""
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+
+@dataclass(kw_only=True)
+class Subject:
+    """What is trained, and on what."""
+
+    training: Training
+    network: nn.Module
+    model: nn.Module  # the network, as a training step calls it
+    optimizer: torch.optim.Optimizer
+    arrays: Arrays
+    device: str
+    group: ranks.Group
+
+    def batches(self, epoch: int) -> batches.Epoch:
+        return batches.Epoch(self.arrays.train_images, self.arrays.train_labels, self.training.recipe, epoch)
+
+
+def subject_of(
+    training: Training, data_folder: Path, device: str, threads: int, limit_test: int | None, group: ranks.Group
+) -> Subject:
+    """The network with its first weights, and its images."""
+    torch.set_num_threads(threads)
+    recipe = training.recipe
+    torch.manual_seed(recipe.seed)
+    network = complete.build(training.network, training.data)
+    for height, width in batches.sizes(recipe, training.data.height, training.data.width):
+        try:
+            complete.check_shape(training.network, network, len(training.data.classes), height, width)
+        except UsageError as error:
+            raise UsageError(f"{error}; recipe {recipe.name} begins with such images, give --recipe paper") from error
+    if recipe.batch_norm == "synchronised":
+        network = group.synchronised(network)
+    network = complete.on(device, network)
+    return Subject(
+        training=training,
+        network=network,
+        model=group.parallel(network),
+        optimizer=optimizer_of(network, recipe),
+        arrays=_arrays(data_folder, recipe, limit_test, device),
+        device=device,
+        group=group,
+    )
+
+
+def evaluate(network: nn.Module, arrays: Arrays, group: ranks.Group) -> float:
+    """Top-1 accuracy on the test images, a fraction of 1. Each rank tests its share; the counts are exact."""
+    network.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=arrays.test_labels.device)
+    with torch.inference_mode():
+        for images, labels in zip(
+            group.share(arrays.test_images).split(EVALUATION_BATCH),
+            group.share(arrays.test_labels).split(EVALUATION_BATCH),
+            strict=True,
+        ):
+            correct += (network(batches.as_input(images)).argmax(1) == labels).sum()
+    return group.total(correct).item() / len(arrays.test_labels)
+
+
+def multiply_adds(network: nn.Module, training: Training) -> int:
+    """Of one image, in convolutions and linear layers, as torch counts them."""
+    image = torch.zeros(1, 3, training.data.height, training.data.width, device=next(network.parameters()).device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network.eval()(image)
+    return int(counter.get_total_flops()) // 2
+
+
+def _arrays(folder: Path, recipe: Recipe, limit_test: int | None, device: str) -> Arrays:
+    def tensors(split: str, limit: int | None, seed: int) -> tuple[Tensor, Tensor]:
+        images, labels = np.load(folder / f"{split}_images.npy", mmap_mode="r"), np.load(folder / f"{split}_labels.npy")
+        chosen = choose(len(labels), limit, seed)
+        return torch.from_numpy(images[chosen]).to(device), torch.from_numpy(labels[chosen]).to(device)
+
+    train_images, train_labels = tensors("train", recipe.limit_train, recipe.seed)
+    # Seed 0, as in the accuracy metric: the curve and the report are over the same images.
+    test_images, test_labels = tensors("test", limit_test, 0)
+    return Arrays(
+        train_images=train_images, train_labels=train_labels, test_images=test_images, test_labels=test_labels
+    )
