@@ -161,6 +161,7 @@ def train(
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
+    bf16: options.BFloat16 = False,
     half: options.Half = False,
     batch_norm: options.BatchNorm = "synchronised",
     checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
@@ -173,7 +174,7 @@ def train(
     _train_alone(
         out,
         [network],
-        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, half),
+        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, half, bf16),
         dataset,
         data_dir,
         device,
@@ -197,6 +198,7 @@ def train_all(
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
+    bf16: options.BFloat16 = False,
     half: options.Half = False,
     batch_norm: options.BatchNorm = "synchronised",
     checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
@@ -209,7 +211,7 @@ def train_all(
     _train_alone(
         out,
         network or list(DEFAULT_NETWORKS),
-        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, half),
+        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, half, bf16),
         dataset,
         data_dir,
         device,
@@ -392,8 +394,10 @@ def _recipe(
     limit: int | None,
     batch_norm: str = "synchronised",
     half: bool = False,
+    bf16: bool = False,
 ) -> Recipe:
     given = {
+        "arithmetic": "bfloat16" if bf16 else None,
         "weights": "float16" if half else None,
         "batch_norm": batch_norm,
         "epochs": epochs,

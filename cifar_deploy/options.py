@@ -92,6 +92,10 @@ BatchNorm = Annotated[
 Half = Annotated[
     bool, typer.Option("--half", help="Store the weights as float16, if the accuracy stays within 0.05 points.")
 ]
+BFloat16 = Annotated[
+    bool,
+    typer.Option("--bf16", help="Compute in bfloat16: faster for some networks, on processors or GPUs that have it."),
+]
 CheckpointEvery = Annotated[
     float,
     typer.Option(

@@ -74,6 +74,7 @@ class Recipe:
     shift: int = 0  # pixels by which each image is moved at most, each way; what is then missing is mirrored
     flip: Literal["none", "random", "alternating"] = "none"  # alternating: each image every other epoch
     batch_norm: Literal["synchronised", "per-rank"] = "synchronised"  # statistics of all ranks together, or each's own
+    arithmetic: Literal["float32", "bfloat16"] = "float32"  # of convolutions, in training; weights stay float32
     weights: Literal["float32", "float16"] = "float32"  # as they are stored, if that leaves the accuracy as it is
     scales: tuple[float, ...] = (1.0,)  # of the images' height and width, each for an equal share of the epochs
 
@@ -85,6 +86,8 @@ class Recipe:
             f"batch {self.batch_size}",
             f"seed {self.seed}",
         ]
+        if self.arithmetic != "float32":
+            told.append(self.arithmetic)
         if self.limit_train:
             told.append(f"only {self.limit_train:,} training images")
         return f"{self.name} ({', '.join(told)})"

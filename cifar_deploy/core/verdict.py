@@ -28,6 +28,8 @@ _MOST_SWITCHES = 100
 # Between the two halves of a block.
 _MOST_DRIFT = 0.1
 _MOST_CLOCK_JUMP_S = 1.0
+# Of an epoch over the quickest one whose images have the same size.
+_MOST_LONGER = 0.15
 # One disturbed round in five leaves the median where it was.
 _MOST_DISTURBED = 0.2
 
@@ -77,11 +79,15 @@ def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
     if not all(gauges.values()):
         return checkpoint.seconds, None
     of_all = [gauge for of_epoch in gauges.values() for gauge in of_epoch]
-    reasons = {
-        number: reason
-        for number, of_epoch in gauges.items()
-        if (reason := next(filter(None, (_disturbed(gauge, of_all) for gauge in of_epoch)), None))
-    }
+    quickest: dict[float, float] = {}
+    for number, epoch in enumerate(curve):
+        scale = recipe.scale(number)
+        quickest[scale] = min(epoch.seconds, quickest.get(scale, epoch.seconds))
+    reasons = {}
+    for number, epoch in enumerate(curve):
+        seen = next(filter(None, (_disturbed(gauge, of_all) for gauge in gauges[number])), None)
+        if reason := seen or _slower(epoch.seconds / quickest[recipe.scale(number)]):
+            reasons[number] = reason
     quiet: dict[float, list[float]] = {}
     for number, epoch in enumerate(curve):
         if number not in reasons:
@@ -131,6 +137,11 @@ def _disturbed(gauge: Disturbance | None, of_cell: Collection[Disturbance]) -> s
     if abs(gauge.clock_jump) > _MOST_CLOCK_JUMP_S:
         return f"the clock jumped by {gauge.clock_jump:.1f} s"
     return None
+
+
+def _slower(ratio: float) -> str | None:
+    """What no gauge shows: a process that was stopped, or a neighbour on the same memory."""
+    return f"took {ratio - 1:.0%} longer than the quickest of its size" if ratio > 1 + _MOST_LONGER else None
 
 
 def _trend(medians: list[float]) -> str | None:

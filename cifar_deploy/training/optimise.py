@@ -38,7 +38,9 @@ def step(
     once it is averaged over the ranks.
     """
     optimizer.zero_grad(set_to_none=True)
-    loss = loss_of(model(images), labels, recipe)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.arithmetic == "bfloat16"):
+        logits = model(images)
+    loss = loss_of(logits.to(images.dtype), labels, recipe)
     (loss / share).backward()
     optimizer.step()
     return loss.detach()

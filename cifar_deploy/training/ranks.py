@@ -142,6 +142,8 @@ class _BatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(images)
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        if images.dtype == torch.bfloat16:
+            images = images.float()
         count = images.new_tensor([images.numel() // images.shape[1]])
         # One message for the count and the sums; a second one, since the squares of what is left are exact.
         sums = _Sum.apply(torch.cat([count, images.sum((0, 2, 3))]), self.group)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cifar_deploy.core.records import Recipe
-from cifar_deploy.training.optimise import learning_rate, loss_of, optimizer_of
+from cifar_deploy.training.optimise import learning_rate, loss_of, optimizer_of, step
 
 PLAIN = Recipe(name="plain", optimizer="sgd", learning_rate=0.2, epochs=4, batch_size=16, seed=0)
 
@@ -50,3 +50,17 @@ def test_the_loss_is_summed_and_smoothed() -> None:
     smooth = 0.9 * plain - 0.1 * share.mean(1).sum()
     found = loss_of(logits, labels, dataclasses.replace(PLAIN, label_smoothing=0.1))
     assert found.item() == pytest.approx(smooth.item())
+
+
+def test_bfloat16_rounds_the_computation_and_leaves_the_weights_float32() -> None:
+    losses = {}
+    for arithmetic in ("float32", "bfloat16"):
+        recipe = dataclasses.replace(PLAIN, arithmetic=arithmetic)
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
+        images, labels = torch.rand(16, 3, 8, 8), torch.arange(16) % 10
+        loss = step(network, optimizer_of(network, recipe), recipe, images, labels, 16)
+        assert loss.dtype == torch.float32 and all(weight.dtype == torch.float32 for weight in network.parameters())
+        losses[arithmetic] = loss.item()
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
