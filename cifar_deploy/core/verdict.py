@@ -78,14 +78,14 @@ def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
     }
     if not all(gauges.values()):
         return checkpoint.seconds, None
-    of_all = [gauge for of_epoch in gauges.values() for gauge in of_epoch]
     quickest: dict[float, float] = {}
     for number, epoch in enumerate(curve):
         scale = recipe.scale(number)
         quickest[scale] = min(epoch.seconds, quickest.get(scale, epoch.seconds))
     reasons = {}
     for number, epoch in enumerate(curve):
-        seen = next(filter(None, (_disturbed(gauge, of_all) for gauge in gauges[number])), None)
+        # Not the fixed loop: a few milliseconds before and after say nothing of the minutes between.
+        seen = next(filter(None, map(_interrupted, gauges[number])), None)
         if reason := seen or _slower(epoch.seconds / quickest[recipe.scale(number)]):
             reasons[number] = reason
     quiet: dict[float, list[float]] = {}
@@ -122,21 +122,27 @@ def _drifted(drift: float) -> str | None:
 def _disturbed(gauge: Disturbance | None, of_cell: Collection[Disturbance]) -> str | None:
     if gauge is None:
         return None
+    return _interrupted(gauge) or _throttled(gauge, of_cell)
+
+
+def _interrupted(gauge: Disturbance) -> str | None:
     if gauge.run_delay is not None and gauge.run_delay > _MOST_RUN_DELAY:
         return f"waited {gauge.run_delay:.0%} of the time for a processor"
     if gauge.steal is not None and gauge.steal > _MOST_STEAL:
         return f"{gauge.steal:.0%} of the processors' time was stolen by the hypervisor"
     if gauge.involuntary_switches is not None and gauge.involuntary_switches > _MOST_SWITCHES * gauge.seconds:
         return f"was interrupted {gauge.involuntary_switches / gauge.seconds:.0f} times a second by other processes"
+    if abs(gauge.clock_jump) > _MOST_CLOCK_JUMP_S:
+        return f"the clock jumped by {gauge.clock_jump:.1f} s"
+    return None
+
+
+def _throttled(gauge: Disturbance, of_cell: Collection[Disturbance]) -> str | None:
     longer = max(
         gauge.calibration_before / min(other.calibration_before for other in of_cell),
         gauge.calibration_after / min(other.calibration_after for other in of_cell),
     )
-    if longer > 1 + _MOST_CALIBRATION:
-        return f"a fixed loop took {longer - 1:.0%} longer than at best"
-    if abs(gauge.clock_jump) > _MOST_CLOCK_JUMP_S:
-        return f"the clock jumped by {gauge.clock_jump:.1f} s"
-    return None
+    return f"a fixed loop took {longer - 1:.0%} longer than at best" if longer > 1 + _MOST_CALIBRATION else None
 
 
 def _slower(ratio: float) -> str | None:

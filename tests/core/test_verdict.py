@@ -138,5 +138,12 @@ def test_an_epoch_that_took_far_longer_than_its_like_is_disturbed_whatever_the_g
     assert verdict and "first 3: took 200% longer than the quickest of its size" in verdict.reasons[0]
 
 
+def test_a_few_slow_milliseconds_beside_an_epoch_are_no_reason() -> None:
+    checkpoint = trained(10.0, 10.0)
+    slow = dataclasses.replace(checkpoint.curve[0], disturbances=(calm(calibration_after=0.01),))
+    _, verdict = judge_training(dataclasses.replace(checkpoint, curve=(slow, checkpoint.curve[1])))
+    assert verdict and not verdict.reasons
+
+
 def test_of_a_training_that_was_not_watched_there_is_no_verdict() -> None:
     assert judge_training(a_checkpoint()) == (2.0, None)
