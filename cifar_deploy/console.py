@@ -89,9 +89,10 @@ def _bar() -> Iterator[Progress]:
 
 
 def checkpoint_line(checkpoint: Checkpoint) -> str:
+    epochs = progress.counted(len(checkpoint.curve), "epoch")
     return (
-        f"{checkpoint.training.name}: test accuracy {checkpoint.curve[-1].accuracy:.2%} after {len(checkpoint.curve)} "
-        f"epochs, {checkpoint.seconds:.1f} s of training on {checkpoint.device}"
+        f"{checkpoint.training.name}: test accuracy {checkpoint.curve[-1].accuracy:.2%} after {epochs}, "
+        f"{checkpoint.seconds:.1f} s of training on {checkpoint.device}"
     )
 
 

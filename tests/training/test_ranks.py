@@ -156,6 +156,7 @@ def test_a_dead_rank_ends_the_job_in_seconds_and_it_goes_on_later(job: "subproce
         done.communicate()
 
 
+@pytest.mark.slow
 def test_ranks_end_with_their_torchrun(job: "subprocess.Popen[str]", tmp_path: Path) -> None:
     assert len(_of_the_job(tmp_path)) == 2
     job.kill()
