@@ -1,7 +1,7 @@
 """What training costs beyond computing: python benchmarks/training_speed.py DATA_DIR [NETWORK ...] (three minutes a network).
 
 DATA_DIR is an image folder or zip, as for --dataset image_folder. All ways train the same network on batches of 128, channels
-last, with all processors; in each round each has a turn. Their times are shown over that of the pure step: forward,
+last, with all processors; in each round each has a turn, in an order of its own. Their times are shown over that of the pure step: forward,
 backward and update on one fixed batch that is ready.
 
     paper, fast    this program's own loop: gather, move, mirror, convert, count, watch the machine, report
@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import functools
 import math
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ from cifar_deploy.training.subject import Subject, subject_of
 
 ROUNDS = 5
 TURN_S = 5.0  # each way and round, about
+PAUSE_S = 2.0  # after each turn: workers read a few batches ahead
 
 
 class Folder(Dataset[tuple[Tensor, int]]):
@@ -108,11 +110,13 @@ def measure(network: str, prepared: Prepared) -> tuple[int, dict[str, tuple[str,
         )
     for _, go in ways.values():
         go(2)  # sets up kernels, and starts workers
-    steps = math.ceil(2 * TURN_S / seconds_of(functools.partial(pure, fast), 2))
+    steps = min(len(fast.batches(0)), math.ceil(2 * TURN_S / seconds_of(functools.partial(pure, fast), 2)))
     seconds: dict[str, tuple[str, list[float]]] = {way: (base, []) for way, (base, _) in ways.items()}
+    order = random.Random(0)
     for _ in range(ROUNDS):
-        for way, (_, go) in ways.items():
-            seconds[way][1].append(seconds_of(go, steps))
+        for way in order.sample(list(ways), len(ways)):
+            seconds[way][1].append(seconds_of(ways[way][1], steps))
+            time.sleep(PAUSE_S)
     return steps, seconds
 
 

@@ -1,8 +1,8 @@
 """How the `fast` recipe was found: python benchmarks/tune.py --data-dir cifar10-jpeg75.zip [--network N] [TRIAL ...].
 
-Each trial changes the recipe that stands at the time in one or two things, and trains a small network for a few epochs on
+Each trial changes one recipe, START, in one or two things, and trains a small network for a few epochs on
 nine tenths of the training images; the last tenth judges (see held_out.py). The test images are never read. What a trial
-gave is a line of tune.jsonl beside this file, with the recipe in full; one that is there is not run again. Without TRIAL all are run.
+gave is a line of tune.jsonl beside this file, with the recipe in full; one that is there is not run again. Without TRIAL all are run; not all of them have been.
 Three minutes a trial for mobilenet-0.5 on two cores, five for resnet20.
 """
 

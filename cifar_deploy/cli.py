@@ -32,8 +32,8 @@ from cifar_deploy.stages.rounds import ROUNDS, SUSTAINED_BLOCK_S
 log = logging.getLogger(__name__)
 _log_file: Path | None = None
 
-# The commands that torchrun may start.
-_SHARED = ("train", "train-all")
+# The command that torchrun may start.
+_SHARED = "train"
 
 app = typer.Typer(
     help="Train image classifiers, export them, measure them on this machine, and see which to ship.",
@@ -60,10 +60,10 @@ def root(
     ] = False,
 ) -> None:
     if ranks.count() > 1:
-        if context.invoked_subcommand not in _SHARED:
+        if context.invoked_subcommand != _SHARED:
             raise UsageError(
-                f"{context.invoked_subcommand}: was started {ranks.count()} times over, by torchrun; only "
-                f"{' and '.join(_SHARED)} share out their work, start this alone"
+                f"{context.invoked_subcommand}: was started {ranks.count()} times over, by torchrun; only {_SHARED} "
+                "shares out its work, start this alone"
             )
         ranks.end_with_parent()
 
@@ -80,6 +80,8 @@ def run(
     seed: options.Seed = None,
     train_threads: options.TrainThreads = None,
     device: options.TrainDevice = "auto",
+    bf16: options.BFloat16 = False,
+    half: options.Half = False,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     format: options.Formats = None,
@@ -102,7 +104,7 @@ def run(
     pipeline.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
-    made = _recipe(recipe, epochs, train_batch_size, learning_rate, seed, limit_train)
+    made = _recipe(recipe, epochs, train_batch_size, learning_rate, seed, limit_train, half=half, bf16=bf16)
     tally = _Tally(asked_by_name=bool(format or backend or metric or device not in ("auto", "cpu")))
     with _store(out) as store:
         names = _train(
@@ -437,7 +439,7 @@ def _train_alone(
     pipeline.check_names(networks, devices=[] if device == "auto" else [device])
     ranks.check_batch(recipe.batch_size)
     if ranks.rank() > 0:
-        _follow(networks, recipe, dataset, data_dir, device=device, **how)
+        _follow(networks[0], recipe, dataset, data_dir, device=device, **how)
         return
     tally = _Tally()
     with _store(out) as store:
@@ -497,7 +499,7 @@ def _train(
 
 
 def _follow(
-    networks: Sequence[str],
+    network: str,
     recipe: Recipe,
     dataset: str,
     data_dir: Path | None,
@@ -505,15 +507,11 @@ def _follow(
     name: str | None = None,
     device: str,
     threads: int | None,
-    limit_test: int | None,
     **_: Any,
 ) -> None:
     """Train along with the first rank, which alone says anything unless it goes wrong."""
     prepared = pipeline.prepare(dataset, data_dir)
-    for network in networks:
-        pipeline.follow(
-            prepared, network, name=name, recipe=recipe, device=device, threads=threads, limit_test=limit_test
-        )
+    pipeline.follow(prepared, network, name=name, recipe=recipe, device=device, threads=threads)
 
 
 def _export(store: Store, names: Sequence[str], formats: Sequence[str] | None, again: bool, tally: _Tally) -> None:

@@ -102,7 +102,7 @@ CheckpointEvery = Annotated[
         "--checkpoint-every",
         parser=_duration,
         metavar="10m",
-        help="Save the state of a training within an epoch, too, whenever so long has passed.",
+        help="Save the state within an epoch, too, whenever so long has passed; not under torchrun.",
         show_default="10m",
     ),
 ]

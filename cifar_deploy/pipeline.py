@@ -97,7 +97,12 @@ def prepare(
     DATASETS.check(dataset)
     data_dir = data_dir.absolute() if data_dir else None
     return isolate.call(
-        "cifar_deploy.stages.prepare:prepare", Prepared, on_progress=on_progress, dataset=dataset, data_dir=data_dir
+        "cifar_deploy.stages.prepare:prepare",
+        Prepared,
+        timeout_s=ranks.patience_s(isolate.TIMEOUT_S),
+        on_progress=on_progress,
+        dataset=dataset,
+        data_dir=data_dir,
     )
 
 
@@ -131,12 +136,14 @@ def train(
     elif finished:
         store.verified(as_artifact(finished))
         if ranks.count() > 1:
-            isolate.call("cifar_deploy.stages.train:dismiss", type(None), device=device)
+            patience_s = ranks.patience_s(isolate.TIMEOUT_S)
+            isolate.call("cifar_deploy.stages.train:dismiss", type(None), timeout_s=patience_s, device=device)
         return Outcome(value=finished, reused=True)
     threads = threads or ranks.threads()
     checkpoint = isolate.call(
         "cifar_deploy.stages.train:train",
         Checkpoint,
+        timeout_s=ranks.patience_s(isolate.TIMEOUT_S),
         pool_threads=threads,
         on_progress=on_progress,
         training=training,
@@ -158,19 +165,18 @@ def follow(
     recipe: Recipe = RECIPES["paper"],
     device: str = "auto",
     threads: int | None = None,
-    limit_test: int | None = None,
 ) -> None:
     """Train along with the first rank, under torchrun; it alone reads and writes an output folder."""
     threads = threads or ranks.threads()
     isolate.call(
         "cifar_deploy.stages.train:follow",
         type(None),
+        timeout_s=ranks.patience_s(isolate.TIMEOUT_S),
         pool_threads=threads,
         training=_training(prepared, network, name, recipe),
         data_folder=prepared.folder,
         device=device,
         threads=threads,
-        limit_test=limit_test,
     )
 
 
@@ -308,6 +314,10 @@ def _still_good(store: Store, checkpoint: Checkpoint, format: str, versions: dic
             return None
         if existing.checkpoint.weights != checkpoint.weights:
             return None
+        if any(parity.stand_in for parity in existing.parity) and prepare_stage.find(
+            checkpoint.training.data.fingerprint
+        ):
+            return None  # checked on other images; now the network's own are here
         store.verified(existing)
     except Corrupt:
         return None

@@ -8,6 +8,9 @@ import time
 from cifar_deploy.core import machine
 from cifar_deploy.core.errors import UsageError
 
+# Machines decode the data set before they join, and need not be equally fast.
+JOIN_S = 1200.0
+
 
 def rank() -> int:
     """Among all processes, on all machines; 0 where there is just this one."""
@@ -27,6 +30,11 @@ def local_count() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if count() > 1 else 1
 
 
+def patience_s(alone_s: float) -> float:
+    """How long a worker may be silent: with others, as long as it may wait for them to join."""
+    return alone_s if count() == 1 else JOIN_S + alone_s
+
+
 def threads() -> int:
     """This process's share of the processors that are allowed."""
     return max(1, machine.allowed_threads() // local_count())
@@ -38,6 +46,10 @@ def check_batch(batch_size: int) -> None:
         raise UsageError(
             f"batch size {batch_size} cannot be divided by {count()} ranks; "
             "give another --batch-size, or start another number of ranks"
+        )
+    if batch_size < 2 * count():
+        raise UsageError(
+            f"batch size {batch_size}: batch norm needs 2 images on each rank; give --batch-size {2 * count()}"
         )
 
 

@@ -93,7 +93,9 @@ class Recipe:
         return f"{self.name} ({', '.join(told)})"
 
     def scale(self, epoch: int) -> float:
-        """Of the images in an epoch, counted from zero."""
+        """Of the images in an epoch, counted from zero. The last one is always of the last scale."""
+        if self.epochs < len(self.scales):
+            return self.scales[epoch - self.epochs]
         return self.scales[epoch * len(self.scales) // self.epochs]
 
 

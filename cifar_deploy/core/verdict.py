@@ -1,7 +1,8 @@
 """Whether a timed number may be believed: stable, noisy or invalid, and why.
 
 It looks at each round's disturbance (see core.disturbance) and at how the round medians move. It never changes or drops
-a number: the verdict stands beside it wherever it is shown.
+a number: the verdict stands beside it wherever it is shown. Only a training's time is put together again, of its quiet
+epochs, and says so.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,7 +29,7 @@ _MOST_SWITCHES = 100
 # Between the two halves of a block.
 _MOST_DRIFT = 0.1
 _MOST_CLOCK_JUMP_S = 1.0
-# Of an epoch over the quickest one whose images have the same size.
+# Of an epoch over the median of those whose images have the same size.
 _MOST_LONGER = 0.15
 # One disturbed round in five leaves the median where it was.
 _MOST_DISTURBED = 0.2
@@ -69,7 +70,8 @@ def judge(readings: Mapping[int, Reading], value: str, threads: int = 1) -> Verd
 def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
     """Seconds of training as they are without disturbance, and the verdict; None if the machine was not watched.
 
-    A disturbed epoch counts as the median of the quiet ones whose images have the same size.
+    A disturbed epoch counts as the median of the quiet ones whose images have the same size, unless more than half are
+    disturbed: then it is the seconds that were spent, and noisy.
     """
     recipe, curve = checkpoint.training.recipe, checkpoint.curve
     gauges = {
@@ -78,15 +80,14 @@ def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
     }
     if not all(gauges.values()):
         return checkpoint.seconds, None
-    quickest: dict[float, float] = {}
+    of_size: dict[float, list[float]] = {}
     for number, epoch in enumerate(curve):
-        scale = recipe.scale(number)
-        quickest[scale] = min(epoch.seconds, quickest.get(scale, epoch.seconds))
+        of_size.setdefault(recipe.scale(number), []).append(epoch.seconds)
     reasons = {}
     for number, epoch in enumerate(curve):
         # Not the fixed loop: a few milliseconds before and after say nothing of the minutes between.
         seen = next(filter(None, map(_interrupted, gauges[number])), None)
-        if reason := seen or _slower(epoch.seconds / quickest[recipe.scale(number)]):
+        if reason := seen or _slower(epoch.seconds / float(np.median(of_size[recipe.scale(number)]))):
             reasons[number] = reason
     quiet: dict[float, list[float]] = {}
     for number, epoch in enumerate(curve):
@@ -96,14 +97,13 @@ def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
         return checkpoint.seconds, Verdict(word="stable")
     first = min(reasons)
     told = f"{len(reasons)} of {len(curve)} epochs disturbed, first {first + 1}: {reasons[first]}"
-    if any(recipe.scale(number) not in quiet for number in reasons):
+    if 2 * len(reasons) > len(curve) or any(recipe.scale(number) not in quiet for number in reasons):
         return checkpoint.seconds, Verdict(word="noisy", reasons=(told,))
     seconds = sum(
         float(np.median(quiet[recipe.scale(number)])) if number in reasons else epoch.seconds
         for number, epoch in enumerate(curve)
     )
-    word: Literal["stable", "noisy"] = "noisy" if 2 * len(reasons) > len(curve) else "stable"
-    return seconds, Verdict(word=word, reasons=(f"{told}; each counted as the median of the quiet ones",))
+    return seconds, Verdict(word="stable", reasons=(f"{told}; each counts as the median of the quiet ones",))
 
 
 def _a_thread(gauge: Disturbance, threads: int) -> Disturbance:
@@ -147,7 +147,7 @@ def _throttled(gauge: Disturbance, of_cell: Collection[Disturbance]) -> str | No
 
 def _slower(ratio: float) -> str | None:
     """What no gauge shows: a process that was stopped, or a neighbour on the same memory."""
-    return f"took {ratio - 1:.0%} longer than the quickest of its size" if ratio > 1 + _MOST_LONGER else None
+    return f"took {ratio - 1:.0%} longer than the median of its size" if ratio > 1 + _MOST_LONGER else None
 
 
 def _trend(medians: list[float]) -> str | None:

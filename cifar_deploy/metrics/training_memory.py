@@ -1,4 +1,7 @@
-"""Training memory: peak resident memory of the training process, the data set included; on a GPU also peak allocated."""
+"""Training memory: peak resident memory of the training process, the data set included; on a GPU also peak allocated.
+
+Of several ranks it is the first one's.
+"""
 
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Job

@@ -1,4 +1,4 @@
-"""The best accuracy per minute that we have found, on two small networks and a validation split (benchmarks/tune.py).
+"""The best accuracy per minute that we have found, on small networks and a validation split (benchmarks/tune.py, tune.jsonl).
 
 Images grow from half to full size: an epoch of small ones costs a third of one of large ones. The final epochs, at full
 size and with the learning rate on its way to zero, are what counts.

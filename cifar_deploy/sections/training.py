@@ -19,7 +19,13 @@ def cost(cells: Cells) -> Section:
     for cell, of_cell in cells.items():
         of_name.setdefault(cell.name, {}).update(of_cell)
     rows = [row_of((name,), of_cell, columns) for name, of_cell in of_name.items()]
-    return filled("What it cost to train", ("network",), columns, rows)
+    verdicts = {
+        name: of_cell["training_time"].verdict for name, of_cell in of_name.items() if "training_time" in of_cell
+    }
+    notes = tuple(
+        f"{name}: {'; '.join(verdict.reasons)}" for name, verdict in verdicts.items() if verdict and verdict.reasons
+    )
+    return filled("What it cost to train", ("network",), columns, rows, notes)
 
 
 def original_report(cells: Cells, checkpoints: dict[str, Checkpoint]) -> Section | None:
@@ -77,6 +83,8 @@ def _unlike_the_report(name: str, checkpoint: Checkpoint, eager: dict[str, Summa
         notes.append(
             f"The report trained for {_REPORT_EPOCHS} epochs with Adam at 0.001; {name} was trained by {recipe}."
         )
+    if recipe.arithmetic != "float32":
+        notes.append(f"{name} was trained in {recipe.arithmetic}, which the report's was hardly.")
     accuracy = eager["accuracy"].values.get("images") if "accuracy" in eager else None
     if accuracy and accuracy.number < training.data.test_images:
         notes.append(f"{name} was tested on {accuracy.number:,.0f} of {training.data.test_images:,} test images.")

@@ -99,19 +99,19 @@ def _facts(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> dic
     def each(texts: Iterable[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(texts))
 
-    stood_in = each(
-        f"{reading.stand_in}: the images that the networks were trained on were not here"
-        for result in results
-        for reading in result.readings.values()
-        if reading.stand_in
-    )
+    sources = [reading.stand_in for result in results for reading in result.readings.values()]
+    sources += [parity.stand_in for result in results for parity in result.job.artifact.parity]
+    stood_in = each(f"{source}: the networks' own images were not here" for source in sources if source)
     return {
         "data": each(
             f"{c.training.data} (fingerprint {c.training.data.fingerprint[:16]})" for c in checkpoints.values()
         ),
-        **({"run on": stood_in} if stood_in else {}),
+        **({"measured or compared on": stood_in} if stood_in else {}),
         "recipe": each(str(c.training.recipe) for c in checkpoints.values()),
-        "trained on": each(f"{c.device} ({c.device_name}), {c.threads} threads" for c in checkpoints.values()),
+        "trained on": each(
+            f"{c.device} ({c.device_name}), {f'{c.ranks} processes of ' if c.ranks > 1 else ''}{c.threads} threads"
+            for c in checkpoints.values()
+        ),
         "machine": each(str(result.job.machine) for result in results),
         "versions": each(
             f"{package} {version}" for result in results for package, version in result.job.versions.items()

@@ -1,7 +1,7 @@
 """Recipe -> Checkpoint: a network trained on arrays in memory, whole batches at a time.
 
-The clock of `seconds` runs inside training steps alone (batch assembly, forward, backward, update); evaluation and
-saving are outside, and inside `wall_seconds`. Each epoch's randomness is seeded by the recipe and the epoch's number, and
+The clock of `seconds` runs while steps are made (batch assembly, forward, backward, update, progress told); evaluation
+and saving are outside, and inside `wall_seconds`. Each epoch's randomness is seeded by the recipe and the epoch's number, and
 what has been drawn of it is saved with the weights, so a training that goes on where it was interrupted gives the weights
 that it would have given uninterrupted: bit for bit on the CPU with the same threads.
 
@@ -9,13 +9,14 @@ Under torchrun every rank calls this, each with its own copy of the images; the 
 """
 
 import copy
+import dataclasses
 import math
 from pathlib import Path
 
 from cifar_deploy.core import files, machine, memory
 from cifar_deploy.core.errors import Diverged, Unavailable, UsageError
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Checkpoint, Epoch, Training
+from cifar_deploy.core.records import Checkpoint, File, Training
 from cifar_deploy.core.store import WEIGHTS, Store, described
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES
 from cifar_deploy.formats.checkpoint import halved
@@ -49,7 +50,8 @@ def train(
     store = Store(root)
     folder, kept = store.training_folder(training.name), store.checkpoint_folder(training.name)
     with ranks.joined(device) as group:
-        subject = subject_of(group.from_first(training), data_folder, device, threads, limit_test, group)
+        group.from_first((training, limit_test))
+        subject = subject_of(training, data_folder, device, threads, limit_test, group)
         state = State(folder, training)
         try:
             curve = loop.run(subject, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
@@ -58,14 +60,14 @@ def train(
             raise
         group.from_first(None)  # so that no rank leaves before the last one is done
     network = subject.network
-    rounded = _rounded_accuracy(subject, curve) if training.recipe.weights == "float16" else None
-    half = rounded is not None and abs(rounded - curve[-1].accuracy) <= _SAME_ACCURACY
-    with files.whole(kept / WEIGHTS) as part:
-        save_weights(network, part, half=half)
-    curves.write(kept, curve)
+    rounded = _rounded_accuracy(subject) if training.recipe.weights == "float16" else None
+    half = rounded is not None and _is_the_same(rounded, curve[-1].accuracy, len(subject.arrays.test_labels))
+    if rounded is not None:
+        kept_as = "they are stored so" if half else "too far off, they are stored as float32"
+        report(1, 1, milestone=f"with weights as float16: test accuracy {rounded:.2%}; {kept_as}")
     checkpoint = Checkpoint(
         training=training,
-        weights=described(kept / WEIGHTS),
+        weights=File(name=WEIGHTS, bytes=0, sha256=""),  # until they are written: then little is left to go wrong
         parameters=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         multiply_adds=multiply_adds(network, training),
         curve=tuple(curve),
@@ -82,18 +84,24 @@ def train(
         commit=machine.commit(),
         finished=machine.now(),
     )
+    with files.whole(kept / WEIGHTS) as part:
+        save_weights(network, part, half=half)
+    checkpoint = dataclasses.replace(checkpoint, weights=described(kept / WEIGHTS))
     store.save_checkpoint(checkpoint)
+    curves.write(kept, curve)
+    curves.write_events(kept, curve)
     state.remove()
     return checkpoint
 
 
-def follow(training: Training, data_folder: Path, device: str, threads: int, limit_test: int | None) -> None:
+def follow(training: Training, data_folder: Path, device: str, threads: int) -> None:
     """What every rank but the first does. Raises UsageError if the first one trains something else."""
     device, _ = _device(device)
     with ranks.joined(device) as group:
-        wanted = group.from_first(None)
-        if wanted is None:
+        told: tuple[Training, int | None] | None = group.from_first(None)
+        if told is None:
             return  # trained before
+        wanted, limit_test = told
         if difference := wanted.difference(training):
             raise UsageError(f"the first rank trains {difference}; start all ranks with the same")
         loop.run(subject_of(training, data_folder, device, threads, limit_test, group), None, math.inf, "")
@@ -107,15 +115,19 @@ def dismiss(device: str) -> None:
         group.from_first(None)
 
 
-def _rounded_accuracy(subject: Subject, curve: list[Epoch]) -> float:
+def _rounded_accuracy(subject: Subject) -> float:
     """On the test images, with weights as they come back from a file of float16; the network's own stay as they are."""
-    network, all_steps = subject.network, len(curve) * len(subject.batches(0))
+    network = subject.network
     before = copy.deepcopy(network.state_dict())
     network.load_state_dict(halved(network))
     accuracy = evaluate(network, subject.arrays, ranks.Group(subject.device))
     network.load_state_dict(before)
-    report(all_steps, all_steps, milestone=f"with weights as float16: test accuracy {accuracy:.2%}")
     return accuracy
+
+
+def _is_the_same(accuracy: float, other: float, images: int) -> bool:
+    """Counted in images, as the fractions were."""
+    return round(abs(accuracy - other) * images) <= _SAME_ACCURACY * images
 
 
 def _device(wanted: str) -> tuple[str, str]:

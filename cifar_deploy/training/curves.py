@@ -1,17 +1,17 @@
 """The curve of a training, for whoever plots it.
 
-    metrics.jsonl    a line an epoch
-    tensorboard/     the same as TensorBoard's events, where `tensorboard` is installed
-
-Both are written anew after each epoch, so that a training that was interrupted leaves no epoch out and none twice.
+metrics.jsonl    a line an epoch, written anew after each, so that an interruption leaves none out and none twice
+tensorboard/     the same as TensorBoard's events, at the end, where `tensorboard` is installed
 """
 
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_deploy.core import files, registry
+from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Epoch, to_json
 
 _EVENTS = "tensorboard"
@@ -21,15 +21,24 @@ def write(folder: Path, curve: Sequence[Epoch]) -> None:
     """Raises Unwritable."""
     lines = [json.dumps({"epoch": number, **to_json(epoch)}) for number, epoch in enumerate(curve, start=1)]
     files.write_text(folder / "metrics.jsonl", "\n".join(lines) + "\n")
-    if not registry.missing(["tensorboard"]):
-        with files.naming(folder / _EVENTS):
-            _write_events(folder / _EVENTS, curve)
+
+
+def write_events(folder: Path, curve: Sequence[Epoch]) -> None:
+    """For TensorBoard. Whatever keeps it from being done is no reason to lose a training, and is only reported."""
+    if registry.missing(["tensorboard"]):
+        return
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, suffix=".tmp.") as part:
+            _write_events(Path(part), curve)
+            shutil.rmtree(folder / _EVENTS, ignore_errors=True)
+            shutil.copytree(part, folder / _EVENTS)
+    except Exception as error:  # another package's: its imports can fail in any way
+        report(1, 1, milestone=f"warning: no events for TensorBoard ({type(error).__name__}: {error})")
 
 
 def _write_events(folder: Path, curve: Sequence[Epoch]) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
-    shutil.rmtree(folder, ignore_errors=True)
     with SummaryWriter(str(folder)) as writer:
         spent = 0.0
         for number, epoch in enumerate(curve, start=1):

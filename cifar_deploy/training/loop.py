@@ -73,15 +73,17 @@ def stretch(subject: Subject, at: Position, steps: int, longest_s: float) -> Non
     """Steps until the epoch ends or `longest_s` have passed, counted in `at`."""
     recipe, group, number = subject.training.recipe, subject.group, len(at.curve)
     is_alone = group.count == 1  # together with others nothing may depend on this rank's own clock
-    if at.step == 0:
-        torch.manual_seed(batches.seed(recipe, number) + group.rank)  # for networks with dropout
+    if at.step == 0 or not is_alone:  # for networks with dropout; a state keeps the first rank's alone
+        torch.manual_seed(batches.seed(recipe, number) + group.rank * 2**40 + at.step * 2**20)
     subject.network.train()
     epoch = subject.batches(number)
     precision = torch.float32 if subject.device == "mps" else torch.float64
-    loss_sum = torch.tensor(at.loss_sum, dtype=precision, device=subject.device)
+    # What was summed up before is counted once, whoever was there then.
+    loss_sum = torch.tensor(at.loss_sum if group.is_first else 0.0, dtype=precision, device=subject.device)
     watch = Stopwatch(subject.device, at.seconds)
     with Watch() as gauges, watch:
         begun = looked = time.perf_counter()
+        shown = ""
         for index in range(at.step, steps):
             chosen = epoch.order[index]
             set_learning_rate(subject.optimizer, recipe, (number * steps + index + 0.5) / (recipe.epochs * steps))
@@ -92,11 +94,11 @@ def stretch(subject: Subject, at: Position, steps: int, longest_s: float) -> Non
             if is_alone and (subject.device == "cpu" or now - looked >= _LOOK_S):
                 looked, at.loss_sum = now, loss_sum.item()
                 _check(subject, at)
+                shown = f"loss {at.loss_sum / at.images:.3f}  "
             report(
                 number * steps + at.step,
                 recipe.epochs * steps,
-                f"epoch {number + 1}/{recipe.epochs}  loss {at.loss_sum / at.images:.3f}  "
-                f"{at.images / watch.seconds:,.0f} images/s",
+                f"epoch {number + 1}/{recipe.epochs}  {shown}{at.images / watch.seconds:,.0f} images/s",
             )
             if is_alone and now - begun >= longest_s:
                 break

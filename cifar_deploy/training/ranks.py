@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cifar_deploy.core import ranks
-from cifar_deploy.core.errors import DeployError, Unavailable
+from cifar_deploy.core.errors import DeployError, Unavailable, UsageError
 
 T = TypeVar("T")
 
-# Machines decode the data set before they join, and need not be equally fast.
-_JOIN = datetime.timedelta(minutes=20)
+_JOIN = datetime.timedelta(seconds=ranks.JOIN_S)
 # Between two steps no rank is ever so late, unless it is gone.
 _SILENCE = datetime.timedelta(minutes=2)
 
@@ -32,9 +31,11 @@ class Group:
     def __init__(self, device: str, rank: int = 0, count: int = 1) -> None:
         self.rank, self.count = rank, count
         self._device = device
-        self._group: Any = None  # dist.ProcessGroup
+        self._group: Any = None  # dist.ProcessGroup; None for all that there are
+
+    def join(self) -> None:
         if self.count > 1:
-            dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_JOIN)
+            dist.init_process_group("nccl" if self._device == "cuda" else "gloo", timeout=_JOIN)
             self._group = dist.new_group(timeout=_SILENCE)
 
     @property
@@ -68,7 +69,14 @@ class Group:
             return network
         if self._device == "cuda":
             return nn.SyncBatchNorm.convert_sync_batchnorm(network, self._group)  # type: ignore[no-any-return]
-        return _converted(network, self._group)
+        network = _converted(network, self._group)
+        for name, module in network.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not isinstance(module, _BatchNorm2d):
+                raise UsageError(
+                    f"{name}: this {type(module).__name__} cannot take its statistics from all ranks on a processor; "
+                    "give --batch-norm per-rank"
+                )
+        return network
 
     def parallel(self, network: nn.Module) -> nn.Module:
         """What to call in a training step: the gradients that it leaves are the means over the ranks."""
@@ -93,6 +101,7 @@ def joined(device: str) -> Iterator[Group]:
         torch.cuda.set_device(ranks.local_rank())
     try:
         group = Group(device, ranks.rank(), ranks.count())
+        group.join()
         yield group
     except (dist.DistError, RuntimeError) as error:
         if ranks.count() == 1 or not _is_of_the_network(error):
@@ -142,7 +151,8 @@ class _BatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(images)
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-        if images.dtype == torch.bfloat16:
+        kind = images.dtype
+        if kind == torch.bfloat16:
             images = images.float()
         count = images.new_tensor([images.numel() // images.shape[1]])
         # One message for the count and the sums; a second one, since the squares of what is left are exact.
@@ -157,7 +167,7 @@ class _BatchNorm2d(nn.BatchNorm2d):
                 self.num_batches_tracked.add_(1)
         scale = self.weight * (variance + self.eps).rsqrt()
         normalised: Tensor = centred * scale[:, None, None] + self.bias[:, None, None]
-        return normalised
+        return normalised.to(kind)
 
 
 def _converted(module: nn.Module, group: dist.ProcessGroup | None) -> nn.Module:

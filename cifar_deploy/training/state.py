@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cifar_deploy.core import files
-from cifar_deploy.core.errors import Corrupt
+from cifar_deploy.core.errors import Corrupt, one_line
 from cifar_deploy.core.generations import Generations
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Disturbance, Epoch, Training, from_json, to_json
@@ -47,7 +47,7 @@ class State:
             "optimizer": optimizer.state_dict(),
             "position": to_json(at),
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         }
         self._generations.write(lambda path: torch.save(saved, path))
 
@@ -76,10 +76,18 @@ class State:
 
 
 def restored(saved: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
-    """Where the training stood; the network, the optimizer and torch's random state are again as they were there."""
-    network.load_state_dict(saved["network"])
-    optimizer.load_state_dict(saved["optimizer"])
+    """Where the training stood; the network, the optimizer and torch's random state are again as they were there.
+
+    Raises Corrupt if the state is of something else.
+    """
+    try:
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+    except (RuntimeError, ValueError) as error:
+        raise Corrupt(
+            f"the saved state is of another network or version ({one_line(str(error), 100)}); start over with --again"
+        ) from error
     torch.set_rng_state(saved["random"])
-    if saved["random_cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(saved["random_cuda"])
+    if saved["random_cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(saved["random_cuda"])
     return from_json(Position, saved["position"])

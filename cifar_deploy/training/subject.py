@@ -61,7 +61,7 @@ def subject_of(
     if recipe.batch_norm == "synchronised":
         network = group.synchronised(network)
     network = complete.on(device, network)
-    return Subject(
+    subject = Subject(
         training=training,
         network=network,
         model=group.parallel(network),
@@ -70,6 +70,12 @@ def subject_of(
         device=device,
         group=group,
     )
+    if not len(subject.batches(0)):
+        few = len(subject.arrays.train_labels)
+        raise UsageError(
+            f"{training.name}: {few} training images give {group.count} ranks no batch; raise --limit-train"
+        )
+    return subject
 
 
 def evaluate(network: nn.Module, arrays: Arrays, group: ranks.Group) -> float:

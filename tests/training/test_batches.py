@@ -86,6 +86,9 @@ def test_each_scale_has_its_share_of_the_epochs() -> None:
     shapes = [tuple(everything(recipe, number)[0][0].shape[2:]) for number in range(6)]
     assert shapes == [(8, 6), (8, 6), (12, 9), (12, 9), (16, 12), (16, 12)]
     assert batches.sizes(recipe, 32, 32) == [(16, 16), (24, 24), (32, 32)]
+    # Fewer epochs than scales: what is left out are the small ones.
+    assert [dataclasses.replace(recipe, epochs=2).scale(number) for number in range(2)] == [0.75, 1.0]
+    assert dataclasses.replace(recipe, epochs=1).scale(0) == 1.0
 
 
 def test_a_smaller_image_keeps_its_brightness() -> None:

@@ -1,5 +1,8 @@
 import json
+import sys
 from pathlib import Path
+
+import pytest
 
 from cifar_deploy.core.records import Epoch
 from cifar_deploy.training import curves
@@ -26,9 +29,16 @@ def test_tensorboard_reads_each_epoch_once(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for epochs in (1, 2):
-        curves.write(tmp_path, CURVE[:epochs])
+        curves.write_events(tmp_path, CURVE[:epochs])
+    assert [path.name for path in tmp_path.iterdir()] == ["tensorboard"]
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("accuracy/test")] == [(1, 0.25), (2, 0.5)]
     assert [event.value for event in events.Scalars("loss/training")] == [2.0, 1.0]
     assert [event.value for event in events.Scalars("seconds/all")] == [3.0, 8.0]
+
+
+def test_a_broken_tensorboard_costs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    curves.write_events(tmp_path, CURVE)
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """Two processes on this machine train as one would."""
 
+import contextlib
 import os
 import re
 import signal
@@ -65,7 +66,9 @@ def test_torchrun_trains_as_one_process_does_and_only_once(tmp_path: Path) -> No
     ("arguments", "words"),
     [
         (["train", "resnet8", "--dataset", "digits"], ["128", "3 ranks", "--batch-size"]),
-        (["evaluate"], ["evaluate", "torchrun", "train-all"]),
+        (["train", "resnet8", "--dataset", "digits", "--batch-size", "3"], ["2 images", "6", "--batch-size"]),
+        (["train-all", "--dataset", "digits"], ["train-all", "torchrun", "only train"]),
+        (["evaluate"], ["evaluate", "torchrun", "only train"]),
     ],
 )
 def test_what_ranks_cannot_share_is_refused(
@@ -122,16 +125,21 @@ def job(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def _of_the_job(out: Path) -> list[int]:
-    """The ranks' processes: those with this output folder on their command line, torchrun itself left out."""
-    found = []
+    """The ranks' processes, with this output folder on their command line, torchrun itself left out."""
+    return sorted(pid for pid, command in _commands().items() if str(out) in command and TORCHRUN[2] not in command)
+
+
+def _workers() -> list[int]:
+    """Whoever's they are: no other trainings run beside the tests."""
+    return [pid for pid, command in _commands().items() if "cifar_deploy.core.worker" in command]
+
+
+def _commands() -> dict[int, list[str]]:
+    found = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_text().split("\0")
-        except OSError:
-            continue
-        if str(out) in command and "torch.distributed.run" not in command:
-            found.append(int(folder.name))
-    return sorted(found)
+        with contextlib.suppress(OSError):
+            found[int(folder.name)] = (folder / "cmdline").read_text().split("\0")
+    return found
 
 
 def test_a_dead_rank_ends_the_job_in_seconds_and_it_goes_on_later(job: "subprocess.Popen[str]", tmp_path: Path) -> None:
@@ -158,9 +166,10 @@ def test_a_dead_rank_ends_the_job_in_seconds_and_it_goes_on_later(job: "subproce
 
 @pytest.mark.slow
 def test_ranks_end_with_their_torchrun(job: "subprocess.Popen[str]", tmp_path: Path) -> None:
-    assert len(_of_the_job(tmp_path)) == 2
+    workers = _workers()
+    assert len(_of_the_job(tmp_path)) == 2 and len(workers) >= 2
     job.kill()
     deadline = time.monotonic() + 15
-    while _of_the_job(tmp_path) and time.monotonic() < deadline:
+    while (_of_the_job(tmp_path) or {*workers} & {*_workers()}) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not _of_the_job(tmp_path)
+    assert not _of_the_job(tmp_path) and not {*workers} & {*_workers()}

@@ -1,0 +1,65 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cifar_deploy.core.errors import Corrupt
+from cifar_deploy.core.records import Recipe, Training
+from cifar_deploy.training import ranks
+from cifar_deploy.training.loop import stretch
+from cifar_deploy.training.optimise import optimizer_of
+from cifar_deploy.training.state import Position, restored
+from cifar_deploy.training.subject import Arrays, Subject
+from tests.probes import a_checkpoint
+
+RECIPE = Recipe(name="plain", optimizer="sgd", learning_rate=0.1, epochs=2, batch_size=8, seed=0)
+
+
+class Deaf(ranks.Group):
+    """One of two ranks that hears nothing of the other."""
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        return value
+
+
+def a_subject(group: ranks.Group) -> Subject:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 10))
+    images, labels = torch.zeros(32, 4, 4, 3, dtype=torch.uint8), torch.arange(32) % 10
+    return Subject(
+        training=Training(name="small", network="linear", recipe=RECIPE, data=a_checkpoint().training.data),
+        network=network,
+        model=network,
+        optimizer=optimizer_of(network, RECIPE),
+        arrays=Arrays(train_images=images, train_labels=labels, test_images=images, test_labels=labels),
+        device="cpu",
+        group=group,
+    )
+
+
+def test_a_stretch_goes_on_where_the_last_one_ended() -> None:
+    at = Position(curve=[])
+    subject = a_subject(ranks.Group("cpu"))
+    stretch(subject, at, 4, longest_s=0.0)
+    assert (at.step, at.images, len(at.disturbances)) == (1, 8, 1)
+    stretch(subject, at, 4, math.inf)
+    assert (at.step, at.images, len(at.disturbances)) == (4, 32, 2)
+    assert at.loss_sum / at.images == pytest.approx(math.log(10), rel=0.2)
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(0, 40.0), (1, 0.0)])
+def test_what_was_summed_up_before_is_counted_by_the_first_rank_alone(rank: int, expected: float) -> None:
+    at = Position(curve=[], step=4, images=32, loss_sum=40.0)
+    stretch(a_subject(Deaf("cpu", rank, count=2)), at, 4, math.inf)
+    assert at.loss_sum == expected
+
+
+def test_a_state_of_another_network_or_version_is_refused_with_the_way_out() -> None:
+    subject, other = a_subject(ranks.Group("cpu")), nn.Linear(3, 10)
+    saved = {"network": other.state_dict(), "optimizer": subject.optimizer.state_dict()}
+    with pytest.raises(Corrupt, match="--again"):
+        restored(saved, subject.network, subject.optimizer)
+    older = torch.optim.Adam(subject.network.parameters())  # all parameters in one group
+    saved = {"network": subject.network.state_dict(), "optimizer": older.state_dict()}
+    with pytest.raises(Corrupt, match="--again"):
+        restored(saved, subject.network, subject.optimizer)
