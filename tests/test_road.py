@@ -157,6 +157,7 @@ def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
     assert "out of memory" not in text.split("What it cost to train")[0].split("Memory under a limit")[0]
 
 
+@pytest.mark.slow
 def test_a_long_load_compares_its_first_minute_with_its_last(copy: Path) -> None:
     arguments = [
         "evaluate",
@@ -287,7 +288,7 @@ def test_another_recipe_under_the_same_name_is_refused_with_the_difference(copy:
 
 def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(tmp_path: Path) -> None:
     arguments = ["train", "resnet8", "--dataset", "digits", "--recipe", "fast"]
-    arguments += ["--epochs", "1", "--batch-size", "16", "--out"]
+    arguments += ["--epochs", "1", "--batch-size", "16", "--limit-train", "720", "--limit-test", "64", "--out"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     command = [sys.executable, "-m", "cifar_deploy", *arguments, str(broken), "--checkpoint-every", "0.05s"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
