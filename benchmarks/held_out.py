@@ -1,4 +1,4 @@
-"""A validation split: the last tenth of each class's training images takes the place of the test images, which are not read.
+"""A validation split: a tenth of each class's training images takes the place of the test images, which are not used.
 
 Use it wherever a choice is made by accuracy: `--dataset held_out:DATASET --data-dir cifar10-jpeg75.zip`, started in this
 folder (or with it on PYTHONPATH).

@@ -47,7 +47,7 @@ class Folder(Dataset[tuple[Tensor, int]]):
         self._transform = transforms.Compose(
             [
                 transforms.ToPILImage(),
-                transforms.RandomCrop(prepared.data.height, padding=4, padding_mode="reflect"),
+                transforms.RandomCrop(prepared.data.height, padding=RECIPES["fast"].shift, padding_mode="reflect"),
                 transforms.RandomHorizontalFlip(),
                 transforms.ToTensor(),
             ]

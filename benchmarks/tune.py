@@ -3,7 +3,7 @@
 Each trial changes one recipe, START, in one or two things, and trains a small network for a few epochs on
 nine tenths of the training images; the last tenth judges (see held_out.py). The test images are never read. What a trial
 gave is a line of tune.jsonl beside this file, with the recipe in full; one that is there is not run again. Without TRIAL all are run; not all of them have been.
-Three minutes a trial for mobilenet-0.5 on two cores, five for resnet20.
+Its seconds are of a machine that did other things too. Three minutes a trial for mobilenet-0.5 on two cores, five for resnet20.
 """
 
 import argparse

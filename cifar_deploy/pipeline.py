@@ -97,12 +97,7 @@ def prepare(
     DATASETS.check(dataset)
     data_dir = data_dir.absolute() if data_dir else None
     return isolate.call(
-        "cifar_deploy.stages.prepare:prepare",
-        Prepared,
-        timeout_s=ranks.patience_s(isolate.TIMEOUT_S),
-        on_progress=on_progress,
-        dataset=dataset,
-        data_dir=data_dir,
+        "cifar_deploy.stages.prepare:prepare", Prepared, on_progress=on_progress, dataset=dataset, data_dir=data_dir
     )
 
 
@@ -136,14 +131,12 @@ def train(
     elif finished:
         store.verified(as_artifact(finished))
         if ranks.count() > 1:
-            patience_s = ranks.patience_s(isolate.TIMEOUT_S)
-            isolate.call("cifar_deploy.stages.train:dismiss", type(None), timeout_s=patience_s, device=device)
+            isolate.call("cifar_deploy.stages.train:dismiss", type(None), device=device)
         return Outcome(value=finished, reused=True)
     threads = threads or ranks.threads()
     checkpoint = isolate.call(
         "cifar_deploy.stages.train:train",
         Checkpoint,
-        timeout_s=ranks.patience_s(isolate.TIMEOUT_S),
         pool_threads=threads,
         on_progress=on_progress,
         training=training,
@@ -171,7 +164,6 @@ def follow(
     isolate.call(
         "cifar_deploy.stages.train:follow",
         type(None),
-        timeout_s=ranks.patience_s(isolate.TIMEOUT_S),
         pool_threads=threads,
         training=_training(prepared, network, name, recipe),
         data_folder=prepared.folder,

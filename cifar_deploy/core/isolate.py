@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_deploy.core import errors, files, progress
+from cifar_deploy.core import errors, files, progress, ranks
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
 from cifar_deploy.core.limits import Limit
 from cifar_deploy.core.progress import OnProgress
@@ -42,7 +42,7 @@ def call(
     reply: type[T],
     *,
     pool_threads: int = 1,
-    timeout_s: float = TIMEOUT_S,
+    timeout_s: float | None = None,
     on_progress: OnProgress | None = None,
     limit: Limit | None = None,
     **arguments: Any,
@@ -50,10 +50,12 @@ def call(
     """Run `function` ("package.module:name") in a fresh Python and return its value.
 
     `limit` bounds the worker's memory (see core.limits); `pool_threads` is what OMP_NUM_THREADS and its kin say before any library loads; `timeout_s` is the longest time
-    without progress. An expected failure (a DeployError) is raised here as it was there. Raises WorkerFailed, with the
+    without progress, TIMEOUT_S unless told, and with other ranks as long as one may wait for them to join besides. An expected failure (a DeployError) is raised here as it was there. Raises WorkerFailed, with the
     kind and the end of the log, if the function raised anything else, the process died, or the time is over; then the
     whole process group is killed.
     """
+    if timeout_s is None:
+        timeout_s = TIMEOUT_S if ranks.count() == 1 else TIMEOUT_S + ranks.JOIN_S
     with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
         folder = Path(box)
         request = {"function": function, "arguments": to_json(arguments)}

@@ -30,11 +30,6 @@ def local_count() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if count() > 1 else 1
 
 
-def patience_s(alone_s: float) -> float:
-    """How long a worker may be silent: with others, as long as it may wait for them to join."""
-    return alone_s if count() == 1 else JOIN_S + alone_s
-
-
 def threads() -> int:
     """This process's share of the processors that are allowed."""
     return max(1, machine.allowed_threads() // local_count())

@@ -6,7 +6,6 @@ tensorboard/     the same as TensorBoard's events, at the end, where `tensorboar
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,10 +27,10 @@ def write_events(folder: Path, curve: Sequence[Epoch]) -> None:
     if registry.missing(["tensorboard"]):
         return
     try:
-        with tempfile.TemporaryDirectory(dir=folder, suffix=".tmp.") as part:
-            _write_events(Path(part), curve)
+        with files.staging(folder / _EVENTS) as staged:
+            _write_events(staged, curve)
             shutil.rmtree(folder / _EVENTS, ignore_errors=True)
-            shutil.copytree(part, folder / _EVENTS)
+            staged.rename(folder / _EVENTS)
     except Exception as error:  # another package's: its imports can fail in any way
         report(1, 1, milestone=f"warning: no events for TensorBoard ({type(error).__name__}: {error})")
 
