@@ -34,9 +34,28 @@ class Group:
         self._group: Any = None  # dist.ProcessGroup; None for all that there are
 
     def join(self) -> None:
+        """Wait for the others. Raises UsageError where another rank has another kind of device."""
         if self.count > 1:
-            dist.init_process_group("nccl" if self._device == "cuda" else "gloo", timeout=_JOIN)
+            # In torch's documentation, but not in its types.
+            store, _, _ = next(dist.rendezvous("env://", timeout=_JOIN))  # type: ignore[attr-defined]
+            self._agree(store)
+            dist.init_process_group(
+                "nccl" if self._device == "cuda" else "gloo",
+                store=dist.PrefixStore("group", store),  # type: ignore[attr-defined]
+                rank=self.rank,
+                world_size=self.count,
+                timeout=_JOIN,
+            )
             self._group = dist.new_group(timeout=_SILENCE)
+
+    def _agree(self, store: Any) -> None:
+        """nccl and gloo would wait for each other."""
+        store.set(f"device/{self.rank}", self._device)
+        for rank in range(self.count):
+            if (other := store.get(f"device/{rank}").decode()) != self._device:
+                raise UsageError(
+                    f"rank {rank} trains on {other}, rank {self.rank} on {self._device}; give all the same --device"
+                )
 
     @property
     def is_first(self) -> bool:

@@ -107,6 +107,27 @@ def test_ranks_that_train_different_things_are_told_so(tmp_path: Path) -> None:
     assert started[0].returncode == 1 and "another rank is gone" in errors, errors
 
 
+def test_ranks_on_different_kinds_of_device_are_told_so() -> None:
+    """As --device auto finds them on two machines. That there is no GPU here does not matter so early."""
+    environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29534"}
+    started = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                f"from cifar_deploy.training import ranks; ranks.Group({device!r}, {rank}, 2).join()",
+            ],
+            env={**environment, "RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, device in enumerate(("cuda", "cpu"))
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in started]
+    assert "rank 0 trains on cuda, rank 1 on cpu; give all the same --device" in errors[1], errors
+    assert all(process.returncode for process in started), errors
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """A long training of two ranks that has saved its first state."""
