@@ -12,8 +12,8 @@ train() {
 # ResNet's time.
 train mobilenet --recipe fast --bf16 --half
 train mobilenet --recipe paper --bf16 --name mobilenet-paper
-# As long as half of the paper recipe's 20 epochs.
-train mobilenet --recipe fast --bf16 --epochs 15 --name mobilenet-15
+# In less than half of the time of the paper recipe's 20 epochs.
+train mobilenet --recipe fast --bf16 --epochs 10 --name mobilenet-10
 train resnet18 --recipe fast --bf16 --half
 # The small ones, with three seeds.
 for network in resnet20 mobilenet-0.25 resnet8; do

@@ -68,6 +68,7 @@ class Recipe:
     limit_train: int | None = None  # a seeded choice of so many training images; None: all of them
     momentum: float = 0.0
     weight_decay: float = 0.0  # of weights; biases and batch norm's parameters have none
+    bias_rate: float = 1.0  # the learning rate of biases, batch norm's too, as a multiple of all others'
     label_smoothing: float = 0.0
     warmup: float = 0.0  # share of all steps in which the learning rate rises from zero to its highest
     decay: Literal["none", "linear", "cosine"] = "none"  # how it falls to zero after that

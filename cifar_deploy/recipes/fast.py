@@ -1,7 +1,7 @@
 """The best accuracy per minute that we have found, on small networks and a validation split (benchmarks/tune.py, tune.jsonl).
 
-Images grow from half to full size: an epoch of small ones costs a third of one of large ones. The final epochs, at full
-size and with the learning rate on its way to zero, are what counts.
+Images grow to their full size halfway: until then an epoch costs little more than half. Biases learn sixteen times as fast
+as all else (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", has them learn 64 times as fast).
 """
 
 from cifar_deploy.core.records import Recipe
@@ -15,10 +15,11 @@ RECIPE = Recipe(
     seed=0,
     momentum=0.9,
     weight_decay=5e-4,
+    bias_rate=16.0,
     label_smoothing=0.1,
     warmup=0.2,
     decay="linear",
     shift=2,
     flip="alternating",
-    scales=(0.5, 0.75, 1.0),
+    scales=(0.75, 1.0),
 )

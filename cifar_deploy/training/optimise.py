@@ -16,10 +16,18 @@ def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
 
 def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer; weights decay, biases and batch norm's parameters (of one dimension) do not."""
-    parameters = list(network.parameters())
+    decaying, scales, biases = [], [], []
+    for name, parameter in network.named_parameters():
+        if parameter.ndim > 1:
+            decaying.append(parameter)
+        elif name.rpartition(".")[2] == "bias":
+            biases.append(parameter)
+        else:
+            scales.append(parameter)
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": decaying, "weight_decay": recipe.weight_decay, "multiple": 1.0},
+        {"params": scales, "weight_decay": 0.0, "multiple": 1.0},
+        {"params": biases, "weight_decay": 0.0, "multiple": recipe.bias_rate},
     ]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "adam":
@@ -49,7 +57,7 @@ def step(
 def set_learning_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, done: float) -> None:
     """For a step in whose middle `done` of the whole training, a share of 1, lies behind."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, done)
+        group["lr"] = learning_rate(recipe, done) * group["multiple"]
 
 
 def learning_rate(recipe: Recipe, done: float) -> float:

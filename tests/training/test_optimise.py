@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cifar_deploy.core.records import Recipe
-from cifar_deploy.training.optimise import learning_rate, loss_of, optimizer_of, step
+from cifar_deploy.training.optimise import learning_rate, loss_of, optimizer_of, set_learning_rate, step
 
 PLAIN = Recipe(name="plain", optimizer="sgd", learning_rate=0.2, epochs=4, batch_size=16, seed=0)
 
@@ -40,6 +40,17 @@ def test_weights_decay_and_nothing_else_does() -> None:
         "3.bias": 0.0,
     }
     assert all(group["nesterov"] for group in optimizer.param_groups)
+
+
+def test_biases_have_a_rate_of_their_own() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    recipe = dataclasses.replace(PLAIN, bias_rate=16.0, decay="linear")
+    optimizer = optimizer_of(network, recipe)
+    set_learning_rate(optimizer, recipe, 0.5)
+    rates = {parameter: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert {name: rates[parameter] for name, parameter in network.named_parameters()} == {
+        name: pytest.approx(1.6 if name.endswith("bias") else 0.1) for name, _ in network.named_parameters()
+    }
 
 
 def test_the_loss_is_summed_and_smoothed() -> None:
