@@ -101,11 +101,13 @@ def artifact_line(artifact: Artifact) -> str:
         return f"{artifact.name} {artifact.format}: {artifact.failure.kind}: {artifact.failure.reason}"
     gates = ", ".join(
         f"through {parity.backend} within {parity.largest_difference:.1e} of the network's logits"
+        + (f", {parity.agreement:.1%} of labels as its own" if parity.agreement < 1 else "")
         + (f" on {parity.stand_in}" if parity.stand_in else "")
         for parity in artifact.parity
     )
     return (
         f"{artifact.name} {artifact.format}: {artifact.bytes / 2**20:.2f} MiB, {gates or 'no backend here to check it'}"
+        + (f"; {artifact.chosen}" if artifact.choices else "")
     )
 
 

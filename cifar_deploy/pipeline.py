@@ -255,16 +255,18 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> O
 
 
 def _written(store: Store, artifact: Artifact, staged: Path) -> Artifact:
+    images = prepare_stage.images_for(artifact.checkpoint)
     written = isolate.call(
         "cifar_deploy.stages.export:write",
         export_stage.Written,
         checkpoint=artifact.checkpoint,
         format=artifact.format,
         root=store.root,
-        data_folder=prepare_stage.images_for(artifact.checkpoint),
+        data_folder=images,
+        stand_in=prepare_stage.stand_in_of(images, artifact.checkpoint),
         staged=staged,
     )
-    return dataclasses.replace(artifact, files=written.files, seconds=written.seconds)
+    return dataclasses.replace(artifact, files=written.files, seconds=written.seconds, choices=written.choices)
 
 
 def _gated(store: Store, artifact: Artifact, staged: Path) -> Artifact:

@@ -29,11 +29,11 @@ def test_a_backend_reads_formats_that_exist_and_runs_on_devices_that_exist(name:
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_backend_gives_logits_of_any_batch_size_as_float32(name: str, road: Path) -> None:
+def test_a_backend_gives_logits_of_any_batch_size_as_float32(name: str, exported: Path) -> None:
     backend = BACKENDS[name]
     for package in backend.requires:
         need_package(package)
-    store = Store(road)
+    store = Store(exported)
     for artifact in store.artifacts("resnet8"):
         if name in plan.readers(artifact.format):
             path = store.artifact_folder(artifact.name, artifact.format) / FORMATS[artifact.format].filename
@@ -54,14 +54,14 @@ def test_a_format_has_a_gate_and_a_reader(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "checkpoint"])
-def test_an_export_passed_its_gate_through_its_runtime(name: str, road: Path) -> None:
+def test_an_export_passed_its_gate_through_its_runtime(name: str, exported: Path) -> None:
     for package in FORMATS[name].requires:
         need_package(package)
-    artifact = Store(road).artifact("resnet8", name)
+    artifact = Store(exported).artifact("resnet8", name)
     assert artifact and not artifact.failure
     assert [parity.backend for parity in artifact.parity] == plan.readers(name)
     for parity in artifact.parity:
-        assert parity.images == 256 and parity.agreement == 1.0
+        assert parity.images == 256 and parity.agreement >= FORMATS[name].agreement
         assert parity.largest_difference <= FORMATS[name].tolerance * max(1, parity.largest_logit)
 
 

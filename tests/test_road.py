@@ -387,6 +387,10 @@ def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
     assert "handwritten digits" in exported.stdout
     artifact = Store(tmp_path).artifact("resnet8", "onnx")
     assert artifact and "handwritten digits" in str(artifact.parity[0].stand_in)
+    calibrated = run_cli("export", "--format", "onnx_int8", *out)
+    assert calibrated.returncode == 1, calibrated.stdout
+    assert "unavailable: format onnx_int8: needs training images" in calibrated.stdout
+    assert "--data-dir" in calibrated.stdout
 
     where = ["--format", "onnx", *QUICK, *out]
     measured = run_cli("evaluate", "--metric", "latency", "--metric", "memory", *where)

@@ -13,7 +13,7 @@ from cifar_deploy.backends import Backend, known
 from cifar_deploy.core.arrays import Images, ImageSet, Logits, Predict
 from cifar_deploy.core.records import Artifact, Job
 from cifar_deploy.datasets import Dataset
-from cifar_deploy.formats import Format
+from cifar_deploy.formats import Choices, Format, Source
 
 
 def measure_and_list_torch(job: Job, root: Path, data_folder: Path) -> list[str]:
@@ -72,14 +72,14 @@ CRASHES_ONCE_IN_A_WHILE = Backend(
 REFUSES = Backend(summary="refuses", reads=("onnx",), targets={"cpu": "cpu"}, requires=(), load=_refuse)
 
 
-def _write_other_weights(network: Any, images: Any, path: Path, checkpoint: Any) -> None:
+def _write_other_weights(source: Source, path: Path) -> Choices:
     import torch
 
     from cifar_deploy.formats.onnx import FORMAT
 
     with torch.no_grad():
-        next(network[1].parameters()).add_(0.5)
-    FORMAT.write(network, images, path, checkpoint)
+        next(source.network[1].parameters()).add_(0.5)  # type: ignore[index]
+    return FORMAT.write(source, path)
 
 
 WRONG_FORMAT = Format(

@@ -236,6 +236,9 @@ class Artifact:
     seconds: float
     commit: str | None
     finished: str
+    choices: Mapping[str, int | float | str] = dataclasses.field(
+        default_factory=dict
+    )  # what its format was told, or chose itself
 
     @property
     def name(self) -> str:
@@ -244,6 +247,14 @@ class Artifact:
     @property
     def bytes(self) -> int:
         return sum(file.bytes for file in self.files)
+
+    @property
+    def chosen(self) -> str:
+        """The choices in words, for people."""
+        return ", ".join(
+            f"{name.replace('_', ' ')} {f'{value:.4g}' if isinstance(value, float) else value}"
+            for name, value in self.choices.items()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
+from cifar_deploy.core.arrays import Images
 from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.registry import Registry
 
@@ -17,18 +18,30 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+Choices: TypeAlias = Mapping[str, int | float | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a format is made from."""
+
+    network: nn.Module  # in evaluation mode, on the CPU
+    checkpoint: Checkpoint
+    images: Tensor  # real test images, to trace with and nothing else: float32 (N, 3, H, W) in [0, 1]
+    training_images: Callable[[int], Images]  # so many, in a seeded order; raises Unavailable where there are none
+
+
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """`write(network, images, path, checkpoint)` writes `path` and whatever belongs beside it.
+    """`write(source, path)` writes `path` and whatever belongs beside it, and returns what it chose, for the record.
 
-    The network is in evaluation mode on the CPU; `images` are real ones, float32 (N, 3, H, W) in [0, 1]. Raises
-    ExportError if the outcome is not what was asked for; any other exception counts as one too.
+    Raises ExportError if the outcome is not what was asked for; any other exception counts as one too.
     """
 
     summary: str
     filename: str
     requires: tuple[str, ...]  # import names
-    write: Callable[[nn.Module, Tensor, Path, Checkpoint], None]
+    write: Callable[[Source, Path], Choices]
     # The parity gate: the largest difference of a logit, as a fraction of the largest logit, and the share of images
     # that must keep their label.
     tolerance: float
@@ -44,5 +57,6 @@ FORMATS: Registry[Format] = Registry(
         "checkpoint": "checkpoint:FORMAT",
         "torchscript": "torchscript:FORMAT",
         "onnx": "onnx:FORMAT",
+        "onnx_int8": "onnx_int8:FORMAT",
     },
 )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.store import WEIGHTS
-from cifar_deploy.formats import Format
+from cifar_deploy.formats import Choices, Format, Source
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,8 +27,9 @@ def halved(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.half() if name in heavy else tensor for name, tensor in network.state_dict().items()}
 
 
-def write(network: nn.Module, images: Tensor, path: Path, checkpoint: Checkpoint) -> None:
-    save(network, path)
+def write(source: Source, path: Path) -> Choices:
+    save(source.network, path)
+    return {}
 
 
 FORMAT = Format(

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cifar_deploy.core.errors import ExportError
 from cifar_deploy.core.records import Checkpoint
-from cifar_deploy.formats import Format
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from cifar_deploy.formats import Choices, Format, Source
 
 OPSET = 20  # torch.onnx's own in torch 2.14: the one its converters are tested with
 
 
-def write(network: nn.Module, images: Tensor, path: Path, checkpoint: Checkpoint) -> None:
+def write(source: Source, path: Path) -> Choices:
     import onnx
     import torch
 
     # Batch 2 as the example: torch.export takes a batch of 1 for a constant.
     program = torch.onnx.export(
-        network,
-        (images[:2],),
+        source.network,
+        (source.images[:2],),
         dynamo=True,
         opset_version=OPSET,
         input_names=["image"],
@@ -35,8 +31,8 @@ def write(network: nn.Module, images: Tensor, path: Path, checkpoint: Checkpoint
     program.save(path, external_data=False)
 
     model = onnx.load(path)
+    checkpoint, data = source.checkpoint, source.checkpoint.training.data
     _check(model, checkpoint)
-    data = checkpoint.training.data
     onnx.helper.set_model_props(
         model,
         {
@@ -50,6 +46,7 @@ def write(network: nn.Module, images: Tensor, path: Path, checkpoint: Checkpoint
     )
     onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
+    return {}
 
 
 def _check(model: object, checkpoint: Checkpoint) -> None:

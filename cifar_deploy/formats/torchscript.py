@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cifar_deploy.core.records import Checkpoint
-from cifar_deploy.formats import Format
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from cifar_deploy.formats import Choices, Format, Source
 
 
-def write(network: nn.Module, images: Tensor, path: Path, checkpoint: Checkpoint) -> None:
+def write(source: Source, path: Path) -> Choices:
     import torch
 
     with warnings.catch_warnings():
         # trace, freeze and save each say that they are deprecated.
         warnings.simplefilter("ignore")
         with torch.inference_mode():
-            traced = torch.jit.trace(network, images[:2])
+            traced = torch.jit.trace(source.network, source.images[:2])
         torch.jit.save(torch.jit.freeze(traced), path)
+    return {}
 
 
 FORMAT = Format(

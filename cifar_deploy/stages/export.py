@@ -13,11 +13,11 @@ import numpy as np
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
 from cifar_deploy.core.arrays import Images, as_input, choose
-from cifar_deploy.core.errors import DeployError, ExportError, LoadError, is_out_of_memory
+from cifar_deploy.core.errors import DeployError, ExportError, LoadError, Unavailable, is_out_of_memory
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, File, Parity, Recipe, Training
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described, floor_name
-from cifar_deploy.formats import FORMATS
+from cifar_deploy.formats import FORMATS, Choices, Source
 
 # Real test images that the gate looks at; with them the agreement is known to 0.4 points.
 GATE_IMAGES = 256
@@ -32,13 +32,16 @@ FLOOR_NETWORK = "cifar_deploy.networks.floor:floor"
 class Written:
     files: tuple[File, ...]
     seconds: float
+    choices: Choices
 
 
-def write(checkpoint: Checkpoint, format: str, root: Path, data_folder: Path, staged: Path) -> Written:
+def write(
+    checkpoint: Checkpoint, format: str, root: Path, data_folder: Path, stand_in: str | None, staged: Path
+) -> Written:
     """Write the artifact's files into the folder `staged`, and the eager network's logits as reference.npy.
 
-    Raises ExportError with the converter's own words if it fails, Unavailable if a package is missing, Corrupt if the
-    weights are not those of the record.
+    Raises ExportError with the converter's own words if it fails, Unavailable if a package or the training images are
+    missing, Corrupt if the weights are not those of the record.
     """
     plugin = FORMATS[format]
     need("format", format, plugin.requires)
@@ -52,9 +55,15 @@ def write(checkpoint: Checkpoint, format: str, root: Path, data_folder: Path, st
     images = torch.from_numpy(gate_images(data_folder))
     with torch.inference_mode():
         np.save(staged.parent / REFERENCE, network(images).numpy())
+    source = Source(
+        network=network,
+        checkpoint=checkpoint,
+        images=images,
+        training_images=lambda count: _training_images(checkpoint, format, data_folder, stand_in, count),
+    )
     begun = time.perf_counter()
     try:
-        plugin.write(network, images, staged / plugin.filename, checkpoint)
+        choices = plugin.write(source, staged / plugin.filename)
     except DeployError:
         raise
     except Exception as error:
@@ -62,7 +71,20 @@ def write(checkpoint: Checkpoint, format: str, root: Path, data_folder: Path, st
             raise
         raise ExportError(f"{training.name} to {format}: {type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - begun
-    return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds)
+    return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds, choices=choices)
+
+
+def _training_images(
+    checkpoint: Checkpoint, format: str, data_folder: Path, stand_in: str | None, count: int
+) -> Images:
+    if stand_in:
+        raise Unavailable(
+            f"format {format}: needs training images, and those of {checkpoint.training.name} "
+            f"({checkpoint.training.data.source}) are not in the cache; "
+            f"run `cifar-deploy data --dataset {checkpoint.training.data.dataset}`, with --data-dir where it needs one"
+        )
+    pixels = np.load(data_folder / "train_images.npy", mmap_mode="r")
+    return as_input(pixels[np.random.default_rng(0).permutation(len(pixels))[:count]])
 
 
 def floor(data: Data, root: Path) -> Checkpoint:
