@@ -8,7 +8,9 @@ BIN := $(VENV)/bin
 
 # The whole road on the built-in digits: train both networks, export, measure, report. Nothing is downloaded but packages.
 run: $(VENV)/ready
-	$(BIN)/cifar-deploy run --dataset digits --epochs 4 --budget 150s --out runs/digits
+	$(BIN)/cifar-deploy run --dataset digits --epochs 4 --budget 150s --out runs/digits \
+		--format checkpoint --format torchscript --format onnx --format onnx_int8 \
+		--backend pytorch --backend torchscript --backend onnxruntime
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest
@@ -23,7 +25,7 @@ types: $(VENV)/ready
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cifar-deploy needs Python 3.11 or newer; set PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,openvino]'
 	@touch $@
 
 clean:

@@ -306,7 +306,7 @@ def _still_good(store: Store, checkpoint: Checkpoint, format: str, versions: dic
         existing = store.artifact(checkpoint.training.name, format)
         if not existing or existing.failure or existing.versions != versions:
             return None
-        if existing.checkpoint.weights != checkpoint.weights:
+        if existing.checkpoint.weights != checkpoint.weights or plan_stage.is_made_elsewhere(existing):
             return None
         if any(parity.stand_in for parity in existing.parity) and prepare_stage.find(
             checkpoint.training.data.fingerprint

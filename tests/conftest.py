@@ -1,15 +1,23 @@
 """What the tests share: a road that was gone once, on few images, and a cache and state folder of its own."""
 
+import functools
 import importlib.util
 import os
 import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
+
+from cifar_deploy.core.records import Artifact
+from cifar_deploy.core.store import Store
+from cifar_deploy.formats import FORMATS
+
+Exported: TypeAlias = Callable[[str], tuple[Artifact, Path]]
 
 ROOT = Path(__file__).parents[1]
 
@@ -75,9 +83,19 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """That network in every format that can be made here. Tests must leave it as it is."""
+def exported(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """That network in a format, which is made when it is first asked for: the record, and the main file."""
     out = Path(shutil.copytree(road, tmp_path_factory.mktemp("exported"), dirs_exist_ok=True))
-    done = run_cli("export", "--out", out)
-    assert done.returncode == 0, done.stderr + done.stdout
-    return out
+
+    @functools.cache
+    def export(format: str) -> tuple[Artifact, Path]:
+        for package in FORMATS[format].requires:
+            need_package(package)
+        if format != "checkpoint":
+            done = run_cli("export", "--format", format, "--out", out)
+            assert done.returncode == 0, done.stderr + done.stdout
+        artifact, folder = Store(out).artifact("resnet8", format), Store(out).artifact_folder("resnet8", format)
+        assert artifact and not artifact.failure, artifact
+        return artifact, folder / FORMATS[format].filename
+
+    return export

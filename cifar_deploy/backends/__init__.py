@@ -4,7 +4,7 @@ A backend imports its runtime inside `load`: a worker holds the one that it meas
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_deploy.core.arrays import Predict
@@ -25,6 +25,7 @@ class Backend:
     targets: Mapping[str, str]  # device -> this runtime's own word for it
     requires: tuple[str, ...]  # import names; the first is the runtime
     load: Callable[[Path, Artifact, str, int], Predict]
+    options: Mapping[str, int | float | str] = field(default_factory=dict)  # that the runtime is told, for the record
 
 
 BACKENDS: Registry[Backend] = Registry(
@@ -34,5 +35,9 @@ BACKENDS: Registry[Backend] = Registry(
         "pytorch": "pytorch:BACKEND",
         "torchscript": "torchscript:BACKEND",
         "onnxruntime": "onnxruntime:BACKEND",
+        "openvino": "openvino:BACKEND",
+        "pytorch_compile": "pytorch_compile:BACKEND",
+        "torch_export": "torch_export:BACKEND",
+        "aoti": "aoti:BACKEND",
     },
 )

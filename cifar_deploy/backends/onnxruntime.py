@@ -34,7 +34,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 BACKEND = Backend(
     summary="ONNX Runtime, all graph optimisations",
-    reads=("onnx", "onnx_int8"),
+    reads=("onnx", "onnx_int8", "onnx_fp16", "onnx_ort"),
     targets={"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"},
     requires=("onnxruntime",),
     load=load,

@@ -100,6 +100,10 @@ class Recipe:
         return self.scales[epoch * len(self.scales) // self.epochs]
 
 
+_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+_FLOAT16 = {"avx512_fp16", "amx_fp16", "asimdhp"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Machine:
     """What the numbers were measured on."""
@@ -111,12 +115,23 @@ class Machine:
     system: str
     architecture: str
     python: str
+    instructions: tuple[str, ...] = ()  # those that decide how fast a network runs, as Linux names them; () if unknown
 
     def __str__(self) -> str:
         memory = f"{self.memory_bytes / 2**30:.0f} GiB"
+        instructions = f" ({' '.join(self.instructions)})" if self.instructions else ""
         return (
-            f"{self.processor}, {self.cores} cores, {memory}, {self.system} {self.architecture}, Python {self.python}"
+            f"{self.processor}{instructions}, {self.cores} cores, {memory}, {self.system} {self.architecture}, "
+            f"Python {self.python}"
         )
+
+    def has_dot_products_of_8_bits(self) -> bool | None:
+        """Whether one instruction multiplies and adds four pairs of 8-bit numbers or more; None if unknown."""
+        return bool(_DOT_PRODUCTS & set(self.instructions)) if self.instructions else None
+
+    def has_float16(self) -> bool | None:
+        """Whether it computes in float16; None if unknown."""
+        return bool(_FLOAT16 & set(self.instructions)) if self.instructions else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +286,7 @@ class Job:
     protocol: int  # rises when a metric's meaning does
     machine: Machine
     versions: Mapping[str, str]
+    backend_options: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
 
     @property
     def special(self) -> bool:
@@ -288,7 +304,16 @@ class Job:
             "files": [file.sha256 for file in self.artifact.files],
             **{
                 name: to_json(getattr(self, name))
-                for name in ("backend", "device", "metric", "threads", "batch_size", "options", "protocol")
+                for name in (
+                    "backend",
+                    "device",
+                    "metric",
+                    "threads",
+                    "batch_size",
+                    "options",
+                    "backend_options",
+                    "protocol",
+                )
             },
             "machine": to_json(self.machine),
             "versions": to_json(self.versions),

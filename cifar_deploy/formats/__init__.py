@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cifar_deploy.core.arrays import Images
 from cifar_deploy.core.records import Checkpoint
@@ -47,6 +47,9 @@ class Format:
     tolerance: float
     agreement: float
     is_program: bool = False  # running the file runs code of whoever wrote it
+    is_portable: bool = True  # False: it is for the processor that it was made on, alone
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    reduces: str | None = None  # the float32 format that this one is a smaller form of
     read_by: tuple[str, ...] = ()  # backends that do not list this format themselves
 
 
@@ -58,5 +61,10 @@ FORMATS: Registry[Format] = Registry(
         "torchscript": "torchscript:FORMAT",
         "onnx": "onnx:FORMAT",
         "onnx_int8": "onnx_int8:FORMAT",
+        "onnx_fp16": "onnx_fp16:FORMAT",
+        "onnx_ort": "onnx_ort:FORMAT",
+        "torch_export": "torch_export:FORMAT",
+        "aoti": "aoti:FORMAT",
+        "openvino_ir": "openvino_ir:FORMAT",
     },
 )

@@ -101,4 +101,6 @@ FORMAT = Format(
     write=write,
     tolerance=0.5,
     agreement=0.9,
+    precision="int8",
+    reduces="onnx",
 )

@@ -63,7 +63,7 @@ def write(
     )
     begun = time.perf_counter()
     try:
-        choices = plugin.write(source, staged / plugin.filename)
+        choices = dict(plugin.write(source, staged / plugin.filename))
     except DeployError:
         raise
     except Exception as error:
@@ -71,6 +71,8 @@ def write(
             raise
         raise ExportError(f"{training.name} to {format}: {type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - begun
+    if not plugin.is_portable:
+        choices["processor"] = machine.machine().processor
     return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds, choices=choices)
 
 

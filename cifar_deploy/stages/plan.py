@@ -64,6 +64,11 @@ def plan(
     ]
 
 
+def is_made_elsewhere(artifact: Artifact) -> bool:
+    """Whether it is for a processor that is not this one."""
+    return "processor" in artifact.choices and artifact.choices["processor"] != machine.machine().processor
+
+
 def _planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> Planned:
     plugin, measured = BACKENDS[backend], METRICS[metric]
     options: Mapping[str, int | float | str | None] = {}
@@ -84,6 +89,7 @@ def _planned(artifact: Artifact, backend: str, device: str, metric: str, conditi
         protocol=PROTOCOL,
         machine=machine.machine(),
         versions=machine.versions([*plugin.requires, "numpy"]),
+        backend_options=plugin.options,
     )
     return Planned(job=job, failure=_obstacle(job))
 
@@ -95,6 +101,11 @@ def _obstacle(job: Job) -> Failure | None:
     try:
         if job.device not in plugin.targets:
             raise Unsupported(f"backend {job.backend}: runs on {', '.join(plugin.targets)}, not on {job.device}")
+        if is_made_elsewhere(job.artifact):
+            raise Unsupported(
+                f"{job.artifact.name} {job.artifact.format}: was made for another processor "
+                f"({job.artifact.choices['processor']}); run `cifar-deploy export` here"
+            )
         need("backend", job.backend, plugin.requires)
     except (Unsupported, Unavailable) as error:
         return Failure(kind=error.kind, reason=str(error))

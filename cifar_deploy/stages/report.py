@@ -172,6 +172,8 @@ def _records(summary: Summary) -> Iterable[Record]:
     }
     trace: dict[str, str | int | float | None] = {
         "options": json.dumps(dict(job.options)),
+        "backend_options": json.dumps(dict(job.backend_options)),
+        "choices": json.dumps(dict(job.artifact.choices)),
         "session": result.session.started if result.session else None,
         "recipe": str(checkpoint.training.recipe),
         "dataset": data.dataset,

@@ -1,13 +1,12 @@
-from pathlib import Path
-
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from cifar_deploy.core.store import Store
+from tests.conftest import Exported
 
 
-def test_activations_are_unsigned_and_weights_signed_and_per_channel(exported: Path) -> None:
-    graph = onnx.load(exported / "exported/resnet8/onnx_int8/model.onnx").graph
+def test_activations_are_unsigned_and_weights_signed_and_per_channel(exported: Exported) -> None:
+    _, path = exported("onnx_int8")
+    graph = onnx.load(path).graph
     constants = {constant.name: constant for constant in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     made_by = {output: node for node in graph.node for output in node.output}
@@ -21,9 +20,8 @@ def test_activations_are_unsigned_and_weights_signed_and_per_channel(exported: P
         assert scales.shape == (stored.dims[0],), "a scale for each output channel"
 
 
-def test_the_calibration_is_chosen_on_training_images_and_recorded(exported: Path) -> None:
-    artifact = Store(exported).artifact("resnet8", "onnx_int8")
-    assert artifact
+def test_the_calibration_is_chosen_on_training_images_and_recorded(exported: Exported) -> None:
+    artifact, _ = exported("onnx_int8")
     # Half of the 1,437 training digits at most calibrate, here as many as there are candidates for.
     assert artifact.choices["calibration_images"] in (16, 64, 256)
     assert artifact.choices["held_out_images"] == 1437 - 256

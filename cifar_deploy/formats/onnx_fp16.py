@@ -1,0 +1,39 @@
+"""ONNX with float16 weights and arithmetic; input and logits stay float32.
+
+Half of the size. On processors without float16 arithmetic the runtime computes in float32 all the same.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from cifar_deploy.formats import Choices, Format, Source
+from cifar_deploy.formats import onnx as onnx_format
+
+
+def write(source: Source, path: Path) -> Choices:
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
+        float_path = Path(box) / "float.onnx"
+        onnx_format.write(source, float_path)
+        model = convert_float_to_float16(onnx.load(float_path), keep_io_types=True)
+    OnnxModel(model).topological_sort()  # the converter puts its casts last
+    onnx.save(model, path)
+    onnx.checker.check_model(path, full_check=True)
+    return {}
+
+
+FORMAT = Format(
+    summary="ONNX with float16 weights, half the size",
+    filename="model.onnx",
+    requires=("torch", "onnx", "onnxscript", "onnxruntime"),
+    write=write,
+    tolerance=1e-2,
+    agreement=0.99,
+    precision="float16",
+    reduces="onnx",
+)

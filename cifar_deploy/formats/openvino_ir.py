@@ -1,0 +1,30 @@
+"""OpenVINO's intermediate representation, float32: model.xml and model.bin."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from cifar_deploy.formats import Choices, Format, Source
+from cifar_deploy.formats import onnx as onnx_format
+
+
+def write(source: Source, path: Path) -> Choices:
+    import openvino
+
+    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
+        float_path = Path(box) / "float.onnx"
+        onnx_format.write(source, float_path)
+        model = openvino.convert_model(float_path)
+        openvino.save_model(model, path, compress_to_fp16=False)  # it would, unless told
+    return {}
+
+
+FORMAT = Format(
+    summary="OpenVINO IR, float32",
+    filename="model.xml",
+    requires=("torch", "onnx", "onnxscript", "openvino"),
+    write=write,
+    tolerance=1e-4,
+    agreement=0.99,
+)
