@@ -14,6 +14,12 @@ import cifar_deploy
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.records import Machine
 
+# Of x86, then of Arm: vectors, then what there is for 8 and 16 bits.
+_INSTRUCTIONS = (
+    *("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_fp16"),
+    *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
+)
+
 
 @functools.cache
 def machine() -> Machine:
@@ -25,21 +31,35 @@ def machine() -> Machine:
         system=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
         python=platform.python_version(),
+        instructions=_instructions(),
     )
 
 
 def _processor() -> str:
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-        # Arm boards have no "model name"; the device tree names the board.
-        if name := fields.get("model name") or fields.get("Model") or fields.get("Hardware"):
+    # Arm boards have no "model name"; the device tree names the board.
+    for field in ("model name", "Model", "Hardware"):
+        if name := _cpuinfo().get(field):
             return name
     if platform.system() == "Darwin":
         asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
         if asked.returncode == 0:
             return asked.stdout.strip()
     return platform.processor() or platform.machine()
+
+
+def _instructions() -> tuple[str, ...]:
+    # x86 says "flags", Arm "Features".
+    flags = set((_cpuinfo().get("flags") or _cpuinfo().get("Features") or "").split())
+    return tuple(name for name in _INSTRUCTIONS if name in flags)
+
+
+@functools.cache
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the last processor."""
+    if not Path("/proc/cpuinfo").exists():
+        return {}
+    lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def _memory_bytes() -> int:

@@ -18,6 +18,7 @@ from cifar_deploy.sections.common import (
     labels_of,
     row_of,
 )
+from cifar_deploy.sections.precision import not_faster
 
 _RANK = Column(title="rank", unit="", stored_unit="")
 _FLOOR = Column(title="floor", unit="ms", stored_unit="s", scale=1000, digits=3)
@@ -45,7 +46,8 @@ def deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Secti
                 words={**row.words, **({"rank": ranks[cell]} if cell in ranks else {})},
             )
         )
-    return filled("What to ship", titles, columns, rows, _conditions(cells, noise))
+    notes = (*_conditions(cells, noise), *not_faster(cells))
+    return filled("What to ship", titles, columns, rows, notes)
 
 
 def _ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], list[float]]:

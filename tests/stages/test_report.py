@@ -118,6 +118,34 @@ def test_sessions_are_not_mixed_in_a_ranking() -> None:
     assert "Not interleaved" in " ".join(ship.notes)
 
 
+@pytest.mark.parametrize(
+    ("format", "latency", "instructions", "words"),
+    [
+        ("onnx_int8", 0.00099, ("avx2",), "no instructions for dot products of 8 bits"),
+        ("onnx_int8", 0.00099, ("avx512_vnni",), "outweigh what 8 bits save"),
+        ("onnx_int8", 0.00099, (), "outweigh what 8 bits save"),
+        ("onnx_fp16", 0.00103, ("avx2",), "does not compute in float16"),
+        ("onnx_fp16", 0.00103, ("avx512_fp16",), "onnxruntime may have no float16 kernels"),
+        ("onnx_int8", 0.00090, ("avx2",), None),
+    ],
+)
+def test_fewer_bits_that_bring_no_speed_are_said_to_and_why(
+    format: str, latency: float, instructions: tuple[str, ...], words: str | None
+) -> None:
+    machine = replace(ONNX.machine, instructions=instructions)
+    float_form = replace(ONNX, machine=machine)
+    small = replace(a_job(format=format), backend="onnxruntime", machine=machine)
+    session = a_session(float_form, small)
+    blocks = [*timed(float_form, session, 0.001), *timed(small, session, latency)]
+    notes = section(report.build(grouped(blocks), no_raw), "What to ship").notes
+    said = [note for note in notes if "is not faster than onnx there" in note]
+    if words is None:
+        assert not said
+    else:
+        assert len(said) == 1 and said[0].startswith(f"small {format} on onnxruntime (cpu)") and words in said[0]
+        assert f"{latency / 0.001:.2f} of its latency" in said[0]
+
+
 def test_the_floor_is_of_the_same_runtime_and_session() -> None:
     checkpoint = ONNX.artifact.checkpoint
     training = replace(checkpoint.training, name=floor_name(checkpoint.training.data))

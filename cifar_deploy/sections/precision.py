@@ -1,0 +1,39 @@
+"""Where 8 or 16 bits bring no speed on this machine: said in words, with the likely reason."""
+
+from collections.abc import Iterator
+
+from cifar_deploy.core import statistics
+from cifar_deploy.core.records import Machine
+from cifar_deploy.formats import FORMATS
+from cifar_deploy.metrics.summary import Cell, first_column
+from cifar_deploy.sections.common import Cells
+
+# Of the float network's latency: what is not below is not worth its accuracy.
+_WORTH_IT = 1 - statistics.NOISE_BETWEEN_SESSIONS
+
+
+def not_faster(cells: Cells) -> Iterator[str]:
+    """A sentence for each cell of a reduced precision that is not clearly faster than its float32 form beside it."""
+    column = first_column("latency")
+    for cell, of_cell in cells.items():
+        float_form = FORMATS[cell.format].reduces if cell.format in FORMATS else None
+        of_float = cells.get(cell._replace(format=float_form)) if float_form else None
+        ours, theirs = of_cell.get("latency"), of_float.get("latency") if of_float else None
+        if not ours or not theirs or ours.failure or theirs.failure or ours.result.session != theirs.result.session:
+            continue
+        ratio = statistics.paired_ratio(ours.result.rounds(column), theirs.result.rounds(column))
+        if ratio and ratio.high > _WORTH_IT:
+            yield (
+                f"{cell} is not faster than {float_form} there ({ratio.value:.2f} of its latency): "
+                f"{_reason(cell, ours.result.job.machine)}."
+            )
+
+
+def _reason(cell: Cell, machine: Machine) -> str:
+    if FORMATS[cell.format].precision == "float16":
+        if machine.has_float16():
+            return f"{cell.backend} may have no float16 kernels for this processor"
+        return "this processor does not compute in float16, and float32 is what is computed in"
+    if machine.has_dot_products_of_8_bits() is False:
+        return "this processor has no instructions for dot products of 8 bits"
+    return f"what {cell.backend} spends on other things than multiplying may outweigh what 8 bits save"
