@@ -356,6 +356,19 @@ def list_(as_json: options.AsJson = False) -> None:
         console.out.print(f"  {entry.name:<17} {entry.summary}{lacks}")
 
 
+@app.command()
+def doctor(as_json: options.AsJson = False, out: options.Out = Path(".")) -> None:
+    """What stands between you and each cell that is missing here, and what to do about it."""
+    found = pipeline.obstacles(pipeline.Store(out))
+    if as_json:
+        console.out.print(json.dumps(found, indent=2))
+        return
+    for reason, those in found.items():
+        console.out.print(f"{', '.join(those)}\n    {reason}")
+    if not found:
+        console.out.print("nothing is missing")
+
+
 class _Tally:
     """Failures so far. What was not asked for by name may be unavailable without being one."""
 

@@ -50,7 +50,7 @@ from cifar_deploy.devices import DEVICES
 from cifar_deploy.evaluation import Evaluation, Outcome, failure_of
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Raw, is_timed
+from cifar_deploy.metrics.summary import Cell, Raw, is_timed
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.reports import REPORTS
@@ -78,6 +78,7 @@ __all__ = [
     "evaluate",
     "export",
     "follow",
+    "obstacles",
     "plan",
     "prepare",
     "report",
@@ -277,7 +278,7 @@ def _gated(store: Store, artifact: Artifact, staged: Path) -> Artifact:
     found, failed = [], None
     images = prepare_stage.images_for(artifact.checkpoint)
     for backend in plan_stage.readers(artifact.format):
-        if registry.missing(BACKENDS[backend].requires):
+        if registry.obstacle(BACKENDS[backend].requires, BACKENDS[backend].programs):
             continue
         try:
             parity = isolate.call(
@@ -460,6 +461,29 @@ def _results_file(path: Path) -> Path:
 def catalogue() -> list[Entry]:
     """Every plugin there is, and what it lacks here."""
     return isolate.call("cifar_deploy.stages.catalogue:catalogue", list[Entry])
+
+
+def obstacles(store: Store) -> dict[str, list[str]]:
+    """What stands in the way, by its reason: of the plugins that lack something here, and of the store's exports and cells."""
+    found: dict[str, list[str]] = {}
+
+    def add(reason: str, what: str) -> None:
+        those = found.setdefault(reason, [])
+        if what not in those:
+            those.append(what)
+
+    for entry in catalogue():
+        if entry.lacks:
+            add(entry.lacks, f"{entry.kind} {entry.name}")
+    for name in store.names():
+        for artifact in store.artifacts(name):
+            if artifact.failure:
+                add(f"{artifact.failure.kind}: {artifact.failure.reason}", f"export of {name} to {artifact.format}")
+    newest = {(Cell.of(result), result.job.metric): result for result in store.results() if not result.job.special}
+    for (cell, metric), result in newest.items():
+        if result.failure:
+            add(f"{result.failure.kind}: {result.failure.reason}", f"{metric} of {cell}")
+    return found
 
 
 def check_names(

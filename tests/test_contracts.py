@@ -8,7 +8,7 @@ from _pytest.mark.structures import ParameterSet
 
 from cifar_deploy.backends import BACKENDS, Backend
 from cifar_deploy.core.errors import Unavailable
-from cifar_deploy.core.registry import missing
+from cifar_deploy.core.registry import obstacle
 from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Column, Row, Section, Table, Value
 from cifar_deploy.datasets import DATASETS, Dataset
@@ -65,7 +65,11 @@ def test_a_format_has_a_gate_and_a_reader(name: str) -> None:
 @pytest.mark.parametrize("name", [_marked(name) for name in FORMATS if name != "checkpoint"])
 def test_an_export_passed_its_gate_through_its_runtime(name: str, exported: Exported) -> None:
     artifact, _ = exported(name)
-    here = [backend for backend in plan.readers(name) if not missing(BACKENDS[backend].requires)]
+    here = [
+        backend
+        for backend in plan.readers(name)
+        if not obstacle(BACKENDS[backend].requires, BACKENDS[backend].programs)
+    ]
     assert [parity.backend for parity in artifact.parity] == here
     for parity in artifact.parity:
         assert parity.images == 256 and parity.agreement >= FORMATS[name].agreement

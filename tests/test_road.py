@@ -431,3 +431,19 @@ def test_data_and_list_answer_in_json() -> None:
     assert (described["train_images"], described["test_images"]) == (1437, 360)
     listed = json.loads(run_cli("list", "--json").stdout)
     assert {"resnet18", "onnx", "onnxruntime", "cuda"} <= {entry["name"] for entry in listed}
+
+
+def test_the_doctor_names_each_gap_and_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = ["--out", tmp_path]
+    assert run_cli("train", "resnet8", *TINY, *out).returncode == 0
+    monkeypatch.setenv("PATH", str(tmp_path))  # no compiler
+    assert run_cli("export", "--format", "aoti", *out).returncode == 1
+    said = run_cli("doctor", *out)
+    assert said.returncode == 0, said.stderr
+    gaps = dict(zip(said.stdout.splitlines()[1::2], said.stdout.splitlines()[::2], strict=True))
+    assert gaps["    needs g++; apt install g++ (Debian), xcode-select --install (macOS)"] == (
+        "format aoti, backend pytorch_compile"
+    )
+    (reason,) = [reason for reason in gaps if "unavailable: format aoti: needs g++" in reason]
+    assert gaps[reason] == "export of resnet8 to aoti"
+    assert json.loads(run_cli("doctor", "--json", *out).stdout).keys() == {reason.strip() for reason in gaps}

@@ -25,6 +25,7 @@ class Backend:
     targets: Mapping[str, str]  # device -> this runtime's own word for it
     requires: tuple[str, ...]  # import names; the first is the runtime
     load: Callable[[Path, Artifact, str, int], Predict]
+    programs: tuple[str, ...] = ()  # that must be on the path
     options: Mapping[str, int | float | str] = field(default_factory=dict)  # that the runtime is told, for the record
 
 

@@ -1,11 +1,9 @@
 """torch.compile: the network's own code, compiled when it first runs (which is in the first call's time)."""
 
-import shutil
 from pathlib import Path
 
 from cifar_deploy.backends import Backend
 from cifar_deploy.core.arrays import Images, Logits, Predict
-from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Artifact
 
 
@@ -14,8 +12,6 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
     from cifar_deploy.networks import complete
 
-    if not shutil.which("g++"):
-        raise Unavailable("backend pytorch_compile: needs a C++ compiler; install g++ (Debian: apt install g++)")
     torch.set_num_threads(threads)
     training = artifact.checkpoint.training
     network = torch.compile(
@@ -36,6 +32,7 @@ BACKEND = Backend(
     reads=("checkpoint",),
     targets={"cpu": "cpu", "cuda": "cuda"},
     requires=("torch", "safetensors"),
+    programs=("g++",),
     load=load,
     options={"freezing": "on"},
 )

@@ -7,6 +7,7 @@ An entry is "module:OBJECT" inside the folder of its kind. A name that holds a c
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
@@ -14,6 +15,8 @@ from typing import Any, Generic, TypeVar
 from cifar_deploy.core.errors import Unavailable, UnknownName, UsageError
 
 T = TypeVar("T")
+
+_REMEDIES = {"g++": "apt install g++ (Debian), xcode-select --install (macOS)"}
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -71,11 +74,17 @@ def missing(requires: Iterable[str]) -> list[str]:
     return [package for package in requires if importlib.util.find_spec(package) is None]
 
 
-def remedy(packages: Iterable[str]) -> str:
-    return f"pip install {' '.join(package.replace('_', '-') for package in packages)}"
-
-
-def need(kind: str, name: str, requires: Iterable[str]) -> None:
-    """Raises Unavailable, with the command that mends it, if a package that this plugin needs is not installed."""
+def obstacle(requires: Iterable[str], programs: Iterable[str] = ()) -> str | None:
+    """Which packages and programs are not installed, and what mends it; None if all are here."""
     if lacking := missing(requires):
-        raise Unavailable(f"{kind} {name}: needs {', '.join(lacking)}; {remedy(lacking)}")
+        return f"needs {', '.join(lacking)}; pip install {' '.join(name.replace('_', '-') for name in lacking)}"
+    for program in programs:
+        if not shutil.which(program):
+            return f"needs {program}; {_REMEDIES[program]}"
+    return None
+
+
+def need(kind: str, name: str, requires: Iterable[str], programs: Iterable[str] = ()) -> None:
+    """Raises Unavailable, with what mends it, if something that this plugin needs is not installed."""
+    if lacking := obstacle(requires, programs):
+        raise Unavailable(f"{kind} {name}: {lacking}")

@@ -46,6 +46,7 @@ class Format:
     # that must keep their label.
     tolerance: float
     agreement: float
+    programs: tuple[str, ...] = ()  # that must be on the path
     is_program: bool = False  # running the file runs code of whoever wrote it
     is_portable: bool = True  # False: it is for the processor that it was made on, alone
     precision: Literal["float32", "float16", "int8"] = "float32"

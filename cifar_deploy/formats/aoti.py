@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.formats import Choices, Format, Source
 from cifar_deploy.formats.torch_export import program
 
@@ -14,8 +12,6 @@ def write(source: Source, path: Path) -> Choices:
     import torch
     from torch._inductor import aoti_compile_and_package
 
-    if not shutil.which("g++"):
-        raise Unavailable("format aoti: needs a C++ compiler; install g++ (Debian: apt install g++)")
     # Frozen: constants folded and laid out beforehand, without which the ResNet is slower than in PyTorch eager.
     with torch.no_grad():
         aoti_compile_and_package(program(source), package_path=str(path), inductor_configs={"freezing": True})
@@ -26,6 +22,7 @@ FORMAT = Format(
     summary="AOTInductor, compiled for this machine",
     filename="model.pt2",
     requires=("torch",),
+    programs=("g++",),
     write=write,
     tolerance=1e-4,
     agreement=0.99,

@@ -5,7 +5,7 @@ from typing import Any
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core.errors import Unavailable
-from cifar_deploy.core.registry import missing, remedy
+from cifar_deploy.core.registry import obstacle
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS
@@ -38,8 +38,8 @@ def _summary(plugin: Any) -> str:
 
 
 def _lacks(plugin: Any) -> str | None:
-    if lacking := missing(getattr(plugin, "requires", ())):
-        return f"needs {', '.join(lacking)}: {remedy(lacking)}"
+    if lacking := obstacle(getattr(plugin, "requires", ()), getattr(plugin, "programs", ())):
+        return lacking
     try:
         if hasattr(plugin, "probe"):
             plugin.probe()

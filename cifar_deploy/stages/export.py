@@ -44,7 +44,7 @@ def write(
     missing, Corrupt if the weights are not those of the record.
     """
     plugin = FORMATS[format]
-    need("format", format, plugin.requires)
+    need("format", format, plugin.requires, plugin.programs)
     import torch
 
     from cifar_deploy.networks import complete
@@ -127,7 +127,7 @@ def commit_untrained(store: Store, name: str, network: str, data: Data) -> Check
 def check(artifact: Artifact, backend: str, data_folder: Path, stand_in: str | None, staged: Path) -> Parity:
     """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference."""
     plugin = BACKENDS[backend]
-    need("backend", backend, plugin.requires)
+    need("backend", backend, plugin.requires, plugin.programs)
     images = gate_images(data_folder)
     try:
         predict = plugin.load(staged / FORMATS[artifact.format].filename, artifact, plugin.targets["cpu"], 1)

@@ -106,7 +106,7 @@ def _obstacle(job: Job) -> Failure | None:
                 f"{job.artifact.name} {job.artifact.format}: was made for another processor "
                 f"({job.artifact.choices['processor']}); run `cifar-deploy export` here"
             )
-        need("backend", job.backend, plugin.requires)
+        need("backend", job.backend, plugin.requires, plugin.programs)
     except (Unsupported, Unavailable) as error:
         return Failure(kind=error.kind, reason=str(error))
     return None

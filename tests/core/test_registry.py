@@ -59,3 +59,9 @@ def test_a_missing_package_is_named_with_what_installs_it() -> None:
     need("thing", "x", ["numpy"])
     with pytest.raises(Unavailable, match="thing x: needs no_such_package; pip install no-such-package"):
         need("thing", "x", ["numpy", "no_such_package"])
+
+
+def test_a_missing_program_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Unavailable, match=r"thing x: needs g\+\+; apt install g\+\+"):
+        need("thing", "x", ["numpy"], ["g++"])
