@@ -85,7 +85,7 @@ def test_a_custom_network_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
 
 def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_changes_it(tmp_path: Path) -> None:
     done = run_cli("train", "tests.workers:of_one_size", *TINY, "--recipe", "fast", "--epochs", "3", "--out", tmp_path)
-    assert_refused(done, 2, "cannot take images of 16×16", "recipe fast", "--recipe paper")
+    assert_refused(done, 2, "cannot take images of 24×24", "recipe fast", "--recipe paper")
     assert not list(tmp_path.glob("training/*")) and not list(tmp_path.glob("exported/*"))
 
 

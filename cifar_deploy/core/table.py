@@ -17,6 +17,7 @@ class Column:
     stored_unit: str
     scale: float = 1.0
     digits: int = 2
+    is_power: bool = False  # of any size: shown as 2.9e-05
     headline: bool = True  # in the table; the others are in the CSV alone
     judged: bool = False  # the verdict on its metric is one on this number
     interval: bool = False  # shown beside the number, where it was measured in rounds
@@ -28,7 +29,7 @@ class Column:
         return f"{self.title} [{self.unit}]" if self.unit else self.title
 
     def text(self, value: float) -> str:
-        return f"{value * self.scale:,.{self.digits}f}"
+        return f"{value * self.scale:.1e}" if self.is_power else f"{value * self.scale:,.{self.digits}f}"
 
 
 @dataclass(frozen=True, kw_only=True)

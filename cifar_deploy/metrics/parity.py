@@ -24,7 +24,7 @@ METRIC = Copied(
     summary="largest logit difference from the eager network, and agreement of labels, on real images",
     better="lower",
     columns={
-        "difference": Column(title="logit difference", unit="1e-6", stored_unit="1", scale=1e6, digits=1),
+        "difference": Column(title="logit difference", unit="", stored_unit="1", is_power=True),
         "agreement": Column(title="agreement", unit="%", stored_unit="1", scale=100, headline=False),
         "images": Column(title="compared", unit="images", stored_unit="images", digits=0, headline=False),
     },
