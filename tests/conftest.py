@@ -24,8 +24,9 @@ ROOT = Path(__file__).parents[1]
 # One epoch on few images: what is tested is the road, not the accuracy.
 TINY = ["--dataset", "digits", "--epochs", "1", "--limit-train", "128", "--limit-test", "64"]
 
-# What the road through all commands is tested with; each format is tested by itself.
+# What the road through all commands is tested with; each format and backend is tested by itself.
 FEW_FORMATS = ["--format", "checkpoint", "--format", "torchscript", "--format", "onnx"]
+FEW_BACKENDS = ["--backend", "pytorch", "--backend", "torchscript", "--backend", "onnxruntime"]
 
 # Timed, but not to be believed.
 QUICK = ["--seconds", "0.05", "--rounds", "1", "--no-controls"]
@@ -77,7 +78,7 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output folder in which the whole road was gone, with resnet8 on 128 digits. Tests must leave it as it is."""
     out = tmp_path_factory.mktemp("road")
-    done = run_cli("run", *TINY, "--network", "resnet8", *FEW_FORMATS, *QUICK, "--out", out)
+    done = run_cli("run", *TINY, "--network", "resnet8", *FEW_FORMATS, *FEW_BACKENDS, *QUICK, "--out", out)
     assert done.returncode == 0, done.stderr + done.stdout
     return out
 

@@ -19,7 +19,7 @@ from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import METRICS
-from tests.conftest import QUICK, TINY, run_cli
+from tests.conftest import FEW_BACKENDS, FEW_FORMATS, QUICK, TINY, run_cli
 
 CELLS = {("checkpoint", "pytorch"), ("torchscript", "torchscript"), ("onnx", "onnxruntime")}
 
@@ -197,7 +197,7 @@ def test_a_second_run_measures_nothing_again_and_imports_no_torch(copy: Path) ->
         "import sys\n"
         "from cifar_deploy.cli import main\n"
         "try:\n"
-        f"    main({['run', *TINY, '--network', 'resnet8', *QUICK, '--out', str(copy)]!r})\n"
+        f"    main({['run', *TINY, '--network', 'resnet8', *FEW_FORMATS, *FEW_BACKENDS, *QUICK, '--out', str(copy)]!r})\n"
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules\n"
@@ -345,7 +345,14 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     broken = tmp_path / "broken"
     command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(broken)]
     state = broken / "training" / "resnet8" / "state.json"
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # Whoever runs the tests in the background has Ctrl-C ignored, and so have all that they start.
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
         wait_for(state, process)
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
