@@ -239,8 +239,10 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> O
         staged = box / "files"
         staged.mkdir()
         try:
-            artifact = _written(store, artifact, staged)
-            artifact = _gated(store, artifact, staged)
+            images = prepare_stage.images_for(checkpoint)
+            stand_in = prepare_stage.stand_in_of(images, checkpoint)
+            artifact = _written(store, artifact, images, stand_in, staged)
+            artifact = _gated(artifact, images, stand_in, staged)
         except DeployError as error:
             with files.naming(folder):
                 for part in staged.iterdir():
@@ -255,8 +257,7 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> O
     return Outcome(value=artifact, reused=False)
 
 
-def _written(store: Store, artifact: Artifact, staged: Path) -> Artifact:
-    images = prepare_stage.images_for(artifact.checkpoint)
+def _written(store: Store, artifact: Artifact, images: Path, stand_in: str | None, staged: Path) -> Artifact:
     written = isolate.call(
         "cifar_deploy.stages.export:write",
         export_stage.Written,
@@ -264,19 +265,18 @@ def _written(store: Store, artifact: Artifact, staged: Path) -> Artifact:
         format=artifact.format,
         root=store.root,
         data_folder=images,
-        stand_in=prepare_stage.stand_in_of(images, artifact.checkpoint),
+        stand_in=stand_in,
         staged=staged,
     )
     return dataclasses.replace(artifact, files=written.files, seconds=written.seconds, choices=written.choices)
 
 
-def _gated(store: Store, artifact: Artifact, staged: Path) -> Artifact:
+def _gated(artifact: Artifact, images: Path, stand_in: str | None, staged: Path) -> Artifact:
     """The artifact with what the gate found, through every backend that can be asked here.
 
     Raises WrongOutput if one of them answers otherwise than the network, and the last error if none of them answers.
     """
     found, failed = [], None
-    images = prepare_stage.images_for(artifact.checkpoint)
     for backend in plan_stage.readers(artifact.format):
         if registry.obstacle(BACKENDS[backend].requires, BACKENDS[backend].programs):
             continue
@@ -287,7 +287,7 @@ def _gated(store: Store, artifact: Artifact, staged: Path) -> Artifact:
                 artifact=artifact,
                 backend=backend,
                 data_folder=images,
-                stand_in=prepare_stage.stand_in_of(images, artifact.checkpoint),
+                stand_in=stand_in,
                 staged=staged,
             )
         except DeployError as error:

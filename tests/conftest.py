@@ -13,9 +13,11 @@ from typing import TypeAlias
 
 import pytest
 
+from cifar_deploy.backends import Backend
 from cifar_deploy.core.records import Artifact
+from cifar_deploy.core.registry import obstacle
 from cifar_deploy.core.store import Store
-from cifar_deploy.formats import FORMATS
+from cifar_deploy.formats import FORMATS, Format
 
 Exported: TypeAlias = Callable[[str], tuple[Artifact, Path]]
 
@@ -62,6 +64,14 @@ def need_package(name: str, *, required: bool = True) -> None:
         pytest.skip(f"{name} is not installed")
 
 
+def need_plugin(plugin: Backend | Format) -> None:
+    """Skip where something that it needs is missing."""
+    for package in plugin.requires:
+        need_package(package)
+    if lacking := obstacle((), plugin.programs):
+        pytest.skip(lacking)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache and a record of exports that are nobody else's."""
@@ -90,8 +100,7 @@ def exported(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
     @functools.cache
     def export(format: str) -> tuple[Artifact, Path]:
-        for package in FORMATS[format].requires:
-            need_package(package)
+        need_plugin(FORMATS[format])
         if format != "checkpoint":
             done = run_cli("export", "--format", format, "--out", out)
             assert done.returncode == 0, done.stderr + done.stdout

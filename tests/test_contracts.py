@@ -19,7 +19,7 @@ from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import plan
-from tests.conftest import Exported, need_package
+from tests.conftest import Exported, need_plugin
 
 # What a compiler makes takes half a minute.
 _COMPILED = ("aoti", "pytorch_compile")
@@ -43,8 +43,7 @@ def test_a_backend_reads_formats_that_exist_and_runs_on_devices_that_exist(name:
 @pytest.mark.parametrize(("name", "format"), PAIRS)
 def test_a_backend_gives_logits_of_any_batch_size_as_float32(name: str, format: str, exported: Exported) -> None:
     backend = BACKENDS[name]
-    for package in backend.requires:
-        need_package(package)
+    need_plugin(backend)
     artifact, path = exported(format)
     predict = backend.load(path, artifact, backend.targets["cpu"], 1)
     images = np.random.default_rng(0).random((5, 3, 32, 32), np.float32)
@@ -72,7 +71,8 @@ def test_an_export_passed_its_gate_through_its_runtime(name: str, exported: Expo
     ]
     assert [parity.backend for parity in artifact.parity] == here
     for parity in artifact.parity:
-        assert parity.images == 256 and parity.agreement >= FORMATS[name].agreement
+        assert parity.images == 256
+        assert parity.agreement == 1.0 or (FORMATS[name].reduces and parity.agreement >= FORMATS[name].agreement)
         assert parity.largest_difference <= FORMATS[name].tolerance * max(1, parity.largest_logit)
 
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from cifar_deploy.backends import Backend
-from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.backends.tensors import predicting
+from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.records import Artifact
 
 
@@ -12,14 +13,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     from torch._inductor import aoti_load_package
 
     torch.set_num_threads(threads)
-    compiled = aoti_load_package(str(path))
-
-    def predict(images: Images) -> Logits:
-        with torch.inference_mode():
-            logits: Logits = compiled(torch.from_numpy(images)).numpy()
-            return logits
-
-    return predict
+    return predicting(aoti_load_package(str(path)), target)
 
 
 BACKEND = Backend(

@@ -1,6 +1,6 @@
 """OpenVINO on the processor. It reads ONNX too, of 8 bits as well."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cifar_deploy.backends import Backend
@@ -13,10 +13,18 @@ _OPTIONS: Mapping[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STR
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
+    return predicting(path, target, threads)
+
+
+def predicting(path: Path, target: str, threads: int, shape: Sequence[int] | None = None) -> Predict:
+    """With `shape`, for batches of that shape alone."""
     import openvino
 
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(path), target, {**_OPTIONS, "INFERENCE_NUM_THREADS": threads})
+    model = core.read_model(path)
+    if shape:
+        model.reshape(shape)
+    compiled = core.compile_model(model, target, {**_OPTIONS, "INFERENCE_NUM_THREADS": threads})
     precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if precision != "f32":
         raise LoadError(f"openvino: asked for f32, got {precision}")

@@ -1,28 +1,32 @@
 """PyTorch eager: the network's own code, channels last (the faster layout for convolutions on a CPU)."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cifar_deploy.backends import Backend
-from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.backends.tensors import predicting
+from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.records import Artifact
 
+if TYPE_CHECKING:
+    from torch import nn
 
-def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
+
+def network(path: Path, artifact: Artifact, target: str, threads: int) -> nn.Module:
+    """The network with its trained weights on the target, channels last."""
     import torch
 
     from cifar_deploy.networks import complete
 
     torch.set_num_threads(threads)
     training = artifact.checkpoint.training
-    network = complete.on(target, complete.load(training.network, training.data, path))
+    return complete.on(target, complete.load(training.network, training.data, path))
 
-    def predict(images: Images) -> Logits:
-        with torch.inference_mode():
-            batch = torch.from_numpy(images).to(target, memory_format=torch.channels_last)
-            logits: Logits = network(batch).cpu().numpy()
-            return logits
 
-    return predict
+def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
+    return predicting(network(path, artifact, target, threads), target, channels_last=True)
 
 
 BACKEND = Backend(

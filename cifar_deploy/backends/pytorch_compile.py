@@ -3,28 +3,17 @@
 from pathlib import Path
 
 from cifar_deploy.backends import Backend
-from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.backends.pytorch import network
+from cifar_deploy.backends.tensors import predicting
+from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.records import Artifact
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     import torch
 
-    from cifar_deploy.networks import complete
-
-    torch.set_num_threads(threads)
-    training = artifact.checkpoint.training
-    network = torch.compile(
-        complete.on(target, complete.load(training.network, training.data, path)), options={"freezing": True}
-    )
-
-    def predict(images: Images) -> Logits:
-        with torch.no_grad():
-            batch = torch.from_numpy(images).to(target, memory_format=torch.channels_last)
-            logits: Logits = network(batch).cpu().numpy()
-            return logits
-
-    return predict
+    compiled = torch.compile(network(path, artifact, target, threads), options={"freezing": True})
+    return predicting(compiled, target, channels_last=True, compiles=True)
 
 
 BACKEND = Backend(

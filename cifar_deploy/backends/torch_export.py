@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from cifar_deploy.backends import Backend
-from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.backends.tensors import predicting
+from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.records import Artifact
 
 
@@ -11,14 +12,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     import torch
 
     torch.set_num_threads(threads)
-    module = torch.export.load(path).module()
-
-    def predict(images: Images) -> Logits:
-        with torch.inference_mode():
-            logits: Logits = module(torch.from_numpy(images)).numpy()
-            return logits
-
-    return predict
+    return predicting(torch.export.load(path).module(), target)
 
 
 BACKEND = Backend(

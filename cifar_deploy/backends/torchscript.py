@@ -4,7 +4,8 @@ import warnings
 from pathlib import Path
 
 from cifar_deploy.backends import Backend
-from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.backends.tensors import predicting
+from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.records import Artifact
 
 
@@ -15,13 +16,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.jit.load(path, map_location=target)
-
-    def predict(images: Images) -> Logits:
-        with torch.inference_mode():
-            logits: Logits = program(torch.from_numpy(images).to(target)).cpu().numpy()
-            return logits
-
-    return predict
+    return predicting(program, target)
 
 
 BACKEND = Backend(

@@ -251,9 +251,8 @@ class Artifact:
     seconds: float
     commit: str | None
     finished: str
-    choices: Mapping[str, int | float | str] = dataclasses.field(
-        default_factory=dict
-    )  # what its format was told, or chose itself
+    # What its format was told, or chose itself.
+    choices: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:

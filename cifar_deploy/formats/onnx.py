@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from cifar_deploy.core.errors import ExportError
@@ -47,6 +50,15 @@ def write(source: Source, path: Path) -> Choices:
     onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
     return {}
+
+
+@contextlib.contextmanager
+def temporary(source: Source) -> Iterator[Path]:
+    """The file, for another format to be made from; at the end of the block it is gone."""
+    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
+        path = Path(box) / FORMAT.filename
+        write(source, path)
+        yield path
 
 
 def _check(model: object, checkpoint: Checkpoint) -> None:

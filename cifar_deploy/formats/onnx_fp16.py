@@ -5,7 +5,6 @@ Half of the size. On processors without float16 arithmetic the runtime computes 
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from cifar_deploy.formats import Choices, Format, Source
@@ -17,9 +16,7 @@ def write(source: Source, path: Path) -> Choices:
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
-        float_path = Path(box) / "float.onnx"
-        onnx_format.write(source, float_path)
+    with onnx_format.temporary(source) as float_path:
         model = convert_float_to_float16(onnx.load(float_path), keep_io_types=True)
     OnnxModel(model).topological_sort()  # the converter puts its casts last
     onnx.save(model, path)
@@ -30,7 +27,7 @@ def write(source: Source, path: Path) -> Choices:
 FORMAT = Format(
     summary="ONNX with float16 weights, half the size",
     filename="model.onnx",
-    requires=("torch", "onnx", "onnxscript", "onnxruntime"),
+    requires=(*onnx_format.FORMAT.requires, "onnxruntime"),
     write=write,
     tolerance=1e-2,
     agreement=0.99,

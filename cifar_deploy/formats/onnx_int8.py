@@ -9,7 +9,6 @@ MinMax, to the last digit.)
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 
@@ -33,16 +32,15 @@ def write(source: Source, path: Path) -> Choices:
     # A small data set is shared out.
     most = min(most, len(images) // 2)
     calibration, held_out = images[:most], images[most:]
-    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
-        float_path = Path(box) / "float.onnx"
-        onnx_format.write(source, float_path)
+    with onnx_format.temporary(source) as float_path:
         expected = _logits(float_path, held_out)
         begun = time.perf_counter()
         best: tuple[float, float] | None = None
         choices: Choices = {}
-        for done, (percentile, count) in enumerate(_CALIBRATIONS):
-            report(done, len(_CALIBRATIONS), f"calibrating on {count} images")
-            found = Path(box) / "int8.onnx"
+        calibrations = list(dict.fromkeys((percentile, min(count, most)) for percentile, count in _CALIBRATIONS))
+        for done, (percentile, count) in enumerate(calibrations):
+            report(done, len(calibrations), f"calibrating on {count} images")
+            found = float_path.with_name("int8.onnx")
             _quantise(float_path, found, percentile, calibration[:count])
             logits = _logits(found, held_out)
             agreement = float((logits.argmax(1) == expected.argmax(1)).mean())
@@ -52,7 +50,7 @@ def write(source: Source, path: Path) -> Choices:
                 found.replace(path)
                 choices = {
                     "calibration": "MinMax" if percentile == 100 else f"{percentile}th percentile",
-                    "calibration_images": min(count, most),
+                    "calibration_images": count,
                     "held_out_images": len(held_out),
                     "held_out_agreement": agreement,
                 }
@@ -97,7 +95,7 @@ def _logits(path: Path, images: Images) -> Logits:
 FORMAT = Format(
     summary="ONNX of 8 bits (QDQ: activations unsigned, weights signed and per channel), calibrated on training images",
     filename="model.onnx",
-    requires=("torch", "onnx", "onnxscript", "onnxruntime"),
+    requires=(*onnx_format.FORMAT.requires, "onnxruntime"),
     write=write,
     tolerance=0.5,
     agreement=0.9,

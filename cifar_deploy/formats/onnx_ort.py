@@ -5,7 +5,6 @@ It is for the machine that it was made on: the layout of its convolutions is the
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from cifar_deploy.formats import Choices, Format, Source
@@ -15,9 +14,7 @@ from cifar_deploy.formats import onnx as onnx_format
 def write(source: Source, path: Path) -> Choices:
     import onnxruntime
 
-    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
-        float_path = Path(box) / "float.onnx"
-        onnx_format.write(source, float_path)
+    with onnx_format.temporary(source) as float_path:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -31,7 +28,7 @@ def write(source: Source, path: Path) -> Choices:
 FORMAT = Format(
     summary="ONNX Runtime's own, optimised for this machine and not for any other",
     filename="model.ort",
-    requires=("torch", "onnx", "onnxscript", "onnxruntime"),
+    requires=(*onnx_format.FORMAT.requires, "onnxruntime"),
     write=write,
     tolerance=1e-4,
     agreement=0.99,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from cifar_deploy.formats import Choices, Format, Source
@@ -12,9 +11,7 @@ from cifar_deploy.formats import onnx as onnx_format
 def write(source: Source, path: Path) -> Choices:
     import openvino
 
-    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
-        float_path = Path(box) / "float.onnx"
-        onnx_format.write(source, float_path)
+    with onnx_format.temporary(source) as float_path:
         model = openvino.convert_model(float_path)
         openvino.save_model(model, path, compress_to_fp16=False)  # it would, unless told
     return {}
@@ -23,7 +20,7 @@ def write(source: Source, path: Path) -> Choices:
 FORMAT = Format(
     summary="OpenVINO IR, float32",
     filename="model.xml",
-    requires=("torch", "onnx", "onnxscript", "openvino"),
+    requires=(*onnx_format.FORMAT.requires, "openvino"),
     write=write,
     tolerance=1e-4,
     agreement=0.99,

@@ -25,7 +25,7 @@ def program(source: Source) -> ExportedProgram:
 def write(source: Source, path: Path) -> Choices:
     import torch
 
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.no_grad():
         torch.export.save(program(source), path)
     return {}
 
