@@ -119,11 +119,12 @@ class Machine:
 
     def __str__(self) -> str:
         memory = f"{self.memory_bytes / 2**30:.0f} GiB"
-        instructions = f" ({' '.join(self.instructions)})" if self.instructions else ""
-        return (
-            f"{self.processor}{instructions}, {self.cores} cores, {memory}, {self.system} {self.architecture}, "
-            f"Python {self.python}"
-        )
+        return f"{self.chip}, {self.cores} cores, {memory}, {self.system} {self.architecture}, Python {self.python}"
+
+    @property
+    def chip(self) -> str:
+        """The processor with its instructions, since one name may stand for several kinds."""
+        return f"{self.processor} ({' '.join(self.instructions)})" if self.instructions else self.processor
 
     def has_dot_products_of_8_bits(self) -> bool | None:
         """Whether one instruction multiplies and adds four pairs of 8-bit numbers or more; None if unknown."""

@@ -72,7 +72,7 @@ def write(
         raise ExportError(f"{training.name} to {format}: {type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - begun
     if not plugin.is_portable:
-        choices["processor"] = machine.machine().processor
+        choices["processor"] = machine.machine().chip
     return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds, choices=choices)
 
 

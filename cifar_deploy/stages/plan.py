@@ -66,7 +66,7 @@ def plan(
 
 def is_made_elsewhere(artifact: Artifact) -> bool:
     """Whether it is for a processor that is not this one."""
-    return "processor" in artifact.choices and artifact.choices["processor"] != machine.machine().processor
+    return "processor" in artifact.choices and artifact.choices["processor"] != machine.machine().chip
 
 
 def _planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> Planned:

@@ -1,0 +1,28 @@
+from dataclasses import replace
+
+import pytest
+
+from cifar_deploy.core import machine
+from cifar_deploy.core.records import Artifact, Failure
+from cifar_deploy.stages.plan import Conditions, plan
+from tests.probes import a_job
+
+
+def obstacle(artifact: Artifact) -> Failure | None:
+    (planned,) = plan([artifact], ["onnxruntime"], ["cpu"], ["latency"], Conditions())
+    return planned.failure
+
+
+@pytest.mark.parametrize("changes", [{"processor": "another"}, {"instructions": ("avx2",)}])
+def test_what_was_made_for_another_processor_is_unsupported_here(
+    changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One name may stand for several kinds of processor."""
+    here = replace(machine.machine(), processor="AMD EPYC", instructions=("avx2", "avx512_vnni"))
+    monkeypatch.setattr(machine, "machine", lambda: here)
+    there = replace(here, **changes)  # type: ignore[arg-type]
+    artifact = a_job(format="onnx_ort").artifact
+    assert obstacle(replace(artifact, choices={"processor": here.chip})) is None
+    failure = obstacle(replace(artifact, choices={"processor": there.chip}))
+    assert failure and failure.kind == "unsupported"
+    assert there.chip in failure.reason and "run `cifar-deploy export` here" in failure.reason
