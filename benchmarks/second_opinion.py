@@ -29,7 +29,7 @@ import numpy as np
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Backend, openvino
 from cifar_deploy.core import isolate
-from cifar_deploy.core.arrays import Predict, batches
+from cifar_deploy.core.arrays import Predict, as_input
 from cifar_deploy.core.records import Artifact, Job, Reading
 from cifar_deploy.core.statistics import Estimate, paired_ratio
 from cifar_deploy.core.store import Store, read_raw
@@ -113,7 +113,7 @@ def run_loadgen(model: Path, data_folder: Path, logs: Path) -> None:
 
     # The backend asks nothing of the artifact.
     predict = BACKENDS["onnxruntime"].load(model, None, "CPUExecutionProvider", 1)  # type: ignore[arg-type]
-    images = list(batches(np.load(data_folder / "test_images.npy")[:IMAGES], 1))
+    images = as_input(np.load(data_folder / "test_images.npy")[:IMAGES])[:, np.newaxis]
 
     def issue(samples: list[Any]) -> None:
         for sample in samples:

@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -228,6 +228,7 @@ def train_all(
 def export(
     name: options.Names = None,
     format: options.Formats = None,
+    input: options.Input = "float32",
     again: options.Again = False,
     out: options.Out = Path("."),
 ) -> None:
@@ -235,7 +236,7 @@ def export(
     pipeline.check_names(formats=format)
     tally = _Tally(asked_by_name=bool(format))
     with _store(out) as store:
-        _export(store, name or [], format, again, tally)
+        _export(store, name or [], format, again, tally, input)
     tally.exit()
 
 
@@ -527,9 +528,16 @@ def _follow(
     pipeline.follow(prepared, network, name=name, recipe=recipe, device=device, threads=threads)
 
 
-def _export(store: Store, names: Sequence[str], formats: Sequence[str] | None, again: bool, tally: _Tally) -> None:
+def _export(
+    store: Store,
+    names: Sequence[str],
+    formats: Sequence[str] | None,
+    again: bool,
+    tally: _Tally,
+    input: Literal["float32", "uint8"] = "float32",
+) -> None:
     with console.following("export") as on_progress:
-        for exported in pipeline.export(store, names, formats, again=again, on_progress=on_progress):
+        for exported in pipeline.export(store, names, formats, input=input, again=again, on_progress=on_progress):
             console.say(
                 "export", console.artifact_line(exported.value) + ("  (exported before)" if exported.reused else "")
             )

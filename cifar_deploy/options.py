@@ -116,6 +116,10 @@ Formats = Annotated[
         "--format", help="May be repeated. [default: all]", autocompletion=_names(FORMATS), show_default=False
     ),
 ]
+Input = Annotated[
+    Literal["float32", "uint8"],
+    typer.Option("--input", help="uint8: artifacts that take images as files give them, (N, H, W, 3) in 0..255."),
+]
 Backends = Annotated[
     list[str] | None,
     typer.Option(

@@ -19,6 +19,7 @@ import logging
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, isolate, machine, ranks, registry, trust
@@ -206,12 +207,15 @@ def export(
     names: Sequence[str] = (),
     formats: Sequence[str] | None = None,
     *,
+    input: Literal["float32", "uint8"] = "float32",
     again: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Outcome[Artifact]]:
     """Each training in each format, through the parity gate. A failure is an Artifact that holds its reason."""
     checkpoints = [_checkpoint(store, name) for name in names or _all_names(store)]
     wanted = [FORMATS.check(format) for format in formats or FORMATS if format != CHECKPOINT]
+    if input == "uint8":
+        wanted = [FORMATS.of_pixels(format) for format in wanted]
     pairs = [(checkpoint, format) for checkpoint in checkpoints for format in wanted]
     for done, (checkpoint, format) in enumerate(pairs):
         if on_progress:

@@ -250,12 +250,11 @@ def check_gate(bench: Bench) -> Iterator[Check]:
     checkpoint = bench.store.checkpoint("right")
     assert checkpoint
     prepared = pipeline.prepare(_DATASET + "RIGHT")
-    images = export.gate_images(prepared.folder)
+    pixels = export.gate_pixels(prepared.folder)
     with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as folder:
         staged = Path(folder) / "files"
         staged.mkdir()
-        labels = np.rint(images[:, 0, 0, 0] * 255).astype(np.int64)
-        np.save(Path(folder) / export.REFERENCE, np.eye(10, dtype=np.float32)[labels])
+        np.save(Path(folder) / export.REFERENCE, np.eye(10, dtype=np.float32)[pixels[:, 0, 0, 0]])
         reasons = {}
         for name in ("ANSWERS", "ANSWERS_OTHERWISE"):
             parity = isolate.call(

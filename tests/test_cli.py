@@ -25,6 +25,7 @@ def assert_refused(done: object, code: int, *words: str) -> None:
         (["train", "resnet19"], ["resnet19", "did you mean 'resnet18'"]),
         (["run", "--network", "mobilnet"], ["did you mean 'mobilenet'"]),
         (["run", "--format", "onxx"], ["did you mean 'onnx'"]),
+        (["export", "--format", "checkpoint-uint8"], ["checkpoint-uint8", "no format has this name"]),
         (["run", "--backend", "onnxruntim"], ["did you mean 'onnxruntime'"]),
         (["run", "--metric", "latncy"], ["did you mean 'latency'"]),
         (["run", "--device", "cudaa"], ["did you mean 'cuda'"]),

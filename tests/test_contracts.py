@@ -29,7 +29,10 @@ def _marked(*names: str) -> ParameterSet:
     return pytest.param(*names, marks=[pytest.mark.slow] if set(names) & set(_COMPILED) else [])
 
 
-PAIRS = [_marked(name, format) for format in FORMATS for name in plan.readers(format)]
+# With uint8 images for the input; the others go through the same few lines.
+_OF_PIXELS = tuple(FORMATS.of_pixels(name) for name in ("torchscript", "onnx", "onnx_int8", "openvino_ir"))
+
+PAIRS = [_marked(name, format) for format in (*FORMATS, *_OF_PIXELS) for name in plan.readers(format)]
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -46,7 +49,8 @@ def test_a_backend_gives_logits_of_any_batch_size_as_float32(name: str, format: 
     need_plugin(backend)
     artifact, path = exported(format)
     predict = backend.load(path, artifact, backend.targets["cpu"], 1)
-    images = np.random.default_rng(0).random((5, 3, 32, 32), np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    images = FORMATS[format].prepare(pixels)
     together = predict(images)
     assert together.shape == (5, 10) and together.dtype == np.float32
     alone = np.concatenate([predict(images[i : i + 1]) for i in range(5)])
@@ -61,7 +65,7 @@ def test_a_format_has_a_gate_and_a_reader(name: str) -> None:
     assert plan.readers(name)
 
 
-@pytest.mark.parametrize("name", [_marked(name) for name in FORMATS if name != "checkpoint"])
+@pytest.mark.parametrize("name", [_marked(name) for name in (*FORMATS, *_OF_PIXELS) if name != "checkpoint"])
 def test_an_export_passed_its_gate_through_its_runtime(name: str, exported: Exported) -> None:
     artifact, _ = exported(name)
     here = [

@@ -280,6 +280,18 @@ def test_a_wrong_export_is_a_failure_and_leaves_no_file(copy: Path) -> None:
     ]
 
 
+def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(copy: Path) -> None:
+    done = run_cli("export", "--input", "uint8", "--format", "onnx", "--out", copy)
+    assert done.returncode == 0 and "resnet8 onnx-uint8: " in done.stdout, done.stderr
+    done = run_cli("evaluate", "--backend", "onnxruntime", "--metric", "accuracy", "--limit-test", "64", "--out", copy)
+    assert done.returncode == 0, done.stderr
+    store, labels = Store(copy), {}
+    for result in store.results():
+        if result.job.metric == "accuracy" and result.reading and result.reading.raw:
+            labels[result.job.artifact.format] = np.load(store.raw_path(result.reading.raw))["predicted"]
+    assert (labels["onnx-uint8"] == labels["checkpoint"]).all()
+
+
 def test_another_recipe_under_the_same_name_is_refused_with_the_difference(copy: Path) -> None:
     done = run_cli("train", "resnet8", *TINY, "--seed", "7", "--out", copy)
     assert done.returncode == 2

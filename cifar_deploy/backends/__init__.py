@@ -16,8 +16,8 @@ from cifar_deploy.core.registry import Registry
 class Backend:
     """`load(path, artifact, target, threads)` gets the format's main file, its hash already verified.
 
-    Returns a function from images (N, 3, H, W) to logits, host arrays both. It keeps to `threads` threads, and raises
-    LoadError rather than run on another device than `target`.
+    Returns a function from images as the format takes them (see Format.prepare) to logits, host arrays both. It keeps
+    to `threads` threads, and raises LoadError rather than run on another device than `target`.
     """
 
     summary: str

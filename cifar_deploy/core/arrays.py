@@ -1,8 +1,8 @@
 """The arrays, by numpy alone: a worker that measures a small runtime must not pay for a large library."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ Labels: TypeAlias = NDArray[np.int64]  # (N,)
 Images: TypeAlias = NDArray[np.float32]  # (N, 3, H, W) in [0, 1]: as every network takes them
 Logits: TypeAlias = NDArray[np.float32]  # (N, classes)
 
-Predict: TypeAlias = Callable[[Images], Logits]  # host arrays in, host arrays out
+# Host arrays in, host arrays out: Images, or Pixels where the artifact takes those.
+Predict: TypeAlias = Callable[[NDArray[Any]], Logits]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +34,6 @@ def as_input(pixels: Pixels) -> Images:
     uint8 (N, H, W, 3) in 0..255 -> float32 (N, 3, H, W) in [0, 1]
     """
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
-
-
-def batches(images: Pixels, size: int) -> Iterator[Images]:
-    """`images` in order, ready for a network, `size` at a time; the last batch may be smaller."""
-    for start in range(0, len(images), size):
-        yield as_input(images[start : start + size])
 
 
 def choose(count: int, limit: int | None, seed: int = 0) -> NDArray[np.int64]:

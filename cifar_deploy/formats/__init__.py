@@ -1,18 +1,24 @@
 """From a network to a file. A new format is one file here and one line below.
 
-`checkpoint` is what training writes; the others are made from it by `export`.
+`checkpoint` is what training writes; the others are made from it by `export`. Of each of those, NAME-uint8 is the same
+with the images as files and cameras give them for its input: uint8 (N, H, W, 3), which the graph itself brings to what
+the network takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from cifar_deploy.core.arrays import Images
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_deploy.core.arrays import Pixels, as_input
 from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.registry import Registry
+from cifar_deploy.core.store import CHECKPOINT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,8 +33,10 @@ class Source:
 
     network: nn.Module  # in evaluation mode, on the CPU
     checkpoint: Checkpoint
-    images: Tensor  # real test images, to trace with and nothing else: float32 (N, 3, H, W) in [0, 1]
-    training_images: Callable[[int], Images]  # so many, in a seeded order; raises Unavailable where there are none
+    images: Tensor  # real test images as the network takes them (see Format.prepare), to trace with and nothing else
+    training_images: Callable[
+        [int], NDArray[Any]
+    ]  # so many, in a seeded order; raises Unavailable where there are none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +60,47 @@ class Format:
     precision: Literal["float32", "float16", "int8"] = "float32"
     reduces: str | None = None  # the float32 format that this one is a smaller form of
     read_by: tuple[str, ...] = ()  # backends that do not list this format themselves
+    input: Literal["float32", "uint8"] = "float32"
+
+    def prepare(self, pixels: Pixels) -> NDArray[Any]:
+        """Stored pixels as an artifact of this format takes them: Images, or as they are."""
+        return as_input(pixels) if self.input == "float32" else np.ascontiguousarray(pixels)
 
 
-FORMATS: Registry[Format] = Registry(
+class Formats(Registry[Format]):
+    """The formats below, and each but the checkpoint as NAME-uint8 too."""
+
+    _SUFFIX = "-uint8"
+
+    def __getitem__(self, name: str) -> Format:
+        base = self.base(name)
+        if base == name:
+            return super().__getitem__(name)
+        format = super().__getitem__(base)
+        return replace(
+            format,
+            summary=f"{format.summary}; its input is uint8 (N, H, W, 3)",
+            input="uint8",
+            reduces=format.reduces and self.of_pixels(format.reduces),
+        )
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and super().__contains__(self.base(name))
+
+    def check(self, name: str) -> str:
+        super().check(self.base(name))
+        return name
+
+    def base(self, name: str) -> str:
+        """The format that a name is a form of, or is itself: backends read both. A checkpoint has no other form."""
+        base = name.removesuffix(self._SUFFIX)
+        return name if base == CHECKPOINT else base
+
+    def of_pixels(self, name: str) -> str:
+        return self.base(name) + self._SUFFIX
+
+
+FORMATS = Formats(
     "format",
     __name__,
     {

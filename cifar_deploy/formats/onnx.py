@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cifar_deploy.core.errors import ExportError
-from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.formats import Choices, Format, Source
 
 OPSET = 20  # torch.onnx's own in torch 2.14: the one its converters are tested with
@@ -35,7 +34,7 @@ def write(source: Source, path: Path) -> Choices:
 
     model = onnx.load(path)
     checkpoint, data = source.checkpoint, source.checkpoint.training.data
-    _check(model, checkpoint)
+    _check(model, source)
     onnx.helper.set_model_props(
         model,
         {
@@ -44,7 +43,9 @@ def write(source: Source, path: Path) -> Choices:
             "data": data.source,
             "data_fingerprint": data.fingerprint,
             "weights_sha256": checkpoint.weights.sha256,
-            "input": "RGB in [0, 1]; the network normalises it",
+            "input": "RGB in [0, 1]; the network normalises it"
+            if source.images.is_floating_point()
+            else "RGB in 0..255, channels last; the network normalises it",
         },
     )
     onnx.save(model, path)
@@ -61,7 +62,7 @@ def temporary(source: Source) -> Iterator[Path]:
         yield path
 
 
-def _check(model: object, checkpoint: Checkpoint) -> None:
+def _check(model: object, source: Source) -> None:
     """What was asked for is what came: torch.onnx has been seen to change the opset without failing."""
     import onnx
 
@@ -69,8 +70,10 @@ def _check(model: object, checkpoint: Checkpoint) -> None:
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     if opset != OPSET:
         raise ExportError(f"onnx: torch.onnx wrote opset {opset}, not {OPSET}")
-    data = checkpoint.training.data
-    expected = {"image": ["batch", 3, data.height, data.width], "logits": ["batch", len(data.classes)]}
+    expected = {
+        "image": ["batch", *source.images.shape[1:]],
+        "logits": ["batch", len(source.checkpoint.training.data.classes)],
+    }
     for value in (*model.graph.input, *model.graph.output):
         shape = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
         if expected.get(value.name) != shape:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cifar_deploy.core.arrays import Images, Logits
+from cifar_deploy.core.arrays import Logits
 from cifar_deploy.core.progress import report
 from cifar_deploy.formats import Choices, Format, Source
 from cifar_deploy.formats import onnx as onnx_format
@@ -57,14 +59,14 @@ def write(source: Source, path: Path) -> Choices:
     return {**choices, "calibration_seconds": time.perf_counter() - begun}
 
 
-def _quantise(float_path: Path, path: Path, percentile: float, images: Images) -> None:
+def _quantise(float_path: Path, path: Path, percentile: float, images: NDArray[Any]) -> None:
     from onnxruntime import quantization as q
 
     class Reader(q.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
 
-        def get_next(self) -> dict[str, Images] | None:
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
             batch = next(self._batches, None)
             return None if batch is None else {"image": batch}
 
@@ -82,7 +84,7 @@ def _quantise(float_path: Path, path: Path, percentile: float, images: Images) -
     )
 
 
-def _logits(path: Path, images: Images) -> Logits:
+def _logits(path: Path, images: NDArray[Any]) -> Logits:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,6 +1,6 @@
 """What is measured. A new metric is one file here and one line below; its module's docstring is its definition."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,8 +20,14 @@ class Workbench:
     job: Job
     pixels: Pixels  # the test images, mapped from disk
     labels: Labels
+    prepare: Callable[[Pixels], NDArray[Any]]  # pixels as the artifact takes them
     import_runtime: Callable[[], None]
     load: Callable[[], Predict]
+
+    def batches(self, pixels: Pixels, size: int) -> Iterator[NDArray[Any]]:
+        """`pixels` in order, ready for the artifact, `size` at a time; the last batch may be smaller."""
+        for start in range(0, len(pixels), size):
+            yield self.prepare(pixels[start : start + size])
 
     @property
     def seconds(self) -> float:

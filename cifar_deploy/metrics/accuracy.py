@@ -5,7 +5,7 @@ Each image's predicted label and its margin (the largest logit minus the second)
 
 import numpy as np
 
-from cifar_deploy.core.arrays import batches, choose
+from cifar_deploy.core.arrays import choose
 from cifar_deploy.core.errors import WrongOutput
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.table import Column
@@ -19,7 +19,7 @@ def measure(bench: Workbench) -> Measurement:
     pixels = bench.pixels if limit is None else bench.pixels[chosen]
     predict = bench.load()
     predicted, margins = [], []
-    for images in batches(pixels, bench.job.batch_size):
+    for images in bench.batches(pixels, bench.job.batch_size):
         logits = predict(images)
         if not np.isfinite(logits).all():
             raise WrongOutput(f"{bench.job.backend}: gave logits that are no numbers")

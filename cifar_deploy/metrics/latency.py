@@ -1,7 +1,7 @@
 """Latency: host array in to logits out, for one image, in a process that does nothing else.
 
 After a warm-up, single calls are timed for a stated time, each with the next of 64 real test images; then as long again
-*end to end*: from a uint8 (H, W, 3) image in memory, its conversion to the network's input included. Beside it: seconds
+*end to end*: from a uint8 (H, W, 3) image in memory, its conversion to the artifact's input included. Beside it: seconds
 to import the runtime, to load the artifact, and the first inference. The artifact's file is in the system's cache when
 it is loaded, since its hash has just been checked.
 """
@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 
-from cifar_deploy.core.arrays import as_input, batches
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Workbench
@@ -22,7 +21,7 @@ _IMAGES = 64
 def measure(bench: Workbench) -> Measurement:
     size, seconds = bench.job.batch_size, bench.seconds
     pixels = np.array(bench.pixels[: _IMAGES * size])
-    images = list(batches(pixels, size))
+    images = list(bench.batches(pixels, size))
     raw = [pixels[start : start + size] for start in range(0, len(pixels), size)]
     begun = time.perf_counter()
     bench.import_runtime()
@@ -33,7 +32,7 @@ def measure(bench: Workbench) -> Measurement:
     first = time.perf_counter()
     with Watch() as watch:
         samples = timed(in_turn(images, predict), seconds)
-        end_to_end = timed(in_turn(raw, lambda batch: predict(as_input(batch))), seconds)
+        end_to_end = timed(in_turn(raw, lambda batch: predict(bench.prepare(batch))), seconds)
     return Measurement(
         values={
             "p50": median_s(samples),

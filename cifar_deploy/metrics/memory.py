@@ -10,7 +10,6 @@ import itertools
 from dataclasses import replace
 
 from cifar_deploy.core import memory
-from cifar_deploy.core.arrays import batches
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Workbench
@@ -21,7 +20,7 @@ _LARGER_CALLS = 5
 
 
 def measure(bench: Workbench) -> Measurement:
-    images = list(batches(bench.pixels[: 16 * bench.job.batch_size], bench.job.batch_size))
+    images = list(bench.batches(bench.pixels[: 16 * bench.job.batch_size], bench.job.batch_size))
     many = bench.pixels[[index % len(bench.pixels) for index in range(_LARGER_BATCH)]]
     python, harness = memory.interpreter_bytes(), memory.resident_bytes()
     if python is None or harness is None:
@@ -39,7 +38,7 @@ def measure(bench: Workbench) -> Measurement:
         predict(images[call % len(images)])
     steady, resident = memory.peak_bytes(), memory.resident_bytes() or 0
     memory.restart_peak()
-    (batch,) = batches(many, _LARGER_BATCH)
+    (batch,) = bench.batches(many, _LARGER_BATCH)
     for _ in range(_LARGER_CALLS):
         predict(batch)
     larger = memory.peak_bytes()

@@ -1,6 +1,5 @@
 """Throughput: images per second at a batch size: the batch size over the median time of a batch."""
 
-from cifar_deploy.core.arrays import batches
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Workbench
@@ -15,7 +14,7 @@ def measure(bench: Workbench) -> Measurement:
     pixels = bench.pixels[[index % len(bench.pixels) for index in range(_BATCHES * size)]]
     predict = bench.load()
     with Watch() as watch:
-        samples = timed(in_turn(list(batches(pixels, size)), predict), bench.seconds)
+        samples = timed(in_turn(list(bench.batches(pixels, size)), predict), bench.seconds)
     return Measurement(
         values={"images_per_second": size / median_s(samples), "samples": len(samples), "drift": drift(samples)},
         arrays={"samples_ns": samples},

@@ -31,6 +31,18 @@ class Normalise(nn.Module):
         return (images - self.mean) / self.deviation
 
 
+class OfPixels(nn.Module):
+    """A complete network for images as files and cameras give them: uint8 (N, H, W, 3) in 0..255, red first."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.network(pixels.permute(0, 3, 1, 2).float() / 255)
+        return logits
+
+
 def build(network: str, data: Data) -> nn.Module:
     """The network of this name for the images and classes of `data`, with fresh weights from torch's random state.
 

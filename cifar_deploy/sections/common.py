@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Failure, Result
+from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.store import CHECKPOINT
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS, Copied
@@ -30,6 +32,16 @@ def eager_of(cell: Cell, cells: Cells) -> dict[str, Summary] | None:
     if (cell.format, cell.backend) == EAGER:
         return None
     return cells.get(cell._replace(format=EAGER[0], backend=EAGER[1]))
+
+
+def paired_ratio(numerator: Summary | None, denominator: Summary | None, column: str) -> Estimate | None:
+    """Of one value of two cells, by the rounds of a session that both have; None if there is no such session."""
+    if not numerator or not denominator or numerator.failure or denominator.failure:
+        return None
+    ours, theirs = numerator.result, denominator.result
+    return (
+        statistics.paired_ratio(ours.rounds(column), theirs.rounds(column)) if ours.session == theirs.session else None
+    )
 
 
 def is_current(result: Result, cells: Cells) -> bool:

@@ -16,6 +16,7 @@ from cifar_deploy.sections.common import (
     is_of_training,
     label_titles,
     labels_of,
+    paired_ratio,
     row_of,
 )
 from cifar_deploy.sections.precision import not_faster
@@ -83,14 +84,9 @@ def _floor(of_cell: dict[str, Summary], floors: Cells) -> Value | None:
 
 def _speed_up(of_cell: dict[str, Summary], eager: dict[str, Summary] | None) -> Value | None:
     """How many times faster a cell is than the eager network: the median of the ratios in the rounds that both have."""
-    if not eager or "latency" not in eager or "latency" not in of_cell:
-        return None
-    ours, theirs = of_cell["latency"], eager["latency"]
-    if ours.failure or theirs.failure or ours.result.session != theirs.result.session:
-        return None
-    column = first_column("latency")
-    ratio = statistics.paired_ratio(theirs.result.rounds(column), ours.result.rounds(column))
-    return Value(number=ratio.value, estimate=ratio, verdict=ours.verdict) if ratio else None
+    ours = of_cell.get("latency")
+    ratio = paired_ratio(eager.get("latency") if eager else None, ours, first_column("latency"))
+    return Value(number=ratio.value, estimate=ratio, verdict=ours.verdict) if ours and ratio else None
 
 
 def _conditions(cells: Cells, control: Sequence[float]) -> tuple[str, ...]:

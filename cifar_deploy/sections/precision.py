@@ -6,7 +6,7 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Machine
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics.summary import Cell, first_column
-from cifar_deploy.sections.common import Cells
+from cifar_deploy.sections.common import Cells, paired_ratio
 
 # Of the float network's latency: what is not below is not worth its accuracy.
 _WORTH_IT = 1 - statistics.NOISE_BETWEEN_SESSIONS
@@ -19,10 +19,8 @@ def not_faster(cells: Cells) -> Iterator[str]:
         float_form = FORMATS[cell.format].reduces if cell.format in FORMATS else None
         of_float = cells.get(cell._replace(format=float_form)) if float_form else None
         ours, theirs = of_cell.get("latency"), of_float.get("latency") if of_float else None
-        if not ours or not theirs or ours.failure or theirs.failure or ours.result.session != theirs.result.session:
-            continue
-        ratio = statistics.paired_ratio(ours.result.rounds(column), theirs.result.rounds(column))
-        if ratio and ratio.high > _WORTH_IT:
+        ratio = paired_ratio(ours, theirs, column)
+        if ours and ratio and ratio.high > _WORTH_IT:
             yield (
                 f"{cell} is not faster than {float_form} there ({ratio.value:.2f} of its latency): "
                 f"{_reason(cell, ours.result.job.machine)}."

@@ -59,6 +59,7 @@ def measure(job: Job, root: Path, data_folder: Path, stand_in: str | None, raw_n
         job=job,
         pixels=np.load(data_folder / "test_images.npy", mmap_mode="r"),
         labels=np.load(data_folder / "test_labels.npy"),
+        prepare=format.prepare,
         import_runtime=import_runtime,
         load=load,
     )

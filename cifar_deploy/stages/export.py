@@ -7,12 +7,14 @@ torch. The gate compares the artifact's logits with the eager network's on the s
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
-from cifar_deploy.core.arrays import Images, as_input, choose
+from cifar_deploy.core.arrays import Pixels, as_input, choose
 from cifar_deploy.core.errors import DeployError, ExportError, LoadError, Unavailable, is_out_of_memory
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, File, Parity, Recipe, Training
 from cifar_deploy.core.registry import need
@@ -52,13 +54,13 @@ def write(
     training = checkpoint.training
     (weights,) = Store(root).verified(as_artifact(checkpoint))
     network = complete.load(training.network, training.data, weights)
-    images = torch.from_numpy(gate_images(data_folder))
+    pixels = gate_pixels(data_folder)
     with torch.inference_mode():
-        np.save(staged.parent / REFERENCE, network(images).numpy())
+        np.save(staged.parent / REFERENCE, network(torch.from_numpy(as_input(pixels))).numpy())
     source = Source(
-        network=network,
+        network=complete.OfPixels(network).eval() if plugin.input == "uint8" else network,
         checkpoint=checkpoint,
-        images=images,
+        images=torch.from_numpy(plugin.prepare(pixels)),
         training_images=lambda count: _training_images(checkpoint, format, data_folder, stand_in, count),
     )
     begun = time.perf_counter()
@@ -78,7 +80,7 @@ def write(
 
 def _training_images(
     checkpoint: Checkpoint, format: str, data_folder: Path, stand_in: str | None, count: int
-) -> Images:
+) -> NDArray[Any]:
     if stand_in:
         raise Unavailable(
             f"format {format}: needs training images, and those of {checkpoint.training.name} "
@@ -86,7 +88,7 @@ def _training_images(
             f"run `cifar-deploy data --dataset {checkpoint.training.data.dataset}`, with --data-dir where it needs one"
         )
     pixels = np.load(data_folder / "train_images.npy", mmap_mode="r")
-    return as_input(pixels[np.random.default_rng(0).permutation(len(pixels))[:count]])
+    return FORMATS[format].prepare(pixels[np.random.default_rng(0).permutation(len(pixels))[:count]])
 
 
 def floor(data: Data, root: Path) -> Checkpoint:
@@ -128,9 +130,10 @@ def check(artifact: Artifact, backend: str, data_folder: Path, stand_in: str | N
     """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference."""
     plugin = BACKENDS[backend]
     need("backend", backend, plugin.requires, plugin.programs)
-    images = gate_images(data_folder)
+    format = FORMATS[artifact.format]
+    images = format.prepare(gate_pixels(data_folder))
     try:
-        predict = plugin.load(staged / FORMATS[artifact.format].filename, artifact, plugin.targets["cpu"], 1)
+        predict = plugin.load(staged / format.filename, artifact, plugin.targets["cpu"], 1)
         parts = [predict(images[:1])]
         for start in range(1, len(images), _GATE_BATCH):
             parts.append(predict(images[start : start + _GATE_BATCH]))
@@ -169,6 +172,7 @@ def gate(parity: Parity, format: str) -> str | None:
     return None
 
 
-def gate_images(data_folder: Path) -> Images:
-    pixels = np.load(data_folder / "test_images.npy", mmap_mode="r")
-    return as_input(pixels[choose(len(pixels), GATE_IMAGES)])
+def gate_pixels(data_folder: Path) -> Pixels:
+    stored = np.load(data_folder / "test_images.npy", mmap_mode="r")
+    pixels: Pixels = stored[choose(len(stored), GATE_IMAGES)]
+    return pixels

@@ -33,7 +33,8 @@ class Planned:
 def readers(format: str, backends: Iterable[str] | None = None) -> list[str]:
     """The backends that read a format: those that say so, and those that the format names itself."""
     names = list(BACKENDS) if backends is None else list(backends)
-    return [name for name in names if format in BACKENDS[name].reads or name in FORMATS[format].read_by]
+    base = FORMATS.base(format)
+    return [name for name in names if base in BACKENDS[name].reads or name in FORMATS[format].read_by]
 
 
 def plan(

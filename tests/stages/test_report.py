@@ -309,3 +309,23 @@ def test_two_trainings_of_the_same_weights_are_two_rows() -> None:
 def test_nothing_measured_is_said_so() -> None:
     with pytest.raises(DeployError, match="there are no results yet"):
         report.build([], no_raw)
+
+
+def test_what_uint8_images_cost_end_to_end_is_said_of_the_rounds_that_both_have() -> None:
+    of_pixels = replace(a_job(format="onnx-uint8"), backend="onnxruntime")
+    session = a_session(ONNX, of_pixels)
+    blocks = []
+    for job, middle in ((ONNX, 0.00100), (of_pixels, 0.00108)):
+        for block in timed(job, session, 0.001):
+            assert block.reading
+            values = {**block.reading.values, "end_to_end": middle * (1 + 0.001 * block.round)}
+            blocks.append(replace(block, reading=replace(block.reading, values=values)))
+    found = section(report.build(grouped(blocks), no_raw), "Images of 8 bits for the input")
+    assert [row.labels for row in found.rows] == [("small", "onnx", "onnxruntime")]
+    assert shown(found, 0) == {
+        "float32 in": "1.003",
+        "uint8 in": "1.083",
+        "uint8 / float32": "1.08 [1.08, 1.08]",
+    }
+    alone = report.build(grouped(timed(of_pixels, a_session(of_pixels), 0.001)), no_raw)
+    assert "Images of 8 bits for the input" not in [each.title for each in alone.sections]

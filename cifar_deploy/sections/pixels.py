@@ -1,0 +1,45 @@
+"""uint8 images for the input: what it costs, or saves, that the graph itself converts them."""
+
+from dataclasses import replace
+
+from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.formats import FORMATS
+from cifar_deploy.metrics import METRICS
+from cifar_deploy.sections.common import Cells, label_titles, labels_of, paired_ratio
+
+_KEY = "end_to_end"
+_COLUMNS = {
+    "float32": replace(METRICS["latency"].columns[_KEY], title="float32 in"),
+    "uint8": replace(METRICS["latency"].columns[_KEY], title="uint8 in"),
+    "ratio": Column(title="uint8 / float32", unit="×", stored_unit="1", interval=True),
+}
+
+
+def in_the_graph(cells: Cells) -> Section | None:
+    """A row for each cell that was measured with both inputs in one session; None if there is none."""
+    titles, rows = label_titles(cells), []
+    for cell, of_cell in cells.items():
+        of_pixels = FORMATS.of_pixels(cell.format)
+        if cell.format == of_pixels:
+            continue
+        ours = cells.get(cell._replace(format=of_pixels), {}).get("latency")
+        theirs = of_cell.get("latency")
+        ratio = paired_ratio(ours, theirs, _KEY)
+        if ours and theirs and ratio:
+            values = {
+                "float32": theirs.values[_KEY],
+                "uint8": ours.values[_KEY],
+                "ratio": Value(number=ratio.value, estimate=ratio),
+            }
+            rows.append(Row(labels=labels_of(cell, titles), values=values))
+    if not rows:
+        return None
+    return Section(
+        title="Images of 8 bits for the input",
+        label_titles=titles,
+        columns=_COLUMNS,
+        rows=tuple(rows),
+        notes=(
+            "End to end, from a uint8 image in memory: before a float32 input numpy converts it, behind a uint8 input the graph does.",
+        ),
+    )
