@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -20,6 +20,7 @@ import cifar_deploy
 from cifar_deploy import console, options, pipeline, selftest
 from cifar_deploy.core import machine, ranks
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line
+from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.records import Recipe, to_json
 from cifar_deploy.core.store import Store
 from cifar_deploy.evaluation import is_expected, is_measured
@@ -255,6 +256,7 @@ def evaluate(
     budget: options.Budget = None,
     controls: options.Controls = True,
     verify_memory: options.VerifyMemory = False,
+    isa: options.IsaLevels = None,
     sustain: options.Sustain = None,
     limit_test: options.LimitTest = None,
     timeout: options.Timeout = 600.0,
@@ -286,6 +288,7 @@ def evaluate(
             controls=controls,
             floors=controls,
             verify_memory=verify_memory,
+            isa=cast(list[Isa], isa or []),
             sustain_s=sustain,
             again=again,
             trusted=trust,

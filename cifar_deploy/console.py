@@ -113,10 +113,11 @@ def artifact_line(artifact: Artifact) -> str:
 
 def result_line(result: Result) -> str:
     job = result.job
-    cell = f"{job.artifact.name} {job.artifact.format} on {job.backend}, {job.metric}"
+    under = f" under {isa}" if (isa := job.options.get("isa")) else ""
+    cell = f"{job.artifact.name} {job.artifact.format} on {job.backend}, {job.metric}{under}"
     if limit := job.options.get("limit_bytes"):
-        under = f"under {float(limit) / 2**20:,.1f} MiB ({job.options['limit_kind']}, {job.options['limit']})"
-        return f"{cell}: ran {under}" if not result.failure else f"{cell}: did not run {under}: {result.failure.kind}"
+        room = f"under {float(limit) / 2**20:,.1f} MiB ({job.options['limit_kind']}, {job.options['limit']})"
+        return f"{cell}: ran {room}" if not result.failure else f"{cell}: did not run {room}: {result.failure.kind}"
     if result.failure:
         return f"{cell}: {result.failure.kind}: {result.failure.reason}"
     metric = METRICS[job.metric]

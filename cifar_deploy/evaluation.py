@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import isolate, limits, machine
 from cifar_deploy.core.errors import DeployError, one_line
 from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
@@ -220,7 +221,8 @@ class Evaluation:
 
 def _title(job: Job) -> str:
     name = "floor" if is_floor(job.artifact.name) else job.artifact.name
-    return f"{name} {job.artifact.format} {job.backend} {job.metric}"
+    under = f" under {isa}" if (isa := job.options.get("isa")) else ""
+    return f"{name} {job.artifact.format} {job.backend} {job.metric}{under}"
 
 
 def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float, limit: limits.Limit | None) -> Reading:
@@ -236,6 +238,7 @@ def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float,
         # Nothing is reported while a block is timed, of which a latency has two.
         timeout_s=timeout_s + 2 * float(job.options.get("seconds") or 0),
         limit=limit,
+        environment=BACKENDS[job.backend].isa[isa] if (isa := job.options.get("isa")) else None,  # type: ignore[index]
         job=job,
         root=store.root,
         data_folder=images,

@@ -4,11 +4,12 @@ import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
@@ -36,6 +37,13 @@ def _fraction(text: str) -> float:
         if 0 < number < 1:
             return number
     raise typer.BadParameter(f"{text} is no share; give a percentage like 5%, or a fraction like 0.05")
+
+
+def _isa(text: str) -> str:
+    levels = get_args(Isa)
+    if text not in levels:
+        raise typer.BadParameter(f"{text} is no level of instructions; there are: {', '.join(levels)}")
+    return text
 
 
 def _duration(text: str | float) -> float:
@@ -174,6 +182,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for a script.")]
 VerifyMemory = Annotated[
     bool,
     typer.Option("--verify-memory", help="Run each again under a memory limit just above its peak, and below."),
+]
+IsaLevels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--isa",
+        parser=_isa,
+        metavar="[sse41|avx2|avx512]",
+        help="Classify again with every 8-bit artifact, its runtime held to older instructions; may be repeated.",
+        show_default=False,
+    ),
 ]
 Sustain = Annotated[
     float | None,

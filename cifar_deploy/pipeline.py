@@ -24,6 +24,7 @@ from typing import Literal
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, isolate, machine, ranks, registry, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError, WrongOutput
+from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import (
     Artifact,
@@ -363,6 +364,7 @@ def evaluate(
     controls: bool = True,
     floors: bool = True,
     verify_memory: bool = False,
+    isa: Sequence[Isa] = (),
     sustain_s: float | None = None,
     again: bool = False,
     trusted: bool = False,
@@ -374,7 +376,8 @@ def evaluate(
     First what is measured once, in the order of the plan; then the timed jobs, in rounds (see stages.rounds), their
     results at the end of the last one. `floors` adds, for each runtime, a network that does next to nothing, `controls`
     a second visit to one cell of each metric. `verify_memory` runs every memory job again under limits around its peak;
-    `sustain_s` keeps the timed jobs under load for so long instead of measuring them in rounds. Raises DeployError if the budget is too small for one round.
+    `isa` classifies again with every 8-bit artifact under older instructions; `sustain_s` keeps the timed jobs under load
+    for so long instead of measuring them in rounds. Raises DeployError if the budget is too small for one round.
     """
     planned = list(planned)
     timed = [item for item in planned if is_timed(item.job) and not item.failure]
@@ -383,6 +386,8 @@ def evaluate(
         raise UsageError("--verify-memory: memory is not among the metrics; add --metric memory")
     if sustain_s is not None and not timed:
         raise UsageError("--sustain: nothing that is timed is among the metrics; add --metric latency or throughput")
+    if isa:
+        once += plan_stage.under_isa(once, isa)
     evaluation = Evaluation(store, again, trusted, timeout_s, on_progress)
     yield from evaluation.once(once)
     if verify_memory:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_deploy.core.arrays import Predict
+from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import Registry
 
@@ -27,6 +28,9 @@ class Backend:
     load: Callable[[Path, Artifact, str, int], Predict]
     programs: tuple[str, ...] = ()  # that must be on the path
     options: Mapping[str, int | float | str] = field(default_factory=dict)  # that the runtime is told, for the record
+    # A level of x86 instructions -> the environment variables that hold the runtime to it. With these set, `load` raises
+    # LoadError if it sees that the runtime does not obey.
+    isa: Mapping[Isa, Mapping[str, str]] = field(default_factory=dict)
 
 
 BACKENDS: Registry[Backend] = Registry(

@@ -1,7 +1,9 @@
 """OpenVINO on the processor. It reads ONNX too, of 8 bits as well."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cifar_deploy.backends import Backend
 from cifar_deploy.core.arrays import Images, Logits, Predict
@@ -10,6 +12,11 @@ from cifar_deploy.core.records import Artifact
 
 # It would choose bfloat16 by itself where the processor has it, and as many streams as there are cores.
 _OPTIONS: Mapping[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+
+# Its convolutions are oneDNN's, which this variable caps. Its own kernels, for what is done element by element, it does not.
+_CAP = "ONEDNN_MAX_CPU_ISA"
+# By the cap, words that the name of no convolution kernel may then hold.
+_ABOVE = {"SSE41": ("avx",), "AVX2": ("avx512",), "AVX512_CORE": ()}
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
@@ -28,6 +35,8 @@ def predicting(path: Path, target: str, threads: int, shape: Sequence[int] | Non
     precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if precision != "f32":
         raise LoadError(f"openvino: asked for f32, got {precision}")
+    if cap := os.environ.get(_CAP):
+        _check_cap(compiled, cap)
     request = compiled.create_infer_request()
 
     def predict(images: Images) -> Logits:
@@ -40,6 +49,15 @@ def predicting(path: Path, target: str, threads: int, shape: Sequence[int] | Non
     return predict
 
 
+def _check_cap(compiled: Any, cap: str) -> None:
+    for operation in compiled.get_runtime_model().get_ops():
+        facts = operation.get_rt_info()
+        if "layerType" in facts and facts["layerType"].astype(str) == "Convolution":
+            kernel = facts["primitiveType"].astype(str)
+            if any(word in kernel for word in _ABOVE.get(cap, ())):
+                raise LoadError(f"openvino: was told by {_CAP} to use no more than {cap}, and runs {kernel}")
+
+
 BACKEND = Backend(
     summary="OpenVINO",
     reads=("openvino_ir", "onnx", "onnx_int8"),
@@ -47,4 +65,5 @@ BACKEND = Backend(
     requires=("openvino",),
     load=load,
     options=_OPTIONS,
+    isa={"sse41": {_CAP: "SSE41"}, "avx2": {_CAP: "AVX2"}, "avx512": {_CAP: "AVX512_CORE"}},
 )

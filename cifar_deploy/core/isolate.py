@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,14 +45,16 @@ def call(
     timeout_s: float | None = None,
     on_progress: OnProgress | None = None,
     limit: Limit | None = None,
+    environment: Mapping[str, str] | None = None,
     **arguments: Any,
 ) -> T:
     """Run `function` ("package.module:name") in a fresh Python and return its value.
 
-    `limit` bounds the worker's memory (see core.limits); `pool_threads` is what OMP_NUM_THREADS and its kin say before any library loads; `timeout_s` is the longest time
-    without progress, TIMEOUT_S unless told, and with other ranks as long as one may wait for them to join besides. An expected failure (a DeployError) is raised here as it was there. Raises WorkerFailed, with the
-    kind and the end of the log, if the function raised anything else, the process died, or the time is over; then the
-    whole process group is killed.
+    `limit` bounds the worker's memory (see core.limits); `pool_threads` is what OMP_NUM_THREADS and its kin say before any
+    library loads, and `environment` is set then too; `timeout_s` is the longest time without progress, TIMEOUT_S unless
+    told, and with other ranks as long as one may wait for them to join besides. An expected failure (a DeployError) is
+    raised here as it was there. Raises WorkerFailed, with the kind and the end of the log, if the function raised anything
+    else, the process died, or the time is over; then the whole process group is killed.
     """
     if timeout_s is None:
         timeout_s = TIMEOUT_S if ranks.count() == 1 else TIMEOUT_S + ranks.JOIN_S
@@ -62,7 +64,7 @@ def call(
         with files.naming(folder / "request.json"):
             (folder / "request.json").write_text(json.dumps(request))
         kills = _oom_kills(limit)
-        with _started(folder, pool_threads, limit) as process:
+        with _started(folder, pool_threads, limit, environment or {}) as process:
             in_time = _wait(process, folder, timeout_s, on_progress)
         tail = _tail(folder / "log.txt")
         if not in_time:
@@ -81,11 +83,14 @@ def call(
 
 
 @contextlib.contextmanager
-def _started(folder: Path, pool_threads: int, limit: Limit | None) -> Iterator[subprocess.Popen[bytes]]:
+def _started(
+    folder: Path, pool_threads: int, limit: Limit | None, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
     """The worker, running; at the end of the block it and all that it started are gone."""
     package_parent = str(Path(__file__).parents[2])
-    environment = {
+    variables = {
         **os.environ,
+        **environment,
         **dict.fromkeys(_THREAD_VARIABLES, str(pool_threads)),
         "PYTHONFAULTHANDLER": "1",  # a segmentation fault leaves a traceback in the log
         "PYTHONPATH": os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")])),
@@ -97,7 +102,7 @@ def _started(folder: Path, pool_threads: int, limit: Limit | None) -> Iterator[s
             stdin=subprocess.PIPE,  # never written: its end tells the worker that we are gone
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=variables,
             pass_fds=tuple(INHERITED),
             start_new_session=True,
         )

@@ -290,8 +290,8 @@ class Job:
 
     @property
     def special(self) -> bool:
-        """Measured under conditions that are the question themselves: a limit of memory, a long load."""
-        return bool(self.options.keys() & {"limit_bytes", "sustain_s"})
+        """Measured under conditions that are the question themselves: a limit of memory, a long load, older instructions."""
+        return bool(self.options.keys() & {"limit_bytes", "sustain_s", "isa"})
 
     @functools.cached_property
     def key(self) -> str:

@@ -7,57 +7,51 @@ from numpy.typing import NDArray
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Result
-from cifar_deploy.core.statistics import Estimate
+from cifar_deploy.core.statistics import Agreement, Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics.summary import Cell, Raw, agreement, predictions
 from cifar_deploy.sections.common import EAGER, Cells, eager_of, filled, label_titles, labels_of
 
+_COUNTED = {"unit": "images", "stored_unit": "images", "digits": 0}
+
+# Two labellings of the same images, in a row.
+PAIRED = {
+    "same": Column(title="agreement", unit="%", stored_unit="1", scale=100),
+    "worse": Column(title="worse", **_COUNTED),  # type: ignore[arg-type]
+    "better": Column(title="better", **_COUNTED),  # type: ignore[arg-type]
+    "difference": Column(title="difference", unit="points", stored_unit="1", scale=100, interval=True),
+    "p": Column(title="McNemar p", unit="", stored_unit="1", digits=3),
+    "verdict": Column(title="", unit="", stored_unit=""),
+}
+HOW_PAIRED = (
+    "The same test images: worse were right before and are wrong now, better the reverse; exact McNemar test, "
+    "Newcombe's 95 % interval."
+)
+
 
 def against_eager(cells: Cells, raw: Raw) -> Section | None:
     """Every cell's labels against the eager network's, image by image."""
-    share = Column(title="agreement", unit="%", stored_unit="1", scale=100)
-    counted = {"unit": "images", "stored_unit": "images", "digits": 0}
-    columns = {
-        "same": share,
-        "worse": Column(title="worse", **counted),  # type: ignore[arg-type]
-        "better": Column(title="better", **counted),  # type: ignore[arg-type]
-        "difference": Column(title="difference", unit="points", stored_unit="1", scale=100, interval=True),
-        "p": Column(title="McNemar p", unit="", stored_unit="1", digits=3),
-        "verdict": Column(title="", unit="", stored_unit=""),
-    }
-    rows, titles = [], label_titles(cells)
-    for cell, eager, this in _pairs(cells):
-        found = agreement(eager, this, raw, raw)
-        if not found:
-            continue
-        between = Estimate(value=found.difference, low=found.low, high=found.high, kind="interval")
-        numbers = {
-            "same": found.same_label / found.images,
-            "worse": found.worse,
-            "better": found.better,
-            "p": found.p,
-        }
-        rows.append(
-            Row(
-                labels=labels_of(cell, titles),
-                values={
-                    **{key: Value(number=number) for key, number in numbers.items()},
-                    "difference": Value(number=found.difference, estimate=between),
-                },
-                words={"verdict": "" if found.distinguishable else "not distinguishable"},
-            )
-        )
+    titles = label_titles(cells)
+    rows = [
+        paired_row(labels_of(cell, titles), found)
+        for cell, eager, this in _pairs(cells)
+        if (found := agreement(eager, this, raw, raw))
+    ]
     if not rows:
         return None
-    return filled(
-        "Accuracy against the eager network",
-        titles,
-        columns,
-        rows,
-        (
-            "The same test images: worse were right before and are wrong now, better the reverse; exact McNemar test, "
-            "Newcombe's 95 % interval.",
-        ),
+    return filled("Accuracy against the eager network", titles, PAIRED, rows, (HOW_PAIRED,))
+
+
+def paired_row(labels: tuple[str, ...], found: Agreement) -> Row:
+    between = Estimate(value=found.difference, low=found.low, high=found.high, kind="interval")
+    numbers = {"same": found.same_label / found.images, "worse": found.worse, "better": found.better, "p": found.p}
+    return Row(
+        labels=labels,
+        values={
+            **{key: Value(number=number) for key, number in numbers.items()},
+            "difference": Value(number=found.difference, estimate=between),
+        },
+        words={"verdict": "" if found.distinguishable else "not distinguishable"},
     )
 
 

@@ -1,11 +1,12 @@
 """Artifacts -> Jobs, and a reason for each pair that cannot run here."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
 from cifar_deploy.core.errors import Unavailable, Unsupported, UsageError
+from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.records import Artifact, Failure, Job
 from cifar_deploy.core.registry import need
 from cifar_deploy.formats import FORMATS
@@ -63,6 +64,39 @@ def plan(
         for device in devices
         for metric in metrics
     ]
+
+
+def under_isa(planned: Iterable[Planned], levels: Iterable[Isa]) -> list[Planned]:
+    """Each accuracy of 8 bits among these again, with its runtime held to each level of instructions.
+
+    Raises UsageError if there is none.
+    """
+    of_8_bits = [
+        item
+        for item in planned
+        if item.job.metric == "accuracy" and FORMATS[item.job.artifact.format].precision == "int8"
+    ]
+    if not of_8_bits:
+        raise UsageError(
+            "--isa: there is no accuracy of an 8-bit format among these; export one (--format onnx_int8), and "
+            "measure --metric accuracy"
+        )
+    return [_under(item, isa) for item in of_8_bits for isa in levels]
+
+
+def _under(item: Planned, isa: Isa) -> Planned:
+    job = replace(item.job, options={**item.job.options, "isa": isa})
+    if item.failure:
+        return Planned(job=job, failure=item.failure)
+    try:
+        machine.check_isa(isa)
+        if isa not in BACKENDS[job.backend].isa:
+            raise Unsupported(
+                f"backend {job.backend}: cannot be held to {isa}; measure on a processor that has no more than that"
+            )
+    except Unsupported as error:
+        return Planned(job=job, failure=Failure(kind=error.kind, reason=str(error)))
+    return Planned(job=job)
 
 
 def is_made_elsewhere(artifact: Artifact) -> bool:

@@ -9,7 +9,7 @@ from cifar_deploy.core.store import is_floor
 from cifar_deploy.core.table import Record, Table, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, Summary
-from cifar_deploy.sections import accuracy, deployment, memory, pixels, sustained, training
+from cifar_deploy.sections import accuracy, deployment, instructions, memory, pixels, sustained, training
 from cifar_deploy.sections.common import Cells, is_of_training
 
 
@@ -40,6 +40,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
         deployment.deployment(cells, floors, controls),
         pixels.in_the_graph(cells),
         accuracy.against_eager(cells, raw),
+        instructions.under_older(results, cells, raw),
         memory.parts(cells),
         memory.under_limits(results, cells),
         sustained.sustained(results, cells),

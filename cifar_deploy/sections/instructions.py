@@ -1,0 +1,55 @@
+"""8 bits under older instructions: whether the labels of this machine are those of another."""
+
+from collections.abc import Sequence
+
+from cifar_deploy.core.records import Result
+from cifar_deploy.core.table import Column, Row, Section
+from cifar_deploy.metrics.summary import Cell, Raw, agreement
+from cifar_deploy.sections.accuracy import HOW_PAIRED, PAIRED, paired_row
+from cifar_deploy.sections.common import Cells, is_current, label_titles, labels_of
+
+_ENDED = Column(title="ended", unit="", stored_unit="")
+
+
+def under_older(results: Sequence[Result], cells: Cells, raw: Raw) -> Section | None:
+    """Each 8-bit cell's labels under a level of instructions against its labels under this processor's own."""
+    newest = {
+        (Cell.of(result), str(result.job.options["isa"])): result
+        for result in results
+        if "isa" in result.job.options and is_current(result, cells)
+    }
+    titles = label_titles(cells)
+    rows: list[Row] = []
+    notes = [HOW_PAIRED, *_dot_products(results)]
+    for (cell, isa), result in newest.items():
+        labels = (*labels_of(cell, titles), isa)
+        here = cells[cell].get("accuracy")
+        if result.failure:
+            rows.append(Row(labels=labels, values={}, failures={"ended": result.failure}))
+            notes.append(f"{cell} under {isa}: {result.failure.kind}: {result.failure.reason}.")
+        elif here and (found := agreement(here.result, result, raw, raw)):
+            rows.append(paired_row(labels, found))
+            if found.changed:
+                notes.append(
+                    f"{cell} depends on the instructions: under {isa} {len(found.changed):,} of {found.images:,} labels "
+                    "are others, so its accuracy here is not that of an older processor."
+                )
+    if not rows:
+        return None
+    columns = {**PAIRED, **({"ended": _ENDED} if any("ended" in row.failures for row in rows) else {})}
+    return Section(
+        title="8 bits under older instructions",
+        label_titles=(*titles, "instructions"),
+        columns=columns,
+        rows=tuple(rows),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _dot_products(results: Sequence[Result]) -> list[str]:
+    has = results[-1].job.machine.has_dot_products_of_8_bits()
+    if has is None:
+        return []
+    return [
+        f"This processor has {'' if has else 'no '}instructions for dot products of 8 bits; these levels have none."
+    ]
