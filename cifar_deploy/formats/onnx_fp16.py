@@ -16,12 +16,12 @@ def write(source: Source, path: Path) -> Choices:
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    with onnx_format.temporary(source) as float_path:
+    with onnx_format.temporary(source) as (float_path, made):
         model = convert_float_to_float16(onnx.load(float_path), keep_io_types=True)
     OnnxModel(model).topological_sort()  # the converter puts its casts last
     onnx.save(model, path)
     onnx.checker.check_model(path, full_check=True)
-    return {}
+    return made
 
 
 FORMAT = Format(

@@ -34,7 +34,7 @@ def write(source: Source, path: Path) -> Choices:
     # A small data set is shared out.
     most = min(most, len(images) // 2)
     calibration, held_out = images[:most], images[most:]
-    with onnx_format.temporary(source) as float_path:
+    with onnx_format.temporary(source) as (float_path, made):
         expected = _logits(float_path, held_out)
         begun = time.perf_counter()
         best: tuple[float, float] | None = None
@@ -56,7 +56,7 @@ def write(source: Source, path: Path) -> Choices:
                     "held_out_images": len(held_out),
                     "held_out_agreement": agreement,
                 }
-    return {**choices, "calibration_seconds": time.perf_counter() - begun}
+    return {**made, **choices, "calibration_seconds": time.perf_counter() - begun}
 
 
 def _quantise(float_path: Path, path: Path, percentile: float, images: NDArray[Any]) -> None:

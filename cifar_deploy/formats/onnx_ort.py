@@ -14,7 +14,7 @@ from cifar_deploy.formats import onnx as onnx_format
 def write(source: Source, path: Path) -> Choices:
     import onnxruntime
 
-    with onnx_format.temporary(source) as float_path:
+    with onnx_format.temporary(source) as (float_path, made):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -22,7 +22,7 @@ def write(source: Source, path: Path) -> Choices:
         options.add_session_config_entry("session.save_model_format", "ORT")
         options.log_severity_level = 3  # its warning, that this is for this machine, is what the format is about
         onnxruntime.InferenceSession(float_path, options, providers=["CPUExecutionProvider"])
-    return {}
+    return made
 
 
 FORMAT = Format(

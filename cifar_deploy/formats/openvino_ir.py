@@ -11,10 +11,10 @@ from cifar_deploy.formats import onnx as onnx_format
 def write(source: Source, path: Path) -> Choices:
     import openvino
 
-    with onnx_format.temporary(source) as float_path:
+    with onnx_format.temporary(source) as (float_path, made):
         model = openvino.convert_model(float_path)
         openvino.save_model(model, path, compress_to_fp16=False)  # it would, unless told
-    return {}
+    return made
 
 
 FORMAT = Format(
