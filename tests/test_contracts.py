@@ -21,12 +21,12 @@ from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import plan
 from tests.conftest import Exported, need_plugin
 
-# What a compiler makes takes half a minute.
-_COMPILED = ("aoti", "pytorch_compile")
+# What a compiler makes, and a second calibration, take half a minute.
+_SLOW = {"aoti", "pytorch_compile", "onnx_int8-uint8"}
 
 
 def _marked(*names: str) -> ParameterSet:
-    return pytest.param(*names, marks=[pytest.mark.slow] if set(names) & set(_COMPILED) else [])
+    return pytest.param(*names, marks=[pytest.mark.slow] if set(names) & _SLOW else [])
 
 
 # With uint8 images for the input; the others go through the same few lines.

@@ -25,7 +25,19 @@ LAYERS = [
     {"core"},
 ]
 # What the parent of all workers imports: none of these may load a heavy library when it is imported.
-HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "openvino", "sklearn", "pandas", "PIL", "safetensors"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "ncnn",
+    "pnnx",
+    "sklearn",
+    "pandas",
+    "PIL",
+    "safetensors",
+}
 # These run in workers alone, where torch is what is wanted.
 TORCH_AT_THE_TOP = {
     "stages/train.py",

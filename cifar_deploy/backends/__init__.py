@@ -44,5 +44,6 @@ BACKENDS: Registry[Backend] = Registry(
         "pytorch_compile": "pytorch_compile:BACKEND",
         "torch_export": "torch_export:BACKEND",
         "aoti": "aoti:BACKEND",
+        "ncnn": "ncnn:BACKEND",
     },
 )

@@ -113,5 +113,6 @@ FORMATS = Formats(
         "torch_export": "torch_export:FORMAT",
         "aoti": "aoti:FORMAT",
         "openvino_ir": "openvino_ir:FORMAT",
+        "ncnn": "ncnn:FORMAT",
     },
 )
