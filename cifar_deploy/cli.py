@@ -585,6 +585,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _exit_code(arguments: list[str], debug: bool) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="cifar-deploy", standalone_mode=False)
+        if code == 130:  # typer answers Ctrl-C itself, and says nothing
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except (KeyboardInterrupt, Abort):
         _print_error(f"interrupted; {_how_to_go_on(arguments)}")

@@ -370,6 +370,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
         _, errors = process.communicate(timeout=30)
     expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
     assert process.returncode == expected[number], errors
+    assert number == signal.SIGKILL or "the same command goes on from here" in errors
     assert not (broken / "exported" / "resnet8" / "checkpoint" / "checkpoint.json").exists()
 
     resumed = when_free(*_FOUR_EPOCHS, broken)
