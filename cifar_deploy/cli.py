@@ -18,11 +18,13 @@ from typer.exceptions import Abort, TyperException
 
 import cifar_deploy
 from cifar_deploy import console, options, pipeline, selftest
-from cifar_deploy.core import machine, ranks
+from cifar_deploy.core import environment, machine, ranks
+from cifar_deploy.core.environment import Made
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.records import Recipe, to_json
 from cifar_deploy.core.store import Store
+from cifar_deploy.environments import ENVIRONMENTS
 from cifar_deploy.evaluation import is_expected, is_measured
 from cifar_deploy.networks import DEFAULT_NETWORKS
 from cifar_deploy.recipes import RECIPES
@@ -371,6 +373,44 @@ def doctor(as_json: options.AsJson = False, out: options.Out = Path(".")) -> Non
         console.out.print(f"{', '.join(those)}\n    {reason}")
     if not found:
         console.out.print("nothing is missing")
+
+
+env = typer.Typer(help="Interpreters of their own for packages that cannot live together with the others.")
+app.add_typer(env, name="env", no_args_is_help=True)
+
+
+@env.command("create")
+def env_create(name: options.EnvironmentName, again: options.Again = False) -> None:
+    """Make one in the user's cache, over the packages that are here; pip installs what these lack."""
+    with console.following(name) as on_progress:
+        made = pipeline.equip(name, again=again, on_progress=on_progress)
+    console.say("env", f"{name}: {_of_environment(made.value)}" + ("  (made before)" if made.reused else ""))
+
+
+@env.command("list")
+def env_list(as_json: options.AsJson = False) -> None:
+    """Which there are, what was installed in each, and why one cannot be used here."""
+    found = {name: (plugin, plugin.made(), plugin.obstacle()) for name, plugin in ENVIRONMENTS.items()}
+    if as_json:
+        told = {
+            name: {"folder": str(plugin.folder), "made": to_json(made), "lacks": lacks}
+            for name, (plugin, made, lacks) in found.items()
+        }
+        console.out.print(json.dumps(told, indent=2))
+        return
+    for name, (plugin, made, lacks) in found.items():
+        console.say(name, lacks or (f"{_of_environment(made)}, in {plugin.folder}" if made else ""))
+
+
+@env.command("remove")
+def env_remove(name: options.EnvironmentName) -> None:
+    """Delete one."""
+    environment.remove(ENVIRONMENTS[name])
+    console.say("env", f"{name}: removed")
+
+
+def _of_environment(made: Made) -> str:
+    return f"{' '.join(made.packages)}, {len(made.versions)} packages in {made.bytes / 2**20:,.0f} MiB"
 
 
 class _Tally:

@@ -13,6 +13,7 @@ from cifar_deploy.core import isolate, limits, machine
 from cifar_deploy.core.errors import DeployError, one_line
 from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
 from cifar_deploy.core.records import Block, Failure, Job, Reading, Result, Session
+from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.core.store import Store, is_floor
 from cifar_deploy.metrics import METRICS, Copied
 from cifar_deploy.stages import evaluate as evaluate_stage
@@ -226,7 +227,7 @@ def _title(job: Job) -> str:
 
 
 def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float, limit: limits.Limit | None) -> Reading:
-    metric = METRICS[job.metric]
+    metric, backend = METRICS[job.metric], BACKENDS[job.backend]
     if isinstance(metric, Copied):
         return evaluate_stage.copy(job)
     checkpoint = job.artifact.checkpoint
@@ -238,7 +239,8 @@ def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float,
         # Nothing is reported while a block is timed, of which a latency has two.
         timeout_s=timeout_s + 2 * float(job.options.get("seconds") or 0),
         limit=limit,
-        environment=BACKENDS[job.backend].isa[isa] if (isa := job.options.get("isa")) else None,  # type: ignore[index]
+        started_with=interpreter_for(backend.requires, backend.environment),
+        variables=backend.isa[isa] if (isa := job.options.get("isa")) else None,  # type: ignore[index]
         job=job,
         root=store.root,
         data_folder=images,

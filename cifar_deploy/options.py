@@ -13,6 +13,7 @@ from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
+from cifar_deploy.environments import ENVIRONMENTS
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
@@ -197,6 +198,7 @@ Sustain = Annotated[
     float | None,
     typer.Option("--sustain", parser=_duration, metavar="10m", help="Keep the cells under load so long, in rotation."),
 ]
+EnvironmentName = Annotated[str, typer.Argument(help="One of `env list`.", autocompletion=_names(ENVIRONMENTS))]
 Before = Annotated[Path, typer.Argument(help="An output folder or a results.jsonl: before, or one machine.")]
 After = Annotated[Path, typer.Argument(help="Another: after, or the other machine.")]
 FailIfSlower = Annotated[

@@ -16,14 +16,17 @@ there. Nothing here imports torch.
 import dataclasses
 import functools
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import files, isolate, machine, ranks, registry, trust
+from cifar_deploy.core import environment, files, isolate, machine, ranks, registry, trust
+from cifar_deploy.core.environment import Made
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError, WrongOutput
+from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import (
@@ -49,6 +52,7 @@ from cifar_deploy.core.store import (
 from cifar_deploy.core.table import Table
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
+from cifar_deploy.environments import ENVIRONMENTS
 from cifar_deploy.evaluation import Evaluation, Outcome, failure_of
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
@@ -77,6 +81,7 @@ __all__ = [
     "Store",
     "catalogue",
     "compare",
+    "equip",
     "evaluate",
     "export",
     "follow",
@@ -91,6 +96,34 @@ log = logging.getLogger(__name__)
 
 # Within an epoch, beside the state after each: what an interruption may cost at most.
 CHECKPOINT_EVERY_S = 600.0
+
+# pip says nothing while it downloads a file, however large.
+_INSTALL_TIMEOUT_S = 3600.0
+
+
+def equip(name: str, *, again: bool = False, on_progress: OnProgress | None = None) -> Outcome[Made]:
+    """An interpreter of its own for packages that cannot live with the others, made now or found from before.
+
+    Raises DeployError, in pip's words, if they cannot be installed; then what was there before is still there.
+    """
+    wanted = ENVIRONMENTS[name]
+    with environment.locked():
+        if not again and not wanted.obstacle() and (made := wanted.made()):
+            return Outcome(value=made, reused=True)
+        with files.staging(wanted.folder) as box:
+            made = isolate.call(
+                "cifar_deploy.stages.equip:install",
+                Made,
+                timeout_s=_INSTALL_TIMEOUT_S,
+                on_progress=on_progress,
+                wanted=wanted,
+                folder=box / "new",
+            )
+            os.sync()  # thousands of files shall be on the disk before their folder's name says that they are whole
+            if wanted.folder.exists():
+                wanted.folder.rename(box / "old")
+            (box / "new").rename(wanted.folder)
+    return Outcome(value=made, reused=False)
 
 
 def prepare(
@@ -225,7 +258,9 @@ def export(
 
 
 def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> Outcome[Artifact]:
-    versions = machine.versions([*FORMATS[format].requires, "numpy"])
+    plugin = FORMATS[format]
+    interpreter = registry.interpreter_for(plugin.requires, plugin.environment)
+    versions = machine.versions([*plugin.requires, "numpy"], interpreter.path)
     if not again and (existing := _still_good(store, checkpoint, format, versions)):
         return Outcome(value=existing, reused=True)
     folder = store.artifact_folder(checkpoint.training.name, format)
@@ -246,7 +281,7 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> O
         try:
             images = prepare_stage.images_for(checkpoint)
             stand_in = prepare_stage.stand_in_of(images, checkpoint)
-            artifact = _written(store, artifact, images, stand_in, staged)
+            artifact = _written(store, artifact, interpreter, images, stand_in, staged)
             artifact = _gated(artifact, images, stand_in, staged)
         except DeployError as error:
             with files.naming(folder):
@@ -256,16 +291,19 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> O
         # What cannot be made here today is no reason to lose what was made before.
         if not (artifact.failure and artifact.failure.kind == "unavailable" and store.artifact(artifact.name, format)):
             store.save_artifact(artifact, staged)
-    if FORMATS[format].is_program:
+    if plugin.is_program:
         for file in artifact.files:
             trust.remember(file.sha256)
     return Outcome(value=artifact, reused=False)
 
 
-def _written(store: Store, artifact: Artifact, images: Path, stand_in: str | None, staged: Path) -> Artifact:
+def _written(
+    store: Store, artifact: Artifact, interpreter: Interpreter, images: Path, stand_in: str | None, staged: Path
+) -> Artifact:
     written = isolate.call(
         "cifar_deploy.stages.export:write",
         export_stage.Written,
+        started_with=interpreter,
         checkpoint=artifact.checkpoint,
         format=artifact.format,
         root=store.root,
@@ -283,12 +321,14 @@ def _gated(artifact: Artifact, images: Path, stand_in: str | None, staged: Path)
     """
     found, failed = [], None
     for backend in plan_stage.readers(artifact.format):
-        if registry.obstacle(BACKENDS[backend].requires, BACKENDS[backend].programs):
+        plugin = BACKENDS[backend]
+        if registry.obstacle(plugin.requires, plugin.programs, plugin.environment):
             continue
         try:
             parity = isolate.call(
                 "cifar_deploy.stages.export:check",
                 Parity,
+                started_with=registry.interpreter_for(plugin.requires, plugin.environment),
                 artifact=artifact,
                 backend=backend,
                 data_folder=images,

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import pytest
 
 from cifar_deploy.backends import Backend
+from cifar_deploy.core import cache
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import obstacle
 from cifar_deploy.core.store import Store
@@ -66,17 +67,23 @@ def need_package(name: str, *, required: bool = True) -> None:
 
 def need_plugin(plugin: Backend | Format) -> None:
     """Skip where something that it needs is missing."""
-    for package in plugin.requires:
-        need_package(package)
-    if lacking := obstacle((), plugin.programs):
+    if not plugin.environment:
+        for package in plugin.requires:
+            need_package(package)
+    if lacking := obstacle(plugin.requires, plugin.programs, plugin.environment):
         pytest.skip(lacking)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache and a record of exports that are nobody else's."""
+    """A cache and a record of exports that are nobody else's, but the user's environments: they take minutes to make."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
+    made = [folder for folder in cache.folder().glob("environments/*") if not folder.name.startswith(".")]
+    own_cache = tmp_path_factory.mktemp("cache")
+    (own_cache / "environments").mkdir()
+    for folder in made:
+        (own_cache / "environments" / folder.name).symlink_to(folder)
+    patch.setenv("CIFAR_DEPLOY_CACHE", str(own_cache))
     patch.setenv("CIFAR_DEPLOY_STATE", str(tmp_path_factory.mktemp("state")))
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     patch.setenv("COLUMNS", "200")

@@ -7,11 +7,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import memory
 from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.isolate import call
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import (
+    Artifact,
     Block,
     Checkpoint,
     Data,
@@ -27,6 +31,7 @@ from cifar_deploy.core.records import (
     Training,
 )
 from cifar_deploy.core.store import as_artifact
+from cifar_deploy.formats import FORMATS
 
 
 def describe(recipe: Recipe, numbers: tuple[int, ...], folder: Path) -> list[str]:
@@ -97,6 +102,24 @@ def thread_variables() -> dict[str, str]:
 
 def knows_torch() -> bool:
     return "torch" in sys.modules
+
+
+def write_logits(backend: str, artifact: Artifact, path: Path, folder: Path) -> None:
+    """Of five images together, and of each alone, through a backend whose worker this is."""
+    images = FORMATS[artifact.format].prepare(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8))
+    predict = BACKENDS[backend].load(path, artifact, BACKENDS[backend].targets["cpu"], 1)
+    folder.mkdir()
+    np.save(folder / "together.npy", predict(images))
+    np.save(folder / "alone.npy", np.concatenate([predict(images[i : i + 1]) for i in range(len(images))]))
+
+
+def versions_imported() -> dict[str, str]:
+    """For a worker in the tests' environment."""
+    import iniconfig
+    import numpy
+    import tiny_package
+
+    return {"tiny_package": tiny_package.VERSION, "iniconfig": iniconfig.VERSION, "numpy": numpy.__version__}
 
 
 def write_pid_and_sleep(path: Path) -> None:

@@ -7,8 +7,10 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 from cifar_deploy.backends import BACKENDS, Backend
+from cifar_deploy.core import isolate
 from cifar_deploy.core.errors import Unavailable
-from cifar_deploy.core.registry import obstacle
+from cifar_deploy.core.interpreter import running
+from cifar_deploy.core.registry import interpreter_for, obstacle
 from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Column, Row, Section, Table, Value
 from cifar_deploy.datasets import DATASETS, Dataset
@@ -19,6 +21,7 @@ from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import plan
+from tests import probes
 from tests.conftest import Exported, need_plugin
 
 # What a compiler makes, and a second calibration, take half a minute.
@@ -48,12 +51,14 @@ def test_a_backend_gives_logits_of_any_batch_size_as_float32(name: str, format: 
     backend = BACKENDS[name]
     need_plugin(backend)
     artifact, path = exported(format)
-    predict = backend.load(path, artifact, backend.targets["cpu"], 1)
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    images = FORMATS[format].prepare(pixels)
-    together = predict(images)
+    folder, interpreter = path.parent / f"logits of {name}", interpreter_for(backend.requires, backend.environment)
+    arguments = {"backend": name, "artifact": artifact, "path": path, "folder": folder}
+    if interpreter == running():
+        probes.write_logits(**arguments)  # in this process, which has imported the runtimes once
+    else:
+        isolate.call("tests.probes:write_logits", type(None), started_with=interpreter, **arguments)
+    together, alone = np.load(folder / "together.npy"), np.load(folder / "alone.npy")
     assert together.shape == (5, 10) and together.dtype == np.float32
-    alone = np.concatenate([predict(images[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(alone, together, atol=1e-4)
 
 
@@ -71,7 +76,7 @@ def test_an_export_passed_its_gate_through_its_runtime(name: str, exported: Expo
     here = [
         backend
         for backend in plan.readers(name)
-        if not obstacle(BACKENDS[backend].requires, BACKENDS[backend].programs)
+        if not obstacle(BACKENDS[backend].requires, BACKENDS[backend].programs, BACKENDS[backend].environment)
     ]
     assert [parity.backend for parity in artifact.parity] == here
     for parity in artifact.parity:

@@ -13,6 +13,7 @@ from cifar_deploy.cli import app
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
+from cifar_deploy.environments import ENVIRONMENTS
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.networks import NETWORKS
@@ -21,7 +22,13 @@ from cifar_deploy.reports import REPORTS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS: dict[str, typing.Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+_ALL: dict[str, typing.Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+# Those of a group under both names: `env create`.
+COMMANDS = {
+    f"{group} {name}".strip(): command
+    for group, commands in {"": _ALL, **{name: getattr(_ALL[name], "commands", {}) for name in _ALL}}.items()
+    for name, command in commands.items()
+}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -35,7 +42,7 @@ def test_a_command_is_in_the_readme_and_explains_itself(name: str) -> None:
 
 @pytest.mark.parametrize(
     "registry",
-    [DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, DEVICES, METRICS, REPORTS],
+    [DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, ENVIRONMENTS, DEVICES, METRICS, REPORTS],
     ids=lambda registry: registry.kind,
 )
 def test_every_choice_is_in_the_readme(registry: Registry[object]) -> None:

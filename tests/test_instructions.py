@@ -66,7 +66,7 @@ def test_the_variable_really_caps_the_convolutions(int8: tuple[Store, Path]) -> 
     _, path = int8
     isa = BACKENDS["openvino"].isa
     assert "avx512" in call("tests.test_instructions:kernels", str, path=path)
-    under = call("tests.test_instructions:kernels", str, path=path, environment=isa["avx2"])
+    under = call("tests.test_instructions:kernels", str, path=path, variables=isa["avx2"])
     assert "avx2" in under and "avx512" not in under
 
 

@@ -21,6 +21,7 @@ LAYERS = [
     {"training"},
     {"sections"},
     {"datasets", "formats", "backends", "devices", "metrics", "reports", "recipes"},
+    {"environments"},
     {"networks"},
     {"core"},
 ]

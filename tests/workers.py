@@ -11,6 +11,7 @@ import numpy as np
 
 from cifar_deploy.backends import Backend, known
 from cifar_deploy.core.arrays import Images, ImageSet, Logits, Predict
+from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.records import Artifact, Job
 from cifar_deploy.datasets import Dataset
 from cifar_deploy.formats import Choices, Format, Source
@@ -68,6 +69,29 @@ CRASHES_ONCE_IN_A_WHILE = Backend(
     targets={"cpu": "cpu"},
     requires=(),
     load=_crash_in_the_third_process,
+)
+TINY_ENVIRONMENT = Environment(
+    name="tiny",
+    summary="two packages of a module each",
+    packages=("tiny_package==1.0", "iniconfig==99.0"),
+    brings=("tiny_package", "iniconfig"),
+)
+
+
+def _load_in_an_environment(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
+    import iniconfig
+
+    assert iniconfig.VERSION == "99.0"
+    return lambda images: np.zeros((len(images), 10), np.float32)
+
+
+IN_AN_ENVIRONMENT = Backend(
+    summary="runs in an environment",
+    reads=("onnx",),
+    targets={"cpu": "cpu"},
+    requires=("tiny_package",),
+    load=_load_in_an_environment,
+    environment=TINY_ENVIRONMENT,
 )
 REFUSES = Backend(summary="refuses", reads=("onnx",), targets={"cpu": "cpu"}, requires=(), load=_refuse)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_deploy.core.arrays import Predict
+from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import Registry
@@ -27,6 +28,7 @@ class Backend:
     requires: tuple[str, ...]  # import names; the first is the runtime
     load: Callable[[Path, Artifact, str, int], Predict]
     programs: tuple[str, ...] = ()  # that must be on the path
+    environment: Environment | None = None  # that has what it requires, where the running interpreter has not
     options: Mapping[str, int | float | str] = field(default_factory=dict)  # that the runtime is told, for the record
     # A level of x86 instructions -> the environment variables that hold the runtime to it. With these set, `load` raises
     # LoadError if it sees that the runtime does not obey.

@@ -115,9 +115,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sweep(folder: Path) -> None:
-    """Delete what killed processes left half-written below `folder`. Only for who holds its lock."""
-    for leftover in list(folder.rglob("*.tmp.*")):
+def sweep(folder: Path, *, deep: bool = True) -> None:
+    """Delete what killed processes left half-written below `folder`, or just in it. Only for who holds its lock."""
+    for leftover in list(folder.rglob("*.tmp.*") if deep else folder.glob("*.tmp.*")):
         if is_leftover(leftover.name):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)

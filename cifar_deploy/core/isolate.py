@@ -7,15 +7,15 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_deploy.core import errors, files, progress, ranks
+from cifar_deploy.core import errors, files, interpreter, progress, ranks
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
+from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.limits import Limit
 from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import from_json, to_json
@@ -45,16 +45,18 @@ def call(
     timeout_s: float | None = None,
     on_progress: OnProgress | None = None,
     limit: Limit | None = None,
-    environment: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
+    started_with: Interpreter | None = None,
     **arguments: Any,
 ) -> T:
     """Run `function` ("package.module:name") in a fresh Python and return its value.
 
-    `limit` bounds the worker's memory (see core.limits); `pool_threads` is what OMP_NUM_THREADS and its kin say before any
-    library loads, and `environment` is set then too; `timeout_s` is the longest time without progress, TIMEOUT_S unless
-    told, and with other ranks as long as one may wait for them to join besides. An expected failure (a DeployError) is
-    raised here as it was there. Raises WorkerFailed, with the kind and the end of the log, if the function raised anything
-    else, the process died, or the time is over; then the whole process group is killed.
+    `started_with` is the Python, this one unless told; `limit` bounds the worker's memory (see core.limits); `pool_threads`
+    is what OMP_NUM_THREADS and its kin say before any library loads, and `variables` of the environment are set then too;
+    `timeout_s` is the longest time without progress, TIMEOUT_S unless told, and with other ranks as long as one may wait
+    for them to join besides. An expected failure (a DeployError) is raised here as it was there. Raises WorkerFailed, with
+    the kind and the end of the log, if the function raised anything else, the process died, or the time is over; then the
+    whole process group is killed.
     """
     if timeout_s is None:
         timeout_s = TIMEOUT_S if ranks.count() == 1 else TIMEOUT_S + ranks.JOIN_S
@@ -64,7 +66,8 @@ def call(
         with files.naming(folder / "request.json"):
             (folder / "request.json").write_text(json.dumps(request))
         kills = _oom_kills(limit)
-        with _started(folder, pool_threads, limit, environment or {}) as process:
+        python = started_with or interpreter.running()
+        with _started(folder, python, pool_threads, limit, variables or {}) as process:
             in_time = _wait(process, folder, timeout_s, on_progress)
         tail = _tail(folder / "log.txt")
         if not in_time:
@@ -84,13 +87,15 @@ def call(
 
 @contextlib.contextmanager
 def _started(
-    folder: Path, pool_threads: int, limit: Limit | None, environment: Mapping[str, str]
+    folder: Path, started_with: Interpreter, pool_threads: int, limit: Limit | None, variables: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The worker, running; at the end of the block it and all that it started are gone."""
     package_parent = str(Path(__file__).parents[2])
-    variables = {
+    if package_parent in interpreter.package_folders():
+        package_parent = ""  # found anyway, and what lies beside it must not come before an environment's own packages
+    environment = {
         **os.environ,
-        **environment,
+        **variables,
         **dict.fromkeys(_THREAD_VARIABLES, str(pool_threads)),
         "PYTHONFAULTHANDLER": "1",  # a segmentation fault leaves a traceback in the log
         "PYTHONPATH": os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")])),
@@ -98,11 +103,18 @@ def _started(
     with open(folder / "log.txt", "wb") as output:
         process = subprocess.Popen(
             # -P: a file json.py in the user's folder is not the json that we import.
-            [*(limit.command if limit else ()), sys.executable, "-P", "-m", "cifar_deploy.core.worker", str(folder)],
+            [
+                *(limit.command if limit else ()),
+                started_with.python,
+                "-P",
+                "-m",
+                "cifar_deploy.core.worker",
+                str(folder),
+            ],
             stdin=subprocess.PIPE,  # never written: its end tells the worker that we are gone
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=variables,
+            env=environment,
             pass_fds=tuple(INHERITED),
             start_new_session=True,
         )

@@ -5,7 +5,8 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -84,14 +85,16 @@ def _memory_bytes() -> int:
         return 0
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """The installed version of each package that is installed, read from its metadata: nothing is imported."""
+def versions(packages: Iterable[str], path: Sequence[str] | None = None) -> dict[str, str]:
+    """The installed version of each package that is installed, read from its metadata: nothing is imported.
+
+    `path` is where an interpreter finds its packages; that of this one unless told.
+    """
     found = {"cifar-deploy": cifar_deploy.__version__, "python": platform.python_version()}
     for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
+        for distribution in metadata.distributions(name=package, path=list(sys.path if path is None else path)):
+            found[package] = distribution.version
+            break  # the first one is what is imported
     return found
 
 

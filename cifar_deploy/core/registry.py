@@ -9,10 +9,14 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.machinery import PathFinder
 from typing import Any, Generic, TypeVar
 
+from cifar_deploy.core import interpreter
+from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable, UnknownName, UsageError
+from cifar_deploy.core.interpreter import Interpreter
 
 T = TypeVar("T")
 
@@ -69,22 +73,53 @@ def load_object(kind: str, name: str) -> Any:
         raise UnknownName.among(f"object in module {module_name}", attribute, public or ["nothing"]) from None
 
 
-def missing(requires: Iterable[str]) -> list[str]:
-    """Those of the packages (by import name) that are not installed. Nothing is imported."""
-    return [package for package in requires if importlib.util.find_spec(package) is None]
+def missing(requires: Iterable[str], path: Sequence[str] | None = None) -> list[str]:
+    """Those of the packages (by import name) that are not installed, here or in the folders of `path`. Nothing is imported."""
+    if path is None:
+        return [package for package in requires if importlib.util.find_spec(package) is None]
+    return [package for package in requires if PathFinder.find_spec(package, path) is None]
 
 
-def obstacle(requires: Iterable[str], programs: Iterable[str] = ()) -> str | None:
-    """Which packages and programs are not installed, and what mends it; None if all are here."""
-    if lacking := missing(requires):
+def interpreter_for(requires: Iterable[str], environment: Environment | None = None) -> Interpreter:
+    """What a plugin's workers are started with: this interpreter if it has all that the plugin needs, else its environment's.
+
+    If neither has it, this one, whose worker will say what is missing.
+    """
+    if environment and missing(requires) and not _missing_in(environment, requires):
+        return environment.interpreter
+    return interpreter.running()
+
+
+def obstacle(
+    requires: Iterable[str], programs: Iterable[str] = (), environment: Environment | None = None
+) -> str | None:
+    """Which packages and programs are not installed, and what mends it; None if all are here, or in the environment."""
+    lacking = missing(requires)
+    if lacking and not environment:
         return f"needs {', '.join(lacking)}; pip install {' '.join(name.replace('_', '-') for name in lacking)}"
+    if lacking and environment and (why := _missing_in(environment, requires)):
+        return f"needs {', '.join(lacking)}; {why}"
     for program in programs:
         if not shutil.which(program):
             return f"needs {program}; {_REMEDIES[program]}"
     return None
 
 
-def need(kind: str, name: str, requires: Iterable[str], programs: Iterable[str] = ()) -> None:
+def _missing_in(environment: Environment, requires: Iterable[str]) -> str | None:
+    if why := environment.obstacle():
+        return why
+    if lacking := missing(requires, environment.interpreter.path):
+        return f"environment {environment.name} lacks {', '.join(lacking)}; add it to the environment's packages"
+    return None
+
+
+def need(
+    kind: str,
+    name: str,
+    requires: Iterable[str],
+    programs: Iterable[str] = (),
+    environment: Environment | None = None,
+) -> None:
     """Raises Unavailable, with what mends it, if something that this plugin needs is not installed."""
-    if lacking := obstacle(requires, programs):
+    if lacking := obstacle(requires, programs, environment):
         raise Unavailable(f"{kind} {name}: {lacking}")

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.arrays import Pixels, as_input
+from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.store import CHECKPOINT
@@ -34,9 +35,8 @@ class Source:
     network: nn.Module  # in evaluation mode, on the CPU
     checkpoint: Checkpoint
     images: Tensor  # real test images as the network takes them (see Format.prepare), to trace with and nothing else
-    training_images: Callable[
-        [int], NDArray[Any]
-    ]  # so many, in a seeded order; raises Unavailable where there are none
+    # So many as the network takes them, in a seeded order; raises Unavailable where there are none.
+    training_images: Callable[[int], NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,7 @@ class Format:
     tolerance: float
     agreement: float
     programs: tuple[str, ...] = ()  # that must be on the path
+    environment: Environment | None = None  # that has what it requires, where the running interpreter has not
     is_program: bool = False  # running the file runs code of whoever wrote it
     is_portable: bool = True  # False: it is for the processor that it was made on, alone
     precision: Literal["float32", "float16", "int8"] = "float32"

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.registry import obstacle
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
+from cifar_deploy.environments import ENVIRONMENTS
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.networks import NETWORKS
@@ -25,7 +27,7 @@ class Entry:
 
 def catalogue() -> list[Entry]:
     """Every plugin of every kind, in the order of the road."""
-    kinds = (DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, DEVICES, METRICS, REPORTS)
+    kinds = (DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, ENVIRONMENTS, DEVICES, METRICS, REPORTS)
     return [
         Entry(kind=plugins.kind, name=name, summary=_summary(plugins[name]), lacks=_lacks(plugins[name]))
         for plugins in kinds
@@ -38,7 +40,11 @@ def _summary(plugin: Any) -> str:
 
 
 def _lacks(plugin: Any) -> str | None:
-    if lacking := obstacle(getattr(plugin, "requires", ()), getattr(plugin, "programs", ())):
+    if isinstance(plugin, Environment):
+        return plugin.obstacle()
+    if lacking := obstacle(
+        getattr(plugin, "requires", ()), getattr(plugin, "programs", ()), getattr(plugin, "environment", None)
+    ):
         return lacking
     try:
         if hasattr(plugin, "probe"):

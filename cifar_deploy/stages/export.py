@@ -46,7 +46,7 @@ def write(
     missing, Corrupt if the weights are not those of the record.
     """
     plugin = FORMATS[format]
-    need("format", format, plugin.requires, plugin.programs)
+    need("format", format, plugin.requires, plugin.programs, plugin.environment)
     import torch
 
     from cifar_deploy.networks import complete
@@ -129,7 +129,7 @@ def commit_untrained(store: Store, name: str, network: str, data: Data) -> Check
 def check(artifact: Artifact, backend: str, data_folder: Path, stand_in: str | None, staged: Path) -> Parity:
     """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference."""
     plugin = BACKENDS[backend]
-    need("backend", backend, plugin.requires, plugin.programs)
+    need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     format = FORMATS[artifact.format]
     images = format.prepare(gate_pixels(data_folder))
     try:

@@ -8,7 +8,7 @@ from cifar_deploy.core import machine
 from cifar_deploy.core.errors import Unavailable, Unsupported, UsageError
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.records import Artifact, Failure, Job
-from cifar_deploy.core.registry import need
+from cifar_deploy.core.registry import interpreter_for, need
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS, PROTOCOL, Copied
 
@@ -123,7 +123,9 @@ def _planned(artifact: Artifact, backend: str, device: str, metric: str, conditi
         options=options,
         protocol=PROTOCOL,
         machine=machine.machine(),
-        versions=machine.versions([*plugin.requires, "numpy"]),
+        versions=machine.versions(
+            [*plugin.requires, "numpy"], interpreter_for(plugin.requires, plugin.environment).path
+        ),
         backend_options=plugin.options,
     )
     return Planned(job=job, failure=_obstacle(job))
@@ -141,7 +143,7 @@ def _obstacle(job: Job) -> Failure | None:
                 f"{job.artifact.name} {job.artifact.format}: was made for another processor "
                 f"({job.artifact.choices['processor']}); run `cifar-deploy export` here"
             )
-        need("backend", job.backend, plugin.requires, plugin.programs)
+        need("backend", job.backend, plugin.requires, plugin.programs, plugin.environment)
     except (Unsupported, Unavailable) as error:
         return Failure(kind=error.kind, reason=str(error))
     return None

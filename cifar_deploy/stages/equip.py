@@ -1,0 +1,73 @@
+"""An environment's packages -> an interpreter that has them, in a process of its own."""
+
+import importlib.util
+import platform
+import subprocess
+import sys
+import venv
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from cifar_deploy.core import environment, files, machine
+from cifar_deploy.core.environment import Environment, Made
+from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core.interpreter import package_folders
+from cifar_deploy.core.progress import report
+from cifar_deploy.core.records import to_json
+
+_STEPS = 3
+
+
+def install(wanted: Environment, folder: Path) -> Made:
+    """Make the environment in `folder`, which may be moved afterwards: nothing is started in it but its Python.
+
+    Raises DeployError, in pip's words, if the packages cannot be installed, or if they cannot be imported.
+    """
+    report(0, _STEPS, "making a virtual environment")
+    # The parent's pip serves, where it has one.
+    venv.create(folder, symlinks=True, with_pip=importlib.util.find_spec("pip") is None)
+    own = environment.own_packages(folder)
+    (own / "parent.pth").write_text("\n".join(package_folders()) + "\n")
+    pip = ("-m", "pip", "install", "--no-input", "--progress-bar", "off", *wanted.packages)
+    if failed := _run(folder, pip, step=1):
+        raise DeployError(f"environment {wanted.name}: pip cannot install {' '.join(wanted.packages)} ({failed})")
+    if failed := _run(folder, ("-c", f"import {', '.join(wanted.brings)}"), step=2):
+        raise DeployError(f"environment {wanted.name}: {', '.join(wanted.brings)} cannot be imported ({failed})")
+    made = Made(
+        packages=wanted.packages,
+        parent=sys.prefix,
+        python=platform.python_version(),
+        versions={found.name: found.version for found in metadata.distributions(path=[str(own)])},
+        bytes=environment.size_bytes(folder),
+        finished=machine.now(),
+    )
+    files.write_json(folder / environment.RECORD, to_json(made))
+    return made
+
+
+def _run(folder: Path, arguments: Sequence[str], step: int) -> str | None:
+    """Start the environment's Python; None if it ends well, else what it says went wrong.
+
+    Its lines are shown as progress, and kept in the log.
+    """
+    # -I: neither the user's folder nor PYTHONPATH shall lend it packages that its workers may do without.
+    process = subprocess.Popen(
+        [environment.python_in(folder), "-I", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in map(str.strip, process.stdout):
+        if line:
+            print(line)
+            lines.append(line)
+            report(step, _STEPS, line[:80])
+    if process.wait() == 0:
+        return None
+    # pip's first error is the cause, and what follows from it comes behind; a traceback ends with its cause.
+    return next((line for line in lines if line.startswith("ERROR:")), lines[-1] if lines else "it said nothing")

@@ -1,0 +1,202 @@
+"""An environment is whole or not there, comes before its parent's packages, and says why it cannot be used."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from cifar_deploy import pipeline
+from cifar_deploy.core import isolate, machine, registry
+from cifar_deploy.core.environment import Environment
+from cifar_deploy.core.errors import Unavailable
+from tests.conftest import ROOT, run_cli
+from tests.workers import IN_AN_ENVIRONMENT, TINY_ENVIRONMENT
+
+NAME = "tests.workers:TINY_ENVIRONMENT"
+
+
+def write_wheel(folder: Path, name: str, version: str) -> None:
+    """A package of one module that knows its version: what pip installs without a network or a build."""
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", f"VERSION = {version!r}\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder that pip looks into, and nowhere else."""
+    folder = tmp_path_factory.mktemp("wheels")
+    write_wheel(folder, "tiny_package", "1.0")
+    write_wheel(folder, "iniconfig", "99.0")  # which pytest needs, so that the parent has another version
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PIP_NO_INDEX", "1")
+    patch.setenv("PIP_FIND_LINKS", str(folder))
+    yield folder
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def environment(wheels: Path) -> Iterator[Environment]:
+    """Made, in the tests' cache."""
+    made = pipeline.equip(NAME)
+    assert not made.reused and set(made.value.versions) == {"tiny_package", "iniconfig"}
+    yield TINY_ENVIRONMENT
+    assert run_cli("env", "remove", NAME).returncode == 0
+    assert not TINY_ENVIRONMENT.folder.exists()
+
+
+@pytest.fixture
+def own_cache(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path))
+    return tmp_path / "environments"
+
+
+def test_a_worker_in_it_finds_its_packages_first_and_then_the_parents(environment: Environment) -> None:
+    there = registry.interpreter_for(["tiny_package"], environment)
+    told = isolate.call("tests.probes:versions_imported", dict[str, str], started_with=there)
+    assert told == {"tiny_package": "1.0", "iniconfig": "99.0", "numpy": metadata.version("numpy")}
+    assert importlib.util.find_spec("tiny_package") is None and metadata.version("iniconfig") != "99.0"
+
+
+def test_the_versions_recorded_are_those_that_are_imported(environment: Environment) -> None:
+    there = registry.interpreter_for(["tiny_package"], environment)
+    told = machine.versions(["tiny_package", "iniconfig", "numpy"], there.path)
+    assert told.items() >= {"tiny_package": "1.0", "iniconfig": "99.0", "numpy": metadata.version("numpy")}.items()
+
+
+def test_its_packages_come_first_where_this_program_is_installed_beside_the_parents(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `pip install cifar-deploy`: then its own folder is the parent's site-packages."""
+    beside = Path(metadata.distribution("numpy").locate_file(""))  # type: ignore[arg-type]
+    monkeypatch.setattr(isolate, "__file__", str(beside / "cifar_deploy" / "core" / "isolate.py"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    there = registry.interpreter_for(["tiny_package"], environment)
+    told = isolate.call("tests.probes:versions_imported", dict[str, str], started_with=there)
+    assert told["iniconfig"] == "99.0"
+
+
+def test_what_the_running_interpreter_has_needs_no_environment() -> None:
+    nowhere = replace(TINY_ENVIRONMENT, name="nowhere")
+    assert registry.obstacle(["numpy"], (), nowhere) is None
+    assert registry.interpreter_for(["numpy"], nowhere).python == sys.executable
+
+
+def test_without_it_its_plugins_are_unavailable_and_say_how_to_make_it() -> None:
+    nowhere = replace(TINY_ENVIRONMENT, name="nowhere")
+    with pytest.raises(Unavailable, match=r"^format x: needs tiny_package; .* run `cifar-deploy env create nowhere`$"):
+        registry.need("format", "x", ["tiny_package"], (), nowhere)
+    assert registry.interpreter_for(["tiny_package"], nowhere).python == sys.executable
+
+
+def test_a_package_that_it_does_not_bring_is_named(environment: Environment) -> None:
+    assert "environment tiny lacks other_package" in str(registry.obstacle(["other_package"], (), environment))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("parent", "/elsewhere", "lies over /elsewhere"),
+        ("python", "3.9.1", "is for Python 3.9.1"),
+        ("packages", ["tiny_package==0.9"], "holds tiny_package==0.9"),
+    ],
+)
+def test_one_made_for_something_else_is_stale_and_made_anew(
+    field: str, value: object, words: str, environment: Environment
+) -> None:
+    record = environment.folder / "environment.json"
+    before = record.read_text()
+    record.write_text(json.dumps({**json.loads(before), field: value}))
+    reason = str(registry.obstacle(["tiny_package"], (), environment))
+    record.write_text(before)
+    assert "environment tiny is stale" in reason and words in reason
+    assert reason.endswith("run `cifar-deploy env create tiny`")
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "its Python is gone"), ("{", "is not made")])
+def test_one_that_is_damaged_is_made_anew(content: str | None, words: str, own_cache: Path) -> None:
+    pipeline.equip(NAME)
+    if content is None:
+        (own_cache / "tiny" / "bin" / "python").unlink()
+    else:
+        (own_cache / "tiny" / "environment.json").write_text(content)
+    assert words in str(TINY_ENVIRONMENT.obstacle())
+    assert not pipeline.equip(NAME).reused
+    assert TINY_ENVIRONMENT.obstacle() is None
+
+
+def test_what_pip_cannot_install_is_one_line_and_leaves_what_was_there(own_cache: Path, wheels: Path) -> None:
+    assert not pipeline.equip(NAME).reused and pipeline.equip(NAME).reused
+    hidden = shutil.move(wheels / "tiny_package-1.0-py3-none-any.whl", own_cache)
+    done = run_cli("env", "create", NAME, "--again")
+    shutil.move(hidden, wheels)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("cifar-deploy: error: environment tiny: pip cannot install tiny_package==1.0")
+    assert "No matching distribution" in line or "Could not find a version" in line
+    assert sorted(path.name for path in own_cache.iterdir()) == [".lock", "tiny"]
+    assert TINY_ENVIRONMENT.obstacle() is None
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interruption_leaves_nothing_that_the_next_one_keeps(how: signal.Signals, own_cache: Path) -> None:
+    command = [sys.executable, "-m", "cifar_deploy", "env", "create", NAME]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background has Ctrl-C ignored, and so have all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not any(own_cache.glob("tiny.tmp.*/new/pyvenv.cfg")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert process.returncode == 130 and len(errors.splitlines()) == 1
+        assert os.listdir(own_cache) == [".lock"]
+    assert "is not made" in str(TINY_ENVIRONMENT.obstacle())
+    assert run_cli("env", "create", NAME).returncode == 0
+    assert sorted(os.listdir(own_cache)) == [".lock", "tiny"]
+
+
+def test_to_remove_what_is_not_there_is_a_usage_error(own_cache: Path) -> None:
+    done = run_cli("env", "remove", "litert")
+    assert done.returncode == 2 and "litert: is not made" in done.stderr
+
+
+def test_a_backend_that_lives_in_one_is_measured_there(environment: Environment, road: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(road, tmp_path / "out")
+    backend = "tests.workers:IN_AN_ENVIRONMENT"
+    with pipeline.Store(out) as store:
+        planned = pipeline.plan(store, formats=["onnx"], backends=[backend], metrics=["accuracy", "memory"])
+        assert [item.job.versions["tiny_package"] for item in planned] == ["1.0", "1.0"]
+        for outcome in pipeline.evaluate(store, planned):
+            assert outcome.value.reading, outcome.value.failure
+
+
+def test_a_cell_whose_environment_is_not_made_is_a_row_with_the_remedy(road: Path, own_cache: Path) -> None:
+    (planned,) = pipeline.plan(
+        pipeline.Store(road), formats=["onnx"], backends=["tests.workers:IN_AN_ENVIRONMENT"], metrics=["latency"]
+    )
+    assert planned.failure and planned.failure.kind == "unavailable"
+    assert planned.failure.reason.endswith("run `cifar-deploy env create tiny`")
+    assert IN_AN_ENVIRONMENT.requires[0] in planned.failure.reason
