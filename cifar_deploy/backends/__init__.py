@@ -47,5 +47,6 @@ BACKENDS: Registry[Backend] = Registry(
         "torch_export": "torch_export:BACKEND",
         "aoti": "aoti:BACKEND",
         "ncnn": "ncnn:BACKEND",
+        "executorch": "executorch:BACKEND",
     },
 )

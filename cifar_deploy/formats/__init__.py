@@ -115,5 +115,6 @@ FORMATS = Formats(
         "aoti": "aoti:FORMAT",
         "openvino_ir": "openvino_ir:FORMAT",
         "ncnn": "ncnn:FORMAT",
+        "executorch": "executorch:FORMAT",
     },
 )

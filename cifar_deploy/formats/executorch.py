@@ -1,0 +1,45 @@
+"""ExecuTorch: torch.export's program, its convolutions handed to XNNPACK; for phones and boards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifar_deploy.core.errors import ExportError
+from cifar_deploy.environments.executorch import ENVIRONMENT, MOST_IMAGES
+from cifar_deploy.formats import Choices, Format, Source
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def write(source: Source, path: Path) -> Choices:
+    lower(source.network, source, path)
+    return {"delegate": "XNNPACK", "most_images_a_call": MOST_IMAGES}
+
+
+def lower(network: nn.Module, source: Source, path: Path) -> None:
+    """Write the program of `network`, for batches of up to MOST_IMAGES. Raises ExportError if XNNPACK takes no part in it."""
+    import torch
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
+    with torch.no_grad():
+        program = torch.export.export(network, (source.images[:2].clone(),), dynamic_shapes=({0: batch},), strict=False)
+        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+    delegates = {delegate.id for plan in lowered.executorch_program.execution_plan for delegate in plan.delegates}
+    if delegates != {"XnnpackBackend"}:
+        raise ExportError(f"executorch: XNNPACK took no part of the network; delegates: {sorted(delegates) or 'none'}")
+    path.write_bytes(lowered.buffer)
+
+
+FORMAT = Format(
+    summary="ExecuTorch, float32, through XNNPACK",
+    filename="model.pte",
+    requires=("torch", "executorch"),
+    environment=ENVIRONMENT,
+    write=write,
+    tolerance=1e-4,
+    agreement=0.99,
+)
