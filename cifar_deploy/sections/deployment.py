@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from cifar_deploy.core import statistics
-from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell, Summary, against_itself, first_column
+from cifar_deploy.metrics.summary import Cell, Summary, first_column
 from cifar_deploy.sections.common import (
     Cells,
     eager_of,
@@ -19,9 +18,9 @@ from cifar_deploy.sections.common import (
     paired_ratio,
     row_of,
 )
+from cifar_deploy.sections.latencies import RANK, how_measured, ranks
 from cifar_deploy.sections.precision import not_faster
 
-_RANK = Column(title="rank", unit="", stored_unit="")
 _FLOOR = Column(title="floor", unit="ms", stored_unit="s", scale=1000, digits=3)
 _SPEED_UP = Column(title="eager / this", unit="×", stored_unit="1", interval=True)
 
@@ -33,8 +32,8 @@ def deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Secti
     for key, column in headline_columns(name for name in METRICS if not is_of_training(name)).items():
         columns[key] = column
         if key == "latency.p50":
-            columns |= {"rank": _RANK, "speed_up": _SPEED_UP, "floor": _FLOOR}
-    ranks, noise = _ranks(cells, controls)
+            columns |= {"rank": RANK, "speed_up": _SPEED_UP, "floor": _FLOOR}
+    places, control = ranks(cells, controls)
     rows = []
     for cell, of_cell in cells.items():
         row = row_of(labels_of(cell, titles), of_cell, columns)
@@ -44,27 +43,11 @@ def deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Secti
                 labels=row.labels,
                 values={**row.values, **{key: value for key, value in beside.items() if value}},
                 failures=row.failures,
-                words={**row.words, **({"rank": ranks[cell]} if cell in ranks else {})},
+                words={**row.words, **({"rank": places[cell]} if cell in places else {})},
             )
         )
-    notes = (*_conditions(cells, noise), *not_faster(cells))
+    notes = (*_conditions(cells, control), *not_faster(cells))
     return filled("What to ship", titles, columns, rows, notes)
-
-
-def _ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], list[float]]:
-    """Places by latency among the cells of the newest session, and how far its control lies from its cell."""
-    timed = {cell: of["latency"].result for cell, of in cells.items() if "latency" in of and of["latency"].values}
-    sessions = [result.session for result in timed.values() if result.session]
-    if not sessions:
-        return {}, []
-    session = max(sessions, key=lambda session: session.started)
-    together = {cell: result for cell, result in timed.items() if result.session == session}
-    control = against_itself([*together.values(), *(c for c in controls if c.session == session)], "latency")
-    noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
-    medians = [result.rounds(first_column("latency")) for result in together.values()]
-    if min(map(len, medians)) < statistics.ROUNDS_FOR_AN_INTERVAL:
-        return {}, control
-    return dict(zip(together, statistics.ranks(medians, noise), strict=True)), control
 
 
 def _floor(of_cell: dict[str, Summary], floors: Cells) -> Value | None:
@@ -99,32 +82,4 @@ def _conditions(cells: Cells, control: Sequence[float]) -> tuple[str, ...]:
         notes.append(f"Latency at batch 1, throughput at batch {' and '.join(map(str, batches))}.")
     if limits := sorted({str(limit) for result in every if (limit := result.job.options.get("limit_test"))}):
         notes.append(f"Accuracy over only {' and '.join(limits)} test images (--limit-test).")
-    latencies = [of["latency"].result for of in cells.values() if "latency" in of and of["latency"].values]
-    if latencies:
-        notes += _how_measured(latencies)
-    if control:
-        notes.append(
-            f"The same cell against itself: {statistics.estimate(control).value - 1:+.1%} (A/A); what lies inside {statistics.noise(control):.1%} "
-            "or inside its own interval is a tie (=)."
-        )
-    return tuple(notes)
-
-
-def _how_measured(latencies: Sequence[Result]) -> list[str]:
-    notes = []
-    rounds = sorted({len(result.readings) for result in latencies})
-    needed = statistics.ROUNDS_FOR_AN_INTERVAL
-    if rounds[0] >= needed:
-        meaning = "[ ] is the 95 % interval of their median, ( ) how far a percentile lay apart between rounds"
-    elif rounds[-1] > 1:
-        meaning = f"( ) is their range, {needed} rounds or more would give an interval and ranks (--rounds)"
-    else:
-        meaning = f"{needed} rounds or more would give an interval and ranks (--rounds)"
-    few_to_many = " to ".join(([str(rounds[0])] if len(rounds) > 1 else []) + [counted(rounds[-1], "round")])
-    notes.append(f"Latency is the median of {few_to_many}, a process each; {meaning}.")
-    if len(rounds) > 1:
-        few = [f"{Cell.of(r)}: {len(r.readings)}" for r in latencies if len(r.readings) < rounds[-1]]
-        notes.append(f"Fewer rounds, for their precision or for a failure: {', '.join(few)}.")
-    if len({result.session for result in latencies}) > 1:
-        notes.append("Not interleaved: these latencies are of several sessions, and only the newest one's are ranked.")
-    return notes
+    return (*notes, *how_measured(cells, control))

@@ -1,0 +1,60 @@
+"""Latencies side by side: their places, and how they were come by."""
+
+from collections.abc import Sequence
+
+from cifar_deploy.core import statistics
+from cifar_deploy.core.progress import counted
+from cifar_deploy.core.records import Result
+from cifar_deploy.core.table import Column
+from cifar_deploy.metrics.summary import Cell, against_itself, first_column
+from cifar_deploy.sections.common import Cells
+
+RANK = Column(title="rank", unit="", stored_unit="")
+
+
+def ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], list[float]]:
+    """Places by latency among the cells of the newest session, and how far its control lies from its cell."""
+    timed = {cell: of["latency"].result for cell, of in cells.items() if "latency" in of and of["latency"].values}
+    sessions = [result.session for result in timed.values() if result.session]
+    if not sessions:
+        return {}, []
+    session = max(sessions, key=lambda session: session.started)
+    together = {cell: result for cell, result in timed.items() if result.session == session}
+    control = against_itself([*together.values(), *(c for c in controls if c.session == session)], "latency")
+    noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
+    medians = [result.rounds(first_column("latency")) for result in together.values()]
+    if min(map(len, medians)) < statistics.ROUNDS_FOR_AN_INTERVAL:
+        return {}, control
+    return dict(zip(together, statistics.ranks(medians, noise), strict=True)), control
+
+
+def how_measured(cells: Cells, control: Sequence[float]) -> list[str]:
+    """How the latencies were come by, and what is a tie among them."""
+    latencies = [of["latency"].result for of in cells.values() if "latency" in of and of["latency"].values]
+    notes = _rounds(latencies) if latencies else []
+    if control:
+        notes.append(
+            f"The same cell against itself: {statistics.estimate(control).value - 1:+.1%} (A/A); what lies inside {statistics.noise(control):.1%} "
+            "or inside its own interval is a tie (=)."
+        )
+    return notes
+
+
+def _rounds(latencies: Sequence[Result]) -> list[str]:
+    notes = []
+    rounds = sorted({len(result.readings) for result in latencies})
+    needed = statistics.ROUNDS_FOR_AN_INTERVAL
+    if rounds[0] >= needed:
+        meaning = "[ ] is the 95 % interval of their median, ( ) how far a percentile lay apart between rounds"
+    elif rounds[-1] > 1:
+        meaning = f"( ) is their range, {needed} rounds or more would give an interval and ranks (--rounds)"
+    else:
+        meaning = f"{needed} rounds or more would give an interval and ranks (--rounds)"
+    few_to_many = " to ".join(([str(rounds[0])] if len(rounds) > 1 else []) + [counted(rounds[-1], "round")])
+    notes.append(f"Latency is the median of {few_to_many}, a process each; {meaning}.")
+    if len(rounds) > 1:
+        few = [f"{Cell.of(r)}: {len(r.readings)}" for r in latencies if len(r.readings) < rounds[-1]]
+        notes.append(f"Fewer rounds, for their precision or for a failure: {', '.join(few)}.")
+    if len({result.session for result in latencies}) > 1:
+        notes.append("Not interleaved: these latencies are of several sessions, and only the newest one's are ranked.")
+    return notes
