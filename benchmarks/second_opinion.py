@@ -71,6 +71,7 @@ def _measured(store: Store, job: Job) -> Reading:
         job=job,
         root=store.root,
         data_folder=prepare.folder_of(job.artifact.checkpoint),
+        stand_in=None,
         raw_name="second-opinion",
         trusted=True,
     )

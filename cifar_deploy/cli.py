@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, Usage
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.records import Recipe, to_json
 from cifar_deploy.core.store import Store
+from cifar_deploy.core.table import Table
 from cifar_deploy.environments import ENVIRONMENTS
 from cifar_deploy.evaluation import is_expected, is_measured
 from cifar_deploy.networks import DEFAULT_NETWORKS
@@ -300,6 +302,77 @@ def evaluate(
 
 
 @app.command()
+def bench(
+    file: options.Files,
+    shape: options.Shapes = None,
+    backend: options.Backends = None,
+    threads: options.Threads = 1,
+    seconds: options.Seconds = 0.5,
+    rounds: options.Rounds = ROUNDS,
+    precision: options.Precision = None,
+    budget: options.Budget = None,
+    timeout: options.Timeout = 600.0,
+    again: options.Again = False,
+    trust: options.Trust = False,
+    as_json: options.AsJson = False,
+    out: options.Kept = None,
+) -> None:
+    """Latency, memory and size of model files that were made elsewhere, side by side, on random input."""
+    pipeline.check_names(backends=backend)
+    conditions = _conditions(threads, seconds, None, None)
+    rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
+    tally = _Tally(asked_by_name=bool(backend))
+    with console.following("bench", milestones=not as_json) as on_progress, _bench_store(out) as store:
+        planned = pipeline.adopt(
+            file,
+            backends=backend,
+            shapes=shape or (),
+            conditions=conditions,
+            trusted=trust,
+            timeout_s=timeout,
+            on_progress=on_progress,
+        )
+        failed: dict[tuple[str, str], FailureKind] = {}
+        ran = set()
+        for outcome in pipeline.evaluate(
+            store,
+            planned,
+            rigour=rigour,
+            floors=False,
+            again=again,
+            trusted=trust,
+            timeout_s=timeout,
+            on_progress=on_progress,
+        ):
+            job, failure = outcome.value.job, outcome.value.failure
+            if failure:
+                failed[job.artifact.name, job.backend] = failure.kind
+            else:
+                ran.add(job.artifact.name)
+        for (name, _), kind in failed.items():
+            tally.add(kind if name in ran else "failed")  # a file was asked for by name, whatever kept it from running
+        table, paths = pipeline.report(store, planned)
+    if as_json:
+        console.out.print(json.dumps({"facts": table.facts, **table.sections[0].raw()}, indent=2))
+    else:
+        _print_report(table, paths if out else [])
+    tally.exit("above")
+
+
+@contextlib.contextmanager
+def _bench_store(out: Path | None) -> Iterator[Store]:
+    """A folder below `out`, apart from what `evaluate` keeps there; without `out` one that is gone at the end."""
+    if out:
+        with _store(out / "bench") as store:
+            if store.names():
+                raise UsageError(f"--out: {store.root} holds trained networks; give another folder")
+            yield store
+        return
+    with tempfile.TemporaryDirectory(prefix="cifar-deploy-bench-") as folder, Store(folder) as store:
+        yield store
+
+
+@app.command()
 def report(out: options.Out = Path(".")) -> None:
     """Make report.csv, report.md and report.html of the results, and print the tables."""
     with _store(out) as store:
@@ -424,11 +497,9 @@ class _Tally:
         if self._asked_by_name or kind not in ("unsupported", "unavailable"):
             self._failures += 1
 
-    def exit(self) -> None:
+    def exit(self, where: str = "above and in the report") -> None:
         if self._failures:
-            raise DeployError(
-                f"{self._failures} of the asked could not be done; the reasons are above and in the report"
-            )
+            raise DeployError(f"{self._failures} of the asked could not be done; the reasons are {where}")
 
 
 @contextlib.contextmanager
@@ -605,9 +676,13 @@ def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, 
 
 
 def _report(store: Store) -> None:
-    table, paths = pipeline.report(store)
+    _print_report(*pipeline.report(store))
+
+
+def _print_report(table: Table, paths: Sequence[Path]) -> None:
     console.print_table(table)
-    console.out.print()
+    if paths:
+        console.out.print()
     for path in paths:
         console.say("report", os.path.relpath(path))
 
@@ -649,6 +724,8 @@ def _exit_code(arguments: list[str], debug: bool) -> int:
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
+    if arguments[:1] == ["bench"] and not any(argument.startswith(("-o", "--out")) for argument in arguments):
+        return "nothing is kept; with --out the same command would go on"
     if "--again" in arguments:
         return "with --again the same command starts over"
     return "the same command goes on from here"

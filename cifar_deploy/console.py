@@ -37,8 +37,8 @@ def say(verb: str, text: str) -> None:
 
 
 @contextlib.contextmanager
-def following(title: str) -> Iterator[OnProgress]:
-    """Show a worker's progress while the block runs: a bar with the time left, its milestones above it."""
+def following(title: str, *, milestones: bool = True) -> Iterator[OnProgress]:
+    """Show a worker's progress while the block runs: a bar with the time left, its milestones above it if they are asked for."""
     shown = 0
     with _bar() as bar:
         task = bar.add_task(title, total=None, message="")
@@ -46,7 +46,7 @@ def following(title: str) -> Iterator[OnProgress]:
 
         def show(latest: progress.Progress) -> None:
             nonlocal shown
-            for milestone in latest.milestones[shown:]:
+            for milestone in latest.milestones[shown:] if milestones else ():
                 say("", f"{title}: {milestone}")
             shown = len(latest.milestones)
             bar.update(task, completed=latest.done, total=latest.total, message=latest.message)
@@ -114,7 +114,7 @@ def artifact_line(artifact: Artifact) -> str:
 def result_line(result: Result) -> str:
     job = result.job
     under = f" under {isa}" if (isa := job.options.get("isa")) else ""
-    cell = f"{job.artifact.name} {job.artifact.format} on {job.backend}, {job.metric}{under}"
+    cell = f"{job.artifact.title} on {job.backend}, {job.metric}{under}"
     if limit := job.options.get("limit_bytes"):
         room = f"under {float(limit) / 2**20:,.1f} MiB ({job.options['limit_kind']}, {job.options['limit']})"
         return f"{cell}: ran {room}" if not result.failure else f"{cell}: did not run {room}: {result.failure.kind}"

@@ -221,17 +221,19 @@ class Evaluation:
 
 
 def _title(job: Job) -> str:
-    name = "floor" if is_floor(job.artifact.name) else job.artifact.name
+    title = f"floor {job.artifact.format}" if is_floor(job.artifact.name) else job.artifact.title
     under = f" under {isa}" if (isa := job.options.get("isa")) else ""
-    return f"{name} {job.artifact.format} {job.backend} {job.metric}{under}"
+    return f"{title} {job.backend} {job.metric}{under}"
 
 
 def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float, limit: limits.Limit | None) -> Reading:
     metric, backend = METRICS[job.metric], BACKENDS[job.backend]
     if isinstance(metric, Copied):
         return evaluate_stage.copy(job)
-    checkpoint = job.artifact.checkpoint
-    images = prepare_stage.folder_of(checkpoint) if metric.needs_labels else prepare_stage.images_for(checkpoint)
+    checkpoint, images, stand_in = job.artifact.checkpoint, None, None
+    if job.artifact.takes is None:
+        images = prepare_stage.folder_of(checkpoint) if metric.needs_labels else prepare_stage.images_for(checkpoint)
+        stand_in = prepare_stage.stand_in_of(images, checkpoint)
     reading = isolate.call(
         "cifar_deploy.stages.evaluate:measure",
         Reading,
@@ -244,7 +246,7 @@ def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float,
         job=job,
         root=store.root,
         data_folder=images,
-        stand_in=prepare_stage.stand_in_of(images, checkpoint),
+        stand_in=stand_in,
         raw_name=f"{job.key}-{started.replace(':', '').replace('+0000', 'Z')}-{secrets.token_hex(2)}",
         trusted=trusted,
     )

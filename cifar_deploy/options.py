@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core.arrays import has_random
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.datasets import DATASETS
@@ -18,6 +19,7 @@ from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
+from cifar_deploy.stages.adopt import Shape
 
 
 def _names(registry: Registry[Any]) -> Callable[[], list[str]]:
@@ -45,6 +47,19 @@ def _isa(text: str) -> str:
     if text not in levels:
         raise typer.BadParameter(f"{text} is no level of instructions; there are: {', '.join(levels)}")
     return text
+
+
+def _shape(text: str) -> Shape:
+    """image=1,3,224,224 or ids=1,128:int64. An input's name may hold a colon or an equals sign itself."""
+    name, _, rest = text.rpartition("=")
+    sizes, _, dtype = rest.partition(":")
+    with contextlib.suppress(ValueError):
+        shape = Shape(name=name, sizes=tuple(map(int, sizes.split(","))) if sizes else (), dtype=dtype or None)
+        if name and all(size > 0 for size in shape.sizes) and has_random(dtype or "float32"):
+            return shape
+    raise typer.BadParameter(
+        f"{text} is no shape; give image=1,3,224,224, or ids=1,128:int64 where the file has no type"
+    )
 
 
 def _duration(text: str | float) -> float:
@@ -175,7 +190,7 @@ Timeout = Annotated[
 ]
 Again = Annotated[bool, typer.Option("--again", help="Do again what is already there.")]
 Trust = Annotated[
-    bool, typer.Option("--trust", help="Run program files (TorchScript) that you did not export yourself.")
+    bool, typer.Option("--trust", help="Run program files (.ts, .pt, .pt2) that you did not export yourself.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for a script.")]
 
@@ -211,3 +226,19 @@ FailIfSlower = Annotated[
     ),
 ]
 Unlike = Annotated[bool, typer.Option("--unlike", help="Compare even other data, threads, batch sizes or protocols.")]
+Files = Annotated[list[Path], typer.Argument(help="Model files; which suffixes are opened, `list` says.")]
+Shapes = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--shape",
+        parser=_shape,
+        metavar="NAME=1,3,224,224",
+        help="How large an input is, where its file leaves that open; :int64 behind it where its type, too. May be repeated.",
+    ),
+]
+Kept = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Keep results and report in FOLDER/bench/, too; without it they are only printed."
+    ),
+]

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from cifar_deploy.adoption import adopt
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import environment, files, isolate, machine, ranks, registry, trust
 from cifar_deploy.core.environment import Made
@@ -65,6 +66,7 @@ from cifar_deploy.stages import export as export_stage
 from cifar_deploy.stages import plan as plan_stage
 from cifar_deploy.stages import prepare as prepare_stage
 from cifar_deploy.stages import report as report_stage
+from cifar_deploy.stages.adopt import Shape
 from cifar_deploy.stages.catalogue import Entry
 from cifar_deploy.stages.compare import Pair
 from cifar_deploy.stages.plan import Conditions, Planned
@@ -78,7 +80,9 @@ __all__ = [
     "Planned",
     "Prepared",
     "Rigour",
+    "Shape",
     "Store",
+    "adopt",
     "catalogue",
     "compare",
     "equip",
@@ -469,9 +473,13 @@ def _floor(store: Store, data: Data, format: str) -> Artifact | None:
     return None if artifact.failure else artifact
 
 
-def report(store: Store) -> tuple[Table, list[Path]]:
-    """The table of the results so far, and the files that it was written to."""
-    table = report_stage.build(store.results(), _reader(store.reports))
+def report(store: Store, planned: Iterable[Planned] | None = None) -> tuple[Table, list[Path]]:
+    """The table of the results so far, or of what is planned alone, and the files that it was written to."""
+    results = store.results()
+    if planned is not None:
+        keys = {item.job.key for item in planned}
+        results = [result for result in results if result.job.key in keys]
+    table = report_stage.build(results, _reader(store.reports))
     paths = []
     for name in REPORTS:
         path = store.reports / f"report.{REPORTS[name].suffix}"

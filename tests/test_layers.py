@@ -16,6 +16,7 @@ LAYERS = [
     {"console"},
     {"selftest"},
     {"pipeline"},
+    {"adoption"},
     {"evaluation"},
     {"stages"},
     {"training"},

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar_deploy.backends import Backend, known
+from cifar_deploy.backends import Backend, Input, Opened, Opener, known
 from cifar_deploy.core.arrays import Images, ImageSet, Logits, Predict
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.records import Artifact, Job
@@ -35,7 +35,7 @@ def _backend(predict: Predict) -> Backend:
     )
 
 
-def _crash(images: Images) -> Logits:
+def _crash(images: Any) -> Logits:
     os.kill(os.getpid(), signal.SIGSEGV)
     raise AssertionError
 
@@ -153,3 +153,11 @@ def _noise(data_dir: Path | None) -> ImageSet:
 
 
 NOISE = Dataset(summary="images of nothing", requires=(), identify=lambda data_dir: "noise", load=_noise)
+
+
+def _opened_to_crash(path: Path, target: str, threads: int) -> Opened:
+    return Opened(inputs=(Input(name="x", dtype="float32", shape=(1, 3)),), run=_crash)
+
+
+CRASHES_ON_ANY_FILE = replace(CRASHES, opens=Opener(suffixes=(".onnx",), open=_opened_to_crash))
+LACKS_A_PACKAGE = replace(CRASHES_ON_ANY_FILE, requires=("a_package_that_nobody_has",))

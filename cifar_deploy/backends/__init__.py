@@ -7,11 +7,41 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cifar_deploy.core.arrays import Predict
+from cifar_deploy.core.arrays import Arrays, Predict
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import Registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """An array that a file takes, as far as the file says: None for its type or shape where it does not."""
+
+    name: str
+    dtype: str | None  # as numpy names it, or in the runtime's own words where numpy has none
+    shape: tuple[int | str | None, ...] | None  # a free dimension is a name or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A file that was made elsewhere, loaded: `run` takes an array for each of the inputs, in their order.
+
+    Its outputs are on the host when it returns.
+    """
+
+    inputs: tuple[Input, ...]
+    run: Callable[[Arrays], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opener:
+    """How a backend takes files that were made elsewhere: `open(path, target, threads)`, as `Backend.load`."""
+
+    suffixes: tuple[str, ...]
+    open: Callable[[Path, str, int], Opened]
+    is_program: bool = False  # running the file runs code of whoever wrote it
+    knows: Callable[[Path], bool] = lambda path: True  # whether a file is of its kind, where two kinds share a suffix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +63,7 @@ class Backend:
     # A level of x86 instructions -> the environment variables that hold the runtime to it. With these set, `load` raises
     # LoadError if it sees that the runtime does not obey.
     isa: Mapping[Isa, Mapping[str, str]] = field(default_factory=dict)
+    opens: Opener | None = None
 
 
 BACKENDS: Registry[Backend] = Registry(

@@ -1,11 +1,17 @@
 """AOTInductor's machine code, loaded by PyTorch."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from cifar_deploy.backends import Backend
-from cifar_deploy.backends.tensors import predicting
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifar_deploy.backends import Backend, Input, Opened, Opener
+from cifar_deploy.backends.tensors import is_compiled, predicting, running
 from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.records import Artifact
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
@@ -16,10 +22,29 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     return predicting(aoti_load_package(str(path)), target)
 
 
+def open_(path: Path, target: str, threads: int) -> Opened:
+    """Of its inputs the file says no more than how many there are."""
+    import torch
+    from torch._inductor import aoti_load_package
+    from torch.utils import _pytree as pytree
+
+    torch.set_num_threads(threads)
+    compiled = aoti_load_package(str(path))
+    structure = pytree.treespec_loads(compiled.loader.get_call_spec()[0])
+    inputs = tuple(Input(name=f"input{index}", dtype=None, shape=None) for index in range(structure.num_leaves))
+
+    def run(tensors: list[Tensor]) -> object:
+        args, kwargs = pytree.tree_unflatten(tensors, structure)
+        return compiled(*args, **kwargs)
+
+    return Opened(inputs=inputs, run=running(run, target))
+
+
 BACKEND = Backend(
     summary="AOTInductor's machine code",
     reads=("aoti",),
     targets={"cpu": "cpu"},
     requires=("torch",),
     load=load,
+    opens=Opener(suffixes=(".pt2",), open=open_, is_program=True, knows=is_compiled),
 )

@@ -33,7 +33,9 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     def predict(images: Images) -> Logits:
         if len(images) <= MOST_IMAGES:
             return few(images)
-        return np.concatenate([few(images[start : start + MOST_IMAGES]) for start in range(0, len(images), MOST_IMAGES)])
+        return np.concatenate(
+            [few(images[start : start + MOST_IMAGES]) for start in range(0, len(images), MOST_IMAGES)]
+        )
 
     return predict
 

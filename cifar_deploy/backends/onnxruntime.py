@@ -1,14 +1,49 @@
 """ONNX Runtime with all graph optimisations."""
 
 from pathlib import Path
+from typing import Any
 
-from cifar_deploy.backends import Backend
-from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.backends import Backend, Input, Opened, Opener
+from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
 from cifar_deploy.core.errors import LoadError, Unavailable
 from cifar_deploy.core.records import Artifact
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
+    session = _session(path, target, threads)
+
+    def predict(images: Images) -> Logits:
+        logits: Logits = session.run(["logits"], {"image": images})[0]
+        return logits
+
+    return predict
+
+
+def open_(path: Path, target: str, threads: int) -> Opened:
+    session = _session(path, target, threads)
+    inputs = tuple(
+        Input(
+            name=node.name,
+            dtype=_dtype(node.type),
+            shape=tuple(node.shape),
+        )
+        for node in session.get_inputs()
+    )
+
+    def run(arrays: Arrays) -> object:
+        return session.run(None, {input.name: array for input, array in zip(inputs, arrays, strict=True)})
+
+    return Opened(inputs=inputs, run=run)
+
+
+def _dtype(word: str) -> str:
+    """Numpy's name of "tensor(float)" and its like; of a sequence or a map its own word."""
+    if not word.startswith("tensor("):
+        return word
+    return {"float": "float32", "double": "float64"}.get(inner := word[len("tensor(") : -1], inner)
+
+
+def _session(path: Path, target: str, threads: int) -> Any:
     import onnxruntime
 
     if target not in onnxruntime.get_available_providers():
@@ -24,12 +59,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
         raise LoadError(
             f"onnxruntime: asked for {target}, got {session.get_providers()[0]}; pip install onnxruntime-gpu"
         )
-
-    def predict(images: Images) -> Logits:
-        logits: Logits = session.run(["logits"], {"image": images})[0]
-        return logits
-
-    return predict
+    return session
 
 
 BACKEND = Backend(
@@ -38,4 +68,5 @@ BACKEND = Backend(
     targets={"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"},
     requires=("onnxruntime",),
     load=load,
+    opens=Opener(suffixes=(".onnx", ".ort"), open=open_),
 )

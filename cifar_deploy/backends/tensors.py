@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,3 +32,40 @@ def predicting(
             return logits
 
     return predict
+
+
+def running(program: Callable[[list[Tensor]], object], target: str) -> Callable[[Arrays], object]:
+    """`program` on arrays, whatever it returns brought to the host."""
+    import torch
+
+    def run(arrays: Arrays) -> object:
+        with torch.inference_mode():
+            return _on_host(program([torch.from_numpy(array).to(target) for array in arrays]))
+
+    return run
+
+
+def _on_host(value: object) -> object:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: _on_host(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_on_host(item) for item in value]
+    return value
+
+
+def is_compiled(path: Path) -> bool:
+    """Whether a .pt2 holds machine code, rather than a program of torch.export."""
+    return any("/data/aotinductor/" in name for name in members(path))
+
+
+def members(path: Path) -> list[str]:
+    """What PyTorch has put into a file; nothing, if it is no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile:
+        return []

@@ -2,21 +2,39 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
-from cifar_deploy.backends import Backend
-from cifar_deploy.backends.tensors import predicting
+from cifar_deploy.backends import Backend, Input, Opened, Opener
+from cifar_deploy.backends.tensors import members, predicting, running
 from cifar_deploy.core.arrays import Predict
+from cifar_deploy.core.errors import LoadError
 from cifar_deploy.core.records import Artifact
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
+    return predicting(_program(path, target, threads), target)
+
+
+def open_(path: Path, target: str, threads: int) -> Opened:
+    """Of its inputs the file says the names alone; those that have a default are left to it."""
+    # PyTorch would call a file of weights, which has the same suffix, corrupted.
+    if not any(name.endswith("/constants.pkl") for name in members(path)):
+        raise LoadError(f"{path}: holds no TorchScript program (torch.save keeps weights); make it by torch.jit.save")
+    program = _program(path, target, threads)
+    _, *arguments = program.forward.schema.arguments  # the first is the program itself
+    inputs = tuple(
+        Input(name=argument.name, dtype=None, shape=None) for argument in arguments if not argument.has_default_value()
+    )
+    return Opened(inputs=inputs, run=running(lambda tensors: program(*tensors), target))
+
+
+def _program(path: Path, target: str, threads: int) -> Any:
     import torch
 
     torch.set_num_threads(threads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.jit.load(path, map_location=target)
-    return predicting(program, target)
+        return torch.jit.load(path, map_location=target)
 
 
 BACKEND = Backend(
@@ -25,4 +43,5 @@ BACKEND = Backend(
     targets={"cpu": "cpu", "cuda": "cuda"},
     requires=("torch",),
     load=load,
+    opens=Opener(suffixes=(".ts", ".pt", ".torchscript"), open=open_, is_program=True),
 )

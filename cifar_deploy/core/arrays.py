@@ -1,11 +1,13 @@
 """The arrays, by numpy alone: a worker that measures a small runtime must not pay for a large library."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cifar_deploy.core.records import Tensor
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (N, H, W, 3), 0..255, red first: as files give them and as they are stored
 Labels: TypeAlias = NDArray[np.int64]  # (N,)
@@ -14,6 +16,11 @@ Logits: TypeAlias = NDArray[np.float32]  # (N, classes)
 
 # Host arrays in, host arrays out: Images, or Pixels where the artifact takes those.
 Predict: TypeAlias = Callable[[NDArray[Any]], Logits]
+
+Arrays: TypeAlias = Sequence[NDArray[Any]]  # what a file takes, in its order
+
+# Of all random arrays together, as of 64 images of 32×32: they lie in the memory that is measured.
+_RANDOM_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +48,29 @@ def choose(count: int, limit: int | None, seed: int = 0) -> NDArray[np.int64]:
     if limit is None or limit >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+
+
+def has_random(dtype: str) -> bool:
+    """Whether `random_arrays` can make arrays of it: numbers and truth values, as far as numpy has them."""
+    try:
+        return np.dtype(dtype).kind in "fiub"
+    except TypeError:
+        return False
+
+
+def random_arrays(tensors: Sequence[Tensor], count: int) -> list[Arrays]:
+    """`count` times what a file takes, or as often as fits into 1 MiB: floats in [0, 1), integers and booleans 0 or 1.
+
+    Larger integers might be no index of the file's own tables.
+    """
+    random = np.random.default_rng(0)
+    once = sum(np.dtype(tensor.dtype).itemsize * int(np.prod(tensor.shape)) for tensor in tensors)
+    fitting = max(1, min(count, _RANDOM_BYTES // max(1, once)))
+    return [[_random(random, tensor) for tensor in tensors] for _ in range(fitting)]
+
+
+def _random(random: np.random.Generator, tensor: Tensor) -> NDArray[Any]:
+    dtype = np.dtype(tensor.dtype)
+    if dtype.kind == "f":
+        return np.asarray(random.random(tensor.shape, np.float32), dtype)
+    return np.asarray(random.integers(2, size=tensor.shape), dtype)

@@ -3,8 +3,9 @@
 A message names the thing, the cause and the way out: "<file or option>: <what is wrong>; <what to do>".
 """
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Literal
 
@@ -120,6 +121,19 @@ class WorkerFailed(DeployError):
 
 class Terminated(BaseException):
     """SIGTERM. Like KeyboardInterrupt, not to be caught by `except Exception`."""
+
+
+@contextlib.contextmanager
+def loading(what: str, backend: str) -> Iterator[None]:
+    """Whatever a runtime raises in the block is raised as LoadError, but for what is expected and for a lack of memory."""
+    try:
+        yield
+    except DeployError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise LoadError(f"{what}: {backend} cannot load it ({type(error).__name__}: {error})") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:

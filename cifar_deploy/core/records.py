@@ -240,8 +240,24 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """An array that a file takes, of a known size."""
+
+    name: str
+    dtype: str  # as numpy names it
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} {'×'.join(map(str, self.shape)) or 'scalar'}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A checkpoint in a format. Without files, if the export failed: then `failure` says why."""
+    """A checkpoint in a format. Without files, if the export failed: then `failure` says why.
+
+    Or a file that was made elsewhere (see adoption): its name is its path, it has no format, its files stand under their
+    whole paths, the main one first, and it takes random arrays instead of images.
+    """
 
     checkpoint: Checkpoint
     format: str
@@ -254,10 +270,16 @@ class Artifact:
     finished: str
     # What its format was told, or chose itself.
     choices: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
+    takes: tuple[Tensor, ...] | None = None  # None: images
 
     @property
     def name(self) -> str:
         return self.checkpoint.training.name
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.name} {self.format}".rstrip()
 
     @property
     def bytes(self) -> int:

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from cifar_deploy.core.records import Failure
+from cifar_deploy.core.records import Failure, to_json
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.verdict import Verdict
 
@@ -79,6 +80,20 @@ class Section:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     on_screen: bool = True
+
+    def raw(self) -> dict[str, Any]:
+        """For a script: every number as it was measured, in the unit that stands beside it."""
+        return {
+            "units": {key: column.stored_unit for key, column in self.columns.items() if column.stored_unit},
+            "rows": [
+                {
+                    **dict(zip(self.label_titles, row.labels, strict=True)),
+                    **to_json({"values": row.values, "failures": row.failures, "words": row.words}),
+                }
+                for row in self.rows
+            ],
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

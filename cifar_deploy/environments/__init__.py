@@ -7,4 +7,6 @@ packages: an environment is a way out, never a duty.
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.registry import Registry
 
-ENVIRONMENTS: Registry[Environment] = Registry("environment", __name__, {"litert": "litert:ENVIRONMENT", "executorch": "executorch:ENVIRONMENT"})
+ENVIRONMENTS: Registry[Environment] = Registry(
+    "environment", __name__, {"litert": "litert:ENVIRONMENT", "executorch": "executorch:ENVIRONMENT"}
+)

@@ -1,12 +1,12 @@
 """What is measured. A new metric is one file here and one line below; its module's docstring is its definition."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from cifar_deploy.core.arrays import Labels, Pixels, Predict
+from cifar_deploy.core.arrays import Labels, Pixels
 from cifar_deploy.core.records import Disturbance, Job
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.table import Column
@@ -14,20 +14,30 @@ from cifar_deploy.core.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workbench:
-    """What a metric has to work with, in a process of its own. Nothing is imported or loaded before it asks."""
-
-    job: Job
-    pixels: Pixels  # the test images, mapped from disk
+class TestImages:
+    pixels: Pixels  # mapped from disk
     labels: Labels
     prepare: Callable[[Pixels], NDArray[Any]]  # pixels as the artifact takes them
-    import_runtime: Callable[[], None]
-    load: Callable[[], Predict]
 
     def batches(self, pixels: Pixels, size: int) -> Iterator[NDArray[Any]]:
         """`pixels` in order, ready for the artifact, `size` at a time; the last batch may be smaller."""
         for start in range(0, len(pixels), size):
             yield self.prepare(pixels[start : start + size])
+
+    def repeated(self, count: int) -> Pixels:
+        """So many of them, in memory: a small test set is gone through again."""
+        return self.pixels[[index % len(self.pixels) for index in range(count)]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workbench:
+    """What a metric has to work with, in a process of its own. Nothing is imported or loaded before it asks."""
+
+    job: Job
+    batches: Callable[[int, int], Sequence[Any]]  # so many of such a size, each as what `load` returns takes it
+    images: TestImages | None  # None where the artifact takes other arrays
+    import_runtime: Callable[[], None]
+    load: Callable[[], Callable[[Any], Any]]  # of a batch
 
     @property
     def seconds(self) -> float:

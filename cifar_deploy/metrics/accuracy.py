@@ -13,14 +13,15 @@ from cifar_deploy.metrics import Measured, Measurement, Workbench
 
 
 def measure(bench: Workbench) -> Measurement:
-    limit = bench.limit_test
-    chosen = choose(len(bench.labels), limit)
-    labels = bench.labels[chosen]
-    pixels = bench.pixels if limit is None else bench.pixels[chosen]
+    limit, images = bench.limit_test, bench.images
+    assert images
+    chosen = choose(len(images.labels), limit)
+    labels = images.labels[chosen]
+    pixels = images.pixels if limit is None else images.pixels[chosen]
     predict = bench.load()
     predicted, margins = [], []
-    for images in bench.batches(pixels, bench.job.batch_size):
-        logits = predict(images)
+    for batch in images.batches(pixels, bench.job.batch_size):
+        logits = predict(batch)
         if not np.isfinite(logits).all():
             raise WrongOutput(f"{bench.job.backend}: gave logits that are no numbers")
         top = np.sort(logits, axis=1)[:, -2:]

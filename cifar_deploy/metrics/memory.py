@@ -3,25 +3,28 @@
 It is read by that process itself (see core.memory) and comes in parts, in the order in which they arise: `python` (the
 interpreter and the worker's modules), `harness` (numpy, this program, the images), `runtime` (its import), `model`
 (its load), `first` (the first inference). `peak` is the most that was ever resident, a moment's need while loading
-included, as far as the system keeps it (Linux does); `resident` what is there at the end; `steady` the most while it goes on classifying, `batch` the most while it classifies 64 images at a time.
+included, as far as the system keeps it (Linux does); `resident` what is there at the end; `steady` the most while it goes on classifying, `batch` the most while it classifies 64 images at a time
+(not of a file that was made elsewhere: it may take no other size).
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from cifar_deploy.core import memory
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Workbench
 
+_BATCHES = 16
 _STEADY_CALLS = 50
 _LARGER_BATCH = 64
 _LARGER_CALLS = 5
 
 
 def measure(bench: Workbench) -> Measurement:
-    images = list(bench.batches(bench.pixels[: 16 * bench.job.batch_size], bench.job.batch_size))
-    many = bench.pixels[[index % len(bench.pixels) for index in range(_LARGER_BATCH)]]
+    batches = bench.batches(_BATCHES, bench.job.batch_size)
     python, harness = memory.interpreter_bytes(), memory.resident_bytes()
     if python is None or harness is None:
         raise Unavailable("memory: needs /proc (Linux) or psutil; pip install psutil")
@@ -30,25 +33,30 @@ def measure(bench: Workbench) -> Measurement:
     marks.append(memory.resident_bytes() or 0)
     predict = bench.load()
     marks.append(memory.resident_bytes() or 0)
-    predict(images[0])
+    predict(batches[0])
     marks.append(memory.resident_bytes() or 0)
     loading_peak = memory.peak_bytes()
     restarted = memory.restart_peak()
     for call in range(_STEADY_CALLS):
-        predict(images[call % len(images)])
+        predict(batches[call % len(batches)])
     steady, resident = memory.peak_bytes(), memory.resident_bytes() or 0
-    memory.restart_peak()
-    (batch,) = bench.batches(many, _LARGER_BATCH)
-    for _ in range(_LARGER_CALLS):
-        predict(batch)
-    larger = memory.peak_bytes()
     parts = dict(zip(("harness", "runtime", "model", "first"), _steps(marks), strict=True))
     peaks: dict[str, float] = {}
-    if loading_peak is not None and steady is not None and larger is not None:
-        peaks = {"peak": max(loading_peak, steady), "batch": larger}
+    if loading_peak is not None and steady is not None:
+        peaks = {"peak": max(loading_peak, steady)}
         if restarted:  # else the later peak would be the earlier one's
             peaks["steady"] = steady
+    if bench.images and (larger := _larger_peak(bench, predict)) is not None:
+        peaks["batch"] = larger
     return Measurement(values={"python": python, **parts, "resident": resident, **peaks})
+
+
+def _larger_peak(bench: Workbench, predict: Callable[[Any], Any]) -> int | None:
+    memory.restart_peak()
+    (batch,) = bench.batches(1, _LARGER_BATCH)
+    for _ in range(_LARGER_CALLS):
+        predict(batch)
+    return memory.peak_bytes()
 
 
 def _steps(marks: list[int]) -> list[int]:

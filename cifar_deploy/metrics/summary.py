@@ -47,7 +47,7 @@ class Cell(NamedTuple):
     def __str__(self) -> str:
         name = "floor" if is_floor(self.name) else self.name
         threads = f", {self.threads} threads" if self.threads != 1 else ""
-        return f"{name} {self.format} on {self.backend} ({self.device}{threads})"
+        return f"{f'{name} {self.format}'.rstrip()} on {self.backend} ({self.device}{threads})"
 
 
 class Summary:

@@ -65,6 +65,6 @@ def drift(samples_ns: NDArray[np.int64]) -> float:
 DRIFT = Column(title="drift within a block", unit="%", stored_unit="1", scale=100, headline=False)
 
 
-def in_turn(batches: Sequence[NDArray[Any]], run: Callable[..., object]) -> Callable[[int], object]:
-    """The call to time: each time another batch of real images."""
+def in_turn(batches: Sequence[Any], run: Callable[..., object]) -> Callable[[int], object]:
+    """The call to time: each time another batch."""
     return lambda index: run(batches[index % len(batches)])

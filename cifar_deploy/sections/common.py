@@ -17,14 +17,15 @@ Cells = dict[Cell, dict[str, Summary]]  # by metric
 
 
 def label_titles(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """What tells these cells apart: device and threads only where they differ."""
+    """What tells these cells apart: device and threads only where they differ, no format of files from elsewhere."""
     cells = list(cells)
     varying = [field for field in ("device", "threads") if len({getattr(cell, field) for cell in cells}) > 1]
-    return ("network", "format", "backend", *varying)
+    named = ("network", "format") if any(cell.format for cell in cells) else ("file",)
+    return (*named, "backend", *varying)
 
 
 def labels_of(cell: Cell, titles: Iterable[str]) -> tuple[str, ...]:
-    return tuple(cell.name if title == "network" else str(getattr(cell, title)) for title in titles)
+    return tuple(cell.name if title in ("network", "file") else str(getattr(cell, title)) for title in titles)
 
 
 def eager_of(cell: Cell, cells: Cells) -> dict[str, Summary] | None:

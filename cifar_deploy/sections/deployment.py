@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS

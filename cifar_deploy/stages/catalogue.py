@@ -36,7 +36,9 @@ def catalogue() -> list[Entry]:
 
 
 def _summary(plugin: Any) -> str:
-    return plugin.summary if hasattr(plugin, "summary") else str(plugin)
+    summary = plugin.summary if hasattr(plugin, "summary") else str(plugin)
+    opens = getattr(plugin, "opens", None)
+    return f"{summary}; bench: {', '.join(opens.suffixes)}" if opens else summary
 
 
 def _lacks(plugin: Any) -> str | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
 from cifar_deploy.core.arrays import Pixels, as_input, choose
-from cifar_deploy.core.errors import DeployError, ExportError, LoadError, Unavailable, is_out_of_memory
+from cifar_deploy.core.errors import DeployError, ExportError, Unavailable, is_out_of_memory, loading
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, File, Parity, Recipe, Training
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described, floor_name
@@ -103,11 +103,18 @@ def floor(data: Data, root: Path) -> Checkpoint:
 
 
 def commit_untrained(store: Store, name: str, network: str, data: Data) -> Checkpoint:
-    """The record of a network without parameters, whose weights lie in the store already: nobody has trained it."""
+    """The record of a network without parameters, whose weights lie in the store already."""
+    checkpoint = untrained(name, network, data, described(store.checkpoint_folder(name) / WEIGHTS), machine.now())
+    store.save_checkpoint(checkpoint)
+    return checkpoint
+
+
+def untrained(name: str, network: str, data: Data, weights: File, finished: str) -> Checkpoint:
+    """The record of what nobody has trained here."""
     recipe = Recipe(name="none", optimizer="adam", learning_rate=0.0, epochs=0, batch_size=1, seed=0)
-    checkpoint = Checkpoint(
+    return Checkpoint(
         training=Training(name=name, network=network, recipe=recipe, data=data),
-        weights=described(store.checkpoint_folder(name) / WEIGHTS),
+        weights=weights,
         parameters=0,
         multiply_adds=0,
         curve=(),
@@ -120,10 +127,8 @@ def commit_untrained(store: Store, name: str, network: str, data: Data) -> Check
         machine=machine.machine(),
         versions=machine.versions(["torch", "numpy"]),
         commit=machine.commit(),
-        finished=machine.now(),
+        finished=finished,
     )
-    store.save_checkpoint(checkpoint)
-    return checkpoint
 
 
 def check(artifact: Artifact, backend: str, data_folder: Path, stand_in: str | None, staged: Path) -> Parity:
@@ -132,19 +137,11 @@ def check(artifact: Artifact, backend: str, data_folder: Path, stand_in: str | N
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     format = FORMATS[artifact.format]
     images = format.prepare(gate_pixels(data_folder))
-    try:
+    with loading(f"{artifact.name} {artifact.format}", backend):
         predict = plugin.load(staged / format.filename, artifact, plugin.targets["cpu"], 1)
         parts = [predict(images[:1])]
         for start in range(1, len(images), _GATE_BATCH):
             parts.append(predict(images[start : start + _GATE_BATCH]))
-    except DeployError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise LoadError(
-            f"{artifact.name} {artifact.format}: {backend} cannot run it: {type(error).__name__}: {error}"
-        ) from error
     logits, reference = np.concatenate(parts), np.load(staged.parent / REFERENCE)
     return Parity(
         backend=backend,

@@ -58,7 +58,7 @@ def plan(
                 f"among {', '.join(sorted(formats))}; export one, or leave it out"
             )
     return [
-        _planned(artifact, backend, device, metric, conditions)
+        planned(artifact, backend, device, metric, conditions)
         for artifact in artifacts
         for backend in readers(artifact.format, backends)
         for device in devices
@@ -104,7 +104,8 @@ def is_made_elsewhere(artifact: Artifact) -> bool:
     return "processor" in artifact.choices and artifact.choices["processor"] != machine.machine().chip
 
 
-def _planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> Planned:
+def planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> Planned:
+    """One job, and why it cannot run here if it cannot."""
     plugin, measured = BACKENDS[backend], METRICS[metric]
     options: Mapping[str, int | float | str | None] = {}
     batch_size = 1

@@ -1,15 +1,16 @@
 """Results -> Table. It reads results and what lies behind them, nothing else: whatever it shows can be made again."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.records import Checkpoint, Result
 from cifar_deploy.core.store import is_floor
-from cifar_deploy.core.table import Record, Table, Value
+from cifar_deploy.core.table import Record, Section, Table, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, Summary
-from cifar_deploy.sections import accuracy, deployment, instructions, memory, pixels, sustained, training
+from cifar_deploy.sections import accuracy, adopted, deployment, instructions, memory, pixels, sustained, training
 from cifar_deploy.sections.common import Cells, is_of_training
 
 
@@ -36,26 +37,33 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
         for checkpoint in (summary.result.job.artifact.checkpoint for summary in of_cell.values()):
             if cell.name not in checkpoints or checkpoint.finished > checkpoints[cell.name].finished:
                 checkpoints[cell.name] = checkpoint
-    sections = [
-        deployment.deployment(cells, floors, controls),
-        pixels.in_the_graph(cells),
-        accuracy.against_eager(cells, raw),
-        instructions.under_older(results, cells, raw),
-        memory.parts(cells),
-        memory.under_limits(results, cells),
-        sustained.sustained(results, cells),
-        training.cost(cells),
-        training.original_report(cells, checkpoints),
-        *accuracy.by_class(cells, raw),
-        accuracy.changed(cells, raw),
-    ]
+    sections: list[Section | None]
+    if current[-1].job.artifact.takes is not None:  # files that were made elsewhere: a store holds nothing else then
+        facts = {"files": _each(_described(result) for result in current if result.job.artifact.files)}
+        parts = memory.parts(cells)
+        sections = [adopted.files(cells, controls), parts and dataclasses.replace(parts, on_screen=False)]
+    else:
+        facts = _origins(current, checkpoints)
+        sections = [
+            deployment.deployment(cells, floors, controls),
+            pixels.in_the_graph(cells),
+            accuracy.against_eager(cells, raw),
+            instructions.under_older(results, cells, raw),
+            memory.parts(cells),
+            memory.under_limits(results, cells),
+            sustained.sustained(results, cells),
+            training.cost(cells),
+            training.original_report(cells, checkpoints),
+            *accuracy.by_class(cells, raw),
+            accuracy.changed(cells, raw),
+        ]
     return Table(
         title="cifar-deploy: " + ", ".join(checkpoints),
-        facts={**_facts(current, checkpoints), **_left_out(results, current)},
+        facts={**facts, **_circumstances(current), **_left_out(results, current)},
         sections=tuple(section for section in sections if section),
         failures=_failures(cells),
         doubts=_doubts({**cells, **floors}),
-        definitions={name: METRICS[name].summary for name in METRICS},
+        definitions={name: METRICS[name].summary for name in METRICS if any(name in of for of in cells.values())},
         records=tuple(record for summary in summaries for record in _records(summary)),
     )
 
@@ -97,28 +105,40 @@ def _place(result: Result) -> int:
     return 1 + result.session.cells.index(result.job.key) if result.session else 0
 
 
-def _facts(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> dict[str, tuple[str, ...]]:
-    def each(texts: Iterable[str]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(texts))
+def _each(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
 
+
+def _described(result: Result) -> str:
+    return ", ".join(f"{file.name} (sha256 {file.sha256})" for file in result.job.artifact.files)
+
+
+def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> dict[str, tuple[str, ...]]:
+    """Where the networks come from."""
     sources = [reading.stand_in for result in results for reading in result.readings.values()]
     sources += [parity.stand_in for result in results for parity in result.job.artifact.parity]
-    stood_in = each(f"{source}: the networks' own images were not here" for source in sources if source)
+    stood_in = _each(f"{source}: the networks' own images were not here" for source in sources if source)
     return {
-        "data": each(
+        "data": _each(
             f"{c.training.data} (fingerprint {c.training.data.fingerprint[:16]})" for c in checkpoints.values()
         ),
         **({"measured or compared on": stood_in} if stood_in else {}),
-        "recipe": each(str(c.training.recipe) for c in checkpoints.values()),
-        "trained on": each(
+        "recipe": _each(str(c.training.recipe) for c in checkpoints.values()),
+        "trained on": _each(
             f"{c.device} ({c.device_name}), {f'{c.ranks} processes of ' if c.ranks > 1 else ''}{c.threads} threads"
             for c in checkpoints.values()
         ),
-        "machine": each(str(result.job.machine) for result in results),
-        "versions": each(
+    }
+
+
+def _circumstances(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """Under what the numbers were measured."""
+    return {
+        "machine": _each(str(result.job.machine) for result in results),
+        "versions": _each(
             f"{package} {version}" for result in results for package, version in result.job.versions.items()
         ),
-        "commit": each(block.commit or "not from a checkout" for result in results for block in result.blocks),
+        "commit": _each(block.commit or "not from a checkout" for result in results for block in result.blocks),
         "measured": (
             f"{min(b.started for r in results for b in r.blocks)} to {max(b.started for r in results for b in r.blocks)}",
         ),
@@ -169,13 +189,14 @@ def _records(summary: Summary) -> Iterable[Record]:
         "backend": job.backend,
         "device": job.device,
         "threads": job.threads,
-        "batch_size": job.batch_size,
+        "batch_size": job.batch_size if job.artifact.takes is None else None,  # else the inputs say how large they are
         "metric": job.metric,
     }
     trace: dict[str, str | int | float | None] = {
         "options": json.dumps(dict(job.options)),
         "backend_options": json.dumps(dict(job.backend_options)),
         "choices": json.dumps(dict(job.artifact.choices)),
+        "inputs": ", ".join(map(str, job.artifact.takes or ())) or None,
         "session": result.session.started if result.session else None,
         "recipe": str(checkpoint.training.recipe),
         "dataset": data.dataset,

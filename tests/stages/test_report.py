@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cifar_deploy.core.errors import Corrupt, DeployError
-from cifar_deploy.core.records import Block, Disturbance, Failure, Job, Reading, Session
+from cifar_deploy.core.records import Block, Checkpoint, Disturbance, Failure, Job, Reading, Session, Tensor
 from cifar_deploy.core.store import floor_name, grouped
 from cifar_deploy.core.table import Section, Table
 from cifar_deploy.metrics.summary import Raw
@@ -329,3 +329,41 @@ def test_what_uint8_images_cost_end_to_end_is_said_of_the_rounds_that_both_have(
     }
     alone = report.build(grouped(timed(of_pixels, a_session(of_pixels), 0.001)), no_raw)
     assert "Images of 8 bits for the input" not in [each.title for each in alone.sections]
+
+
+def test_files_from_elsewhere_are_ranked_and_compared_with_the_first() -> None:
+    takes = (Tensor(name="x", dtype="float32", shape=(1, 3)),)
+    first, second, failed = (
+        replace(ONNX, artifact=replace(ONNX.artifact, checkpoint=untrained, format="", takes=takes), backend=backend)
+        for untrained, backend in (
+            (named("a.onnx"), "onnxruntime"),
+            (named("b.onnx"), "onnxruntime"),
+            (named("b.onnx"), "openvino"),
+        )
+    )
+    session = a_session(first, second)
+    reason = Failure(kind="load error", reason="no such operator")
+    blocks = [
+        *timed(first, session, 0.004),
+        *timed(second, session, 0.001),
+        *timed(second, session, 0.001, control=True),
+        *(a_block(job=replace(failed, metric=metric), failure=reason) for metric in ("latency", "memory")),
+    ]
+    table = report.build(grouped(blocks), no_raw)
+    files = section(table, "Files side by side")
+    rows = {row.labels: shown(files, index) for index, row in enumerate(files.rows)}
+    assert rows["a.onnx", "onnxruntime"]["rank"] == "2" and rows["a.onnx", "onnxruntime"]["this / first"] == "–"
+    assert rows["b.onnx", "onnxruntime"]["rank"] == "1"
+    assert rows["b.onnx", "onnxruntime"]["this / first"].startswith("0.25 [")
+    assert [text for text in rows["b.onnx", "openvino"].values() if text != "–"] == ["load error"]
+    assert "First is a.onnx on onnxruntime" in " ".join(files.notes) and "A/A" in " ".join(files.notes)
+    assert table.failures == ("b.onnx on openvino (cpu), latency, memory: load error: no such operator",)
+    raw = files.raw()
+    (second_row,) = (row for row in raw["rows"] if (row["file"], row["backend"]) == ("b.onnx", "onnxruntime"))
+    assert second_row["values"]["ratio"]["number"] == pytest.approx(0.25)
+    assert second_row["words"]["rank"] == "1" and raw["units"]["latency.p50"] == "s"
+
+
+def named(name: str) -> Checkpoint:
+    checkpoint = EAGER.artifact.checkpoint
+    return replace(checkpoint, training=replace(checkpoint.training, name=name))

@@ -1,0 +1,72 @@
+"""Files that were made elsewhere, a row for each on each backend: what they cost, on random arrays."""
+
+from collections.abc import Mapping, Sequence
+
+from cifar_deploy.core.records import Failure, Result
+from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics.summary import Cell, Summary, first_column
+from cifar_deploy.sections.common import Cells, filled, label_titles, labels_of, paired_ratio, row_of
+from cifar_deploy.sections.latencies import RANK, how_measured, ranks
+
+_RATIO = Column(title="this / first", unit="×", stored_unit="1", interval=True)
+_SHOWN = ("latency.p50", "latency.p90", "latency.load", "latency.first", "memory.peak", "file_size.bytes")
+
+
+def files(cells: Cells, controls: Sequence[Result]) -> Section:
+    """Their ratios are to the first of them that ran, round by round."""
+    columns: dict[str, Column] = {}
+    for shown in _SHOWN:
+        metric, _, key = shown.partition(".")
+        columns[shown] = METRICS[metric].columns[key]
+        if shown == "latency.p50":
+            columns |= {"rank": RANK, "ratio": _RATIO}
+    titles = label_titles(cells)
+    places, control = ranks(cells, controls)
+    first = next((cell for cell, of in cells.items() if "latency" in of and of["latency"].values), None)
+    rows = []
+    for cell, of_cell in cells.items():
+        row = row_of(labels_of(cell, titles), of_cell, columns)
+        ratio = _ratio(of_cell, cells[first]) if first and cell != first else None
+        rows.append(
+            Row(
+                labels=row.labels,
+                values={**row.values, **({"ratio": ratio} if ratio else {})},
+                failures=_once(row.failures),
+                words={**row.words, **({"rank": places[cell]} if cell in places else {})},
+            )
+        )
+    notes = (*_conditions(cells, first), *how_measured(cells, control))
+    return filled("Files side by side", titles, columns, rows, notes)
+
+
+def _once(failures: Mapping[str, Failure]) -> dict[str, Failure]:
+    """Each in its first column alone: a file that cannot be loaded fails in all of them."""
+    first: dict[Failure, str] = {}
+    for key, failure in failures.items():
+        first.setdefault(failure, key)
+    return {key: failure for failure, key in first.items()}
+
+
+def _ratio(ours: dict[str, Summary], first: dict[str, Summary]) -> Value | None:
+    """How many times as long this one takes, in the rounds that both have."""
+    latency = ours.get("latency")
+    ratio = paired_ratio(latency, first["latency"], first_column("latency"))
+    return Value(number=ratio.value, estimate=ratio, verdict=latency.verdict) if latency and ratio else None
+
+
+def _conditions(cells: Cells, first: Cell | None) -> list[str]:
+    threads = sorted({cell.threads for cell in cells})
+    notes = [f"On cpu, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}."]
+    files_of: dict[str, list[str]] = {}
+    for cell, of_cell in cells.items():
+        if takes := next(iter(of_cell.values())).result.job.artifact.takes:
+            files_of.setdefault(", ".join(map(str, takes)), []).append(cell.name)
+    for inputs, those in files_of.items():
+        whose = f" of {' and '.join(dict.fromkeys(those))}" if len(files_of) > 1 else ""
+        notes.append(f"Input{whose}: {inputs}.")
+    if files_of:
+        notes.append("Inputs are random: floats in [0, 1), integers and booleans 0 or 1.")
+    if first and len(cells) > 1:
+        notes.append(f"First is {first.name} on {first.backend}; a ratio is the median over the rounds that both have.")
+    return notes

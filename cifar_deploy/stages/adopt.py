@@ -1,0 +1,135 @@
+"""A file that was made elsewhere -> the files that belong to it, hashed, and the arrays that it takes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cifar_deploy.backends import BACKENDS, Input
+from cifar_deploy.core import trust
+from cifar_deploy.core.arrays import has_random
+from cifar_deploy.core.errors import LoadError, Unsupported, UsageError, loading, one_line
+from cifar_deploy.core.records import File, Tensor
+from cifar_deploy.core.registry import need
+from cifar_deploy.core.store import described
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What `--shape` says of an input. Without a type: the file's, or float32 where it has none."""
+
+    name: str
+    sizes: tuple[int, ...]
+    dtype: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """`inputs` is None if the file is not of the backend's kind, although it has its suffix."""
+
+    files: tuple[File, ...]  # under their whole paths, the main one first
+    inputs: tuple[Input, ...] | None
+
+
+def look(path: Path, backend: str, trusted: bool) -> Look:
+    """Hash the file and what belongs to it, load it, and see what it takes.
+
+    Raises LoadError if something of it is missing or the runtime refuses it, Untrusted if it is a program that this user
+    did not export, unless `trusted`, and Unavailable if a package is missing.
+    """
+    plugin = BACKENDS[backend]
+    assert plugin.opens
+    if not path.stat().st_size:
+        raise LoadError(f"{path}: is empty; export it again")
+    files = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
+    if not plugin.opens.knows(path):
+        return Look(files=files, inputs=None)
+    need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
+    if plugin.opens.is_program and not trusted:
+        trust.check(path, files[0].sha256)
+    with loading(str(path), backend):
+        return Look(files=files, inputs=plugin.opens.open(path, plugin.targets["cpu"], 1).inputs)
+
+
+def _beside(path: Path) -> list[Path]:
+    """What a runtime reads besides the file itself. Raises LoadError if it is not there."""
+    find = _BESIDE.get(path.suffix.lower())
+    found = find(path) if find else []
+    for file in found:
+        if not file.is_file():
+            raise LoadError(f"{path}: needs {file.name} beside it; put it there")
+    return found
+
+
+def _external_data(path: Path) -> list[Path]:
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx.external_data_helper import ExternalDataInfo, _get_all_tensors, uses_external_data
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:
+        return []  # the runtime will say so in its own words
+    tensors = filter(uses_external_data, _get_all_tensors(model))
+    found = dict.fromkeys(path.parent / ExternalDataInfo(tensor).location for tensor in tensors)
+    for file in found:
+        if not file.resolve().is_relative_to(path.parent.resolve()):
+            raise LoadError(f"{path}: takes its data from outside its folder ({file}), which no runtime should read")
+    return list(found)
+
+
+_BESIDE: Mapping[str, Callable[[Path], list[Path]]] = {
+    ".onnx": _external_data,
+    ".xml": lambda path: [path.with_suffix(".bin")],
+}
+
+
+def taken(path: Path, inputs: tuple[Input, ...], shapes: Mapping[str, Shape]) -> tuple[Tensor, ...]:
+    """The arrays to give a file. A first dimension that is free is the batch, and 1; other free ones have to be given.
+
+    Raises UsageError if `shapes` lacks one or contradicts the file, Unsupported if an input is not of numbers.
+    """
+    return tuple(_tensor(f"{path}: input {input.name}", input, shapes.get(input.name)) for input in inputs)
+
+
+def _tensor(what: str, input: Input, given: Shape | None) -> Tensor:
+    dtype = input.dtype or (given and given.dtype) or "float32"
+    if not has_random(dtype):
+        raise Unsupported(f"{what} is of {dtype}, of which there are no random arrays; only numbers can be made up")
+    if given and given.dtype not in (None, dtype):
+        raise UsageError(f"{what} is of {dtype}, and --shape says {given.dtype}; leave the type out")
+    sizes = given.sizes if given else _sizes(input)
+    if sizes is None:
+        raise UsageError(f"{what} is {_shown(input)}; say how large, as in --shape {input.name}={_example(input)}")
+    if input.shape is not None and not _fits(sizes, input.shape):
+        raise UsageError(
+            f"{what} is {_shown(input)}, and --shape says {','.join(map(str, sizes))}; give sizes that fit, or leave it out"
+        )
+    return Tensor(name=one_line(input.name), dtype=dtype, shape=sizes)
+
+
+def _sizes(input: Input) -> tuple[int, ...] | None:
+    """None if it takes more to know them."""
+    if input.shape is None:
+        return None
+    sizes = [1 if place == 0 and not isinstance(size, int) else size for place, size in enumerate(input.shape)]
+    known = tuple(size for size in sizes if isinstance(size, int))
+    return known if len(known) == len(sizes) else None
+
+
+def _fits(sizes: tuple[int, ...], shape: tuple[int | str | None, ...]) -> bool:
+    return len(sizes) == len(shape) and all(
+        size == known for size, known in zip(sizes, shape, strict=True) if isinstance(known, int)
+    )
+
+
+def _shown(input: Input) -> str:
+    if input.shape is None:
+        return "of a shape that the file does not tell"
+    return f"[{', '.join('?' if size is None else str(size) for size in input.shape)}]"
+
+
+def _example(input: Input) -> str:
+    if input.shape is None:
+        return "1,3,224,224 (float32, or 1,128:int64)"
+    first, *others = (size if isinstance(size, int) else "N" for size in input.shape)
+    return ",".join(map(str, [1 if first == "N" else first, *others]))

@@ -1,0 +1,118 @@
+"""Model files as somebody else would make them, a few hundred bytes each: for `bench`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def save(
+    path: Path, nodes: Sequence[onnx.NodeProto], inputs: Mapping[str, tuple[int, list[int | str]]], **how: object
+) -> Path:
+    """A graph from its inputs (name -> type, shape) to `y`, with the weights `w`, 8 filters of 3×3×3."""
+    weights = numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "w")
+    values = [helper.make_tensor_value_info(name, dtype, shape) for name, (dtype, shape) in inputs.items()]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph(nodes, "graph", values, [output], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path, **how)
+    return path
+
+
+def images(path: Path, **how: object) -> Path:
+    """x [N, 3, 224, 224] through one convolution."""
+    return save(
+        path,
+        [helper.make_node("Conv", ["x", "w"], ["y"], strides=[8, 8])],
+        {"x": (TensorProto.FLOAT, ["N", 3, 224, 224])},
+        **how,
+    )
+
+
+def free(path: Path) -> Path:
+    """x [N, 3, height, width]."""
+    return save(
+        path,
+        [helper.make_node("Conv", ["x", "w"], ["y"])],
+        {"x": (TensorProto.FLOAT, ["N", 3, "height", "width"])},
+    )
+
+
+def two_inputs(path: Path) -> Path:
+    """x float32 [batch, 3] times ids int64 [batch, 3]."""
+    return save(
+        path,
+        [helper.make_node("Cast", ["ids"], ["c"], to=TensorProto.FLOAT), helper.make_node("Mul", ["x", "c"], ["y"])],
+        {"x": (TensorProto.FLOAT, ["batch", 3]), "ids": (TensorProto.INT64, ["batch", 3])},
+    )
+
+
+def _ort(path: Path) -> Path:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(two_inputs(path.with_suffix(".onnx")), options, providers=["CPUExecutionProvider"])
+    return path
+
+
+def _ir(path: Path) -> Path:
+    import openvino
+
+    openvino.save_model(openvino.convert_model(two_inputs(path.with_suffix(".onnx"))), path, compress_to_fp16=False)
+    return path
+
+
+def torchscript(path: Path) -> Path:
+    import torch
+
+    module, examples = _module()
+    torch.jit.trace(module, examples).save(path)
+    return path
+
+
+def _torch_export(path: Path) -> Path:
+    import torch
+
+    module, examples = _module()
+    batch = {0: torch.export.Dim("batch")}
+    torch.export.save(torch.export.export(module, examples, dynamic_shapes=(batch, batch)), path)
+    return path
+
+
+def _aoti(path: Path) -> Path:
+    import torch
+    from torch._inductor import aoti_compile_and_package
+
+    module, examples = _module()
+    with torch.no_grad():
+        aoti_compile_and_package(torch.export.export(module, examples), package_path=str(path))
+    return path
+
+
+def _module():  # type: ignore[no-untyped-def]
+    import torch
+
+    class Product(torch.nn.Module):
+        def forward(self, x, ids):  # type: ignore[no-untyped-def]
+            return x * ids
+
+    return Product(), (torch.rand(2, 3), torch.ones(2, 3, dtype=torch.int64))
+
+
+# By backend and suffix, a file that multiplies its two inputs.
+MAKERS: Mapping[tuple[str, str], Callable[[Path], Path]] = {
+    ("onnxruntime", ".onnx"): two_inputs,
+    ("onnxruntime", ".ort"): _ort,
+    ("openvino", ".onnx"): two_inputs,
+    ("openvino", ".xml"): _ir,
+    ("torchscript", ".ts"): torchscript,
+    ("torchscript", ".pt"): torchscript,
+    ("torchscript", ".torchscript"): torchscript,
+    ("torch_export", ".pt2"): _torch_export,
+    ("aoti", ".pt2"): _aoti,
+}

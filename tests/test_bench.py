@@ -1,0 +1,302 @@
+"""Files that were made elsewhere: what they take, what they cost, and what is said of those that cannot be run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from _pytest.mark.structures import ParameterSet
+
+from cifar_deploy import pipeline
+from cifar_deploy.backends import BACKENDS, Input
+from cifar_deploy.backends.tensors import is_compiled
+from cifar_deploy.core.arrays import random_arrays
+from cifar_deploy.core.errors import Unsupported, UsageError
+from cifar_deploy.core.records import Tensor
+from cifar_deploy.stages.adopt import Shape, taken
+from tests import models
+from tests.conftest import need_plugin, run_cli
+from tests.test_cli import assert_refused
+
+QUICK = ["--rounds", "1", "--seconds", "0.02"]
+ORT = ["--backend", "onnxruntime"]
+
+
+def _opened() -> list[ParameterSet]:
+    """Each backend with each suffix that it opens; a compiler takes half a minute."""
+    pairs = [(name, suffix) for name in BACKENDS if (opens := BACKENDS[name].opens) for suffix in opens.suffixes]
+    return [pytest.param(*pair, marks=[pytest.mark.slow] if pair[0] == "aoti" else []) for pair in pairs]
+
+
+def bench(*arguments: object, cwd: Path) -> tuple[list[dict[str, Any]], subprocess.CompletedProcess[str]]:
+    """The rows, by `--json`."""
+    done = run_cli("bench", *arguments, *QUICK, "--json", cwd=cwd)
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)["rows"], done
+
+
+@pytest.mark.parametrize(("name", "suffix"), _opened())
+def test_a_backend_says_what_a_file_takes_and_runs_it(name: str, suffix: str, tmp_path: Path) -> None:
+    backend = BACKENDS[name]
+    need_plugin(backend)
+    assert backend.opens
+    path = models.MAKERS[name, suffix](tmp_path / f"model{suffix}")
+    assert backend.opens.knows(path)
+    opened = backend.opens.open(path, backend.targets["cpu"], 1)
+    for input, known in zip(opened.inputs, ("x float32", "ids int64"), strict=True):
+        assert input.dtype is None or f"{input.name} {input.dtype}" == known
+        assert input.shape is None or (
+            len(input.shape) == 2 and not isinstance(input.shape[0], int) and input.shape[1] == 3
+        )
+    x, ids = np.random.default_rng(0).random((2, 3), np.float32), np.array([[0, 1, 2], [3, 4, 5]])
+    answer = opened.run([x, ids])
+    np.testing.assert_allclose(np.asarray(answer[0] if isinstance(answer, list) else answer), x * ids, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("input", "given", "expected"),
+    [
+        (Input(name="x", dtype="float32", shape=("N", 3, 8, 8)), None, (1, 3, 8, 8)),
+        (Input(name="x", dtype="float32", shape=(None, 3)), (7, 3), (7, 3)),
+        (Input(name="x", dtype="float32", shape=(4, 3)), None, (4, 3)),
+        (Input(name="x", dtype="bool", shape=()), None, ()),
+        (Input(name="x", dtype=None, shape=None), (1, 3), (1, 3)),
+        (Input(name="x", dtype="float32", shape=(1, "sequence")), None, "[1, sequence]; say how large, as in --shape x=1,N"),
+        (Input(name="x", dtype=None, shape=None), None, "a shape that the file does not tell"),
+        (Input(name="x", dtype="float32", shape=("N", 3)), (1, 4), "--shape says 1,4"),
+        (Input(name="x", dtype="float32", shape=("N", 3)), (1, 3, 1), "--shape says 1,3,1"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_batch_is_one_and_other_free_sizes_have_to_be_given(
+    input: Input, given: tuple[int, ...] | None, expected: tuple[int, ...] | str
+) -> None:
+    shapes = {"x": Shape(name="x", sizes=given)} if given else {}
+    if isinstance(expected, str):
+        with pytest.raises(UsageError) as refused:
+            taken(Path("a.onnx"), (input,), shapes)
+        assert "a.onnx: input x" in str(refused.value) and expected in str(refused.value)
+    else:
+        (tensor,) = taken(Path("a.onnx"), (input,), shapes)
+        assert tensor.shape == expected and tensor.dtype == (input.dtype or "float32")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "string", "bytes", "object", "complex64"])
+def test_what_is_no_number_is_unsupported(dtype: str) -> None:
+    with pytest.raises(Unsupported, match=dtype):
+        taken(Path("a.onnx"), (Input(name="x", dtype=dtype, shape=(1,)),), {})
+
+
+def test_random_arrays_are_the_same_each_time_harmless_and_few_where_they_are_large() -> None:
+    tensors = [
+        Tensor(name=dtype, dtype=dtype, shape=(50, 2))
+        for dtype in ("float32", "float16", "int64", "int8", "uint8", "bool")
+    ]
+    batches = random_arrays(tensors, 3)
+    assert len(batches) == 3 and not np.array_equal(batches[0][0], batches[1][0])
+    for tensor, array, again in zip(tensors, batches[0], random_arrays(tensors, 3)[0], strict=True):
+        assert array.dtype == tensor.dtype and array.shape == tensor.shape and np.array_equal(array, again)
+        assert array.min() >= 0 and array.max() <= 1 and len(np.unique(array)) > 1
+    assert set(np.unique(batches[0][2])) == {0, 1}
+    assert len(random_arrays([Tensor(name="x", dtype="float32", shape=(3, 2048, 2048))], 64)) == 1
+
+
+def test_files_are_measured_side_by_side_and_nothing_is_left_behind(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    models.images(tmp_path / "images.onnx")
+    models.two_inputs(tmp_path / "two.onnx")
+    (tmp_path / "damaged.onnx").write_bytes((tmp_path / "images.onnx").read_bytes()[:99])
+    before = sorted(tmp_path.iterdir())
+    rows, done = bench("images.onnx", "two.onnx", "damaged.onnx", *ORT, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("cifar-deploy: error: 1 of the asked"), done.stderr
+    assert [(row["file"], row["backend"]) for row in rows] == [
+        (f"{name}.onnx", "onnxruntime") for name in ("images", "two", "damaged")
+    ]
+    first, second, damaged = rows
+    for row in (first, second):
+        values = {key: value["number"] for key, value in row["values"].items()}
+        assert 0 < values["latency.p50"] < 1 and 0 < values["latency.load"] < 60 and 0 < values["latency.first"] < 60
+        assert values["memory.peak"] > 2**24 and not row["failures"]
+        assert values["file_size.bytes"] == (tmp_path / row["file"]).stat().st_size
+    ratio = second["values"]["latency.p50"]["number"] / first["values"]["latency.p50"]["number"]
+    assert second["values"]["ratio"]["number"] == pytest.approx(ratio) and "ratio" not in first["values"]
+    assert damaged["failures"]["latency.p50"]["kind"] == "load error" and not damaged["values"]
+    assert "damaged.onnx" in damaged["failures"]["latency.p50"]["reason"]
+    notes = " ".join(json.loads(done.stdout)["notes"])
+    assert "x float32 1×3×224×224" in notes and "ids int64 1×3" in notes and "A/A" in notes
+    assert sorted(tmp_path.iterdir()) == before and not list(temporary.glob("cifar-deploy*"))
+
+
+def test_out_keeps_the_results_apart_and_a_second_bench_uses_them_again(tmp_path: Path) -> None:
+    path = models.images(tmp_path / "images.onnx")
+    arguments = ["bench", path, *ORT, "--rounds", "2", "--seconds", "0.02", "--out", tmp_path]
+    done = run_cli(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "Files side by side" in done.stdout and "report.md" in done.stdout
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bench", "images.onnx"]
+    results = tmp_path / "bench" / "reports" / "results.jsonl"
+    before = results.read_text()
+    assert len(before.splitlines()) == 6  # memory, size, and in each of two rounds a latency and its control
+    again = run_cli(*arguments)
+    assert again.returncode == 0 and results.read_text() == before
+    table = next(text for text in again.stdout.split("\n\n") if text.startswith("Files side by side"))
+    assert table in done.stdout
+    other = models.two_inputs(tmp_path / "two.onnx")
+    rows, _ = bench(other, *ORT, "--out", tmp_path, cwd=tmp_path)
+    assert [row["file"] for row in rows] == [str(other)], "only what was asked for is shown"
+    assert run_cli("compare", tmp_path / "bench", tmp_path / "bench").returncode == 0
+
+
+def test_external_data_belong_to_the_file(tmp_path: Path) -> None:
+    how = {"save_as_external_data": True, "location": "weights.data", "size_threshold": 0}
+    path = models.images(tmp_path / "images.onnx", **how)
+    rows, done = bench(path, *ORT, cwd=tmp_path.parent)
+    assert done.returncode == 0, done.stderr
+    both = path.stat().st_size + (tmp_path / "weights.data").stat().st_size
+    assert rows[0]["values"]["file_size.bytes"]["number"] == both
+    (tmp_path / "weights.data").unlink()
+    rows, done = bench(path, *ORT, cwd=tmp_path.parent)
+    assert done.returncode == 1 and "needs weights.data beside it" in rows[0]["failures"]["latency.p50"]["reason"]
+
+
+def test_data_outside_the_files_folder_are_not_read(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    path = models.images(tmp_path / "model.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
+    inside = tmp_path / "inner" / "model.onnx"
+    inside.write_bytes(path.read_bytes().replace(b"w.data", b"../w.d"))
+    (tmp_path / "w.d").write_text("not for others")
+    rows, _ = bench(inside, *ORT, cwd=tmp_path)
+    assert "from outside its folder" in rows[0]["failures"]["latency.p50"]["reason"]
+
+
+def test_a_crash_is_a_row_beside_the_others(tmp_path: Path) -> None:
+    path = models.images(tmp_path / "images.onnx")
+    rows, done = bench(path, *ORT, "--backend", "tests.workers:CRASHES_ON_ANY_FILE", cwd=tmp_path)
+    assert done.returncode == 1
+    assert not rows[0]["failures"] and rows[0]["values"]["latency.p50"]["number"] > 0
+    assert rows[1]["failures"]["latency.p50"]["kind"] == "crashed" and "SIGSEGV" in done.stdout
+
+
+def test_a_program_runs_only_if_it_is_trusted(tmp_path: Path) -> None:
+    path = models.torchscript(tmp_path / "model.ts")
+    shapes = ["--shape", "x=1,3", "--shape", "ids=1,3:int64"]
+    rows, done = bench(path, *shapes, cwd=tmp_path)
+    assert done.returncode == 1 and "--trust" in rows[0]["failures"]["latency.p50"]["reason"]
+    rows, done = bench(path, *shapes, "--trust", cwd=tmp_path)
+    assert done.returncode == 0 and rows[0]["values"]["latency.p50"]["number"] > 0, done.stderr
+
+
+def test_of_two_kinds_with_one_suffix_the_backend_of_the_other_is_refused(tmp_path: Path) -> None:
+    path = models.MAKERS["torch_export", ".pt2"](tmp_path / "model.pt2")
+    assert not is_compiled(path)
+    assert_refused(run_cli("bench", path, "--backend", "aoti"), 2, "model.pt2", "aoti", "--backend")
+
+
+def test_a_file_of_weights_is_told_from_a_program(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pt")
+    rows, _ = bench("weights.pt", "--trust", cwd=tmp_path)
+    assert "torch.save keeps weights" in rows[0]["failures"]["latency.p50"]["reason"]
+
+
+def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> None:
+    (tmp_path / "model.xml").write_text("<net/>")
+    (tmp_path / "model.onnx").touch()
+    rows, done = bench("model.xml", "model.onnx", cwd=tmp_path)
+    assert done.returncode == 1
+    reasons = {row["file"]: row["failures"]["latency.p50"]["reason"] for row in rows}
+    assert "needs model.bin beside it" in reasons["model.xml"] and "is empty" in reasons["model.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["gone.onnx"], ["gone.onnx", "does not exist"]),
+        (["."], ["is no file"]),
+        (["notes.txt"], [".txt", ".onnx", ".pt2"]),
+        (["free.onnx", "./free.onnx"], ["free.onnx again", "once"]),
+        (["free.onnx", "link.onnx"], ["link.onnx", "free.onnx again"]),
+        (["free.onnx", *ORT], ["free.onnx", "[N, 3, height, width]", "--shape x=1,3,N,N"]),
+        (["free.onnx", *ORT, "--shape", "x=1,4,8,8"], ["input x", "1,4,8,8"]),
+        (["free.onnx", *ORT, "--shape", "x=1,3,8,8:int64"], ["input x", "float32", "int64"]),
+        (["free.onnx", *ORT, "--shape", "x=1,3,8,8", "--shape", "z=1"], ["z: no input", "x"]),
+        (["free.onnx", "--shape", "x=1,a"], ["--shape", "x=1,a"]),
+        (["free.onnx", "--shape", "x=1,0"], ["--shape", "x=1,0"]),
+        (["free.onnx", "--shape", "x=1,3:float99"], ["--shape", "float99"]),
+        (["free.onnx", "--backend", "onnxruntim"], ["did you mean 'onnxruntime'"]),
+        (["free.onnx", "--backend", "pytorch"], ["--backend: pytorch"]),
+        (["free.onnx", "--backend", "torchscript"], [".onnx", "torchscript", ".ts"]),
+        (["free.onnx", *ORT, "--backend", "torchscript"], ["--backend: torchscript"]),
+        ([], ["file"]),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(
+    arguments: list[str], words: list[str], tmp_path: Path
+) -> None:
+    models.free(tmp_path / "free.onnx")
+    (tmp_path / "link.onnx").symlink_to("free.onnx")
+    (tmp_path / "notes.txt").write_text("no model")
+    assert_refused(run_cli("bench", *arguments, cwd=tmp_path), 2, *words)
+
+
+def test_ctrl_c_says_that_nothing_is_kept(tmp_path: Path) -> None:
+    models.images(tmp_path / "images.onnx")
+    command = [sys.executable, "-m", "cifar_deploy", "bench", "images.onnx", *ORT, "--rounds", "99"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as running:
+        assert running.stdout and "99 rounds" in running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert errors.startswith("cifar-deploy: error: interrupted; nothing is kept") and errors.count("\n") == 1
+    assert not list(tmp_path.glob("cifar-deploy*"))
+
+
+def test_the_parent_never_loads_a_runtime(tmp_path: Path) -> None:
+    path = models.images(tmp_path / "images.onnx")
+    code = (
+        "import sys; from pathlib import Path; from cifar_deploy import pipeline\n"
+        f"planned = pipeline.adopt([Path({str(path)!r})], backends=['onnxruntime'])\n"
+        "assert planned[0].job.artifact.takes, planned\n"
+        "assert not {'onnx', 'onnxruntime', 'torch', 'openvino'} & set(sys.modules), 'a runtime in the parent'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_backend_that_is_not_here_is_no_failure_unless_a_file_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['openvino'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
+    path = models.images(tmp_path / "images.onnx")
+    rows, done = bench(path, cwd=tmp_path)
+    assert done.returncode == 0 and rows[0]["backend"] == "onnxruntime" and not rows[0]["failures"], done.stderr
+    assert rows[1]["failures"]["latency.p50"]["kind"] == "unavailable"
+    assert "pip install openvino" in rows[1]["failures"]["latency.p50"]["reason"]
+    (tmp_path / "model.xml").write_text("<net/>")
+    (tmp_path / "model.bin").write_text("")
+    _, done = bench("model.xml", cwd=tmp_path)
+    assert done.returncode == 1
+
+
+def test_a_backend_that_is_not_here_is_a_row_with_the_remedy(tmp_path: Path) -> None:
+    path = models.images(tmp_path / "images.onnx")
+    (planned, *_) = pipeline.adopt([path], backends=["tests.workers:LACKS_A_PACKAGE"])
+    assert planned.failure and planned.failure.kind == "unavailable" and "pip install" in planned.failure.reason
