@@ -28,17 +28,8 @@ LAYERS = [
 ]
 # What the parent of all workers imports: none of these may load a heavy library when it is imported.
 HEAVY = {
-    "torch",
-    "torchvision",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-    "ncnn",
-    "pnnx",
-    "sklearn",
-    "pandas",
-    "PIL",
-    "safetensors",
+    *("torch", "torchvision", "onnx", "onnxruntime", "openvino", "nncf", "litert_torch", "ai_edge_litert"),
+    *("ai_edge_quantizer", "ncnn", "pnnx", "executorch", "torchao", "sklearn", "pandas", "PIL", "safetensors"),
 }
 # These run in workers alone, where torch is what is wanted.
 TORCH_AT_THE_TOP = {

@@ -77,6 +77,7 @@ BACKENDS: Registry[Backend] = Registry(
         "pytorch_compile": "pytorch_compile:BACKEND",
         "torch_export": "torch_export:BACKEND",
         "aoti": "aoti:BACKEND",
+        "litert": "litert:BACKEND",
         "ncnn": "ncnn:BACKEND",
         "executorch": "executorch:BACKEND",
     },

@@ -114,6 +114,7 @@ FORMATS = Formats(
         "torch_export": "torch_export:FORMAT",
         "aoti": "aoti:FORMAT",
         "openvino_ir": "openvino_ir:FORMAT",
+        "litert": "litert:FORMAT",
         "ncnn": "ncnn:FORMAT",
         "executorch": "executorch:FORMAT",
     },
