@@ -530,7 +530,8 @@ def obstacles(store: Store) -> dict[str, list[str]]:
             those.append(what)
 
     for entry in catalogue():
-        if entry.lacks:
+        # An environment is in nobody's way but that of the plugins that need it, and they say so.
+        if entry.lacks and entry.kind != ENVIRONMENTS.kind:
             add(entry.lacks, f"{entry.kind} {entry.name}")
     for name in store.names():
         for artifact in store.artifacts(name):
