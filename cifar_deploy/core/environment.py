@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cifar_deploy.core import cache, files
 from cifar_deploy.core.errors import Corrupt, UsageError
-from cifar_deploy.core.interpreter import Interpreter, package_folders
+from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.records import from_json
 from cifar_deploy.core.store import Lock
 
@@ -33,6 +33,7 @@ class Made:
     packages: tuple[str, ...]  # that were asked for
     parent: str  # the prefix of the interpreter over whose packages it lies
     python: str  # its version, the parent's too
+    path: tuple[str, ...]  # where it looks for packages behind its own
     versions: Mapping[str, str]  # of all that was installed in it
     bytes: int
     finished: str
@@ -51,8 +52,10 @@ class Environment:
 
     @property
     def interpreter(self) -> Interpreter:
-        own = own_packages(self.folder)
-        return Interpreter(python=str(python_in(self.folder)), path=(str(own), *package_folders()))
+        """What a worker in it is started with, once it is made."""
+        made = self.made()
+        path = (str(own_packages(self.folder)), *(made.path if made else ()))
+        return Interpreter(python=str(python_in(self.folder)), path=path)
 
     def made(self) -> Made | None:
         """The record of the one that is here; None if there is none, or it cannot be read."""

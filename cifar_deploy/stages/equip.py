@@ -1,6 +1,7 @@
 """An environment's packages -> an interpreter that has them, in a process of its own."""
 
 import importlib.util
+import json
 import platform
 import subprocess
 import sys
@@ -28,7 +29,9 @@ def install(wanted: Environment, folder: Path) -> Made:
     # The parent's pip serves, where it has one.
     venv.create(folder, symlinks=True, with_pip=importlib.util.find_spec("pip") is None)
     own = environment.own_packages(folder)
-    (own / "parent.pth").write_text("\n".join(package_folders()) + "\n")
+    # Not the bare folders, for then what is installed there as editable would be missing.
+    parents = "".join(f"import site; site.addsitedir({place!r})\n" for place in package_folders())
+    (own / "parent.pth").write_text(parents)
     pip = ("-m", "pip", "install", "--no-input", "--progress-bar", "off", *wanted.packages)
     if failed := _run(folder, pip, step=1):
         raise DeployError(f"environment {wanted.name}: pip cannot install {' '.join(wanted.packages)} ({failed})")
@@ -38,12 +41,20 @@ def install(wanted: Environment, folder: Path) -> Made:
         packages=wanted.packages,
         parent=sys.prefix,
         python=platform.python_version(),
+        path=_path_behind(folder),
         versions={found.name: found.version for found in metadata.distributions(path=[str(own)])},
         bytes=environment.size_bytes(folder),
         finished=machine.now(),
     )
     files.write_json(folder / environment.RECORD, to_json(made))
     return made
+
+
+def _path_behind(folder: Path) -> tuple[str, ...]:
+    """Where the environment's Python looks for packages that are not its own."""
+    asked = [str(environment.python_in(folder)), "-I", "-c", "import json, sys; print(json.dumps(sys.path))"]
+    path = json.loads(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    return tuple(place for place in path if not Path(place).is_relative_to(folder))
 
 
 def _run(folder: Path, arguments: Sequence[str], step: int) -> str | None:

@@ -92,6 +92,18 @@ def test_its_packages_come_first_where_this_program_is_installed_beside_the_pare
     assert told["iniconfig"] == "99.0"
 
 
+def test_it_finds_what_its_parent_finds_through_another(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One over another: torch and numpy are then two steps away, as what is installed as editable is."""
+    python = environment.interpreter.python
+    monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path))
+    subprocess.run([python, "-m", "cifar_deploy", "env", "create", NAME], check=True)
+    made = TINY_ENVIRONMENT.made()
+    assert made and not made.versions, "the parent has them all"
+    assert registry.missing(["tiny_package", "numpy", "torch"], TINY_ENVIRONMENT.interpreter.path) == []
+
+
 def test_what_the_running_interpreter_has_needs_no_environment() -> None:
     nowhere = replace(TINY_ENVIRONMENT, name="nowhere")
     assert registry.obstacle(["numpy"], (), nowhere) is None
