@@ -1,15 +1,13 @@
 """ONNX, quantised to 8 bits after training: QDQ, activations unsigned, weights signed and per channel.
 
 Unsigned activations with signed weights are what ONNX Runtime has kernels for on x86; with both signed it is several
-times slower, and says nothing. Neither more images nor a finer method always finds better ranges for the activations: so
-several calibrations are tried, and the one whose labels agree most often with the float network's, on other training
-images, is kept and recorded. (Its entropy method is not among them: as it is set up it finds the same ranges as
-MinMax, to the last digit.)
+times slower, and says nothing. Several calibrations are tried (see formats.calibration); its entropy method is not among
+them: as it is set up it finds the same ranges as MinMax, to the last digit.
 """
 
 from __future__ import annotations
 
-import time
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.arrays import Logits
-from cifar_deploy.core.progress import report
 from cifar_deploy.formats import Choices, Format, Source
 from cifar_deploy.formats import onnx as onnx_format
+from cifar_deploy.formats.calibration import Calibration, best
 
 # The percentage of an activation's values that its range holds, and on how many images.
 _CALIBRATIONS = ((100.0, 16), (100.0, 64), (100.0, 256), (99.99, 64), (99.99, 256), (99.9, 256))
-# Training images on which the calibrations are compared; none of them is used to calibrate.
-_HELD_OUT = 2000
 _BATCH = 32
 
 
 def write(source: Source, path: Path) -> Choices:
-    most = max(count for _, count in _CALIBRATIONS)
-    images = source.training_images(most + _HELD_OUT)
-    # A small data set is shared out.
-    most = min(most, len(images) // 2)
-    calibration, held_out = images[:most], images[most:]
     with onnx_format.temporary(source) as (float_path, made):
-        expected = _logits(float_path, held_out)
-        begun = time.perf_counter()
-        best: tuple[float, float] | None = None
-        choices: Choices = {}
-        calibrations = list(dict.fromkeys((percentile, min(count, most)) for percentile, count in _CALIBRATIONS))
-        for done, (percentile, count) in enumerate(calibrations):
-            report(done, len(calibrations), f"calibrating on {count} images")
-            found = float_path.with_name("int8.onnx")
-            _quantise(float_path, found, percentile, calibration[:count])
-            logits = _logits(found, held_out)
-            agreement = float((logits.argmax(1) == expected.argmax(1)).mean())
-            distance = float(np.abs(logits - expected).mean())
-            if best is None or (agreement, -distance) > best:
-                best = (agreement, -distance)
-                found.replace(path)
-                choices = {
-                    "calibration": "MinMax" if percentile == 100 else f"{percentile}th percentile",
-                    "calibration_images": count,
-                    "held_out_images": len(held_out),
-                    "held_out_agreement": agreement,
-                }
-    return {**made, **choices, "calibration_seconds": time.perf_counter() - begun}
+        calibrations = [
+            Calibration(
+                method="MinMax" if percentile == 100 else f"{percentile}th percentile",
+                images=count,
+                quantise=functools.partial(_quantise, float_path, percentile),
+            )
+            for percentile, count in _CALIBRATIONS
+        ]
+        return {**made, **best(source, float_path, path, calibrations, _logits)}
 
 
-def _quantise(float_path: Path, path: Path, percentile: float, images: NDArray[Any]) -> None:
+def _quantise(float_path: Path, percentile: float, images: NDArray[Any], path: Path) -> None:
     from onnxruntime import quantization as q
 
     class Reader(q.CalibrationDataReader):  # type: ignore[misc]
