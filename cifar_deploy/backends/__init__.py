@@ -56,6 +56,7 @@ class Backend:
     reads: tuple[str, ...]  # formats
     targets: Mapping[str, str]  # device -> this runtime's own word for it
     requires: tuple[str, ...]  # import names; the first is the runtime
+    modules: tuple[str, ...] = ()  # that make up the runtime, where its package alone imports next to nothing
     load: Callable[[Path, Artifact, str, int], Predict]
     programs: tuple[str, ...] = ()  # that must be on the path
     environment: Environment | None = None  # that has what it requires, where the running interpreter has not

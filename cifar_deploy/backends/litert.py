@@ -35,6 +35,7 @@ BACKEND = Backend(
     reads=("litert",),
     targets={"cpu": "cpu"},
     requires=("ai_edge_litert",),
+    modules=("ai_edge_litert.interpreter",),
     environment=ENVIRONMENT,
     load=load,
 )

@@ -1,5 +1,6 @@
 """Job -> Reading, in a process of its own."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,8 @@ def measure(
             trust.check(path, file.sha256)
 
     def import_runtime() -> None:
-        for package in backend.requires:
-            __import__(package)
+        for module in (*backend.requires, *backend.modules):
+            importlib.import_module(module)
         # Asking for a device takes PyTorch; another runtime says itself what it lacks.
         if job.device != "cpu" and "torch" in backend.requires:
             DEVICES[job.device].probe()
