@@ -122,6 +122,26 @@ def versions_imported() -> dict[str, str]:
     return {"tiny_package": tiny_package.VERSION, "iniconfig": iniconfig.VERSION, "numpy": numpy.__version__}
 
 
+def types_in_litert(path: Path) -> dict[str, str]:
+    """Of what goes in and comes out, and of what the convolutions take, their weights too, and give."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    # Without its kernels for the processor, which would hide what they have taken over.
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    types = {tensor["index"]: np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
+    convolutions = {
+        " ".join(types[index] for index in (*op["inputs"][:2], *op["outputs"]))
+        for op in interpreter._get_ops_details()
+        if op["op_name"] == "CONV_2D"
+    }
+    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    return {
+        "input": types[image["index"]],
+        "output": types[output["index"]],
+        "convolutions": ", ".join(sorted(convolutions)),
+    }
+
+
 def write_pid_and_sleep(path: Path) -> None:
     path.with_suffix(".part").write_text(str(os.getpid()))
     path.with_suffix(".part").rename(path)

@@ -32,7 +32,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 BACKEND = Backend(
     summary="LiteRT's interpreter, with XNNPACK",
-    reads=("litert",),
+    reads=("litert", "litert_int8"),
     targets={"cpu": "cpu"},
     requires=("ai_edge_litert",),
     modules=("ai_edge_litert.interpreter",),

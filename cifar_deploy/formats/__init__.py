@@ -115,6 +115,7 @@ FORMATS = Formats(
         "aoti": "aoti:FORMAT",
         "openvino_ir": "openvino_ir:FORMAT",
         "litert": "litert:FORMAT",
+        "litert_int8": "litert_int8:FORMAT",
         "ncnn": "ncnn:FORMAT",
         "executorch": "executorch:FORMAT",
     },

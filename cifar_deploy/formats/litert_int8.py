@@ -1,0 +1,80 @@
+"""LiteRT, quantised to 8 bits after training: activations and weights signed, weights per channel; float32 in and out.
+
+Its quantiser takes the ranges of the activations from one image after the other: the least and the greatest of all, or
+averages that move with each image. Which of them, and on how many images, is found by formats.calibration.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from cifar_deploy.core.arrays import Images, Logits
+from cifar_deploy.environments.litert import ENVIRONMENT
+from cifar_deploy.formats import Choices, Format, Source
+from cifar_deploy.formats import litert as litert_format
+from cifar_deploy.formats.calibration import Calibration, best
+
+_CALIBRATIONS = (("MinMax", 16), ("MinMax", 64), ("MinMax", 256), ("moving average", 64), ("moving average", 256))
+
+
+def write(source: Source, path: Path) -> Choices:
+    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
+        float_path = Path(box) / path.name
+        converted = litert_format.write(source, float_path)
+        calibrations = [
+            Calibration(method=method, images=count, quantise=functools.partial(_quantise, float_path, method))
+            for method, count in _CALIBRATIONS
+        ]
+        return {**converted, **best(source, float_path, path, calibrations, _logits)}
+
+
+def _quantise(float_path: Path, method: str, images: Images, path: Path) -> None:
+    from ai_edge_quantizer import algorithm_manager, calibrator, qtyping, quantizer, recipe, recipe_manager
+    from ai_edge_quantizer.utils import qsv_utils
+
+    told = recipe_manager.RecipeManager()
+    told.load_quantization_recipe(recipe.static_wi8_ai8())
+    for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+        # Else images and logits would be of 8 bits too, and whoever calls would have to know their scales.
+        told.add_quantization_config(".*", end, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
+    ranges = calibrator.Calibrator(
+        str(float_path),
+        num_threads=1,
+        qsv_update_func=qsv_utils.min_max_update if method == "MinMax" else qsv_utils.moving_average_update,
+    )
+    ((signature, ends),) = ranges.get_signature_list().items()
+    (image,) = ends["inputs"]
+    ranges.calibrate({signature: [{image: each[None]} for each in images]}, told)
+    quantised = quantizer.Quantizer(str(float_path), told.get_quantization_recipe()).quantize(ranges.get_model_qsvs())
+    quantised.export_model(str(path))
+
+
+def _logits(path: Path, images: Images) -> Logits:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    logits = []
+    for each in images:
+        interpreter.set_tensor(image["index"], each[None])
+        interpreter.invoke()
+        logits.append(interpreter.get_tensor(output["index"]))
+    return np.concatenate(logits)
+
+
+FORMAT = Format(
+    summary="LiteRT of 8 bits (activations and weights signed, weights per channel), calibrated on training images",
+    filename="model.tflite",
+    requires=(*litert_format.FORMAT.requires, "ai_edge_quantizer", "ai_edge_litert"),
+    environment=ENVIRONMENT,
+    write=write,
+    tolerance=0.5,
+    agreement=0.9,
+    precision="int8",
+    reduces="litert",
+)
