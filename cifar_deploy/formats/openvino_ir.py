@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from cifar_deploy.formats import Choices, Format, Source
@@ -9,12 +10,21 @@ from cifar_deploy.formats import onnx as onnx_format
 
 
 def write(source: Source, path: Path) -> Choices:
+    tell_nobody()
     import openvino
 
     with onnx_format.temporary(source) as (float_path, made):
         model = openvino.convert_model(float_path)
         openvino.save_model(model, path, compress_to_fp16=False)  # it would, unless told
     return made
+
+
+def tell_nobody() -> None:
+    """For a worker, before it imports OpenVINO's converter or NNCF.
+
+    Both report their use to their maker, unasked, through a package that they do without where it is missing.
+    """
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 
 FORMAT = Format(
