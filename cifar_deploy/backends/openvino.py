@@ -104,7 +104,7 @@ def _check_cap(compiled: Any, cap: str) -> None:
 
 BACKEND = Backend(
     summary="OpenVINO",
-    reads=("openvino_ir", "onnx", "onnx_int8"),
+    reads=("openvino_ir", "openvino_int8", "onnx", "onnx_int8"),
     targets={"cpu": "CPU"},
     requires=("openvino",),
     load=load,

@@ -114,6 +114,7 @@ FORMATS = Formats(
         "torch_export": "torch_export:FORMAT",
         "aoti": "aoti:FORMAT",
         "openvino_ir": "openvino_ir:FORMAT",
+        "openvino_int8": "openvino_int8:FORMAT",
         "litert": "litert:FORMAT",
         "litert_int8": "litert_int8:FORMAT",
         "ncnn": "ncnn:FORMAT",
