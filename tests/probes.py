@@ -100,6 +100,10 @@ def thread_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in names}
 
 
+def variable(name: str) -> str:
+    return os.environ[name]
+
+
 def knows_torch() -> bool:
     return "torch" in sys.modules
 

@@ -33,6 +33,9 @@ TIMEOUT_S = 600.0
 # Every library that sizes a pool from the machine reads one of these when it loads.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
+# ONNX Runtime (since 1.29) reports its use to its maker, from a thread beside what is measured, unless told not to.
+_SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
+
 _POLL_S = 0.25
 _LOG_LINES = 20
 
@@ -95,6 +98,7 @@ def _started(
         package_parent = ""  # found anyway, and what lies beside it must not come before an environment's own packages
     environment = {
         **os.environ,
+        **_SILENT,
         **variables,
         **dict.fromkeys(_THREAD_VARIABLES, str(pool_threads)),
         "PYTHONFAULTHANDLER": "1",  # a segmentation fault leaves a traceback in the log

@@ -96,6 +96,11 @@ def test_the_thread_variables_are_set_for_every_pool() -> None:
     assert set(told.values()) == {"3"}
 
 
+def test_no_runtime_reports_its_use_and_a_call_adds_variables_of_its_own() -> None:
+    assert call("tests.probes:variable", str, name="ORT_DISABLE_TELEMETRY") == "1"
+    assert call("tests.probes:variable", str, name="OF_THE_CALL", variables={"OF_THE_CALL": "x"}) == "x"
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to tell a zombie")
 def test_a_worker_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "pid"
