@@ -42,9 +42,10 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 BACKEND = Backend(
     summary="ExecuTorch, through XNNPACK",
-    reads=("executorch",),
+    reads=("executorch", "executorch_int8"),
     targets={"cpu": "cpu"},
     requires=("executorch", "torch"),
+    modules=("executorch.runtime", "executorch.extension.pybindings.portable_lib"),
     environment=ENVIRONMENT,
     load=load,
     options={"most images a call": MOST_IMAGES},

@@ -119,5 +119,6 @@ FORMATS = Formats(
         "litert_int8": "litert_int8:FORMAT",
         "ncnn": "ncnn:FORMAT",
         "executorch": "executorch:FORMAT",
+        "executorch_int8": "executorch_int8:FORMAT",
     },
 )

@@ -11,6 +11,7 @@ from cifar_deploy.formats import Choices, Format, Source
 
 if TYPE_CHECKING:
     from torch import nn
+    from torch.export import ExportedProgram
 
 
 def write(source: Source, path: Path) -> Choices:
@@ -18,16 +19,25 @@ def write(source: Source, path: Path) -> Choices:
     return {"delegate": "XNNPACK", "most_images_a_call": MOST_IMAGES}
 
 
+def program(network: nn.Module, source: Source) -> ExportedProgram:
+    """For batches of up to MOST_IMAGES."""
+    import torch
+
+    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
+    with torch.no_grad():
+        return torch.export.export(network, (source.images[:2].clone(),), dynamic_shapes=({0: batch},), strict=False)
+
+
 def lower(network: nn.Module, source: Source, path: Path) -> None:
-    """Write the program of `network`, for batches of up to MOST_IMAGES. Raises ExportError if XNNPACK takes no part in it."""
+    """Write the program of `network`. Raises ExportError if XNNPACK takes no part in it."""
     import torch
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     with torch.no_grad():
-        program = torch.export.export(network, (source.images[:2].clone(),), dynamic_shapes=({0: batch},), strict=False)
-        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+        lowered = to_edge_transform_and_lower(
+            program(network, source), partitioner=[XnnpackPartitioner()]
+        ).to_executorch()
     delegates = {delegate.id for plan in lowered.executorch_program.execution_plan for delegate in plan.delegates}
     if delegates != {"XnnpackBackend"}:
         raise ExportError(f"executorch: XNNPACK took no part of the network; delegates: {sorted(delegates) or 'none'}")

@@ -26,7 +26,7 @@ _BATCH = 32
 def write(source: Source, path: Path) -> Choices:
     with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
         float_path = Path(box) / path.name
-        float_format.write(source, float_path)
+        made = float_format.write(source, float_path)
         calibrations = [
             Calibration(
                 method=f"{'with' if corrects else 'without'} bias correction",
@@ -35,7 +35,7 @@ def write(source: Source, path: Path) -> Choices:
             )
             for corrects, count in _CALIBRATIONS
         ]
-        return best(source, float_path, path, calibrations, _logits)
+        return {**made, **best(source, float_path, path, calibrations, _logits)}
 
 
 def _quantise(float_path: Path, corrects: bool, images: Images, path: Path) -> None:
