@@ -41,7 +41,7 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    name: str
+    name: str  # that `env create` takes, and of its folder
     summary: str
     packages: tuple[str, ...]  # as pip takes them, pinned
     brings: tuple[str, ...]  # import names, which must work before it counts as made
