@@ -24,8 +24,8 @@ from cifar_deploy.stages import plan
 from tests import probes
 from tests.conftest import Exported, need_plugin
 
-# What a compiler makes, and a second calibration, take half a minute.
-_SLOW = {"aoti", "pytorch_compile", "onnx_int8-uint8"}
+# What a compiler makes, and what is calibrated with several tries, takes half a minute. One calibration is tried always.
+_SLOW = {"aoti", "pytorch_compile", "onnx_int8-uint8", "openvino_int8", "litert_int8", "executorch_int8"}
 
 
 def _marked(*names: str) -> ParameterSet:

@@ -1,7 +1,11 @@
+import pytest
+
 from cifar_deploy.core import isolate
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.formats.litert_int8 import FORMAT
 from tests.conftest import Exported
+
+pytestmark = pytest.mark.slow
 
 
 def test_convolutions_are_of_8_bits_and_images_and_logits_are_not(exported: Exported) -> None:

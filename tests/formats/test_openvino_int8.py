@@ -1,6 +1,10 @@
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.conftest import Exported
+
+pytestmark = pytest.mark.slow
 
 
 def test_every_convolutions_weights_are_of_8_bits(exported: Exported) -> None:
