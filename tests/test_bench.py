@@ -20,7 +20,7 @@ from cifar_deploy.core.errors import Unsupported, UsageError
 from cifar_deploy.core.records import Tensor
 from cifar_deploy.stages.adopt import Shape, taken
 from tests import models
-from tests.conftest import need_plugin, run_cli
+from tests.conftest import Exported, need_plugin, run_cli
 from tests.test_cli import assert_refused
 
 QUICK = ["--rounds", "1", "--seconds", "0.02"]
@@ -29,7 +29,12 @@ ORT = ["--backend", "onnxruntime"]
 
 def _opened() -> list[ParameterSet]:
     """Each backend with each suffix that it opens; a compiler takes half a minute."""
-    pairs = [(name, suffix) for name in BACKENDS if (opens := BACKENDS[name].opens) for suffix in opens.suffixes]
+    pairs = [
+        (name, suffix)
+        for name in BACKENDS
+        if (opens := BACKENDS[name].opens) and not BACKENDS[name].environment
+        for suffix in opens.suffixes
+    ]
     return [pytest.param(*pair, marks=[pytest.mark.slow] if pair[0] == "aoti" else []) for pair in pairs]
 
 
@@ -56,6 +61,18 @@ def test_a_backend_says_what_a_file_takes_and_runs_it(name: str, suffix: str, tm
     x, ids = np.random.default_rng(0).random((2, 3), np.float32), np.array([[0, 1, 2], [3, 4, 5]])
     answer = opened.run([x, ids])
     np.testing.assert_allclose(np.asarray(answer[0] if isinstance(answer, list) else answer), x * ids, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("litert", ".tflite"), ("executorch", ".pte")])
+def test_a_runtime_in_an_environment_opens_files_of_its_own(
+    format: str, suffix: str, exported: Exported, tmp_path: Path
+) -> None:
+    _, path = exported(format)
+    assert path.suffix == suffix
+    (row,), done = bench(path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert row["backend"] == format and row["values"]["latency.p50"]["number"] > 0
+    assert "float32 1×3×32×32" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,30 +1,27 @@
 """ExecuTorch's runtime, in Python. It takes few images a call: a larger batch is several calls."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cifar_deploy.backends import Backend
-from cifar_deploy.core.arrays import Images, Logits, Predict
+from cifar_deploy.backends import Backend, Input, Opened, Opener
+from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
 from cifar_deploy.core.errors import LoadError
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.environments.executorch import ENVIRONMENT, MOST_IMAGES
 
+# torch's numbers of its types, of those that numpy has.
+_TYPES = {
+    **dict(enumerate(("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"))),
+    11: "bool",
+}
+
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     import torch
-    from executorch.extension.pybindings import portable_lib
-    from executorch.runtime import Runtime
 
-    torch.set_num_threads(threads)
-    # Before anything is loaded: the pool has the machine's size otherwise, and a program keeps the one that it found.
-    portable_lib._unsafe_reset_threadpool(threads)
-    if (got := portable_lib._threadpool_get_thread_count()) != threads:
-        raise LoadError(f"executorch: asked for {threads} threads, got {got}")
-    program = Runtime.get().load_program(path)
-    method = program.load_method("forward")
-    if method is None:
-        raise LoadError(f"{path}: this program has no method forward")
+    method = _method(path, threads)
 
     def few(images: Images) -> Logits:
         (logits,) = method.execute([torch.from_numpy(images)])
@@ -40,6 +37,61 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     return predict
 
 
+def open_(path: Path, target: str, threads: int) -> Opened:
+    import torch
+
+    method = _method(path, threads)
+    told = [method.metadata.input_tensor_meta(index) for index in range(method.metadata.num_inputs())]
+    types = [_TYPES.get(each.dtype(), f"torch's type {each.dtype()}") for each in told]
+    sizes = [tuple(each.sizes()) for each in told]  # the largest, where one is free
+    if _takes(method, [(1, *others) for _, *others in sizes if others], types):
+        shapes: list[tuple[int | None, ...]] = [(None, *others) for _, *others in sizes]
+    else:
+        shapes = [*sizes]
+    inputs = tuple(
+        Input(name=f"input{index}", dtype=dtype, shape=shape)
+        for index, (dtype, shape) in enumerate(zip(types, shapes, strict=True))
+    )
+
+    def run(arrays: Arrays) -> object:
+        return [np.array(output) for output in method.execute([torch.from_numpy(array) for array in arrays])]
+
+    return Opened(inputs=inputs, run=run)
+
+
+def _takes(method: Any, sizes: list[tuple[int, ...]], types: list[str]) -> bool:
+    """Whether arrays of these sizes fit. A file does not say which of its dimensions are free."""
+    import torch
+
+    if len(sizes) != len(types) or not set(types) <= set(_TYPES.values()):
+        return False
+    try:
+        method._method.set_inputs(
+            [torch.zeros(size, dtype=getattr(torch, dtype)) for size, dtype in zip(sizes, types, strict=True)]
+        )
+    except RuntimeError:
+        return False
+    return True
+
+
+def _method(path: Path, threads: int) -> Any:
+    import torch
+    from executorch.extension.pybindings import portable_lib
+    from executorch.runtime import Runtime
+
+    torch.set_num_threads(threads)
+    # Before anything is loaded: the pool has the machine's size otherwise, and a program keeps the one that it found.
+    portable_lib._unsafe_reset_threadpool(threads)
+    if (got := portable_lib._threadpool_get_thread_count()) != threads:
+        raise LoadError(f"executorch: asked for {threads} threads, got {got}")
+    program = Runtime.get().load_program(path)
+    if "forward" not in program.method_names:
+        raise LoadError(f"{path}: this program has no method forward, but {', '.join(sorted(program.method_names))}")
+    method = program.load_method("forward")
+    method.program = program  # which would be gone otherwise, and the method with it
+    return method
+
+
 BACKEND = Backend(
     summary="ExecuTorch, through XNNPACK",
     reads=("executorch", "executorch_int8"),
@@ -49,4 +101,5 @@ BACKEND = Backend(
     environment=ENVIRONMENT,
     load=load,
     options={"most images a call": MOST_IMAGES},
+    opens=Opener(suffixes=(".pte",), open=open_),
 )
