@@ -5,6 +5,7 @@ import importlib.util
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +56,11 @@ def run_cli(
         timeout=timeout_s,
         preexec_fn=limit,
     )
+
+
+def heed_ctrl_c() -> None:
+    """For `preexec_fn`: whoever runs the tests in the background has Ctrl-C ignored, and so have all that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def need_package(name: str, *, required: bool = True) -> None:

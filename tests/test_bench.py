@@ -20,7 +20,7 @@ from cifar_deploy.core.errors import Unsupported, UsageError
 from cifar_deploy.core.records import Tensor
 from cifar_deploy.stages.adopt import Shape, taken
 from tests import models
-from tests.conftest import Exported, need_plugin, run_cli
+from tests.conftest import Exported, heed_ctrl_c, need_plugin, run_cli
 from tests.test_cli import assert_refused
 
 QUICK = ["--rounds", "1", "--seconds", "0.02"]
@@ -72,7 +72,7 @@ def test_a_runtime_in_an_environment_opens_files_of_its_own(
     (row,), done = bench(path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert row["backend"] == format and row["values"]["latency.p50"]["number"] > 0
-    assert "float32 1×3×32×32" in done.stdout
+    assert any("float32 1×3×32×32" in note for note in json.loads(done.stdout)["notes"])
 
 
 @pytest.mark.parametrize(
@@ -276,6 +276,7 @@ def test_ctrl_c_says_that_nothing_is_kept(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
+        preexec_fn=heed_ctrl_c,
     ) as running:
         assert running.stdout and "99 rounds" in running.stdout.readline()
         running.send_signal(signal.SIGINT)

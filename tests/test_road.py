@@ -19,7 +19,7 @@ from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import METRICS
-from tests.conftest import FEW_BACKENDS, FEW_FORMATS, QUICK, TINY, run_cli
+from tests.conftest import FEW_BACKENDS, FEW_FORMATS, QUICK, TINY, heed_ctrl_c, run_cli
 
 CELLS = {("checkpoint", "pytorch"), ("torchscript", "torchscript"), ("onnx", "onnxruntime")}
 
@@ -357,13 +357,12 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     broken = tmp_path / "broken"
     command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(broken)]
     state = broken / "training" / "resnet8" / "state.json"
-    # Whoever runs the tests in the background has Ctrl-C ignored, and so have all that they start.
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_ctrl_c,
     ) as process:
         wait_for(state, process)
         process.send_signal(number)

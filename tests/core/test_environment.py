@@ -20,7 +20,7 @@ from cifar_deploy import pipeline
 from cifar_deploy.core import isolate, machine, registry
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable
-from tests.conftest import ROOT, run_cli
+from tests.conftest import ROOT, heed_ctrl_c, run_cli
 from tests.workers import IN_AN_ENVIRONMENT, TINY_ENVIRONMENT
 
 NAME = "tests.workers:TINY_ENVIRONMENT"
@@ -174,8 +174,7 @@ def test_an_interruption_leaves_nothing_that_the_next_one_keeps(how: signal.Sign
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        # Whoever runs the tests in the background has Ctrl-C ignored, and so have all that they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_ctrl_c,
     )
     while not any(own_cache.glob("tiny.tmp.*/new/pyvenv.cfg")):
         assert process.poll() is None

@@ -27,4 +27,4 @@ def test_the_calibration_is_chosen_on_training_images_and_recorded(exported: Exp
     assert artifact.choices["held_out_images"] == 1437 - 256
     agreement = artifact.choices["held_out_agreement"]
     assert isinstance(agreement, float) and agreement > 0.95
-    assert artifact.chosen.startswith("calibration ") and "held out agreement" in artifact.chosen
+    assert ", calibration " in artifact.chosen and ", held out agreement " in artifact.chosen
