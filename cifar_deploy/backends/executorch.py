@@ -44,8 +44,8 @@ def open_(path: Path, target: str, threads: int) -> Opened:
     told = [method.metadata.input_tensor_meta(index) for index in range(method.metadata.num_inputs())]
     types = [_TYPES.get(each.dtype(), f"torch's type {each.dtype()}") for each in told]
     sizes = [tuple(each.sizes()) for each in told]  # the largest, where one is free
-    if _takes(method, [(1, *others) for _, *others in sizes if others], types):
-        shapes: list[tuple[int | None, ...]] = [(None, *others) for _, *others in sizes]
+    if _takes(method, [(1, *size[1:]) for size in sizes], types):
+        shapes: list[tuple[int | None, ...]] = [(None, *size[1:]) for size in sizes]
     else:
         shapes = [*sizes]
     inputs = tuple(
@@ -63,7 +63,7 @@ def _takes(method: Any, sizes: list[tuple[int, ...]], types: list[str]) -> bool:
     """Whether arrays of these sizes fit. A file does not say which of its dimensions are free."""
     import torch
 
-    if len(sizes) != len(types) or not set(types) <= set(_TYPES.values()):
+    if not set(types) <= set(_TYPES.values()):
         return False
     try:
         method._method.set_inputs(

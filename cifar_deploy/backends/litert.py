@@ -1,9 +1,11 @@
 """LiteRT's interpreter on the processor, with its XNNPACK kernels."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
@@ -12,19 +14,10 @@ from cifar_deploy.environments.litert import ENVIRONMENT
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
-    interpreter = _interpreter(path, threads)
-    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
-    shape = tuple(image["shape"])
+    run = _running(_interpreter(path, threads))
 
     def predict(images: Images) -> Logits:
-        nonlocal shape
-        if images.shape != shape:  # the file is for one image; a batch of another size than the last is planned anew
-            interpreter.resize_tensor_input(image["index"], images.shape)
-            interpreter.allocate_tensors()
-            shape = images.shape
-        interpreter.set_tensor(image["index"], images)
-        interpreter.invoke()
-        logits: Logits = interpreter.get_tensor(output["index"])
+        (logits,) = run([images])
         return logits
 
     return predict
@@ -32,18 +25,23 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 def open_(path: Path, target: str, threads: int) -> Opened:
     interpreter = _interpreter(path, threads)
-    told, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    shapes = [tuple(each["shape"]) for each in told]
     inputs = tuple(
         Input(
             name=each["name"],
             dtype=np.dtype(each["dtype"]).name,
             shape=tuple(None if size < 0 else int(size) for size in each["shape_signature"]),
         )
-        for each in told
+        for each in interpreter.get_input_details()
     )
+    return Opened(inputs=inputs, run=_running(interpreter))
 
-    def run(arrays: Arrays) -> object:
+
+def _running(interpreter: Any) -> Callable[[Arrays], list[NDArray[Any]]]:
+    told, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    shapes = [tuple(each["shape"]) for each in told]
+
+    def run(arrays: Arrays) -> list[NDArray[Any]]:
+        # A file is for one size; a batch of another size than the last is planned anew.
         if [array.shape for array in arrays] != shapes:
             for each, array in zip(told, arrays, strict=True):
                 interpreter.resize_tensor_input(each["index"], array.shape)
@@ -54,7 +52,7 @@ def open_(path: Path, target: str, threads: int) -> Opened:
         interpreter.invoke()
         return [interpreter.get_tensor(output["index"]) for output in outputs]
 
-    return Opened(inputs=inputs, run=run)
+    return run
 
 
 def _interpreter(path: Path, threads: int) -> Any:
