@@ -726,6 +726,8 @@ def _exit_code(arguments: list[str], debug: bool) -> int:
 def _how_to_go_on(arguments: list[str]) -> str:
     if arguments[:1] == ["bench"] and not any(argument.startswith(("-o", "--out")) for argument in arguments):
         return "nothing is kept; with --out the same command would go on"
+    if arguments[:1] == ["env"]:
+        return "nothing was changed; the same command starts over"
     if "--again" in arguments:
         return "with --again the same command starts over"
     return "the same command goes on from here"

@@ -104,6 +104,15 @@ def _module():  # type: ignore[no-untyped-def]
     return Product(), (torch.rand(2, 3), torch.ones(2, 3, dtype=torch.int64))
 
 
+def times_a_number(path: Path) -> None:
+    """An ExecuTorch program that multiplies an array by a number, an array of no dimension. For a worker that can write one."""
+    import torch
+    from executorch.exir import to_edge
+
+    module, (x, _) = _module()
+    path.write_bytes(to_edge(torch.export.export(module, (x, torch.tensor(2.0)))).to_executorch().buffer)
+
+
 # By backend and suffix, a file that multiplies its two inputs.
 MAKERS: Mapping[tuple[str, str], Callable[[Path], Path]] = {
     ("onnxruntime", ".onnx"): two_inputs,

@@ -15,9 +15,11 @@ from _pytest.mark.structures import ParameterSet
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.backends.tensors import is_compiled
+from cifar_deploy.core import isolate
 from cifar_deploy.core.arrays import random_arrays
 from cifar_deploy.core.errors import Unsupported, UsageError
 from cifar_deploy.core.records import Tensor
+from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.stages.adopt import Shape, taken
 from tests import models
 from tests.conftest import Exported, heed_ctrl_c, need_plugin, run_cli
@@ -73,6 +75,16 @@ def test_a_runtime_in_an_environment_opens_files_of_its_own(
     assert done.returncode == 0, done.stderr
     assert row["backend"] == format and row["values"]["latency.p50"]["number"] > 0
     assert any("float32 1×3×32×32" in note for note in json.loads(done.stdout)["notes"])
+
+
+def test_executorch_opens_a_program_that_takes_a_number(tmp_path: Path) -> None:
+    backend, path = BACKENDS["executorch"], tmp_path / "model.pte"
+    need_plugin(backend)
+    interpreter = interpreter_for(backend.requires, backend.environment)
+    isolate.call("tests.models:times_a_number", type(None), started_with=interpreter, path=path)
+    (row,), done = bench(path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert row["values"]["latency.p50"]["number"] > 0
 
 
 @pytest.mark.parametrize(

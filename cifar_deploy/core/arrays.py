@@ -1,6 +1,6 @@
 """The arrays, by numpy alone: a worker that measures a small runtime must not pay for a large library."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -48,6 +48,11 @@ def choose(count: int, limit: int | None, seed: int = 0) -> NDArray[np.int64]:
     if limit is None or limit >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
+
+
+def portions(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
+    """`array` in order, `size` of its first dimension at a time; the last portion may be smaller."""
+    return (array[start : start + size] for start in range(0, len(array), size))
 
 
 def has_random(dtype: str) -> bool:

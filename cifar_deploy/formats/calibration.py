@@ -45,8 +45,8 @@ def best(
     # A small data set is shared out.
     most = min(most, len(images) // 2)
     to_calibrate, held_out = images[:most], images[most:]
-    expected = logits(float_path, held_out)
     begun = time.perf_counter()
+    expected = logits(float_path, held_out)
     best_score = (-1.0, 0.0)
     choices: Choices = {}
     # Those that differ in nothing but images that are not there are one.

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from cifar_deploy.core.arrays import Labels, Pixels
+from cifar_deploy.core.arrays import Labels, Pixels, portions
 from cifar_deploy.core.records import Disturbance, Job
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.table import Column
@@ -21,8 +21,7 @@ class TestImages:
 
     def batches(self, pixels: Pixels, size: int) -> Iterator[NDArray[Any]]:
         """`pixels` in order, ready for the artifact, `size` at a time; the last batch may be smaller."""
-        for start in range(0, len(pixels), size):
-            yield self.prepare(pixels[start : start + size])
+        return map(self.prepare, portions(pixels, size))
 
     def repeated(self, count: int) -> Pixels:
         """So many of them, in memory: a small test set is gone through again."""

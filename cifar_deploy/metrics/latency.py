@@ -9,6 +9,7 @@ it is loaded, since its hash has just been checked.
 
 import time
 
+from cifar_deploy.core.arrays import portions
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Workbench
@@ -20,8 +21,7 @@ _IMAGES = 64
 def measure(bench: Workbench) -> Measurement:
     size, seconds = bench.job.batch_size, bench.seconds
     batches, images = bench.batches(_IMAGES, size), bench.images
-    pixels = images.repeated(_IMAGES * size) if images else ()
-    raw = [pixels[start : start + size] for start in range(0, len(pixels), size)]
+    raw = list(portions(images.repeated(_IMAGES * size), size)) if images else []
     begun = time.perf_counter()
     bench.import_runtime()
     imported = time.perf_counter()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
-from cifar_deploy.core.arrays import Pixels, as_input, choose
+from cifar_deploy.core.arrays import Pixels, as_input, choose, portions
 from cifar_deploy.core.errors import DeployError, ExportError, Unavailable, is_out_of_memory, loading
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, File, Parity, Recipe, Training
 from cifar_deploy.core.registry import need
@@ -139,10 +139,8 @@ def check(artifact: Artifact, backend: str, data_folder: Path, stand_in: str | N
     images = format.prepare(gate_pixels(data_folder))
     with loading(f"{artifact.name} {artifact.format}", backend):
         predict = plugin.load(staged / format.filename, artifact, plugin.targets["cpu"], 1)
-        parts = [predict(images[:1])]
-        for start in range(1, len(images), _GATE_BATCH):
-            parts.append(predict(images[start : start + _GATE_BATCH]))
-    logits, reference = np.concatenate(parts), np.load(staged.parent / REFERENCE)
+        logits = np.concatenate([predict(images[:1]), *map(predict, portions(images[1:], _GATE_BATCH))])
+    reference = np.load(staged.parent / REFERENCE)
     return Parity(
         backend=backend,
         images=len(images),
