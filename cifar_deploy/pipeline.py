@@ -339,6 +339,8 @@ def _gated(artifact: Artifact, images: Path, stand_in: str | None, staged: Path)
                 stand_in=stand_in,
                 staged=staged,
             )
+        except WrongOutput:
+            raise
         except DeployError as error:
             failed = error
             continue

@@ -271,13 +271,15 @@ def test_a_bad_backend_becomes_a_row_with_its_reason_and_the_rest_goes_on(
     assert any(kind in line for line in table.failures)
 
 
-def test_a_wrong_export_is_a_failure_and_leaves_no_file(copy: Path) -> None:
-    done = run_cli("export", "--format", "tests.workers:WRONG_FORMAT", "--out", copy)
+@pytest.mark.parametrize(
+    ("format", "words"), [("WRONG_WEIGHTS", "its logits differ"), ("WRONG_SHAPE", "answers with (256, 5)")]
+)
+def test_a_wrong_export_is_a_failure_and_leaves_no_file(format: str, words: str, copy: Path) -> None:
+    done = run_cli("export", "--format", f"tests.workers:{format}", "--out", copy)
     assert done.returncode == 1
-    assert "wrong output" in done.stdout
-    assert [path.name for path in (copy / "exported" / "resnet8" / "tests.workers.WRONG_FORMAT").iterdir()] == [
-        "artifact.json"
-    ]
+    assert f"resnet8 tests.workers:{format}: wrong output: " in done.stdout and words in done.stdout
+    folder = copy / "exported" / "resnet8" / f"tests.workers.{format}"
+    assert [path.name for path in folder.iterdir()] == ["artifact.json"]
 
 
 def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(copy: Path) -> None:

@@ -106,7 +106,16 @@ def _write_other_weights(source: Source, path: Path) -> Choices:
     return FORMAT.write(source, path)
 
 
-WRONG_FORMAT = Format(
+def _write_fewer_classes(source: Source, path: Path) -> Choices:
+    from torch import nn
+
+    from cifar_deploy.formats.torchscript import FORMAT
+
+    fewer = nn.Sequential(source.network, nn.Linear(10, 5)).eval()
+    return FORMAT.write(replace(source, network=fewer), path)
+
+
+WRONG_WEIGHTS = Format(
     summary="an export with a weight that is not the network's",
     filename="model.onnx",
     requires=("torch", "onnx"),
@@ -114,6 +123,16 @@ WRONG_FORMAT = Format(
     tolerance=1e-4,
     agreement=0.99,
     read_by=("onnxruntime",),
+)
+WRONG_SHAPE = Format(
+    summary="an export with fewer classes",
+    filename="model.ts",
+    requires=("torch",),
+    write=_write_fewer_classes,
+    tolerance=1e-4,
+    agreement=0.99,
+    is_program=True,
+    read_by=("torchscript",),
 )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
 from cifar_deploy.core.arrays import Pixels, as_input, choose, portions
-from cifar_deploy.core.errors import DeployError, ExportError, Unavailable, is_out_of_memory, loading
+from cifar_deploy.core.errors import DeployError, ExportError, Unavailable, WrongOutput, is_out_of_memory, loading
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, File, Parity, Recipe, Training
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described, floor_name
@@ -141,13 +141,16 @@ def check(artifact: Artifact, backend: str, data_folder: Path, stand_in: str | N
         predict = plugin.load(staged / format.filename, artifact, plugin.targets["cpu"], 1)
         logits = np.concatenate([predict(images[:1]), *map(predict, portions(images[1:], _GATE_BATCH))])
     reference = np.load(staged.parent / REFERENCE)
+    if logits.shape != reference.shape:
+        raise WrongOutput(
+            f"{artifact.name} {artifact.format}: {backend} answers with {logits.shape} for {len(images)} images, "
+            f"and the network with {reference.shape}"
+        )
     return Parity(
         backend=backend,
         images=len(images),
-        # A shape or a NaN that does not fit is as far away as can be.
-        largest_difference=float(np.nan_to_num(np.abs(logits - reference), nan=np.inf).max())
-        if logits.shape == reference.shape
-        else float("inf"),
+        # A NaN is as far away as can be.
+        largest_difference=float(np.nan_to_num(np.abs(logits - reference), nan=np.inf).max()),
         largest_logit=float(np.abs(reference).max()),
         agreement=float((logits.argmax(1) == reference.argmax(1)).mean()),
         stand_in=stand_in,
