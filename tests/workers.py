@@ -14,7 +14,7 @@ from cifar_deploy.core.arrays import Images, ImageSet, Logits, Predict
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.records import Artifact, Job
 from cifar_deploy.datasets import Dataset
-from cifar_deploy.formats import Choices, Format, Source
+from cifar_deploy.formats import Choices, Source, onnx, torchscript
 
 
 def measure_and_list_torch(job: Job, root: Path, data_folder: Path) -> list[str]:
@@ -99,40 +99,26 @@ REFUSES = Backend(summary="refuses", reads=("onnx",), targets={"cpu": "cpu"}, re
 def _write_other_weights(source: Source, path: Path) -> Choices:
     import torch
 
-    from cifar_deploy.formats.onnx import FORMAT
-
     with torch.no_grad():
         next(source.network[1].parameters()).add_(0.5)  # type: ignore[index]
-    return FORMAT.write(source, path)
+    return onnx.FORMAT.write(source, path)
 
 
 def _write_fewer_classes(source: Source, path: Path) -> Choices:
     from torch import nn
 
-    from cifar_deploy.formats.torchscript import FORMAT
-
     fewer = nn.Sequential(source.network, nn.Linear(10, 5)).eval()
-    return FORMAT.write(replace(source, network=fewer), path)
+    return torchscript.FORMAT.write(replace(source, network=fewer), path)
 
 
-WRONG_WEIGHTS = Format(
+WRONG_WEIGHTS = replace(
+    onnx.FORMAT,
     summary="an export with a weight that is not the network's",
-    filename="model.onnx",
-    requires=("torch", "onnx"),
     write=_write_other_weights,
-    tolerance=1e-4,
-    agreement=0.99,
     read_by=("onnxruntime",),
 )
-WRONG_SHAPE = Format(
-    summary="an export with fewer classes",
-    filename="model.ts",
-    requires=("torch",),
-    write=_write_fewer_classes,
-    tolerance=1e-4,
-    agreement=0.99,
-    is_program=True,
-    read_by=("torchscript",),
+WRONG_SHAPE = replace(
+    torchscript.FORMAT, summary="an export with fewer classes", write=_write_fewer_classes, read_by=("torchscript",)
 )
 
 
