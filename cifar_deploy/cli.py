@@ -726,7 +726,7 @@ def _exit_code(arguments: list[str], debug: bool) -> int:
 def _how_to_go_on(arguments: list[str]) -> str:
     if arguments[:1] == ["bench"] and not any(argument.startswith(("-o", "--out")) for argument in arguments):
         return "nothing is kept; with --out the same command would go on"
-    if arguments[:1] == ["env"]:
+    if arguments[:2] == ["env", "create"]:
         return "nothing was changed; the same command starts over"
     if "--again" in arguments:
         return "with --again the same command starts over"

@@ -462,9 +462,10 @@ def _floors(store: Store, timed: Sequence[Planned]) -> list[Planned]:
 
 def _floor(store: Store, data: Data, format: str) -> Artifact | None:
     """None if this format cannot hold it: then the report has no floor for it."""
+    name = floor_name(data)
     try:
-        checkpoint = store.checkpoint(floor_name(data)) or isolate.call(
-            "cifar_deploy.stages.export:floor", Checkpoint, data=data, root=store.root
+        checkpoint = store.checkpoint(name) or isolate.call(
+            "cifar_deploy.stages.export:floor", Checkpoint, data=data, root=store.root, name=name
         )
         if format == CHECKPOINT:
             return as_artifact(checkpoint)

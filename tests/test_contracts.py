@@ -8,18 +8,17 @@ from _pytest.mark.structures import ParameterSet
 
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Backend
-from cifar_deploy.core import files, isolate
+from cifar_deploy.core import isolate
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.interpreter import running
 from cifar_deploy.core.registry import interpreter_for, obstacle
-from cifar_deploy.core.store import WEIGHTS, Store
+from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Column, Row, Section, Table, Value
 from cifar_deploy.datasets import DATASETS, Dataset
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES, Device
 from cifar_deploy.formats import FORMATS, Format
-from cifar_deploy.formats.checkpoint import save
 from cifar_deploy.metrics import METRICS, Copied, Measured
-from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS, complete
+from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import export, plan
@@ -92,11 +91,9 @@ def floor(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds the network that does next to nothing, as `floor`."""
     checkpoint = Store(road).checkpoint("resnet8")
     assert checkpoint
-    data, store = checkpoint.training.data, Store(tmp_path_factory.mktemp("floor"))
-    with files.whole(store.checkpoint_folder("floor") / WEIGHTS) as part:
-        save(complete.build(export.FLOOR_NETWORK, data), part)
-    export.commit_untrained(store, "floor", export.FLOOR_NETWORK, data)
-    return store.root
+    out = tmp_path_factory.mktemp("floor")
+    export.floor(checkpoint.training.data, out, "floor")
+    return out
 
 
 @pytest.mark.parametrize("name", [_marked(name) for name in FORMATS if name != "checkpoint"])

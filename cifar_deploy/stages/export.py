@@ -18,7 +18,7 @@ from cifar_deploy.core.arrays import Pixels, as_input, choose, portions
 from cifar_deploy.core.errors import DeployError, ExportError, Unavailable, WrongOutput, is_out_of_memory, loading
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, File, Parity, Recipe, Training
 from cifar_deploy.core.registry import need
-from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described, floor_name
+from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.formats import FORMATS, Choices, Source
 
 # Real test images that the gate looks at; with them the agreement is known to 0.4 points.
@@ -91,12 +91,12 @@ def _training_images(
     return FORMATS[format].prepare(pixels[np.random.default_rng(0).permutation(len(pixels))[:count]])
 
 
-def floor(data: Data, root: Path) -> Checkpoint:
-    """Commit the network that does next to nothing, for images of this data set, as if it had been trained."""
+def floor(data: Data, root: Path, name: str) -> Checkpoint:
+    """Commit the network that does next to nothing, for images of this data set, as if it had been trained by this name."""
     from cifar_deploy.formats.checkpoint import save
     from cifar_deploy.networks import complete
 
-    store, name = Store(root), floor_name(data)
+    store = Store(root)
     with files.whole(store.checkpoint_folder(name) / WEIGHTS) as part:
         save(complete.build(FLOOR_NETWORK, data), part)
     return commit_untrained(store, name, FLOOR_NETWORK, data)
