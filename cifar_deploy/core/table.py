@@ -8,6 +8,8 @@ from cifar_deploy.core.records import Failure, to_json
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.verdict import Verdict
 
+_FOLDED_FROM = 100  # rows
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -80,6 +82,11 @@ class Section:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     on_screen: bool = True
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether a page shows it only when asked: a list to look things up in, which would bury what follows."""
+        return not self.on_screen and len(self.rows) > _FOLDED_FROM
 
     def raw(self) -> dict[str, Any]:
         """For a script: every number as it was measured, in the unit that stands beside it."""

@@ -58,10 +58,10 @@ def _section(section: Section) -> str:
             cells += f"<td{mark}>{html.escape(row.text(key, column))}</td>"
         body += f"<tr>{cells}</tr>\n"
     notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in section.notes)
-    return (
-        f"<h2>{html.escape(section.title)}</h2>\n"
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>{notes}'
-    )
+    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    if section.is_folded:
+        table = f"<details><summary>{len(section.rows):,} rows</summary>{table}</details>"
+    return f"<h2>{html.escape(section.title)}</h2>\n{table}{notes}"
 
 
 def _list(entries: Mapping[str, str]) -> str:

@@ -25,10 +25,13 @@ def render(table: Table) -> str:
 def _section(section: Section) -> list[str]:
     headings = [*section.label_titles, *(column.heading for column in section.columns.values())]
     rules = ["---"] * len(section.label_titles) + ["---:"] * len(section.columns)
-    lines = [f"## {_escaped(section.title)}", "", _line(headings), _line(rules)]
+    lines = [_line(headings), _line(rules)]
     for row in section.rows:
         lines.append(_line([*row.labels, *(row.text(key, column) for key, column in section.columns.items())]))
-    return [*lines, "", *(f"{_escaped(note)}  " for note in section.notes), ""]
+    if section.is_folded:
+        lines = [f"<details><summary>{len(section.rows):,} rows</summary>", "", *lines, "", "</details>"]
+    notes = (f"{_escaped(note)}  " for note in section.notes)
+    return [f"## {_escaped(section.title)}", "", *lines, "", *notes, ""]
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -10,8 +10,9 @@ import pytest
 from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.core.records import Block, Checkpoint, Disturbance, Failure, Job, Reading, Session, Tensor
 from cifar_deploy.core.store import floor_name, grouped
-from cifar_deploy.core.table import Section, Table
+from cifar_deploy.core.table import Row, Section, Table
 from cifar_deploy.metrics.summary import Raw
+from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import report
 from tests.probes import a_block, a_job, a_session, calm
 
@@ -191,6 +192,26 @@ def test_accuracies_are_compared_image_by_image(predictions: dict[str, Mapping[s
     confusion = section(table, "What small takes for what")
     assert [shown(confusion, row)["0"] for row in range(3)] == ["34", "0", "0"]
     assert not any(part.on_screen for part in (changed, classes, confusion))
+
+
+def test_a_long_list_is_folded_where_it_would_bury_the_tables() -> None:
+    few, many = (
+        Section(
+            title=f"{count} of them",
+            label_titles=("a",),
+            columns={},
+            rows=(Row(labels=("b",), values={}),) * count,
+            on_screen=False,
+        )
+        for count in (3, 101)
+    )
+    parts = {"title": "t", "facts": {}, "failures": (), "doubts": (), "definitions": {}, "records": ()}
+    table = Table(sections=(few, many, replace(many, on_screen=True)), **parts)  # type: ignore[arg-type]
+    for name in ("markdown", "html"):
+        text = REPORTS[name].render(table)
+        assert text.count("<details>") == text.count("</details>") == 1
+        assert "<summary>101 rows</summary>" in text
+        assert text.index("<summary>") > text.index("3 of them")
 
 
 def test_accuracies_of_other_images_are_not_compared(predictions: dict[str, Mapping[str, Any]]) -> None:
