@@ -36,6 +36,16 @@ FEW_BACKENDS = ["--backend", "pytorch", "--backend", "torchscript", "--backend",
 QUICK = ["--seconds", "0.05", "--rounds", "1", "--no-controls"]
 
 
+def pytest_configure() -> None:
+    """Each of several workers (pytest -n) keeps to its share of the cores: threads beyond them wait for each other."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1 and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        share = max(1, len(cores) // workers)  # the same for all: they must collect the same tests
+        first = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) * share % len(cores)
+        os.sched_setaffinity(0, cores[first : first + share])
+
+
 def run_cli(
     *arguments: object, cwd: Path | None = None, timeout_s: float = 240, largest_file: int | None = None
 ) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -150,11 +151,6 @@ def _of_the_job(out: Path) -> list[int]:
     return sorted(pid for pid, command in _commands().items() if str(out) in command and TORCHRUN[2] not in command)
 
 
-def _workers() -> list[int]:
-    """Whoever's they are: no other trainings run beside the tests."""
-    return [pid for pid, command in _commands().items() if "cifar_deploy.core.worker" in command]
-
-
 def _commands() -> dict[int, list[str]]:
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -187,10 +183,9 @@ def test_a_dead_rank_ends_the_job_in_seconds_and_it_goes_on_later(job: "subproce
 
 @pytest.mark.slow
 def test_ranks_end_with_their_torchrun(job: "subprocess.Popen[str]", tmp_path: Path) -> None:
-    workers = _workers()
+    started = psutil.Process(job.pid).children(recursive=True)
+    workers = [process for process in started if "cifar_deploy.core.worker" in process.cmdline()]
     assert len(_of_the_job(tmp_path)) == 2 and len(workers) >= 2
     job.kill()
-    deadline = time.monotonic() + 15
-    while (_of_the_job(tmp_path) or {*workers} & {*_workers()}) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not _of_the_job(tmp_path) and not {*workers} & {*_workers()}
+    _, left = psutil.wait_procs(started, timeout=15)
+    assert not left and not _of_the_job(tmp_path)
