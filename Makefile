@@ -13,7 +13,7 @@ run: $(VENV)/ready
 		--backend pytorch --backend torchscript --backend onnxruntime
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

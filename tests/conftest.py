@@ -18,7 +18,7 @@ from cifar_deploy.backends import Backend
 from cifar_deploy.core import cache
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import obstacle
-from cifar_deploy.core.store import Store
+from cifar_deploy.core.store import Lock, Store
 from cifar_deploy.formats import FORMATS, Format
 
 Exported: TypeAlias = Callable[[str], tuple[Artifact, Path]]
@@ -90,17 +90,26 @@ def need_plugin(plugin: Backend | Format) -> None:
         pytest.skip(lacking)
 
 
+@pytest.fixture(scope="session")
+def of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run of the tests have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def own_folders(of_all: Path) -> Iterator[None]:
     """A cache and a record of exports that are nobody else's, but the user's environments: they take minutes to make."""
     patch = pytest.MonkeyPatch()
     made = [folder for folder in cache.folder().glob("environments/*") if not folder.name.startswith(".")]
-    own_cache = tmp_path_factory.mktemp("cache")
-    (own_cache / "environments").mkdir()
-    for folder in made:
-        (own_cache / "environments" / folder.name).symlink_to(folder)
+    own_cache = of_all / "cache"
+    with Lock(of_all / "folders.lock", None):
+        if not own_cache.exists():
+            (own_cache / "environments").mkdir(parents=True)
+            for folder in made:
+                (own_cache / "environments" / folder.name).symlink_to(folder)
     patch.setenv("CIFAR_DEPLOY_CACHE", str(own_cache))
-    patch.setenv("CIFAR_DEPLOY_STATE", str(tmp_path_factory.mktemp("state")))
+    patch.setenv("CIFAR_DEPLOY_STATE", str(of_all / "state"))
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     patch.setenv("COLUMNS", "200")
     yield
@@ -108,11 +117,13 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def road(of_all: Path) -> Path:
     """An output folder in which the whole road was gone, with resnet8 on 128 digits. Tests must leave it as it is."""
-    out = tmp_path_factory.mktemp("road")
-    done = run_cli("run", *TINY, "--network", "resnet8", *FEW_FORMATS, *FEW_BACKENDS, *QUICK, "--out", out)
-    assert done.returncode == 0, done.stderr + done.stdout
+    out = of_all / "road"
+    with Lock(of_all / "road.lock", None):
+        if not (out / "reports" / "report.csv").exists():
+            done = run_cli("run", *TINY, "--network", "resnet8", *FEW_FORMATS, *FEW_BACKENDS, *QUICK, "--out", out)
+            assert done.returncode == 0, done.stderr + done.stdout
     return out
 
 
