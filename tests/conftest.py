@@ -128,16 +128,20 @@ def road(of_all: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(road: Path, of_all: Path) -> Exported:
     """That network in a format, which is made when it is first asked for: the record, and the main file."""
-    out = Path(shutil.copytree(road, tmp_path_factory.mktemp("exported"), dirs_exist_ok=True))
+    out = of_all / "exported"
+    with Lock(of_all / "exported.lock", None):
+        if not out.exists():
+            shutil.copytree(road, out)
 
     @functools.cache
     def export(format: str) -> tuple[Artifact, Path]:
         need_plugin(FORMATS[format])
-        if format != "checkpoint":
-            done = run_cli("export", "--format", format, "--out", out)
-            assert done.returncode == 0, done.stderr + done.stdout
+        with Lock(of_all / "exported.lock", None):
+            if not Store(out).artifact("resnet8", format) and format != "checkpoint":
+                done = run_cli("export", "--format", format, "--out", out)
+                assert done.returncode == 0, done.stderr + done.stdout
         artifact, folder = Store(out).artifact("resnet8", format), Store(out).artifact_folder("resnet8", format)
         assert artifact and not artifact.failure, artifact
         return artifact, folder / FORMATS[format].filename
