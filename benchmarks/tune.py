@@ -64,7 +64,7 @@ TRIALS: Mapping[str, Mapping[str, Any]] = {
     # In as much time as six epochs of growing images take, or a little less.
     "full size, 4 epochs": {"scales": (1.0,), "epochs": 4},
     "two sizes, 5 epochs": {"scales": (0.75, 1.0), "epochs": 5},
-    # What became the recipe, with several seeds: a large step of the biases leaves channels of a MobileNet's first layers dead.
+    # What became the recipe, with several seeds: do the large steps of biases leave channels of a narrow network dead?
     "fast, biases 16": {**FAST, "bias_rate": 16.0},
     "fast, biases 4": {**FAST, "bias_rate": 4.0},
     "fast, biases 1": {**FAST, "bias_rate": 1.0},
