@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make reports/ anew, of the networks in exported/ on this machine: benchmarks/evaluation.sh DATA_DIR OUT
+# Make reports/ anew, of the networks in exported/ on this machine; from the project's folder: benchmarks/evaluation.sh DATA_DIR OUT
 # DATA_DIR is as for --dataset image_folder; OUT holds every format and all results. With the four networks two hours or
 # more, in which the machine should do nothing else; stop it and start it again as you like, it goes on.
 set -euo pipefail
@@ -14,7 +14,7 @@ all_that_can env create executorch
 all_that_can env create litert
 for folder in exported/*/checkpoint; do
     mkdir -p "$out/$folder"
-    cp -n "$folder"/*.* "$out/$folder"
+    cp "$folder"/*.* "$out/$folder"
 done
 
 time all_that_can export --out "$out"
