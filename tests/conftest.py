@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import pytest
 
+from cifar_deploy import cli
 from cifar_deploy.backends import Backend
 from cifar_deploy.core import cache
 from cifar_deploy.core.records import Artifact
@@ -46,6 +47,11 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, cores[first : first + share])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs no road comes first: of several workers one makes the road, and none waits for it."""
+    items.sort(key=lambda item: "road" in getattr(item, "fixturenames", ()))
+
+
 def run_cli(
     *arguments: object, cwd: Path | None = None, timeout_s: float = 240, largest_file: int | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -66,6 +72,14 @@ def run_cli(
         timeout=timeout_s,
         preexec_fn=limit,
     )
+
+
+def run_here(capfd: pytest.CaptureFixture[str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command in this process: for those that are refused at once, and would take longer to start than to fail."""
+    capfd.readouterr()
+    code = cli._exit_code([str(argument) for argument in arguments], debug=False)
+    output, errors = capfd.readouterr()
+    return subprocess.CompletedProcess(list(arguments), code, output, errors)
 
 
 def heed_ctrl_c() -> None:

@@ -22,7 +22,7 @@ from cifar_deploy.core.records import Tensor
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.stages.adopt import Shape, taken
 from tests import models
-from tests.conftest import Exported, heed_ctrl_c, need_plugin, run_cli
+from tests.conftest import Exported, heed_ctrl_c, need_plugin, run_cli, run_here
 from tests.test_cli import assert_refused
 
 QUICK = ["--rounds", "1", "--seconds", "0.02"]
@@ -270,12 +270,17 @@ def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> N
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_a_wrong_command_line_is_one_line_and_exit_code_2(
-    arguments: list[str], words: list[str], tmp_path: Path
+    arguments: list[str],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     models.free(tmp_path / "free.onnx")
     (tmp_path / "link.onnx").symlink_to("free.onnx")
     (tmp_path / "notes.txt").write_text("no model")
-    assert_refused(run_cli("bench", *arguments, cwd=tmp_path), 2, *words)
+    assert_refused(run_here(capfd, "bench", *arguments), 2, *words)
 
 
 def test_ctrl_c_says_that_nothing_is_kept(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cifar_deploy.core.machine import allowed_threads
-from tests.conftest import TINY, run_cli
+from tests.conftest import TINY, run_cli, run_here
 
 
 def assert_refused(done: object, code: int, *words: str) -> None:
@@ -52,11 +52,15 @@ def assert_refused(done: object, code: int, *words: str) -> None:
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_a_wrong_command_line_is_one_line_and_exit_code_2(
-    arguments: list[str], words: list[str], tmp_path: Path
+    arguments: list[str], words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     dataset = ["--dataset", "digits"] if arguments[0] in ("train", "run") else []
     out = [] if arguments[0] == "data" else ["--out", str(tmp_path)]
-    assert_refused(run_cli(*arguments, *dataset, *out), 2, *words)
+    assert_refused(run_here(capfd, *arguments, *dataset, *out), 2, *words)
+
+
+def test_it_leaves_the_process_with_that_line_and_code(tmp_path: Path) -> None:
+    assert_refused(run_cli("train", "resnet19", "--out", tmp_path), 2, "resnet19", "did you mean 'resnet18'")
 
 
 def test_a_missing_cifar10_offers_the_ways_out(tmp_path: Path) -> None:
