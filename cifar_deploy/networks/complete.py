@@ -39,7 +39,8 @@ class OfPixels(nn.Module):
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.network(pixels.permute(0, 3, 1, 2).float() / 255)
+        # Contiguous, since what torch.export finds to be channels last it writes with a gather after the last mean.
+        logits: Tensor = self.network(pixels.permute(0, 3, 1, 2).contiguous().float() / 255)
         return logits
 
 
