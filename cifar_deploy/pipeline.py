@@ -18,6 +18,7 @@ import functools
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -255,13 +256,16 @@ def export(
     if input == "uint8":
         wanted = [FORMATS.of_pixels(format) for format in wanted]
     pairs = [(checkpoint, format) for checkpoint in checkpoints for format in wanted]
-    for done, (checkpoint, format) in enumerate(pairs):
-        if on_progress:
-            on_progress(Progress(done=done, total=len(pairs), message=f"{checkpoint.training.name} {format}"))
-        yield _export(store, checkpoint, format, again)
+    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as references:
+        for done, (checkpoint, format) in enumerate(pairs):
+            name = checkpoint.training.name
+            if on_progress:
+                on_progress(Progress(done=done, total=len(pairs), message=f"{name} {format}"))
+            yield _export(store, checkpoint, format, again, Path(references) / f"{name}.npy")
 
 
-def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> Outcome[Artifact]:
+def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool, reference: Path) -> Outcome[Artifact]:
+    """One of them; `reference` is where the network's own logits are, or will be for its other formats."""
     plugin = FORMATS[format]
     interpreter = registry.interpreter_for(plugin.requires, plugin.environment)
     versions = machine.versions([*plugin.requires, "numpy"], interpreter.path)
@@ -279,14 +283,12 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> O
         commit=machine.commit(),
         finished=machine.now(),
     )
-    with files.staging(folder) as box:
-        staged = box / "files"
-        staged.mkdir()
+    with files.staging(folder) as staged:
         try:
             images = prepare_stage.images_for(checkpoint)
             stand_in = prepare_stage.stand_in_of(images, checkpoint)
-            artifact = _written(store, artifact, interpreter, images, stand_in, staged)
-            artifact = _gated(artifact, images, stand_in, staged)
+            artifact = _written(store, artifact, interpreter, images, stand_in, staged, reference)
+            artifact = _gated(artifact, images, stand_in, staged, reference)
         except DeployError as error:
             with files.naming(folder):
                 for part in staged.iterdir():
@@ -302,7 +304,13 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool) -> O
 
 
 def _written(
-    store: Store, artifact: Artifact, interpreter: Interpreter, images: Path, stand_in: str | None, staged: Path
+    store: Store,
+    artifact: Artifact,
+    interpreter: Interpreter,
+    images: Path,
+    stand_in: str | None,
+    staged: Path,
+    reference: Path,
 ) -> Artifact:
     written = isolate.call(
         "cifar_deploy.stages.export:write",
@@ -314,11 +322,12 @@ def _written(
         data_folder=images,
         stand_in=stand_in,
         staged=staged,
+        reference=reference,
     )
     return dataclasses.replace(artifact, files=written.files, seconds=written.seconds, choices=written.choices)
 
 
-def _gated(artifact: Artifact, images: Path, stand_in: str | None, staged: Path) -> Artifact:
+def _gated(artifact: Artifact, images: Path, stand_in: str | None, staged: Path, reference: Path) -> Artifact:
     """The artifact with what the gate found, through every backend that can be asked here.
 
     Raises WrongOutput if one of them answers otherwise than the network, and the last error if none of them answers.
@@ -338,6 +347,7 @@ def _gated(artifact: Artifact, images: Path, stand_in: str | None, staged: Path)
                 data_folder=images,
                 stand_in=stand_in,
                 staged=staged,
+                reference=reference,
             )
         except WrongOutput:
             raise
@@ -469,7 +479,8 @@ def _floor(store: Store, data: Data, format: str) -> Artifact | None:
         )
         if format == CHECKPOINT:
             return as_artifact(checkpoint)
-        artifact = _export(store, checkpoint, format, again=False).value
+        with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
+            artifact = _export(store, checkpoint, format, False, Path(box) / "reference.npy").value
     except DeployError as error:
         log.warning("no floor for %s: %s", format, error)
         return None

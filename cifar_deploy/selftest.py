@@ -252,9 +252,8 @@ def check_gate(bench: Bench) -> Iterator[Check]:
     prepared = pipeline.prepare(_DATASET + "RIGHT")
     pixels = export.gate_pixels(prepared.folder)
     with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as folder:
-        staged = Path(folder) / "files"
-        staged.mkdir()
-        np.save(Path(folder) / export.REFERENCE, np.eye(10, dtype=np.float32)[pixels[:, 0, 0, 0]])
+        reference = Path(folder) / "reference.npy"
+        np.save(reference, np.eye(10, dtype=np.float32)[pixels[:, 0, 0, 0]])
         reasons = {}
         for name in ("ANSWERS", "ANSWERS_OTHERWISE"):
             parity = isolate.call(
@@ -264,7 +263,8 @@ def check_gate(bench: Bench) -> Iterator[Check]:
                 backend=_BACKEND + name,
                 data_folder=prepared.folder,
                 stand_in=None,
-                staged=staged,
+                staged=Path(folder),
+                reference=reference,
             )
             reasons[name] = export.gate(parity, "onnx")
     yield _check(

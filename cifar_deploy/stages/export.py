@@ -25,8 +25,6 @@ from cifar_deploy.formats import FORMATS, Choices, Source
 GATE_IMAGES = 256
 _GATE_BATCH = 64
 
-REFERENCE = "reference.npy"
-
 FLOOR_NETWORK = "cifar_deploy.networks.floor:floor"
 
 
@@ -38,12 +36,19 @@ class Written:
 
 
 def write(
-    checkpoint: Checkpoint, format: str, root: Path, data_folder: Path, stand_in: str | None, staged: Path
+    checkpoint: Checkpoint,
+    format: str,
+    root: Path,
+    data_folder: Path,
+    stand_in: str | None,
+    staged: Path,
+    reference: Path,
 ) -> Written:
-    """Write the artifact's files into the folder `staged`, and the eager network's logits as reference.npy.
+    """Write the artifact's files into the folder `staged`, and the eager network's logits as `reference`, an .npy.
 
-    Raises ExportError with the converter's own words if it fails, Unavailable if a package or the training images are
-    missing, Corrupt if the weights are not those of the record.
+    Where that is there already, another format of the same network has written it. Raises ExportError with the
+    converter's own words if it fails, Unavailable if a package or the training images are missing, Corrupt if the
+    weights are not those of the record.
     """
     plugin = FORMATS[format]
     need("format", format, plugin.requires, plugin.programs, plugin.environment)
@@ -55,8 +60,9 @@ def write(
     (weights,) = Store(root).verified(as_artifact(checkpoint))
     network = complete.load(training.network, training.data, weights)
     pixels = gate_pixels(data_folder)
-    with torch.inference_mode():
-        np.save(staged.parent / REFERENCE, network(torch.from_numpy(as_input(pixels))).numpy())
+    if not reference.exists():
+        with files.whole(reference) as part, open(part, "wb") as output, torch.inference_mode():
+            np.save(output, network(torch.from_numpy(as_input(pixels))).numpy())
     source = Source(
         network=complete.OfPixels(network).eval() if plugin.input == "uint8" else network,
         checkpoint=checkpoint,
@@ -131,7 +137,9 @@ def untrained(name: str, network: str, data: Data, weights: File, finished: str)
     )
 
 
-def check(artifact: Artifact, backend: str, data_folder: Path, stand_in: str | None, staged: Path) -> Parity:
+def check(
+    artifact: Artifact, backend: str, data_folder: Path, stand_in: str | None, staged: Path, reference: Path
+) -> Parity:
     """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference."""
     plugin = BACKENDS[backend]
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
@@ -140,19 +148,19 @@ def check(artifact: Artifact, backend: str, data_folder: Path, stand_in: str | N
     with loading(f"{artifact.name} {artifact.format}", backend):
         predict = plugin.load(staged / format.filename, artifact, plugin.targets["cpu"], 1)
         logits = np.concatenate([predict(images[:1]), *map(predict, portions(images[1:], _GATE_BATCH))])
-    reference = np.load(staged.parent / REFERENCE)
-    if logits.shape != reference.shape:
+    expected = np.load(reference)
+    if logits.shape != expected.shape:
         raise WrongOutput(
             f"{artifact.name} {artifact.format}: {backend} answers with {logits.shape} for {len(images)} images, "
-            f"and the network with {reference.shape}"
+            f"and the network with {expected.shape}"
         )
     return Parity(
         backend=backend,
         images=len(images),
         # A NaN is as far away as can be.
-        largest_difference=float(np.nan_to_num(np.abs(logits - reference), nan=np.inf).max()),
-        largest_logit=float(np.abs(reference).max()),
-        agreement=float((logits.argmax(1) == reference.argmax(1)).mean()),
+        largest_difference=float(np.nan_to_num(np.abs(logits - expected), nan=np.inf).max()),
+        largest_logit=float(np.abs(expected).max()),
+        agreement=float((logits.argmax(1) == expected.argmax(1)).mean()),
         stand_in=stand_in,
     )
 
