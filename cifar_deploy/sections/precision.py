@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Machine
+from cifar_deploy.core.table import Column, Value
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics.summary import Cell, first_column
 from cifar_deploy.sections.common import Cells, paired_ratio
@@ -11,19 +12,29 @@ from cifar_deploy.sections.common import Cells, paired_ratio
 # Of the float network's latency: what is not below is not worth its accuracy.
 _WORTH_IT = 1 - statistics.NOISE_BETWEEN_SESSIONS
 
+_RATIO = Column(title="ratio", unit="", stored_unit="1", interval=True)
+
 
 def not_faster(cells: Cells) -> Iterator[str]:
-    """A sentence for each cell of a reduced precision that is not clearly faster than its float32 form beside it."""
+    """A sentence for each cell of a reduced precision that is not faster than its float32 form beside it, or may not be."""
     column = first_column("latency")
     for cell, of_cell in cells.items():
         float_form = FORMATS[cell.format].reduces if cell.format in FORMATS else None
         of_float = cells.get(cell._replace(format=float_form)) if float_form else None
         ours, theirs = of_cell.get("latency"), of_float.get("latency") if of_float else None
         ratio = paired_ratio(ours, theirs, column)
-        if ours and ratio and ratio.high > _WORTH_IT:
+        if not ours or not ratio or ratio.high <= _WORTH_IT:
+            continue
+        shown = Value(number=ratio.value, estimate=ratio).text(_RATIO)
+        if ratio.value > _WORTH_IT:
             yield (
-                f"{cell} is not faster than {float_form} there ({ratio.value:.2f} of its latency): "
+                f"{cell} is not faster than {float_form} there ({shown} of its latency): "
                 f"{_reason(cell, ours.result.job.machine)}."
+            )
+        else:
+            yield (
+                f"{cell} may be faster than {float_form} there, or not ({shown} of its latency): its rounds lie too far "
+                "apart to tell; more of them would (--rounds), or a quieter machine."
             )
 
 

@@ -144,7 +144,20 @@ def test_fewer_bits_that_bring_no_speed_are_said_to_and_why(
         assert not said
     else:
         assert len(said) == 1 and said[0].startswith(f"small {format} on onnxruntime (cpu)") and words in said[0]
-        assert f"{latency / 0.001:.2f} of its latency" in said[0]
+        assert f"({latency / 0.001:.2f} [" in said[0]
+
+
+def test_rounds_that_lie_too_far_apart_to_tell_are_no_verdict_on_fewer_bits() -> None:
+    small = replace(a_job(format="onnx_int8"), backend="onnxruntime")
+    session = a_session(ONNX, small)
+    latencies = (0.0007, 0.0008, 0.0008, 0.0008, 0.0008, 0.0009, 0.0012)
+    blocks = [
+        a_block(job=small, session=session, round=index, value=latency) for index, latency in enumerate(latencies)
+    ]
+    blocks += timed(ONNX, session, 0.001)
+    notes = section(report.build(grouped(blocks), no_raw), "What to ship").notes
+    (said,) = (note for note in notes if "onnx_int8" in note)
+    assert "may be faster than onnx there, or not (0.80 [0.70, 1.20] of its latency)" in said and "--rounds" in said
 
 
 def test_the_floor_is_of_the_same_runtime_and_session() -> None:
