@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.arrays import Labels, Pixels, portions
@@ -20,8 +21,11 @@ class TestImages:
     prepare: Callable[[Pixels], NDArray[Any]]  # pixels as the artifact takes them
 
     def batches(self, pixels: Pixels, size: int) -> Iterator[NDArray[Any]]:
-        """`pixels` in order, ready for the artifact, `size` at a time; the last batch may be smaller."""
-        return map(self.prepare, portions(pixels, size))
+        """`pixels` in order, ready for the artifact, `size` at a time; the last batch may be smaller.
+
+        Each is an array of its own: what is mapped from disk is read-only, and a runtime that shares memory refuses it.
+        """
+        return (self.prepare(np.array(portion)) for portion in portions(pixels, size))
 
     def repeated(self, count: int) -> Pixels:
         """So many of them, in memory: a small test set is gone through again."""
