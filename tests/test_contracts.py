@@ -28,8 +28,10 @@ from tests.conftest import Exported, need_plugin
 
 # What a compiler makes, and what is calibrated with several tries, takes half a minute. One calibration is tried always,
 # and one format with uint8 images for the input: the others go through the same few lines.
-_SLOW = {"aoti", "pytorch_compile", "openvino_int8", "litert_int8", "executorch_int8"}
-_SLOW |= {"torchscript-uint8", "onnx_int8-uint8", "openvino_ir-uint8"}
+_SLOW = {
+    *("aoti", "pytorch_compile", "openvino_int8", "litert_int8", "executorch_int8"),
+    *("torchscript-uint8", "onnx_int8-uint8", "openvino_ir-uint8"),
+}
 
 
 def _marked(*names: str) -> ParameterSet:
@@ -98,7 +100,7 @@ def floor(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-# Each holds it when a report is made, as the main job of .ci/run does with all of them.
+# The rest are slow: .ci/run's main job makes a floor in every format, and asks for each of them.
 @pytest.mark.parametrize(
     "name",
     [

@@ -433,9 +433,10 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_pa
     assert "state.1.pt: cannot be written (File too large)" in full.stderr and full.stderr.count("\n") == 1
     assert run_cli(*arguments).returncode == 0
 
-    full = run_cli("export", "--format", "onnx", "--out", tmp_path, largest_file=100_000)
-    assert full.returncode == 1
-    assert "onnx: cannot be written (File too large)" in full.stderr and full.stderr.count("\n") == 1
+    for format in ("onnx", "torchscript"):
+        full = run_cli("export", "--format", format, "--out", tmp_path, largest_file=100_000)
+        assert full.returncode == 1
+        assert f"{format}: cannot be written (File too large)" in full.stderr and full.stderr.count("\n") == 1
     assert not list(tmp_path.rglob("*.tmp.*")) and not list(tmp_path.rglob("model.*"))
 
 

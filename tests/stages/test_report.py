@@ -144,7 +144,8 @@ def test_fewer_bits_that_bring_no_speed_are_said_to_and_why(
         assert not said
     else:
         assert len(said) == 1 and said[0].startswith(f"small {format} on onnxruntime (cpu)") and words in said[0]
-        assert f"({latency / 0.001:.2f} [" in said[0]
+        ratio = f"{latency / 0.001:.2f}"  # in every round
+        assert f"({ratio} [{ratio}, {ratio}] of its latency)" in said[0]
 
 
 def test_rounds_that_lie_too_far_apart_to_tell_are_no_verdict_on_fewer_bits() -> None:
