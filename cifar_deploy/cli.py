@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from typer.exceptions import Abort, TyperException
 
 import cifar_deploy
 from cifar_deploy import console, options, pipeline, selftest
-from cifar_deploy.core import environment, machine, ranks
+from cifar_deploy.core import environment, files, machine, ranks
 from cifar_deploy.core.environment import Made
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line
 from cifar_deploy.core.machine import Isa
@@ -368,7 +367,7 @@ def _bench_store(out: Path | None) -> Iterator[Store]:
                 raise UsageError(f"--out: {store.root} holds trained networks; give another folder")
             yield store
         return
-    with tempfile.TemporaryDirectory(prefix="cifar-deploy-bench-") as folder, Store(folder) as store:
+    with files.scratch() as folder, Store(folder) as store:
         yield store
 
 

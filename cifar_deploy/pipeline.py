@@ -18,7 +18,6 @@ import functools
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -256,12 +255,12 @@ def export(
     if input == "uint8":
         wanted = [FORMATS.of_pixels(format) for format in wanted]
     pairs = [(checkpoint, format) for checkpoint in checkpoints for format in wanted]
-    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as references:
+    with files.scratch() as references:
         for done, (checkpoint, format) in enumerate(pairs):
             name = checkpoint.training.name
             if on_progress:
                 on_progress(Progress(done=done, total=len(pairs), message=f"{name} {format}"))
-            yield _export(store, checkpoint, format, again, Path(references) / f"{name}.npy")
+            yield _export(store, checkpoint, format, again, references / f"{name}.npy")
 
 
 def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool, reference: Path) -> Outcome[Artifact]:
@@ -479,8 +478,8 @@ def _floor(store: Store, data: Data, format: str) -> Artifact | None:
         )
         if format == CHECKPOINT:
             return as_artifact(checkpoint)
-        with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
-            artifact = _export(store, checkpoint, format, False, Path(box) / "reference.npy").value
+        with files.scratch() as folder:
+            artifact = _export(store, checkpoint, format, False, folder / "reference.npy").value
     except DeployError as error:
         log.warning("no floor for %s: %s", format, error)
         return None

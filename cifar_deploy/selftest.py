@@ -9,7 +9,6 @@ import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 
 from cifar_deploy import pipeline
 from cifar_deploy.backends.known import BUSY_MS, HELD_BYTES
-from cifar_deploy.core import isolate, statistics
+from cifar_deploy.core import files, isolate, statistics
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Parity, Result
@@ -115,10 +114,10 @@ def bench() -> Iterator[Bench]:
     """A bench in a folder of its own, with a cache and a record of exports of its own."""
     variables = ("CIFAR_DEPLOY_CACHE", "CIFAR_DEPLOY_STATE")
     before = {name: os.environ.get(name) for name in variables}
-    with tempfile.TemporaryDirectory(prefix="cifar-deploy-selftest-") as folder:
-        os.environ.update({name: str(Path(folder) / name) for name in variables})
+    with files.scratch() as folder:
+        os.environ.update({name: str(folder / name) for name in variables})
         try:
-            made = Bench(Path(folder))
+            made = Bench(folder)
             made.place("right", "RIGHT")
             yield made
         finally:
@@ -251,8 +250,8 @@ def check_gate(bench: Bench) -> Iterator[Check]:
     assert checkpoint
     prepared = pipeline.prepare(_DATASET + "RIGHT")
     pixels = export.gate_pixels(prepared.folder)
-    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as folder:
-        reference = Path(folder) / "reference.npy"
+    with files.scratch() as folder:
+        reference = folder / "reference.npy"
         np.save(reference, np.eye(10, dtype=np.float32)[pixels[:, 0, 0, 0]])
         reasons = {}
         for name in ("ANSWERS", "ANSWERS_OTHERWISE"):

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,18 @@ def segfault() -> None:
 
 def kill_oneself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def put_aside_and_die() -> None:
+    Path(tempfile.mkdtemp(), "half").write_text("x")
+    kill_oneself()
+
+
+def compiled_code() -> str:
+    """Where torch.compile keeps it."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    return cache_dir()
 
 
 def exit_silently() -> None:

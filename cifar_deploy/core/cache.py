@@ -1,4 +1,4 @@
-"""The user's cache: decoded data sets and downloads, shared by all output folders."""
+"""The user's cache, shared by all output folders: decoded data sets, downloads, environments, what torch.compile has made."""
 
 import os
 from pathlib import Path

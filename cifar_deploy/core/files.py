@@ -2,15 +2,19 @@
 
 Every file is written beside its target as NAME.tmp.<pid>.<random>, synced, and renamed over it; the folder is synced
 last. What a killed process leaves behind is found by its name and deleted by the next one that holds the lock.
+Temporary files that are no part of a result lie in a `scratch` folder, among the system's.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
+import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +23,9 @@ from typing import Any
 from cifar_deploy.core.errors import Corrupt, Unwritable
 
 _LEFTOVER = re.compile(r"\.tmp\.\d+\.[0-9a-f]{8}$")
+
+_SCRATCH = "cifar-deploy-scratch-"
+_YOUNG_S = 60.0
 
 
 @contextlib.contextmanager
@@ -75,6 +82,37 @@ def staging(folder: Path) -> Iterator[Path]:
         yield staged
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder among the system's temporary ones, gone at the end of the block; first those of killed processes go.
+
+    Whoever uses one holds a lock on it, which ends with its process: one that nobody holds belongs to nobody.
+    """
+    for other in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError), _locked(other):
+            if time.time() - other.stat().st_mtime > _YOUNG_S:  # else perhaps just made, and not locked yet
+                shutil.rmtree(other, ignore_errors=True)
+    # What a process that is still dying holds on to is for a later one to delete.
+    with (
+        tempfile.TemporaryDirectory(prefix=_SCRATCH, ignore_cleanup_errors=True) as name,
+        contextlib.ExitStack() as held,
+    ):
+        with contextlib.suppress(OSError):  # a file system without locks: then nobody sweeps there either
+            held.enter_context(_locked(Path(name)))
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Raises OSError if another process holds `folder`, or it is another user's."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _temporary(path: Path) -> Path:

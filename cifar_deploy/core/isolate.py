@@ -7,13 +7,12 @@ import os
 import select
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_deploy.core import errors, files, interpreter, progress, ranks
+from cifar_deploy.core import cache, errors, files, interpreter, progress, ranks
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
 from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.limits import Limit
@@ -63,8 +62,7 @@ def call(
     """
     if timeout_s is None:
         timeout_s = TIMEOUT_S if ranks.count() == 1 else TIMEOUT_S + ranks.JOIN_S
-    with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
-        folder = Path(box)
+    with files.scratch() as folder:
         request = {"function": function, "arguments": to_json(arguments)}
         with files.naming(folder / "request.json"):
             (folder / "request.json").write_text(json.dumps(request))
@@ -96,8 +94,14 @@ def _started(
     package_parent = str(Path(__file__).parents[2])
     if package_parent in interpreter.package_folders():
         package_parent = ""  # found anyway, and what lies beside it must not come before an environment's own packages
+    # Its temporary files lie in the folder of the call, since a worker that is killed deletes none.
+    temporary = folder / "temporary"
+    temporary.mkdir()
     environment = {
+        # What torch.compile has made is for later workers, too; it would keep it among the temporary files.
+        "TORCHINDUCTOR_CACHE_DIR": str(cache.folder() / "torchinductor"),
         **os.environ,
+        "TMPDIR": str(temporary),
         **_SILENT,
         **variables,
         **dict.fromkeys(_THREAD_VARIABLES, str(pool_threads)),

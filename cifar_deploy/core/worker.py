@@ -7,6 +7,7 @@ The folder belongs to this call alone.
     reply.json      written last, whole or not at all: {"value": ...},
                     or {"error": {"type": ..., "kind": ..., "message": ...}}
     log.txt         stdout and stderr, the traceback of an error included
+    temporary/      TMPDIR, for whatever the function and its libraries put aside
 
 Arguments and value are records or plain values; the function's annotations say how to read them. Standard input is a
 pipe whose other end the parent holds: when it closes, the parent is gone, and so is this process with all that it

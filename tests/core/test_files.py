@@ -3,6 +3,9 @@
 import errno
 import os
 import resource
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -78,6 +81,34 @@ def test_sweep_deletes_leftovers_and_nothing_else(tmp_path: Path) -> None:
     files.sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
     assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_scratch_is_gone_at_the_end_and_so_is_that_of_a_killed_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "another-program").mkdir()
+    code = "import sys\nfrom cifar_deploy.core import files\nwith files.scratch() as f:\n print(f, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        assert process.stdout
+        others = Path(process.stdout.readline().strip())
+        (others / "half").write_text("x")
+        os.utime(others, (0, 0))
+        with files.scratch() as own:
+            assert own.parent == others.parent == tmp_path and (others / "half").exists()
+        process.kill()
+    with files.scratch() as own:
+        assert own.is_dir() and not others.exists()
+    others.mkdir()  # by a process that has not come to lock it
+    with files.scratch():
+        assert others.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"another-program", others.name}
 
 
 def test_json_round_trips_and_damaged_json_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,21 @@ def test_the_thread_variables_are_set_for_every_pool() -> None:
 def test_no_runtime_reports_its_use_and_a_call_adds_variables_of_its_own() -> None:
     assert call("tests.probes:variable", str, name="ORT_DISABLE_TELEMETRY") == "1"
     assert call("tests.probes:variable", str, name="OF_THE_CALL", variables={"OF_THE_CALL": "x"}) == "x"
+
+
+def test_what_a_killed_worker_and_its_libraries_put_aside_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert fails("put_aside_and_die").kind == "crashed"
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_compiled_is_kept_for_later_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path))
+    kept = Path(call("tests.probes:compiled_code", str))
+    assert kept.parent == tmp_path
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to tell a zombie")
