@@ -27,7 +27,6 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import environment, files, isolate, machine, ranks, registry, trust
 from cifar_deploy.core.environment import Made
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError, WrongOutput
-from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import (
@@ -263,8 +262,8 @@ def export(
             yield _export(store, checkpoint, format, again, references / f"{name}.npy")
 
 
-def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool, reference: Path) -> Outcome[Artifact]:
-    """One of them; `reference` is where the network's own logits are, or will be for its other formats."""
+def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool, logits: Path) -> Outcome[Artifact]:
+    """One of them; `logits` is where the network's own are, or will be for its other formats."""
     plugin = FORMATS[format]
     interpreter = registry.interpreter_for(plugin.requires, plugin.environment)
     versions = machine.versions([*plugin.requires, "numpy"], interpreter.path)
@@ -286,8 +285,21 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool, refe
         try:
             images = prepare_stage.images_for(checkpoint)
             stand_in = prepare_stage.stand_in_of(images, checkpoint)
-            artifact = _written(store, artifact, interpreter, images, stand_in, staged, reference)
-            artifact = _gated(artifact, images, stand_in, staged, reference)
+            reference = export_stage.Reference(images=images, stand_in=stand_in, logits=logits)
+            written = isolate.call(
+                "cifar_deploy.stages.export:write",
+                export_stage.Written,
+                started_with=interpreter,
+                checkpoint=checkpoint,
+                format=format,
+                root=store.root,
+                reference=reference,
+                staged=staged,
+            )
+            artifact = dataclasses.replace(
+                artifact, files=written.files, seconds=written.seconds, choices=written.choices
+            )
+            artifact = _gated(artifact, reference, staged)
         except DeployError as error:
             with files.naming(folder):
                 for part in staged.iterdir():
@@ -302,31 +314,7 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool, refe
     return Outcome(value=artifact, reused=False)
 
 
-def _written(
-    store: Store,
-    artifact: Artifact,
-    interpreter: Interpreter,
-    images: Path,
-    stand_in: str | None,
-    staged: Path,
-    reference: Path,
-) -> Artifact:
-    written = isolate.call(
-        "cifar_deploy.stages.export:write",
-        export_stage.Written,
-        started_with=interpreter,
-        checkpoint=artifact.checkpoint,
-        format=artifact.format,
-        root=store.root,
-        data_folder=images,
-        stand_in=stand_in,
-        staged=staged,
-        reference=reference,
-    )
-    return dataclasses.replace(artifact, files=written.files, seconds=written.seconds, choices=written.choices)
-
-
-def _gated(artifact: Artifact, images: Path, stand_in: str | None, staged: Path, reference: Path) -> Artifact:
+def _gated(artifact: Artifact, reference: export_stage.Reference, staged: Path) -> Artifact:
     """The artifact with what the gate found, through every backend that can be asked here.
 
     Raises WrongOutput if one of them answers otherwise than the network, and the last error if none of them answers.
@@ -343,10 +331,8 @@ def _gated(artifact: Artifact, images: Path, stand_in: str | None, staged: Path,
                 started_with=registry.interpreter_for(plugin.requires, plugin.environment),
                 artifact=artifact,
                 backend=backend,
-                data_folder=images,
-                stand_in=stand_in,
-                staged=staged,
                 reference=reference,
+                staged=staged,
             )
         except WrongOutput:
             raise

@@ -251,8 +251,8 @@ def check_gate(bench: Bench) -> Iterator[Check]:
     prepared = pipeline.prepare(_DATASET + "RIGHT")
     pixels = export.gate_pixels(prepared.folder)
     with files.scratch() as folder:
-        reference = folder / "reference.npy"
-        np.save(reference, np.eye(10, dtype=np.float32)[pixels[:, 0, 0, 0]])
+        reference = export.Reference(images=prepared.folder, stand_in=None, logits=folder / "reference.npy")
+        np.save(reference.logits, np.eye(10, dtype=np.float32)[pixels[:, 0, 0, 0]])
         reasons = {}
         for name in ("ANSWERS", "ANSWERS_OTHERWISE"):
             parity = isolate.call(
@@ -260,10 +260,8 @@ def check_gate(bench: Bench) -> Iterator[Check]:
                 Parity,
                 artifact=as_artifact(checkpoint),
                 backend=_BACKEND + name,
-                data_folder=prepared.folder,
-                stand_in=None,
-                staged=Path(folder),
                 reference=reference,
+                staged=folder,
             )
             reasons[name] = export.gate(parity, "onnx")
     yield _check(

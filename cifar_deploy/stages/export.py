@@ -29,26 +29,26 @@ FLOOR_NETWORK = "cifar_deploy.networks.floor:floor"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What the exports of one network are compared with: real images, and its own logits of them."""
+
+    images: Path  # the folder of a data set's arrays
+    stand_in: str | None  # the source of the images, if the network was trained on others
+    logits: Path  # an .npy that the first export writes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Written:
     files: tuple[File, ...]
     seconds: float
     choices: Choices
 
 
-def write(
-    checkpoint: Checkpoint,
-    format: str,
-    root: Path,
-    data_folder: Path,
-    stand_in: str | None,
-    staged: Path,
-    reference: Path,
-) -> Written:
-    """Write the artifact's files into the folder `staged`, and the eager network's logits as `reference`, an .npy.
+def write(checkpoint: Checkpoint, format: str, root: Path, reference: Reference, staged: Path) -> Written:
+    """Write the artifact's files into the folder `staged`, and the reference's logits unless they are there.
 
-    Where that is there already, another format of the same network has written it. Raises ExportError with the
-    converter's own words if it fails, Unavailable if a package or the training images are missing, Corrupt if the
-    weights are not those of the record.
+    Raises ExportError with the converter's own words if it fails, Unavailable if a package or the training images are
+    missing, Corrupt if the weights are not those of the record.
     """
     plugin = FORMATS[format]
     need("format", format, plugin.requires, plugin.programs, plugin.environment)
@@ -59,15 +59,15 @@ def write(
     training = checkpoint.training
     (weights,) = Store(root).verified(as_artifact(checkpoint))
     network = complete.load(training.network, training.data, weights)
-    pixels = gate_pixels(data_folder)
-    if not reference.exists():
-        with files.whole(reference) as part, open(part, "wb") as output, torch.inference_mode():
+    pixels = gate_pixels(reference.images)
+    if not reference.logits.exists():
+        with files.whole(reference.logits) as part, open(part, "wb") as output, torch.inference_mode():
             np.save(output, network(torch.from_numpy(as_input(pixels))).numpy())
     source = Source(
         network=complete.OfPixels(network).eval() if plugin.input == "uint8" else network,
         checkpoint=checkpoint,
         images=torch.from_numpy(plugin.prepare(pixels)),
-        training_images=lambda count: _training_images(checkpoint, format, data_folder, stand_in, count),
+        training_images=lambda count: _training_images(checkpoint, format, reference, count),
     )
     begun = time.perf_counter()
     try:
@@ -84,16 +84,14 @@ def write(
     return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds, choices=choices)
 
 
-def _training_images(
-    checkpoint: Checkpoint, format: str, data_folder: Path, stand_in: str | None, count: int
-) -> NDArray[Any]:
-    if stand_in:
+def _training_images(checkpoint: Checkpoint, format: str, reference: Reference, count: int) -> NDArray[Any]:
+    if reference.stand_in:
         raise Unavailable(
             f"format {format}: needs training images, and those of {checkpoint.training.name} "
             f"({checkpoint.training.data.source}) are not in the cache; "
             f"run `cifar-deploy data --dataset {checkpoint.training.data.dataset}`, with --data-dir where it needs one"
         )
-    pixels = np.load(data_folder / "train_images.npy", mmap_mode="r")
+    pixels = np.load(reference.images / "train_images.npy", mmap_mode="r")
     return FORMATS[format].prepare(pixels[np.random.default_rng(0).permutation(len(pixels))[:count]])
 
 
@@ -137,18 +135,16 @@ def untrained(name: str, network: str, data: Data, weights: File, finished: str)
     )
 
 
-def check(
-    artifact: Artifact, backend: str, data_folder: Path, stand_in: str | None, staged: Path, reference: Path
-) -> Parity:
+def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) -> Parity:
     """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference."""
     plugin = BACKENDS[backend]
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     format = FORMATS[artifact.format]
-    images = format.prepare(gate_pixels(data_folder))
+    images = format.prepare(gate_pixels(reference.images))
     with loading(f"{artifact.name} {artifact.format}", backend):
         predict = plugin.load(staged / format.filename, artifact, plugin.targets["cpu"], 1)
         logits = np.concatenate([predict(images[:1]), *map(predict, portions(images[1:], _GATE_BATCH))])
-    expected = np.load(reference)
+    expected = np.load(reference.logits)
     if logits.shape != expected.shape:
         raise WrongOutput(
             f"{artifact.name} {artifact.format}: {backend} answers with {logits.shape} for {len(images)} images, "
@@ -161,7 +157,7 @@ def check(
         largest_difference=float(np.nan_to_num(np.abs(logits - expected), nan=np.inf).max()),
         largest_logit=float(np.abs(expected).max()),
         agreement=float((logits.argmax(1) == expected.argmax(1)).mean()),
-        stand_in=stand_in,
+        stand_in=reference.stand_in,
     )
 
 
