@@ -656,6 +656,8 @@ def _export(
             )
             if exported.value.failure:
                 tally.add(exported.value.failure.kind)
+            for _ in exported.value.misread:
+                tally.add("wrong output")
 
 
 def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, **how: Any) -> None:

@@ -34,6 +34,7 @@ from cifar_deploy.core.records import (
     Checkpoint,
     Data,
     Job,
+    Misreading,
     Parity,
     Recipe,
     Result,
@@ -317,9 +318,9 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool, logi
 def _gated(artifact: Artifact, reference: export_stage.Reference, staged: Path) -> Artifact:
     """The artifact with what the gate found, through every backend that can be asked here.
 
-    Raises WrongOutput if one of them answers otherwise than the network, and the last error if none of them answers.
+    Raises WrongOutput if all that answer do so otherwise than the network, and the last error if none of them answers.
     """
-    found, failed = [], None
+    found, misread, failed = [], [], None
     for backend in plan_stage.readers(artifact.format):
         plugin = BACKENDS[backend]
         if registry.obstacle(plugin.requires, plugin.programs, plugin.environment):
@@ -334,17 +335,19 @@ def _gated(artifact: Artifact, reference: export_stage.Reference, staged: Path) 
                 reference=reference,
                 staged=staged,
             )
-        except WrongOutput:
-            raise
+            if reason := export_stage.gate(parity, artifact.format):
+                raise WrongOutput(f"{artifact.name} {artifact.format}: {reason}")
+            found.append(parity)
+        except WrongOutput as error:
+            versions = plan_stage.versions_of(backend)
+            misread.append(Misreading(backend=backend, versions=versions, reason=str(error)))
         except DeployError as error:
             failed = error
-            continue
-        if reason := export_stage.gate(parity, artifact.format):
-            raise WrongOutput(f"{artifact.name} {artifact.format}: {reason}")
-        found.append(parity)
+    if misread and not found:
+        raise WrongOutput(misread[0].reason)
     if failed and not found:
         raise failed
-    return dataclasses.replace(artifact, parity=tuple(found))
+    return dataclasses.replace(artifact, parity=tuple(found), misread=tuple(misread))
 
 
 def _still_good(store: Store, checkpoint: Checkpoint, format: str, versions: dict[str, str]) -> Artifact | None:

@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cifar_deploy import pipeline
+from cifar_deploy.core import machine
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
@@ -280,6 +281,20 @@ def test_a_wrong_export_is_a_failure_and_leaves_no_file(format: str, words: str,
     assert f"resnet8 tests.workers:{format}: wrong output: " in done.stdout and words in done.stdout
     folder = copy / "exported" / "resnet8" / f"tests.workers.{format}"
     assert [path.name for path in folder.iterdir()] == ["artifact.json"]
+
+
+def test_an_export_that_one_runtime_misreads_is_kept_for_the_other(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run_cli("export", "--format", "tests.workers:MISREAD", "--out", copy)
+    assert done.returncode == 1 and "1 of the asked" in done.stderr
+    line = next(line for line in done.stdout.splitlines() if "MISREAD" in line)
+    assert "through onnxruntime within" in line
+    assert "wrong output: resnet8 tests.workers:MISREAD: through tests.workers:ANSWERS_NAN its logits differ" in line
+    store, only = Store(copy), {"formats": ["tests.workers:MISREAD"], "metrics": ["accuracy"]}
+    right, wrong = pipeline.plan(store, **only)  # type: ignore[arg-type]
+    assert wrong.failure and wrong.failure.kind == "wrong output" and "its logits differ" in wrong.failure.reason
+    assert right.job.backend == "onnxruntime" and not right.failure
+    monkeypatch.setattr(machine, "versions", lambda names, path=None: {"numpy": "another"})
+    assert not any(planned.failure for planned in pipeline.plan(store, **only))  # type: ignore[arg-type]
 
 
 def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(copy: Path) -> None:

@@ -117,6 +117,11 @@ WRONG_WEIGHTS = replace(
     write=_write_other_weights,
     read_by=("onnxruntime",),
 )
+MISREAD = replace(
+    onnx.FORMAT,
+    summary="an export that one of its two runtimes misreads",
+    read_by=("tests.workers:ANSWERS_NAN", "onnxruntime"),
+)
 WRONG_SHAPE = replace(
     torchscript.FORMAT, summary="an export with fewer classes", write=_write_fewer_classes, read_by=("torchscript",)
 )

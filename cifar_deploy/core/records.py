@@ -240,6 +240,15 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Misreading:
+    """A backend through which an artifact does not answer as its network does, though it does through another."""
+
+    backend: str
+    versions: Mapping[str, str]  # of the backend: another one may read it rightly
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tensor:
     """An array that a file takes, of a known size."""
 
@@ -271,6 +280,7 @@ class Artifact:
     # What its format was told, or chose itself.
     choices: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
     takes: tuple[Tensor, ...] | None = None  # None: images
+    misread: tuple[Misreading, ...] = ()
 
     @property
     def name(self) -> str:

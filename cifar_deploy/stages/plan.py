@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
-from cifar_deploy.core.errors import Unavailable, Unsupported, UsageError
+from cifar_deploy.core.errors import Unavailable, Unsupported, UsageError, WrongOutput
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.records import Artifact, Failure, Job
 from cifar_deploy.core.registry import interpreter_for, need
@@ -33,9 +33,9 @@ class Planned:
 
 def readers(format: str, backends: Iterable[str] | None = None) -> list[str]:
     """The backends that read a format: those that say so, and those that the format names itself."""
-    names = list(BACKENDS) if backends is None else list(backends)
-    base = FORMATS.base(format)
-    return [name for name in names if base in BACKENDS[name].reads or name in FORMATS[format].read_by]
+    base, named = FORMATS.base(format), FORMATS[format].read_by
+    names = dict.fromkeys([*BACKENDS, *named]) if backends is None else backends
+    return [name for name in names if base in BACKENDS[name].reads or name in named]
 
 
 def plan(
@@ -99,6 +99,12 @@ def _under(item: Planned, isa: Isa) -> Planned:
     return Planned(job=job)
 
 
+def versions_of(backend: str) -> dict[str, str]:
+    """Of the packages that a job on it depends on, where it runs."""
+    plugin = BACKENDS[backend]
+    return machine.versions([*plugin.requires, "numpy"], interpreter_for(plugin.requires, plugin.environment).path)
+
+
 def is_made_elsewhere(artifact: Artifact) -> bool:
     """Whether it is for a processor that is not this one."""
     return "processor" in artifact.choices and artifact.choices["processor"] != machine.machine().chip
@@ -124,9 +130,7 @@ def planned(artifact: Artifact, backend: str, device: str, metric: str, conditio
         options=options,
         protocol=PROTOCOL,
         machine=machine.machine(),
-        versions=machine.versions(
-            [*plugin.requires, "numpy"], interpreter_for(plugin.requires, plugin.environment).path
-        ),
+        versions=versions_of(backend),
         backend_options=plugin.options,
     )
     return Planned(job=job, failure=_obstacle(job))
@@ -136,6 +140,9 @@ def _obstacle(job: Job) -> Failure | None:
     plugin = BACKENDS[job.backend]
     if job.artifact.failure:
         return job.artifact.failure
+    for misreading in job.artifact.misread:
+        if (misreading.backend, misreading.versions) == (job.backend, job.versions):
+            return Failure(kind=WrongOutput.kind, reason=misreading.reason)
     try:
         if job.device not in plugin.targets:
             raise Unsupported(f"backend {job.backend}: runs on {', '.join(plugin.targets)}, not on {job.device}")
