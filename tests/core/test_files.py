@@ -97,7 +97,9 @@ def test_scratch_is_gone_at_the_end_and_so_is_that_of_a_killed_process(
         env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as process:
         assert process.stdout
-        others = Path(process.stdout.readline().strip())
+        line = process.stdout.readline().strip()
+        assert line
+        others = Path(line)
         (others / "half").write_text("x")
         os.utime(others, (0, 0))
         with files.scratch() as own:
