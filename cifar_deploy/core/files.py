@@ -86,14 +86,10 @@ def staging(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder among the system's temporary ones, gone at the end of the block; first those of killed processes go.
+    """A folder among the system's temporary ones, gone at the end of the block.
 
-    Whoever uses one holds a lock on it, which ends with its process: one that nobody holds belongs to nobody.
+    It is locked as long as its process lives: so `sweep_scratch` knows those of the killed.
     """
-    for other in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
-        with contextlib.suppress(OSError), _locked(other):
-            if time.time() - other.stat().st_mtime > _YOUNG_S:  # else perhaps just made, and not locked yet
-                shutil.rmtree(other, ignore_errors=True)
     # What a process that is still dying holds on to is for a later one to delete.
     with (
         tempfile.TemporaryDirectory(prefix=_SCRATCH, ignore_cleanup_errors=True) as name,
@@ -102,6 +98,14 @@ def scratch() -> Iterator[Path]:
         with contextlib.suppress(OSError):  # a file system without locks: then nobody sweeps there either
             held.enter_context(_locked(Path(name)))
         yield Path(name)
+
+
+def sweep_scratch() -> None:
+    """Delete the scratch folders of killed processes."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError), _locked(folder):
+            if time.time() - folder.stat().st_mtime > _YOUNG_S:  # else perhaps just made, and not locked yet
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

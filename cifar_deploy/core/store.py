@@ -112,6 +112,7 @@ class Store:
             raise UsageError(f"--out: {self.root} cannot be written ({error.strerror}); give another folder") from error
         for folder in (self.exported, self.reports, self.training):
             files.sweep(folder)
+        files.sweep_scratch()
         return self
 
     def __exit__(

@@ -103,13 +103,15 @@ def test_scratch_is_gone_at_the_end_and_so_is_that_of_a_killed_process(
         (others / "half").write_text("x")
         os.utime(others, (0, 0))
         with files.scratch() as own:
+            files.sweep_scratch()
             assert own.parent == others.parent == tmp_path and (others / "half").exists()
         process.kill()
     with files.scratch() as own:
+        files.sweep_scratch()
         assert own.is_dir() and not others.exists()
     others.mkdir()  # by a process that has not come to lock it
-    with files.scratch():
-        assert others.exists()
+    files.sweep_scratch()
+    assert others.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"another-program", others.name}
 
 

@@ -1,14 +1,16 @@
 """One writer at a time, and a results file that survives crashes."""
 
+import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cifar_deploy.core import isolate
+from cifar_deploy.core import files, isolate
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
 from cifar_deploy.core.records import Failure
 from cifar_deploy.core.store import Store, as_artifact, check_name, described, grouped, read_raw, verified
@@ -53,6 +55,16 @@ def test_what_a_killed_writer_left_is_deleted_by_the_next(tmp_path: Path) -> Non
     leftover.write_text("half")
     with Store(tmp_path):
         assert not leftover.exists()
+
+
+def test_so_is_the_scratch_of_a_killed_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with files.scratch() as folder:
+        pass
+    folder.mkdir()
+    os.utime(folder, (0, 0))
+    with Store(tmp_path / "out"):
+        assert not folder.exists()
 
 
 def test_results_come_back_in_the_order_they_were_added(tmp_path: Path) -> None:
