@@ -23,3 +23,4 @@ all_that_can evaluate --out "$out"
 all_that_can evaluate --out "$out" --metric accuracy --isa avx2 --isa sse41
 cifar-deploy report --out "$out"
 cp "$out"/reports/report.{md,html,csv} reports
+xz -c "$out"/reports/results.jsonl > reports/results.jsonl.xz

@@ -1,6 +1,6 @@
 """Do others measure the same? Our p50, p90 and peak memory against tools that are not ours, on the same ONNX file.
 
-    pip install 'cifar-deploy[second-opinion]'
+    pip install -e '.[second-opinion]'
     cifar-deploy run --dataset digits --network resnet8 --format onnx --out runs/opinion
     python benchmarks/second_opinion.py runs/opinion resnet8
 

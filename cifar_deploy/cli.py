@@ -109,7 +109,7 @@ def run(
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
     made = _recipe(recipe, epochs, train_batch_size, learning_rate, seed, limit_train, half=half, bf16=bf16)
-    tally = _Tally(asked_by_name=bool(format or backend or metric or device not in ("auto", "cpu")))
+    tally = _Tally(by_name=bool(format or backend or device not in ("auto", "cpu")), metrics_by_name=bool(metric))
     with _store(out) as store:
         names = _train(
             store,
@@ -238,7 +238,7 @@ def export(
 ) -> None:
     """Write trained networks in deployment formats, each checked against the network on real images."""
     pipeline.check_names(formats=format)
-    tally = _Tally(asked_by_name=bool(format))
+    tally = _Tally(by_name=bool(format))
     with _store(out) as store:
         _export(store, name or [], format, again, tally, input)
     tally.exit()
@@ -270,7 +270,7 @@ def evaluate(
     """Measure exported networks on each runtime, every number in a process of its own."""
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
-    tally = _Tally(asked_by_name=bool(format or backend or device or metric))
+    tally = _Tally(by_name=bool(format or backend or device), metrics_by_name=bool(metric))
     if sustain is not None:
         conditions = dataclasses.replace(conditions, seconds=max(seconds, SUSTAINED_BLOCK_S))
     with _store(out) as store:
@@ -320,7 +320,7 @@ def bench(
     pipeline.check_names(backends=backend)
     conditions = _conditions(threads, seconds, None, None)
     rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
-    tally = _Tally(asked_by_name=bool(backend))
+    tally = _Tally(by_name=bool(backend))
     with console.following("bench", milestones=not as_json) as on_progress, _bench_store(out) as store:
         planned = pipeline.adopt(
             file,
@@ -486,14 +486,20 @@ def _of_environment(made: Made) -> str:
 
 
 class _Tally:
-    """Failures so far. What was not asked for by name may be unavailable without being one."""
+    """Failures so far. What was not asked for by name may be unavailable without being one.
 
-    def __init__(self, asked_by_name: bool = False) -> None:
-        self._asked_by_name = asked_by_name
+    `by_name` is whether formats, backends or devices were, `metrics_by_name` whether metrics were.
+    """
+
+    def __init__(self, by_name: bool = False, metrics_by_name: bool = False) -> None:
+        self._by_name = by_name
+        self._metrics_by_name = metrics_by_name
         self._failures = 0
 
-    def add(self, kind: FailureKind) -> None:
-        if self._asked_by_name or kind not in ("unsupported", "unavailable"):
+    def add(self, kind: FailureKind, of_metric: bool = False) -> None:
+        """`of_metric` if it was met in measuring, and not before."""
+        is_asked = self._by_name or (of_metric and self._metrics_by_name)
+        if is_asked or kind not in ("unsupported", "unavailable"):
             self._failures += 1
 
     def exit(self, where: str = "above and in the report") -> None:
@@ -662,6 +668,7 @@ def _export(
 
 def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, **how: Any) -> None:
     """Measure what is planned, `how` as pipeline.evaluate takes it."""
+    cannot_run = {item.job.key for item in planned if item.failure}
     reused = asked = 0
     with console.following("evaluate") as on_progress:
         for outcome in pipeline.evaluate(store, planned, on_progress=on_progress, **how):
@@ -669,7 +676,7 @@ def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, 
             reused += outcome.reused
             asked += 1
             if result.failure and not is_expected(result):
-                tally.add(result.failure.kind)
+                tally.add(result.failure.kind, of_metric=result.job.key not in cannot_run)
             if result.failure or (not outcome.reused and is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
     if reused:

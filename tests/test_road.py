@@ -438,6 +438,10 @@ def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
     assert "handwritten digits" in (tmp_path / "reports" / "report.md").read_text()
     judged = run_cli("evaluate", "--metric", "accuracy", *where)
     assert judged.returncode == 1 and "its data set (noise) is not in the cache" in judged.stdout, judged.stdout
+    every_format = run_cli("evaluate", "--metric", "file_size", *out)
+    assert every_format.returncode == 0, "a metric was asked for by name, and no format that is not here"
+    assert "unavailable: format onnx_int8: needs training images" in every_format.stdout
+    assert run_cli("evaluate", "--format", "onnx_int8", "--metric", "file_size", *out).returncode == 1
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_path: Path) -> None:
