@@ -52,13 +52,15 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def environment(wheels: Path) -> Iterator[Environment]:
-    """Made, in the tests' cache."""
-    made = pipeline.equip(NAME)
-    assert not made.reused and set(made.value.versions) == {"tiny_package", "iniconfig"}
-    yield TINY_ENVIRONMENT
-    assert run_cli("env", "remove", NAME).returncode == 0
-    assert not TINY_ENVIRONMENT.folder.exists()
+def environment(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """Made, in a cache of its own: another of several workers may make it at the same time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
+        made = pipeline.equip(NAME)
+        assert not made.reused and set(made.value.versions) == {"tiny_package", "iniconfig"}
+        yield TINY_ENVIRONMENT
+        assert run_cli("env", "remove", NAME).returncode == 0
+        assert not TINY_ENVIRONMENT.folder.exists()
 
 
 @pytest.fixture
@@ -197,6 +199,7 @@ def test_to_remove_what_is_not_there_is_a_usage_error(own_cache: Path) -> None:
 
 def test_a_backend_that_lives_in_one_is_measured_there(environment: Environment, road: Path, tmp_path: Path) -> None:
     out = shutil.copytree(road, tmp_path / "out")
+    pipeline.prepare("digits", None)
     backend = "tests.workers:IN_AN_ENVIRONMENT"
     with pipeline.Store(out) as store:
         planned = pipeline.plan(store, formats=["onnx"], backends=[backend], metrics=["accuracy", "memory"])
