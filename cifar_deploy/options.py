@@ -102,7 +102,7 @@ LearningRate = Annotated[
         "--learning-rate", help="Instead of the recipe's.", callback=lambda x: x if x is None else _positive(x)
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Instead of the recipe's.")]
 TrainThreads = Annotated[
     int | None, typer.Option("--train-threads", min=1, help="Threads for training. [default: all that are allowed]")
 ]

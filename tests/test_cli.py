@@ -32,6 +32,7 @@ def assert_refused(done: object, code: int, *words: str) -> None:
         (["run", "--recipe", "papr"], ["did you mean 'paper'"]),
         (["data", "--dataset", "cifar1"], ["did you mean 'cifar10'"]),
         (["train", "resnet8", "--epochs", "0"], ["--epochs", "greater than or equal to 1"]),
+        (["train", "resnet8", "--seed", "20260101120000"], ["--seed", "4294967295"]),
         (["train", "resnet8", "--batch-size", "-3"], ["--batch-size", "greater than or equal to 2"]),
         (["train", "resnet8", "--learning-rate", "nan"], ["--learning-rate", "nan"]),
         (["train", "resnet8", "--learning-rate", "0"], ["--learning-rate", "not a positive number"]),
