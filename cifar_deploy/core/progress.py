@@ -37,11 +37,13 @@ class Reporter:
     def __init__(self) -> None:
         self.folder: Path | None = None
         self._last = 0.0
+        self._at = (0, 1)
         self._milestones: tuple[str, ...] = ()
 
     def __call__(self, done: int, total: int, message: str = "", milestone: str | None = None) -> None:
         if milestone:
             self._milestones += (milestone,)
+        self._at = (done, total)
         due = milestone is not None or done >= total or time.monotonic() - self._last >= _INTERVAL_S
         if self.folder is None or not due:
             return
@@ -51,6 +53,11 @@ class Reporter:
         with contextlib.suppress(OSError):  # a full disk: what is shown is no reason to lose what is done
             part.write_text(json.dumps(asdict(record)))
             os.replace(part, self.folder / FILE)
+
+    def alive(self, message: str) -> None:
+        """It is as far as before, and doing this meanwhile."""
+        done, total = self._at
+        self(done, total, message)
 
 
 report = Reporter()

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_deploy.core.arrays import choose
 from cifar_deploy.core.errors import UsageError
+from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Recipe, Training
 from cifar_deploy.networks import complete
 from cifar_deploy.training import batches, ranks
@@ -82,12 +83,11 @@ def evaluate(network: nn.Module, arrays: Arrays, group: ranks.Group) -> float:
     """Top-1 accuracy on the test images, a fraction of 1. Each rank tests its share; the counts are exact."""
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=arrays.test_labels.device)
+    all_images, all_labels = group.share(arrays.test_images), group.share(arrays.test_labels)
     with torch.inference_mode():
-        for images, labels in zip(
-            group.share(arrays.test_images).split(EVALUATION_BATCH),
-            group.share(arrays.test_labels).split(EVALUATION_BATCH),
-            strict=True,
-        ):
+        for done in range(0, len(all_labels), EVALUATION_BATCH):
+            report.alive(f"testing: {done * group.count:,} of {len(arrays.test_labels):,} images")
+            images, labels = all_images[done : done + EVALUATION_BATCH], all_labels[done : done + EVALUATION_BATCH]
             correct += (network(batches.as_input(images)).argmax(1) == labels).sum()
     return group.total(correct).item() / len(arrays.test_labels)
 
