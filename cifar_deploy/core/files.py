@@ -157,6 +157,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def discard(folder: Path) -> None:
+    """Delete a folder at once: none of it is left by half. One that is not there is no error."""
+    leftover = _temporary(folder)
+    try:
+        folder.rename(leftover)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(leftover, ignore_errors=True)
+
+
 def sweep(folder: Path, *, deep: bool = True) -> None:
     """Delete what killed processes left half-written below `folder`, or just in it. Only for who holds its lock."""
     for leftover in list(folder.rglob("*.tmp.*") if deep else folder.glob("*.tmp.*")):

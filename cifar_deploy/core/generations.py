@@ -1,21 +1,22 @@
 """The two newest versions of a file that is written again and again: if the newest is damaged, there is the one before.
 
-    state.1.pt, state.2.pt      the versions
-    state.json                  their sizes and hashes, newest first; written last, so that what it names is whole
+    state.1.pt, state.2.pt        the versions
+    state.1.json, state.2.json    the size and hash of each, written after it: what has no record does not count
 
 A flipped bit passes every parser (200 of 200 were accepted): only the hash finds it, before anything is parsed.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from cifar_deploy.core import files
 from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.records import File, from_json, to_json
 from cifar_deploy.core.store import described, verified
 
-KEPT = 2
+T = TypeVar("T")
 
 
 class Generations:
@@ -23,42 +24,55 @@ class Generations:
         self._folder = folder
         self._stem = stem
         self._suffix = suffix
-        self._record = folder / f"{stem}.json"
-
-    def __str__(self) -> str:
-        return str(self._record)
-
-    def exist(self) -> bool:
-        return self._record.exists()
+        self._good: int | None = None  # the version that was last written, or could be read
 
     def write(self, save: Callable[[Path], None]) -> None:
-        """Add a version, by `save(path)`, and drop the oldest. Raises Unwritable; what was there before stays."""
-        known = self._known()
-        number = 1 + max((self._number(file.name) for file in known), default=0)
-        path = self._folder / f"{self._stem}.{number}{self._suffix}"
-        with files.whole(path) as part:
-            save(part)
-        kept = [described(path), *known[: KEPT - 1]]
-        files.write_json(self._record, to_json(kept))
-        for old in self._folder.glob(f"{self._stem}.*{self._suffix}"):
-            if old.name not in {file.name for file in kept}:
-                old.unlink(missing_ok=True)
+        """Add a version, by `save(path)`. Kept are this one and the last good one before it, nothing else.
 
-    def read(self, on_damage: Callable[[str], None]) -> Iterator[Path]:
-        """The versions that are whole, newest first; `on_damage` is told of each that is not."""
-        known = self._known()
-        if not known and self.exist():
-            on_damage(f"{self._record}: cannot be read")
-        for file in known:
+        Raises Unwritable; what was there before stays.
+        """
+        known = self._numbers()
+        number = 1 + max(known, default=0)
+        with files.whole(self._version(number)) as part:
+            save(part)
+        files.write_json(self._record(number), to_json(described(self._version(number))))
+        before = self._good if self._good is not None else max(known, default=None)
+        self._good = number
+        for old in known:
+            if old != before:
+                # Its record first: a version without one does not count, and the other way round would be damage.
+                self._record(old).unlink(missing_ok=True)
+                self._version(old).unlink(missing_ok=True)
+
+    def newest(self, load: Callable[[Path], T], on_damage: Callable[[str], None]) -> T | None:
+        """What `load(path)` makes of the newest version that is whole and that it does not fail for; None if none is there.
+
+        `on_damage` is told of each that is passed over. Raises Corrupt if versions are there, and none is any good.
+        """
+        recorded = [number for number in self._numbers() if self._record(number).exists()]
+        for number in sorted(recorded, reverse=True):
+            path = self._version(number)
             try:
-                yield verified(self._folder / file.name, file)
+                loaded = load(verified(path, from_json(File, files.read_json(self._record(number)))))
             except Corrupt as error:
                 on_damage(str(error).split(";")[0])
+            except Exception as error:  # whatever a version of another program makes the loader raise
+                on_damage(f"{path}: cannot be read ({type(error).__name__})")
+            else:
+                self._good = number
+                return loaded
+        if recorded:
+            raise Corrupt(f"{self._folder}: none of the saved versions can be read; start over with --again")
+        return None
 
-    def _known(self) -> list[File]:
-        with contextlib.suppress(FileNotFoundError, Corrupt):
-            return from_json(list[File], files.read_json(self._record))
-        return []
+    def _numbers(self) -> list[int]:
+        """Of all that are there, whole or not."""
+        name = re.compile(rf"{re.escape(self._stem)}\.([0-9]+)(\.json|{re.escape(self._suffix)})")
+        found = (name.fullmatch(path.name) for path in self._folder.glob(f"{self._stem}.*"))
+        return sorted({int(match[1]) for match in found if match})
 
-    def _number(self, name: str) -> int:
-        return int(name.removeprefix(f"{self._stem}.").removesuffix(self._suffix))
+    def _version(self, number: int) -> Path:
+        return self._folder / f"{self._stem}.{number}{self._suffix}"
+
+    def _record(self, number: int) -> Path:
+        return self._folder / f"{self._stem}.{number}.json"

@@ -156,7 +156,8 @@ class Training:
         if self.network != other.network:
             return f"network {self.network}, not {other.network}"
         if self.data.fingerprint != other.data.fingerprint:
-            return f"data {self.data.source}, not {other.data.source}"
+            mine, theirs = (f"{data.source} ({data.fingerprint[:12]})" for data in (self.data, other.data))
+            return f"data {mine}, not {theirs}"
         for field in dataclasses.fields(Recipe):
             mine, theirs = getattr(self.recipe, field.name), getattr(other.recipe, field.name)
             if mine != theirs:
@@ -216,6 +217,7 @@ class Checkpoint:
     commit: str | None
     finished: str  # UTC, ISO 8601
     ranks: int = 1  # processes that trained it together, each with as many threads
+    changes: tuple[str, ...] = ()  # of device, threads, ranks, processor or torch when it went on after an interruption
     rounded_accuracy: float | None = None  # on the test images, of the weights as float16, where that was asked for
 
     @property

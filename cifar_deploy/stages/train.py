@@ -52,16 +52,24 @@ def train(
     with ranks.joined(device) as group:
         group.from_first((training, limit_test))
         subject = subject_of(training, data_folder, device, threads, limit_test, group)
-        state = State(folder, training)
+        test_images = len(subject.arrays.test_labels)
+        setting: dict[str, str | int] = {
+            "device": device_name,
+            "threads": threads,
+            "ranks": group.count,
+            "processor": machine.machine().chip,
+            "torch": machine.versions(["torch"])["torch"],
+        }
+        state = State(folder, training, setting, test_images)
         try:
-            curve = loop.run(subject, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
+            ended = loop.run(subject, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
         except Diverged:
             state.remove()  # from there the same recipe would only diverge again
             raise
         group.from_first(None)  # so that no rank leaves before the last one is done
     network = subject.network
     rounded = _rounded_accuracy(subject) if training.recipe.weights == "float16" else None
-    half = rounded is not None and _is_the_same(rounded, curve[-1].accuracy, len(subject.arrays.test_labels))
+    half = rounded is not None and _is_the_same(rounded, ended.curve[-1].accuracy, test_images)
     if rounded is not None:
         kept_as = "they are stored so" if half else "too far off, they are stored as float32"
         report(1, 1, milestone=f"with weights as float16: test accuracy {rounded:.2%}; {kept_as}")
@@ -70,12 +78,13 @@ def train(
         weights=File(name=WEIGHTS, bytes=0, sha256=""),  # until they are written: then little is left to go wrong
         parameters=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
         multiply_adds=multiply_adds(network, training),
-        curve=tuple(curve),
-        test_images=len(subject.arrays.test_labels),
+        curve=tuple(ended.curve),
+        test_images=test_images,
         device=device,
         device_name=device_name,
         threads=threads,
         ranks=group.count,
+        changes=ended.changes,
         rounded_accuracy=rounded,
         peak_bytes=memory.peak_bytes(),
         device_peak_bytes=DEVICES[device].peak_bytes(),
@@ -87,9 +96,9 @@ def train(
     with files.whole(kept / WEIGHTS) as part:
         save_weights(network, part, half=half)
     checkpoint = dataclasses.replace(checkpoint, weights=described(kept / WEIGHTS))
-    store.save_checkpoint(checkpoint)
-    curves.write(kept, curve)
-    curves.write_events(kept, curve)
+    curves.write(kept, ended.curve)
+    curves.write_events(kept, ended.curve)
+    store.save_checkpoint(checkpoint)  # last: now it is finished
     state.remove()
     return checkpoint
 

@@ -29,10 +29,8 @@ class Epoch:
         self._height, self._width = scaled(recipe, number, images.shape[1], images.shape[2])
         count, device = len(labels), labels.device
         random = torch.Generator().manual_seed(seed(recipe, number))
-        order = torch.randperm(count, generator=random)
-        self.order = [
-            batch.to(device) for batch in order.split(recipe.batch_size) if len(batch) >= _FEWEST * ranks.count()
-        ]
+        order = torch.randperm(count, generator=random).to(device)
+        self.order = [batch for batch in order.split(recipe.batch_size) if len(batch) >= _FEWEST * ranks.count()]
         self._shifts = None
         if recipe.shift:
             self._shifts = torch.randint(-recipe.shift, recipe.shift + 1, (2, count), generator=random).to(device)

@@ -19,11 +19,8 @@ from cifar_deploy.training.subject import EVALUATION_BATCH, Subject, evaluate
 
 _ESTIMATE_STEPS = 3
 
-# Reading a loss empties a GPU's queue.
-_LOOK_S = 1.0
 
-
-def run(subject: Subject, state: State | None, checkpoint_every_s: float, where: str) -> list[Epoch]:
+def run(subject: Subject, state: State | None, checkpoint_every_s: float, where: str) -> Position:
     """All epochs, one after the other; only the first rank has a `state`."""
     recipe, group = subject.training.recipe, subject.group
     saved = group.from_first(state.newest() if state else None)
@@ -60,13 +57,13 @@ def run(subject: Subject, state: State | None, checkpoint_every_s: float, where:
             milestone=f"epoch {number}/{recipe.epochs}  loss {epoch.loss:.4f}  test accuracy {accuracy:.2%}  "
             f"{at.seconds:.1f} s  {at.images / at.seconds:,.0f} images/s",
         )
-        at = Position(curve=[*at.curve, epoch])
+        at = Position(curve=[*at.curve, epoch], changes=at.changes)
         begun = now  # so that saving this epoch is in the wall seconds of the next
         if state:
             curves.write(state.folder, at.curve)
             if number < recipe.epochs:
                 state.save(subject.network, subject.optimizer, at)
-    return at.curve
+    return at
 
 
 def stretch(subject: Subject, at: Position, steps: int, longest_s: float) -> None:
@@ -82,7 +79,7 @@ def stretch(subject: Subject, at: Position, steps: int, longest_s: float) -> Non
     loss_sum = torch.tensor(at.loss_sum if group.is_first else 0.0, dtype=precision, device=subject.device)
     watch = Stopwatch(subject.device, at.seconds)
     with Watch() as gauges, watch:
-        begun = looked = time.perf_counter()
+        begun = time.perf_counter()
         shown = ""
         for index in range(at.step, steps):
             chosen = epoch.order[index]
@@ -90,9 +87,8 @@ def stretch(subject: Subject, at: Position, steps: int, longest_s: float) -> Non
             images, labels = epoch.take(group.share(chosen))
             loss_sum += step(subject.model, subject.optimizer, recipe, images, labels, len(chosen) / group.count)
             at.step, at.images = index + 1, at.images + len(chosen)
-            now = time.perf_counter()
-            if is_alone and (subject.device == "cpu" or now - looked >= _LOOK_S):
-                looked, at.loss_sum = now, loss_sum.item()
+            if is_alone and subject.device == "cpu":  # elsewhere it would empty the device's queue
+                at.loss_sum = loss_sum.item()
                 _check(subject, at)
                 shown = f"loss {at.loss_sum / at.images:.3f}  "
             report(
@@ -100,7 +96,7 @@ def stretch(subject: Subject, at: Position, steps: int, longest_s: float) -> Non
                 recipe.epochs * steps,
                 f"epoch {number + 1}/{recipe.epochs}  {shown}{at.images / watch.seconds:,.0f} images/s",
             )
-            if is_alone and now - begun >= longest_s:
+            if is_alone and time.perf_counter() - begun >= longest_s:
                 break
     at.loss_sum, at.seconds = group.total(loss_sum).item(), watch.seconds
     at.disturbances += (gauges.disturbance,)

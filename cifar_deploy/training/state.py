@@ -1,11 +1,12 @@
 """Where a training stands, kept on disk so that it goes on from there.
 
-training.json                      what is being trained
-state.1.pt, state.2.pt, state.json the two newest states, see core.generations
-metrics.jsonl                      a line an epoch, for whoever plots them
+training.json                   what is being trained
+state.1.pt, state.1.json ...    the two newest states, see core.generations
+metrics.jsonl                   a line an epoch, for whoever plots them
 """
 
-import shutil
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from cifar_deploy.core import files
-from cifar_deploy.core.errors import Corrupt, one_line
+from cifar_deploy.core.errors import Corrupt, UsageError, one_line
 from cifar_deploy.core.generations import Generations
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Disturbance, Epoch, Training, from_json, to_json
@@ -31,13 +32,17 @@ class Position:
     seconds: float = 0.0
     wall_seconds: float = 0.0
     disturbances: tuple[Disturbance, ...] = ()
+    changes: tuple[str, ...] = ()  # of the setting, so far
 
 
 class State:
-    """The folder of one training."""
+    """The folder of one training. `setting` is what else the weights and times depend on: threads, versions ..."""
 
-    def __init__(self, folder: Path, training: Training) -> None:
+    def __init__(self, folder: Path, training: Training, setting: Mapping[str, str | int], test_images: int) -> None:
         self.folder = folder
+        self._name = training.name
+        self._setting = dict(setting)
+        self._test_images = test_images
         self._generations = Generations(folder, "state", ".pt")
         files.write_json(folder / "training.json", to_json(training))
 
@@ -46,6 +51,8 @@ class State:
             "network": network.state_dict(),
             "optimizer": optimizer.state_dict(),
             "position": to_json(at),
+            "setting": self._setting,
+            "test_images": self._test_images,
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         }
@@ -54,25 +61,36 @@ class State:
     def newest(self) -> dict[str, Any] | None:
         """What `save` saved, of the newest state that is whole; None if there was none yet.
 
-        Raises Corrupt if none of those that are there can be read.
+        If the setting is another one now, that is a warning, and kept. Raises Corrupt if none of the states that are
+        there can be read, UsageError if the epochs so far were tested on other images.
         """
+
+        def load(path: Path) -> tuple[dict[str, Any], Position, dict[str, str | int], int]:
+            saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            return saved, from_json(Position, saved["position"]), saved["setting"], saved["test_images"]
 
         def warn(damage: str) -> None:
             report(0, 1, milestone=f"warning: {damage}; going on from the state before it")
 
-        for path in self._generations.read(warn):
-            try:
-                saved: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-                from_json(Position, saved["position"])
-                return saved
-            except Exception as error:  # whatever a state of another version makes torch raise
-                warn(f"{path}: cannot be read ({type(error).__name__})")
-        if self._generations.exist():
-            raise Corrupt(f"{self._generations}: none of the saved states can be read; start over with --again")
-        return None
+        found = self._generations.newest(load, warn)
+        if found is None:
+            return None
+        saved, at, before, test_images = found
+        if test_images != self._test_images:
+            raise UsageError(
+                f"{self._name}: was begun with {test_images:,} test images, not {self._test_images:,}; give the "
+                "same --limit-test, or --again to start over"
+            )
+        if changed := [
+            f"{name} {now}, not {before[name]}" for name, now in self._setting.items() if now != before[name]
+        ]:
+            change = f"from epoch {len(at.curve) + 1}, step {at.step + 1} on {', '.join(changed)}"
+            report(0, 1, milestone=f"warning: {change}: not bit for bit the weights of an uninterrupted training")
+            saved["position"] = to_json(dataclasses.replace(at, changes=(*at.changes, change)))
+        return saved
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder)
+        files.discard(self.folder)
 
 
 def restored(saved: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer) -> Position:

@@ -73,6 +73,18 @@ def test_a_staging_folder_is_beside_its_target_and_gone_at_the_end(tmp_path: Pat
     assert list((tmp_path / "a").iterdir()) == []
 
 
+def test_a_folder_is_discarded_at_once_or_by_the_next_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "training"
+    files.write_text(folder / "deep" / "a.json", "{}")
+    with monkeypatch.context() as killed_then:
+        killed_then.setattr(files.shutil, "rmtree", lambda *_, **__: None)
+        files.discard(folder)
+    assert not folder.exists() and [files.is_leftover(path.name) for path in tmp_path.iterdir()] == [True]
+    files.sweep(tmp_path)
+    assert not list(tmp_path.iterdir())
+    files.discard(folder)
+
+
 def test_sweep_deletes_leftovers_and_nothing_else(tmp_path: Path) -> None:
     kept = ["notes.tmp.txt", "a.tmp.12.xyz", "b.tmp.12.0123456", "c.tmp.12.01234567.json", ".tmp.old"]
     for name in [*kept, "deep/w.json.tmp.12.0123abcd", "deep/onnx.tmp.7.89abcdef/model.onnx"]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.generations import Generations
 
 
@@ -11,9 +12,13 @@ def write(generations: Generations, text: str) -> None:
     generations.write(lambda path: path.write_text(text) and None)
 
 
-def read(generations: Generations) -> tuple[list[str], list[str]]:
+def read(generations: Generations) -> tuple[str | None, list[str]]:
     damaged: list[str] = []
-    return [path.read_text() for path in generations.read(damaged.append)], damaged
+    return generations.newest(Path.read_text, damaged.append), damaged
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture
@@ -24,28 +29,58 @@ def three(tmp_path: Path) -> Generations:
     return generations
 
 
-def test_the_two_newest_are_kept_newest_first(three: Generations, tmp_path: Path) -> None:
-    assert read(three) == (["three", "two"], [])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["state.2.pt", "state.3.pt", "state.json"]
+@pytest.fixture
+def later(three: Generations, tmp_path: Path) -> Generations:
+    """The same three, met by another process."""
+    return Generations(tmp_path, "state", ".pt")
+
+
+def test_the_two_newest_are_kept(later: Generations, tmp_path: Path) -> None:
+    assert read(later) == ("three", [])
+    assert names(tmp_path) == ["state.2.json", "state.2.pt", "state.3.json", "state.3.pt"]
 
 
 def test_nothing_written_yet_is_nothing(tmp_path: Path) -> None:
-    generations = Generations(tmp_path, "state", ".pt")
-    assert not generations.exist() and read(generations) == ([], [])
+    assert read(Generations(tmp_path, "state", ".pt")) == (None, [])
 
 
 @pytest.mark.parametrize("content", [b"thref", b"thr", b"", None])
-def test_a_damaged_newest_is_named_and_the_one_before_it_read(
-    three: Generations, tmp_path: Path, content: bytes | None
+@pytest.mark.parametrize("damaged_name", ["state.3.pt", "state.3.json"])
+def test_a_damaged_newest_is_named_and_the_one_before_it_read_and_kept(
+    later: Generations, tmp_path: Path, damaged_name: str, content: bytes | None
 ) -> None:
-    newest = tmp_path / "state.3.pt"
+    newest = tmp_path / damaged_name
     newest.unlink()
     if content is not None:
         newest.write_bytes(content)
-    found, damaged = read(three)
-    assert found == ["two"] and "state.3.pt" in damaged[0]
-    write(three, "four")
-    assert read(three)[0][0] == "four"
+    found, damaged = read(later)
+    assert found == "two"
+    has_no_record = damaged_name == "state.3.json" and content is None
+    assert has_no_record or "state.3." in damaged[0]
+
+    write(later, "four")
+    assert names(tmp_path) == ["state.2.json", "state.2.pt", "state.4.json", "state.4.pt"]
+    (tmp_path / "state.4.pt").write_text("damaged, too")
+    assert read(later)[0] == "two"
+
+
+def test_a_version_that_the_loader_fails_for_is_passed_over(later: Generations) -> None:
+    def load(path: Path) -> str:
+        if path.read_text() == "three":
+            raise KeyError("of another program")
+        return path.read_text()
+
+    damaged: list[str] = []
+    assert later.newest(load, damaged.append) == "two"
+    assert "state.3.pt: cannot be read (KeyError)" in damaged[0]
+
+
+def test_if_none_is_any_good_that_is_said_each_time(later: Generations, tmp_path: Path) -> None:
+    for path in tmp_path.glob("*.pt"):
+        path.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(Corrupt, match="--again"):
+            read(later)
 
 
 def test_a_version_that_could_not_be_written_changes_nothing(three: Generations, tmp_path: Path) -> None:
@@ -53,20 +88,15 @@ def test_a_version_that_could_not_be_written_changes_nothing(three: Generations,
         path.write_text("half")
         raise KeyboardInterrupt
 
+    before = names(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         three.write(fail)
-    assert read(three) == (["three", "two"], [])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["state.2.pt", "state.3.pt", "state.json"]
+    assert read(three) == ("three", [])
+    assert names(tmp_path) == before
 
 
-def test_a_version_without_its_record_does_not_count(three: Generations, tmp_path: Path) -> None:
+def test_a_version_without_its_record_does_not_count(later: Generations, tmp_path: Path) -> None:
     (tmp_path / "state.4.pt").write_text("killed before the record was written")
-    assert read(three) == (["three", "two"], [])
-    write(three, "four")
-    assert read(three)[0] == ["four", "three"]
-
-
-def test_a_damaged_record_is_nothing(three: Generations, tmp_path: Path) -> None:
-    (tmp_path / "state.json").write_text("{")
-    found, damaged = read(three)
-    assert found == [] and "state.json" in damaged[0]
+    assert read(later) == ("three", [])
+    write(later, "five")
+    assert names(tmp_path) == ["state.3.json", "state.3.pt", "state.5.json", "state.5.pt"]
