@@ -737,6 +737,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
     if arguments[:2] == ["env", "create"]:
         return "nothing was changed; the same command starts over"
     if "--again" in arguments:
+        if arguments[:1] == ["train"]:
+            return "without --again the same command goes on from the last state saved"
         return "with --again the same command starts over"
     return "the same command goes on from here"
 

@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -157,7 +156,7 @@ def train(
 ) -> Outcome[Checkpoint]:
     """Train a network, go on with a training that was interrupted, or return the one that is finished.
 
-    Its state is saved after each epoch, and within one every `checkpoint_every_s`.
+    What was begun `again` and interrupted goes on without it. Its state is saved after each epoch, and within one every `checkpoint_every_s`.
 
     Raises UsageError if the name belongs to a training that differs in network, data or recipe, unless `again`.
     Under torchrun this is for the first rank; the others `follow`.
@@ -167,8 +166,8 @@ def train(
     training = training_of(store, prepared, network, name=name, recipe=recipe, again=again)
     finished = store.checkpoint(training.name)
     if again:
-        shutil.rmtree(store.training_folder(training.name), ignore_errors=True)
-    elif finished:
+        files.discard(store.training_folder(training.name))
+    elif finished and not _is_same(store.unfinished(training.name), training):
         store.verified(as_artifact(finished))
         if ranks.count() > 1:
             isolate.call("cifar_deploy.stages.train:dismiss", type(None), device=device)
@@ -224,12 +223,17 @@ def training_of(
     """What `train` would train. Raises UsageError where it would, before anything is done."""
     training = _training(prepared, network, name, recipe)
     finished = store.checkpoint(training.name)
-    begun = finished.training if finished else store.unfinished(training.name)
-    if begun and not again and (difference := begun.difference(training)):
+    there = [one for one in (store.unfinished(training.name), finished and finished.training) if one]
+    if there and not again and not any(_is_same(one, training) for one in there):
         raise UsageError(
-            f"{training.name}: exists already with {difference}; give another --name, or --again to replace it"
+            f"{training.name}: exists already with {there[0].difference(training)}; "
+            "give another --name, or --again to replace it"
         )
     return training
+
+
+def _is_same(there: Training | None, wanted: Training) -> bool:
+    return there is not None and there.difference(wanted) is None
 
 
 def _training(prepared: Prepared, network: str, name: str | None, recipe: Recipe) -> Training:
