@@ -1,5 +1,6 @@
 """What the tests share: a road that was gone once, on few images, and a cache and state folder of its own."""
 
+import contextlib
 import functools
 import importlib.util
 import os
@@ -8,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +19,7 @@ import pytest
 from cifar_deploy import cli
 from cifar_deploy.backends import Backend
 from cifar_deploy.core import cache
+from cifar_deploy.core.errors import Busy
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import obstacle
 from cifar_deploy.core.store import Lock, Store
@@ -85,6 +88,16 @@ def run_here(capfd: pytest.CaptureFixture[str], *arguments: object) -> subproces
 def heed_ctrl_c() -> None:
     """For `preexec_fn`: whoever runs the tests in the background has Ctrl-C ignored, and so have all that they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def wait_until_free(out: Path) -> None:
+    """Until the worker of a killed parent has seen that, and let go of the lock."""
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(Busy), Store(out):
+            return
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def need_package(name: str, *, required: bool = True) -> None:

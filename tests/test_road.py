@@ -15,12 +15,15 @@ import pytest
 from safetensors.numpy import load_file
 
 from cifar_deploy import pipeline
-from cifar_deploy.core import machine
-from cifar_deploy.core.errors import Unavailable
+from cifar_deploy.core import files, machine
+from cifar_deploy.core.errors import Unavailable, UsageError
+from cifar_deploy.core.records import to_json
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import METRICS
-from tests.conftest import FEW_BACKENDS, FEW_FORMATS, QUICK, TINY, heed_ctrl_c, run_cli
+from cifar_deploy.stages.prepare import Prepared
+from tests.conftest import FEW_BACKENDS, FEW_FORMATS, QUICK, TINY, heed_ctrl_c, run_cli, wait_until_free
+from tests.probes import a_checkpoint
 
 CELLS = {("checkpoint", "pytorch"), ("torchscript", "torchscript"), ("onnx", "onnxruntime")}
 
@@ -315,22 +318,51 @@ def test_another_recipe_under_the_same_name_is_refused_with_the_difference(copy:
     assert "seed 0, not 7" in done.stderr and "--again" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("there", "difference"),
+    [
+        ({"network": "resnet20"}, "network resnet20, not resnet8"),
+        (
+            {"data": {"fingerprint": "0" * 64}},
+            f"data handwritten digits ({'0' * 12}), not handwritten digits ({'f' * 12})",
+        ),
+        ({"recipe": {"epochs": 3}}, "epochs 3, not 2"),
+    ],
+)
+def test_an_unfinished_training_of_something_else_is_refused_with_the_difference(
+    there: dict[str, Any], difference: str, tmp_path: Path
+) -> None:
+    wanted = a_checkpoint().training
+    record = to_json(wanted)
+    for field, value in there.items():
+        record[field] = {**record[field], **value} if isinstance(value, dict) else value
+    store = Store(tmp_path)
+    files.write_json(store.training_folder("small") / "training.json", record)
+    prepared = Prepared(data=wanted.data, folder=tmp_path, decoded=False)
+    as_wanted = {"name": "small", "recipe": wanted.recipe}
+    with pytest.raises(UsageError) as refused:
+        pipeline.training_of(store, prepared, "resnet8", **as_wanted)  # type: ignore[arg-type]
+    assert difference in str(refused.value) and "--again" in str(refused.value)
+    assert pipeline.training_of(store, prepared, "resnet8", again=True, **as_wanted) == wanted  # type: ignore[arg-type]
+
+
 def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(tmp_path: Path) -> None:
     arguments = ["train", "resnet8", "--dataset", "digits", "--recipe", "fast"]
     arguments += ["--epochs", "1", "--batch-size", "16", "--limit-train", "720", "--limit-test", "64", "--out"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     command = [sys.executable, "-m", "cifar_deploy", *arguments, str(broken), "--checkpoint-every", "0.05s"]
+    states = broken / "training" / "resnet8"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(broken / "training" / "resnet8" / "state.json", process)
+        wait_for(states / "state.2.json", process)
         process.kill()
+    wait_until_free(broken)
     # The newest of the two states is damaged, too.
-    newest = max((broken / "training" / "resnet8").glob("state.*.pt"), key=lambda path: path.stat().st_mtime_ns)
-    if newest.name != "state.1.pt":
-        newest.write_bytes(newest.read_bytes()[:-1])
-    resumed = when_free(*arguments, broken)
+    newest = max(states.glob("state.*.json"), key=lambda path: int(path.name.split(".")[1])).with_suffix(".pt")
+    newest.write_bytes(newest.read_bytes()[:-1])
+    resumed = run_cli(*arguments, broken)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after epoch 0, step" in resumed.stdout
-    assert ("warning: " in resumed.stdout) == (newest.name != "state.1.pt")
+    assert f"warning: {newest}: is not the file its record describes" in resumed.stdout
     assert run_cli(*arguments, whole).returncode == 0
     checkpoints = [Store(out).checkpoint("resnet8") for out in (whole, broken)]
     assert checkpoints[0] and checkpoints[1]
@@ -345,14 +377,6 @@ def wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
     while not path.exists():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
-
-
-def when_free(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command, once the worker of a killed parent has seen that and let go of the lock."""
-    deadline = time.monotonic() + 30
-    while (done := run_cli(*arguments)).returncode and "at work here" in done.stderr:
-        assert time.monotonic() < deadline
-    return done
 
 
 _FOUR_EPOCHS = ["train", "resnet8", "--dataset", "digits", "--epochs", "4", "--limit-train", "512", "--out"]
@@ -373,7 +397,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 ) -> None:
     broken = tmp_path / "broken"
     command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(broken)]
-    state = broken / "training" / "resnet8" / "state.json"
+    state = broken / "training" / "resnet8" / "state.1.json"
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -389,12 +413,30 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert number == signal.SIGKILL or "the same command goes on from here" in errors
     assert not (broken / "exported" / "resnet8" / "checkpoint" / "checkpoint.json").exists()
 
-    resumed = when_free(*_FOUR_EPOCHS, broken)
+    wait_until_free(broken)
+    resumed = run_cli(*_FOUR_EPOCHS, broken)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after epoch" in resumed.stdout
     hashes = [Store(out).checkpoint("resnet8").weights.sha256 for out in (uninterrupted, broken)]  # type: ignore[union-attr]
     assert hashes[0] == hashes[1]
     assert not list(broken.rglob("*.tmp.*"))
+
+
+def test_what_was_begun_again_and_interrupted_goes_on_without_again(uninterrupted: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    shutil.copytree(uninterrupted, out)
+    command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(out), "--again"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as process:
+        wait_for(out / "training" / "resnet8" / "state.1.json", process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert "without --again the same command goes on from the last state saved" in errors
+    before = Store(out).checkpoint("resnet8")
+    resumed = run_cli(*_FOUR_EPOCHS, out)
+    assert resumed.returncode == 0 and "going on after epoch" in resumed.stdout, resumed.stdout + resumed.stderr
+    after = Store(out).checkpoint("resnet8")
+    assert before and after and after.weights == before.weights and after.finished > before.finished
+    assert "(trained before)" in run_cli(*_FOUR_EPOCHS, out).stdout
 
 
 def test_weights_stored_as_float16_take_half_the_room_and_classify_the_same(road: Path, tmp_path: Path) -> None:

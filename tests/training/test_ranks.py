@@ -182,6 +182,25 @@ def test_a_dead_rank_ends_the_job_in_seconds_and_it_goes_on_later(job: "subproce
 
 
 @pytest.mark.slow
+def test_a_silent_rank_ends_the_job_after_two_minutes(job: "subprocess.Popen[str]") -> None:
+    workers = [
+        process
+        for process in psutil.Process(job.pid).children(recursive=True)
+        if "cifar_deploy.core.worker" in process.cmdline() and process.environ().get("RANK") == "1"
+    ]
+    assert len(workers) == 1
+    workers[0].suspend()
+    begun = time.monotonic()
+    try:
+        _, errors = job.communicate(timeout=240)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            workers[0].kill()
+    assert job.returncode != 0 and 100 < time.monotonic() - begun < 180
+    assert "rank 0: another rank is gone, or was silent for 120 s" in errors
+
+
+@pytest.mark.slow
 def test_ranks_end_with_their_torchrun(job: "subprocess.Popen[str]", tmp_path: Path) -> None:
     started = psutil.Process(job.pid).children(recursive=True)
     workers = [process for process in started if "cifar_deploy.core.worker" in process.cmdline()]
