@@ -1,8 +1,9 @@
-"""What training costs beyond computing: python benchmarks/training_speed.py DATA_DIR [NETWORK ...] (three minutes a network).
+"""What training costs beyond computing: python benchmarks/training_speed.py DATA_DIR [NETWORK ...]
 
-DATA_DIR is an image folder or zip, as for --dataset image_folder. All ways train the same network on batches of 128, channels
-last, with all processors; in each round each has a turn, in an order of its own. Their times are shown over that of the pure step: forward,
-backward and update on one fixed batch that is ready.
+A quarter of an hour a network, ten minutes with --without-loader. DATA_DIR is an image folder or zip, as for --dataset
+image_folder. All ways train the same network on batches of 128, channels last, with all processors that are allowed
+(taskset); in each round each has a turn, beside that of its pure step, in an order of its own. Shown is the median of the
+rounds' ratios to that pure step (forward, backward and update on one fixed batch that is ready) with its interval.
 
     paper, fast    this program's own loop: gather, move, mirror, convert, count, watch the machine, report
     DataLoader     torchvision's transforms on PIL images, the same crops and flips, read by so many workers
@@ -26,6 +27,7 @@ from torchvision import transforms
 from cifar_deploy import pipeline
 from cifar_deploy.core import machine
 from cifar_deploy.core.records import Recipe, Training
+from cifar_deploy.core.statistics import paired_ratio
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.stages.prepare import Prepared
 from cifar_deploy.training import ranks
@@ -34,9 +36,9 @@ from cifar_deploy.training.optimise import step
 from cifar_deploy.training.state import Position
 from cifar_deploy.training.subject import Subject, subject_of
 
-ROUNDS = 5
-TURN_S = 5.0  # each way and round, about
-PAUSE_S = 2.0  # after each turn: workers read a few batches ahead
+ROUNDS = 15
+TURN_S = 10.0  # each way and round, about: what an epoch costs once is shared out over as few steps as that
+PAUSE_S = 2.0  # after a turn of a DataLoader: its workers read a few batches ahead
 
 
 class Folder(Dataset[tuple[Tensor, int]]):
@@ -90,34 +92,33 @@ def by_loader(subject: Subject, loaded: Iterator[tuple[Tensor, Tensor]], steps: 
         step(subject.model, subject.optimizer, subject.training.recipe, images, labels, len(labels))
 
 
-def measure(network: str, prepared: Prepared) -> tuple[int, dict[str, tuple[str, list[float]]]]:
-    """How many steps a turn has; for each way, the pure step that it is compared with, and its turns' seconds by round."""
+def measure(network: str, prepared: Prepared, loaders: bool) -> tuple[int, dict[str, dict[int, float]]]:
+    """How many steps a turn has; for each way its turns' seconds by round."""
     fast, paper = (prepared_subject(network, RECIPES[name], prepared) for name in ("fast", "paper"))
-    ways: dict[str, tuple[str, Callable[[int], None]]] = {
-        "pure step, fast": ("pure step, fast", functools.partial(pure, fast)),
-        "fast": ("pure step, fast", functools.partial(ours, fast)),
-        "pure step, paper": ("pure step, paper", functools.partial(pure, paper)),
-        "paper": ("pure step, paper", functools.partial(ours, paper)),
-    }
-    for workers in (0, 2):
+    ways: dict[str, Callable[[int], None]] = {}
+    for name, subject in (("fast", fast), ("paper", paper)):
+        ways[f"pure step, {name}"] = functools.partial(pure, subject)
+        ways[name] = functools.partial(ours, subject)
+    for workers in (0, 2) if loaders else ():
         loader = DataLoader(
             Folder(prepared), batch_size=128, shuffle=True, num_workers=workers, persistent_workers=workers > 0
         )
-        loaded = forever(loader)
-        ways[f"DataLoader, {workers} workers"] = (
-            "pure step, fast",
-            lambda steps, loaded=loaded: by_loader(fast, loaded, steps),  # type: ignore[misc]
-        )
-    for _, go in ways.values():
+        ways[f"fast, DataLoader of {workers} workers"] = functools.partial(by_loader, fast, forever(loader))
+    for go in ways.values():
         go(2)  # sets up kernels, and starts workers
-    steps = min(len(fast.batches(0)), math.ceil(2 * TURN_S / seconds_of(functools.partial(pure, fast), 2)))
-    seconds: dict[str, tuple[str, list[float]]] = {way: (base, []) for way, (base, _) in ways.items()}
+    steps = min(len(fast.batches(0)), math.ceil(2 * TURN_S / seconds_of(ways["pure step, fast"], 2)))
+    seconds: dict[str, dict[int, float]] = {way: {} for way in ways}
     order = random.Random(0)
-    for _ in range(ROUNDS):
-        for way in order.sample(list(ways), len(ways)):
-            seconds[way][1].append(seconds_of(ways[way][1], steps))
-            time.sleep(PAUSE_S)
+    for number in range(ROUNDS):
+        recipes = order.sample(["fast", "paper"], 2)
+        for way in sorted(order.sample(list(ways), len(ways)), key=lambda way: recipes.index(recipe_of(way))):
+            seconds[way][number] = seconds_of(ways[way], steps)
+            time.sleep(PAUSE_S if "DataLoader" in way else 0.0)
     return steps, seconds
+
+
+def recipe_of(way: str) -> str:
+    return "paper" if "paper" in way else "fast"
 
 
 def seconds_of(go: Callable[[int], None], steps: int) -> float:
@@ -130,15 +131,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("network", nargs="*", default=["mobilenet", "resnet8"])
+    parser.add_argument("--without-loader", action="store_true")
     arguments = parser.parse_args()
     prepared = pipeline.prepare("image_folder", arguments.data_dir)
     for network in arguments.network:
-        steps, seconds = measure(network, prepared)
-        print(f"{network}, {steps} steps of 128 images, {ROUNDS} rounds: median of the rounds' ratios, and their range")
-        for way, (base, of_way) in seconds.items():
-            ratios = [way_s / pure_s for way_s, pure_s in zip(of_way, seconds[base][1], strict=True)]
-            rate = steps * 128 / float(np.median(of_way))
-            print(f"  {way:<22} {np.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})  {rate:,.0f} images/s")
+        steps, seconds = measure(network, prepared, not arguments.without_loader)
+        threads = machine.allowed_threads()
+        print(f"{network}, {steps} steps of 128 images, {ROUNDS} rounds, {threads} threads, over the pure step:")
+        for way, by_round in seconds.items():
+            rate = steps * 128 / float(np.median(list(by_round.values())))
+            ratio = paired_ratio(by_round, seconds[f"pure step, {recipe_of(way)}"])
+            assert ratio
+            print(
+                f"  {way:<30} {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]  {rate:,.0f} images/s", flush=True
+            )
 
 
 if __name__ == "__main__":
