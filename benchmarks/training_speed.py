@@ -37,7 +37,7 @@ from cifar_deploy.training.state import Position
 from cifar_deploy.training.subject import Subject, subject_of
 
 ROUNDS = 15
-TURN_S = 10.0  # each way and round, about: what an epoch costs once is shared out over as few steps as that
+TURN_S = 10.0  # each way and round, about: what an epoch costs once weighs on these few steps alone
 PAUSE_S = 2.0  # after a turn of a DataLoader: its workers read a few batches ahead
 
 

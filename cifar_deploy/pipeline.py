@@ -156,7 +156,8 @@ def train(
 ) -> Outcome[Checkpoint]:
     """Train a network, go on with a training that was interrupted, or return the one that is finished.
 
-    What was begun `again` and interrupted goes on without it. Its state is saved after each epoch, and within one every `checkpoint_every_s`.
+    One that was begun with `again` and interrupted goes on without it. The state is saved after each epoch, and within
+    one every `checkpoint_every_s`.
 
     Raises UsageError if the name belongs to a training that differs in network, data or recipe, unless `again`.
     Under torchrun this is for the first rank; the others `follow`.
@@ -164,14 +165,16 @@ def train(
     if device != "auto":
         DEVICES.check(device)
     training = training_of(store, prepared, network, name=name, recipe=recipe, again=again)
-    finished = store.checkpoint(training.name)
-    if again:
+    finished, unfinished = store.checkpoint(training.name), None if again else store.unfinished(training.name)
+    if not unfinished:
         files.discard(store.training_folder(training.name))
-    elif finished and not _is_same(store.unfinished(training.name), training):
+    if finished and not again and not _is_same(unfinished, training):
         store.verified(as_artifact(finished))
         if ranks.count() > 1:
             isolate.call("cifar_deploy.stages.train:dismiss", type(None), device=device)
         return Outcome(value=finished, reused=True)
+    if not unfinished:
+        store.begin(training)
     threads = threads or ranks.threads()
     checkpoint = isolate.call(
         "cifar_deploy.stages.train:train",
@@ -222,9 +225,11 @@ def training_of(
 ) -> Training:
     """What `train` would train. Raises UsageError where it would, before anything is done."""
     training = _training(prepared, network, name, recipe)
+    if again:
+        return training
     finished = store.checkpoint(training.name)
     there = [one for one in (store.unfinished(training.name), finished and finished.training) if one]
-    if there and not again and not any(_is_same(one, training) for one in there):
+    if there and not any(_is_same(one, training) for one in there):
         raise UsageError(
             f"{training.name}: exists already with {there[0].difference(training)}; "
             "give another --name, or --again to replace it"

@@ -1,10 +1,11 @@
-"""Trainings killed at random moments and on disks that fill up, over and over: all end in the same weights, and none loses
-more than was promised.
+"""Trainings killed at random moments and on disks that fill up, over and over: all end in the same weights, each goes on
+from what lay on the disk, and that is never more than an epoch back.
 """
 
 import contextlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,8 +43,8 @@ class Expected:
     seconds: float
 
     def moment(self, random: random.Random) -> float:
-        """Seconds after which to interrupt it: while it starts, and in an epoch."""
-        return self.seconds * random.uniform(0.2, 0.9)
+        """Seconds after its first line, after which to interrupt it: while its worker starts, or in an epoch."""
+        return self.seconds * random.uniform(0.1, 0.9)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +77,9 @@ def test_fifty_kills_at_random_moments_lose_no_more_than_promised(tmp_path: Path
             if Store(out).checkpoint("resnet8") and not (out / "training" / "resnet8").exists():
                 break
             assert process.returncode == _SIGNALS[number], told
-            before = _position(out)
-            assert before >= (_told_epochs(told) - 1, 0), "more than an epoch is lost"
+            kept = _position(out)
+            assert kept >= max(before, (_told_epochs(told) - 1, 0)), "more than an epoch is lost"
+            before = kept
             kills += 1
             with_a_state += before > (0, 0)
         _assert_ends_as(out, expected)
@@ -91,6 +93,7 @@ def test_fifty_full_disks_lose_no_more_than_promised(tmp_path: Path, expected: E
     refused, with_a_state, trainings = 0, 0, 0
     while refused < _FULL_DISKS:
         trainings += 1
+        assert trainings < 5 * _FULL_DISKS
         with _disk(tmp_path / "disk") as disk:
             out, before = disk / "out", (0, 0)
             while True:
@@ -106,8 +109,9 @@ def test_fifty_full_disks_lose_no_more_than_promised(tmp_path: Path, expected: E
                 errors = [line for line in told.splitlines() if "error: " in line]
                 assert process.returncode == 1 and len(errors) == 1, told
                 assert "No space left on device" in errors[0], told
-                before = _position(out)
-                assert before >= (_told_epochs(told) - 1, 0), "more than an epoch is lost"
+                kept = _position(out)
+                assert kept >= max(before, (_told_epochs(told) - 1, 0)), "more than an epoch is lost"
+                before = kept
                 refused += 1
                 with_a_state += before > (0, 0)
             _assert_ends_as(out, expected)
@@ -117,18 +121,22 @@ def test_fifty_full_disks_lose_no_more_than_promised(tmp_path: Path, expected: E
 
 @contextlib.contextmanager
 def _training(out: Path, told: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """It is begun, or goes on, and what it says is written to `told`; at the end of the block its end is awaited."""
+    """It is begun, or goes on, and has said so in `told`; at the end of the block its end is awaited."""
     command = [sys.executable, "-m", "cifar_deploy", *_TRAIN, str(out)]
     with (
         open(told, "wb") as file,
         subprocess.Popen(command, stdout=file, stderr=file, preexec_fn=heed_ctrl_c) as process,
     ):
+        while not told.stat().st_size and process.poll() is None:
+            time.sleep(0.01)
         yield process
 
 
 @contextlib.contextmanager
 def _disk(folder: Path) -> Iterator[Path]:
     """A small file system; skips where none can be mounted."""
+    if not shutil.which("mount"):
+        pytest.skip("no small disk can be made here: there is no mount")
     folder.mkdir(exist_ok=True)
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "none", folder], capture_output=True, text=True
@@ -138,7 +146,7 @@ def _disk(folder: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def _fill(filler: Path, hole: int) -> None:
@@ -168,7 +176,7 @@ def _told_epochs(told: str) -> int:
 
 def _assert_goes_on(told: str, before: tuple[int, int]) -> None:
     """From the state that was left, if it came so far as to tell."""
-    assert "Traceback" not in told and "the state before it" not in told, told
+    assert "Traceback" not in told and "passed over" not in told, told
     if "by a few steps of each size" in told:
         found = re.search(r"going on after epoch (\d+), step (\d+)", told)
         assert (found and (int(found[1]), int(found[2]))) == (before if before > (0, 0) else None), told

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from cifar_deploy import pipeline
 from cifar_deploy.core import files, machine
 from cifar_deploy.core.errors import Unavailable, UsageError
-from cifar_deploy.core.records import to_json
+from cifar_deploy.core.records import Begun, Training, from_json, to_json
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import METRICS
@@ -337,7 +337,8 @@ def test_an_unfinished_training_of_something_else_is_refused_with_the_difference
     for field, value in there.items():
         record[field] = {**record[field], **value} if isinstance(value, dict) else value
     store = Store(tmp_path)
-    files.write_json(store.training_folder("small") / "training.json", record)
+    store.begin(from_json(Training, record))
+    (store.training_folder("small") / "state.1.pt").touch()
     prepared = Prepared(data=wanted.data, folder=tmp_path, decoded=False)
     as_wanted = {"name": "small", "recipe": wanted.recipe}
     with pytest.raises(UsageError) as refused:
@@ -353,7 +354,7 @@ def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(tmp
     command = [sys.executable, "-m", "cifar_deploy", *arguments, str(broken), "--checkpoint-every", "0.05s"]
     states = broken / "training" / "resnet8"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(states / "state.2.json", process)
+        wait_for(states, "state.[2-9]*.json", process)
         process.kill()
     wait_until_free(broken)
     # The newest of the two states is damaged, too.
@@ -372,9 +373,10 @@ def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(tmp
     assert [json.loads(line)["epoch"] for line in metrics] == [1]
 
 
-def wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen[Any]) -> None:
+    """Until there is such a file: a state, say, of which the older ones are deleted while others come."""
     deadline = time.monotonic() + 60
-    while not path.exists():
+    while not any(folder.glob(pattern)):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
 
@@ -397,7 +399,6 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 ) -> None:
     broken = tmp_path / "broken"
     command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(broken)]
-    state = broken / "training" / "resnet8" / "state.1.json"
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -405,7 +406,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
         text=True,
         preexec_fn=heed_ctrl_c,
     ) as process:
-        wait_for(state, process)
+        wait_for(broken / "training" / "resnet8", "state.*.json", process)
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
@@ -427,16 +428,27 @@ def test_what_was_begun_again_and_interrupted_goes_on_without_again(uninterrupte
     shutil.copytree(uninterrupted, out)
     command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(out), "--again"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as process:
-        wait_for(out / "training" / "resnet8" / "state.1.json", process)
+        wait_for(out / "training" / "resnet8", "state.*.json", process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
-    assert "without --again the same command goes on from the last state saved" in errors
+    assert "if a state was saved, the same command without --again goes on from there" in errors
     before = Store(out).checkpoint("resnet8")
     resumed = run_cli(*_FOUR_EPOCHS, out)
     assert resumed.returncode == 0 and "going on after epoch" in resumed.stdout, resumed.stdout + resumed.stderr
     after = Store(out).checkpoint("resnet8")
     assert before and after and after.weights == before.weights and after.finished > before.finished
-    assert "(trained before)" in run_cli(*_FOUR_EPOCHS, out).stdout
+
+
+def test_a_state_that_a_finished_training_left_does_not_begin_it_anew(uninterrupted: Path, tmp_path: Path) -> None:
+    store = Store(shutil.copytree(uninterrupted, tmp_path / "killed"))
+    finished = store.checkpoint("resnet8")
+    assert finished
+    files.write_json(
+        store.training_folder("resnet8") / "training.json", to_json(Begun(training=finished.training, replaces=None))
+    )
+    (store.training_folder("resnet8") / "state.1.pt").touch()
+    assert "(trained before)" in run_cli(*_FOUR_EPOCHS, store.root).stdout
+    assert not store.training_folder("resnet8").exists()
 
 
 def test_weights_stored_as_float16_take_half_the_room_and_classify_the_same(road: Path, tmp_path: Path) -> None:

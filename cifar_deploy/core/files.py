@@ -158,7 +158,10 @@ def sha256(path: Path) -> str:
 
 
 def discard(folder: Path) -> None:
-    """Delete a folder at once: none of it is left by half. One that is not there is no error."""
+    """Delete a folder: under its own name it is there whole or not at all, and what is left of it is for the next sweep.
+
+    One that is not there is no error.
+    """
     leftover = _temporary(folder)
     try:
         folder.rename(leftover)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cifar_deploy.core import files
-from cifar_deploy.core.errors import Corrupt
+from cifar_deploy.core.errors import Corrupt, is_out_of_memory
 from cifar_deploy.core.records import File, from_json, to_json
 from cifar_deploy.core.store import described, verified
 
@@ -29,15 +29,14 @@ class Generations:
     def write(self, save: Callable[[Path], None]) -> None:
         """Add a version, by `save(path)`. Kept are this one and the last good one before it, nothing else.
 
-        Raises Unwritable; what was there before stays.
+        Where versions may be there already, `newest` has to be called first. Raises Unwritable; what was there before stays.
         """
         known = self._numbers()
         number = 1 + max(known, default=0)
         with files.whole(self._version(number)) as part:
             save(part)
         files.write_json(self._record(number), to_json(described(self._version(number))))
-        before = self._good if self._good is not None else max(known, default=None)
-        self._good = number
+        before, self._good = self._good, number
         for old in known:
             if old != before:
                 # Its record first: a version without one does not count, and the other way round would be damage.
@@ -47,7 +46,8 @@ class Generations:
     def newest(self, load: Callable[[Path], T], on_damage: Callable[[str], None]) -> T | None:
         """What `load(path)` makes of the newest version that is whole and that it does not fail for; None if none is there.
 
-        `on_damage` is told of each that is passed over. Raises Corrupt if versions are there, and none is any good.
+        `on_damage` is told of each that is passed over. Raises Corrupt if versions are there, and none is any good, and the
+        system's own error if that is what keeps one from being read.
         """
         recorded = [number for number in self._numbers() if self._record(number).exists()]
         for number in sorted(recorded, reverse=True):
@@ -57,6 +57,8 @@ class Generations:
             except Corrupt as error:
                 on_damage(str(error).split(";")[0])
             except Exception as error:  # whatever a version of another program makes the loader raise
+                if isinstance(error, OSError) or is_out_of_memory(error):
+                    raise
                 on_damage(f"{path}: cannot be read ({type(error).__name__})")
             else:
                 self._good = number

@@ -55,7 +55,7 @@ class Reporter:
             os.replace(part, self.folder / FILE)
 
     def alive(self, message: str) -> None:
-        """It is as far as before, and doing this meanwhile."""
+        """Report that work goes on, as far along as at the last report."""
         done, total = self._at
         self(done, total, message)
 

@@ -166,6 +166,14 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A training that is under way."""
+
+    training: Training
+    replaces: str | None  # when the network that has the name so far was finished
+
+
+@dataclass(frozen=True, kw_only=True)
 class Disturbance:
     """What else the machine did while a block was timed: see core.disturbance. None where the system does not say."""
 

@@ -31,6 +31,7 @@ from cifar_deploy.core import files, isolate
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
 from cifar_deploy.core.records import (
     Artifact,
+    Begun,
     Block,
     Checkpoint,
     Data,
@@ -144,9 +145,19 @@ class Store:
     def training_folder(self, name: str) -> Path:
         return self.training / name
 
+    def begin(self, training: Training) -> None:
+        """Record what is being trained, and the finished network of that name that it will replace, if there is one."""
+        finished = self.checkpoint(training.name)
+        begun = Begun(training=training, replaces=finished.finished if finished else None)
+        files.write_json(self.training_folder(training.name) / "training.json", to_json(begun))
+
     def unfinished(self, name: str) -> Training | None:
+        """What was begun and can go on. None if no state of it was saved yet, or if it is finished and a state was left."""
         path = self.training_folder(name) / "training.json"
-        return from_json(Training, files.read_json(path)) if path.exists() else None
+        if not path.exists() or not any(path.parent.glob("state.*")):
+            return None
+        begun, finished = from_json(Begun, files.read_json(path)), self.checkpoint(name)
+        return begun.training if begun.replaces == (finished.finished if finished else None) else None
 
     # Artifacts
 

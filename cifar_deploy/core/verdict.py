@@ -71,7 +71,7 @@ def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
     """Seconds of training as they are without disturbance, and the verdict; None if the machine was not watched.
 
     A disturbed epoch counts as the median of the quiet ones whose images have the same size, unless more than half are
-    disturbed: then it is the seconds that were spent, and noisy. So it is if the setting changed on the way.
+    disturbed: then it is the seconds that were spent, and noisy. So it is if the setting changed on the way, watched or not.
     """
     recipe, curve = checkpoint.training.recipe, checkpoint.curve
     if checkpoint.changes:

@@ -54,13 +54,13 @@ def train(
         subject = subject_of(training, data_folder, device, threads, limit_test, group)
         test_images = len(subject.arrays.test_labels)
         setting: dict[str, str | int] = {
-            "device": device_name,
+            "device": device if device == "cpu" else device_name,
             "threads": threads,
             "ranks": group.count,
             "processor": machine.machine().chip,
             "torch": machine.versions(["torch"])["torch"],
         }
-        state = State(folder, training, setting, test_images)
+        state = State(folder, setting, test_images)
         try:
             ended = loop.run(subject, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
         except Diverged:

@@ -1,6 +1,6 @@
 """Where a training stands, kept on disk so that it goes on from there.
 
-training.json                   what is being trained
+training.json                   what is being trained, see core.store
 state.1.pt, state.1.json ...    the two newest states, see core.generations
 metrics.jsonl                   a line an epoch, for whoever plots them
 """
@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from cifar_deploy.core import files
-from cifar_deploy.core.errors import Corrupt, UsageError, one_line
+from cifar_deploy.core.errors import Corrupt, DeployError, one_line
 from cifar_deploy.core.generations import Generations
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Disturbance, Epoch, Training, from_json, to_json
+from cifar_deploy.core.records import Disturbance, Epoch, from_json, to_json
 
 
 @dataclass(kw_only=True)
@@ -38,13 +38,11 @@ class Position:
 class State:
     """The folder of one training. `setting` is what else the weights and times depend on: threads, versions ..."""
 
-    def __init__(self, folder: Path, training: Training, setting: Mapping[str, str | int], test_images: int) -> None:
+    def __init__(self, folder: Path, setting: Mapping[str, str | int], test_images: int) -> None:
         self.folder = folder
-        self._name = training.name
         self._setting = dict(setting)
         self._test_images = test_images
         self._generations = Generations(folder, "state", ".pt")
-        files.write_json(folder / "training.json", to_json(training))
 
     def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, at: Position) -> None:
         saved = {
@@ -62,7 +60,7 @@ class State:
         """What `save` saved, of the newest state that is whole; None if there was none yet.
 
         If the setting is another one now, that is a warning, and kept. Raises Corrupt if none of the states that are
-        there can be read, UsageError if the epochs so far were tested on other images.
+        there can be read, DeployError if the epochs so far were tested on other images.
         """
 
         def load(path: Path) -> tuple[dict[str, Any], Position, dict[str, str | int], int]:
@@ -70,21 +68,21 @@ class State:
             return saved, from_json(Position, saved["position"]), saved["setting"], saved["test_images"]
 
         def warn(damage: str) -> None:
-            report(0, 1, milestone=f"warning: {damage}; going on from the state before it")
+            report(0, 1, milestone=f"warning: {damage}; it is passed over")
 
         found = self._generations.newest(load, warn)
         if found is None:
             return None
         saved, at, before, test_images = found
         if test_images != self._test_images:
-            raise UsageError(
-                f"{self._name}: was begun with {test_images:,} test images, not {self._test_images:,}; give the "
-                "same --limit-test, or --again to start over"
+            raise DeployError(
+                f"{self.folder.name}: was begun with {test_images} test images, not {self._test_images}; give "
+                f"--limit-test {test_images}, or --again to start over"
             )
         if changed := [
-            f"{name} {now}, not {before[name]}" for name, now in self._setting.items() if now != before[name]
+            f"{name} {now}, not {before.get(name)}" for name, now in self._setting.items() if now != before.get(name)
         ]:
-            change = f"from epoch {len(at.curve) + 1}, step {at.step + 1} on {', '.join(changed)}"
+            change = f"from epoch {len(at.curve) + 1}, step {at.step + 1} with {', '.join(changed)}"
             report(0, 1, milestone=f"warning: {change}: not bit for bit the weights of an uninterrupted training")
             saved["position"] = to_json(dataclasses.replace(at, changes=(*at.changes, change)))
         return saved

@@ -75,6 +75,15 @@ def test_a_version_that_the_loader_fails_for_is_passed_over(later: Generations) 
     assert "state.3.pt: cannot be read (KeyError)" in damaged[0]
 
 
+def test_what_the_system_keeps_from_being_read_is_not_passed_over(later: Generations) -> None:
+    def load(path: Path) -> str:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        later.newest(load, pytest.fail)
+    assert read(later) == ("three", [])
+
+
 def test_if_none_is_any_good_that_is_said_each_time(later: Generations, tmp_path: Path) -> None:
     for path in tmp_path.glob("*.pt"):
         path.write_bytes(b"")

@@ -147,7 +147,7 @@ def test_a_few_slow_milliseconds_beside_an_epoch_are_no_reason() -> None:
 
 
 def test_the_time_of_a_training_that_went_on_with_other_threads_is_noisy() -> None:
-    changes = ("from epoch 2, step 1 on threads 2, not 1",)
+    changes = ("from epoch 2, step 1 with threads 2, not 1",)
     seconds, verdict = judge_training(dataclasses.replace(trained(10.0, 5.0), changes=changes))
     assert seconds == 15.0 and verdict and (verdict.word, verdict.reasons) == ("noisy", changes)
 

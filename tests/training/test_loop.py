@@ -1,16 +1,19 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from cifar_deploy.core import progress
 from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.records import Recipe, Training
 from cifar_deploy.training import ranks
-from cifar_deploy.training.loop import stretch
+from cifar_deploy.training import subject as subject_module
+from cifar_deploy.training.loop import run, stretch
 from cifar_deploy.training.optimise import optimizer_of
-from cifar_deploy.training.state import Position, restored
-from cifar_deploy.training.subject import Arrays, Subject
+from cifar_deploy.training.state import Position, State, restored
+from cifar_deploy.training.subject import Arrays, Subject, evaluate
 from tests.probes import a_checkpoint
 
 RECIPE = Recipe(name="plain", optimizer="sgd", learning_rate=0.1, epochs=2, batch_size=8, seed=0)
@@ -52,6 +55,26 @@ def test_what_was_summed_up_before_is_counted_by_the_first_rank_alone(rank: int,
     at = Position(curve=[], step=4, images=32, loss_sum=40.0)
     stretch(a_subject(Deaf("cpu", rank, count=2)), at, 4, math.inf)
     assert at.loss_sum == expected
+
+
+def test_what_changed_on_the_way_is_known_at_the_end(tmp_path: Path) -> None:
+    subject = a_subject(ranks.Group("cpu"))
+    begun = State(tmp_path, {"threads": 1}, test_images=32)
+    begun.save(subject.network, subject.optimizer, Position(curve=[], step=2, images=16))
+    ended = run(subject, State(tmp_path, {"threads": 2}, test_images=32), math.inf, "here")
+    assert len(ended.curve) == 2 and ended.changes == ("from epoch 1, step 3 with threads 2, not 1",)
+
+
+def test_a_long_test_is_seen_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = progress.Reporter()
+    report.folder = tmp_path
+    report(3, 7, milestone="an epoch")
+    monkeypatch.setattr(progress, "_INTERVAL_S", 0.0)
+    monkeypatch.setattr(subject_module, "report", report)
+    subject = a_subject(ranks.Group("cpu"))
+    evaluate(subject.network, subject.arrays, subject.group)
+    shown = progress.read(tmp_path)
+    assert shown and (shown.done, shown.total, shown.message) == (3, 7, "testing: 0 of 32 images")
 
 
 def test_a_state_of_another_network_or_version_is_refused_with_the_way_out() -> None:

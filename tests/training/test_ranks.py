@@ -136,7 +136,7 @@ def job(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
             deadline = time.monotonic() + 60
-            while not (tmp_path / "training" / "resnet8" / "state.1.json").exists():
+            while not any((tmp_path / "training" / "resnet8").glob("state.*.json")):
                 assert process.poll() is None and time.monotonic() < deadline, process.communicate()
                 time.sleep(0.1)
             yield process

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_deploy.core.errors import Corrupt, UsageError
+from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.training.state import Position, State, restored
-from tests.probes import a_checkpoint
 
 SETTING: Mapping[str, str | int] = {"threads": 1, "torch": "2.14.1"}
 
@@ -20,7 +19,7 @@ def network_and_optimizer() -> tuple[nn.Module, torch.optim.Optimizer]:
 
 
 def state_in(folder: Path, setting: Mapping[str, str | int] = SETTING, test_images: int = 2) -> State:
-    return State(folder, a_checkpoint().training, setting, test_images)
+    return State(folder, setting, test_images)
 
 
 @pytest.fixture
@@ -43,17 +42,17 @@ def test_another_setting_is_kept_with_what_follows(begun: Path) -> None:
     assert saved
     network, optimizer = network_and_optimizer()
     at = restored(saved, network, optimizer)
-    assert at.changes == ("from epoch 1, step 5 on threads 2, not 1",)
+    assert at.changes == ("from epoch 1, step 5 with threads 2, not 1",)
     state.save(network, optimizer, at)
     saved = state_in(begun).newest()
     assert saved and restored(saved, network, optimizer).changes == (
-        "from epoch 1, step 5 on threads 2, not 1",
-        "from epoch 1, step 5 on threads 1, not 2",
+        "from epoch 1, step 5 with threads 2, not 1",
+        "from epoch 1, step 5 with threads 1, not 2",
     )
 
 
 def test_other_test_images_are_refused(begun: Path) -> None:
-    with pytest.raises(UsageError, match=r"2 test images, not 64; give the same --limit-test, or --again"):
+    with pytest.raises(DeployError, match=r"2 test images, not 64; give --limit-test 2, or --again"):
         state_in(begun, test_images=64).newest()
 
 
