@@ -13,7 +13,7 @@ from cifar_deploy.core import machine
 from cifar_deploy.core.errors import LoadError, Unsupported, UsageError
 from cifar_deploy.core.isolate import call
 from cifar_deploy.core.store import Store
-from tests.conftest import Exported, need_plugin
+from tests.conftest import Exported, need_plugin, run_cli
 
 
 @pytest.fixture
@@ -49,6 +49,13 @@ def test_the_labels_under_older_instructions_stand_beside_this_processors(int8: 
     # What was measured under a cap is in no other table.
     (ship,) = (section for section in table.sections if section.title == "What to ship")
     assert not any("accuracy.accuracy" in row.failures for row in ship.rows)
+
+
+def test_a_runtime_that_cannot_be_held_is_no_failure_of_what_was_asked(int8: tuple[Store, Path]) -> None:
+    done = run_cli("evaluate", "--metric", "accuracy", "--isa", "avx2", "--limit-test", "64", "--out", int8[0].root)
+    assert done.returncode == 0 and "unsupported: backend onnxruntime: cannot be held to avx2" in done.stdout, (
+        done.stderr
+    )
 
 
 def kernels(path: Path) -> str:
