@@ -3,7 +3,8 @@
 A quarter of an hour a network, ten minutes with --without-loader. DATA_DIR is an image folder or zip, as for --dataset
 image_folder. All ways train the same network on batches of 128, channels last, with all processors that are allowed
 (taskset); in each round each has a turn, beside that of its pure step, in an order of its own. Shown is the median of the
-rounds' ratios to that pure step (forward, backward and update on one fixed batch that is ready) with its interval.
+rounds' ratios to that pure step (forward, backward and update on one fixed batch that is ready) with its interval; and of
+our own loop the share of its time that lies outside of such steps, which a noisy machine leaves as it is.
 
     paper, fast    this program's own loop: gather, move, mirror, convert, count, watch the machine, report
     DataLoader     torchvision's transforms on PIL images, the same crops and flips, read by so many workers
@@ -15,8 +16,10 @@ import functools
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+import unittest.mock
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,11 +30,10 @@ from torchvision import transforms
 from cifar_deploy import pipeline
 from cifar_deploy.core import machine
 from cifar_deploy.core.records import Recipe, Training
-from cifar_deploy.core.statistics import paired_ratio
+from cifar_deploy.core.statistics import estimate, paired_ratio
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.stages.prepare import Prepared
-from cifar_deploy.training import ranks
-from cifar_deploy.training.loop import stretch
+from cifar_deploy.training import loop, ranks
 from cifar_deploy.training.optimise import step
 from cifar_deploy.training.state import Position
 from cifar_deploy.training.subject import Subject, subject_of
@@ -69,8 +71,25 @@ def prepared_subject(network: str, recipe: Recipe, prepared: Prepared) -> Subjec
     return subject_of(training, prepared.folder, "cpu", machine.allowed_threads(), 1, ranks.Group("cpu"))
 
 
-def ours(subject: Subject, steps: int) -> None:
-    stretch(subject, Position(curve=[]), steps, math.inf)
+class Ours:
+    """Our own loop; `outside` is, of each turn, the share of its time outside of the steps."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._in_steps_s = 0.0
+        self.outside: list[float] = []
+
+    def __call__(self, steps: int) -> None:
+        self._in_steps_s = 0.0
+        with unittest.mock.patch.object(loop, "step", self._step):
+            taken_s = seconds_of(lambda steps: loop.stretch(self._subject, Position(curve=[]), steps, math.inf), steps)
+        self.outside.append(1 - self._in_steps_s / taken_s)
+
+    def _step(self, *arguments: Any) -> Tensor:
+        begun = time.perf_counter()
+        loss = step(*arguments)
+        self._in_steps_s += time.perf_counter() - begun
+        return loss
 
 
 def pure(subject: Subject, steps: int) -> None:
@@ -92,13 +111,18 @@ def by_loader(subject: Subject, loaded: Iterator[tuple[Tensor, Tensor]], steps: 
         step(subject.model, subject.optimizer, subject.training.recipe, images, labels, len(labels))
 
 
-def measure(network: str, prepared: Prepared, loaders: bool) -> tuple[int, dict[str, dict[int, float]]]:
-    """How many steps a turn has; for each way its turns' seconds by round."""
+def measure(
+    network: str, prepared: Prepared, loaders: bool
+) -> tuple[int, dict[str, dict[int, float]], dict[str, Sequence[float]]]:
+    """How many steps a turn has; for each way its turns' seconds by round; and what of ours lay outside of the steps."""
     fast, paper = (prepared_subject(network, RECIPES[name], prepared) for name in ("fast", "paper"))
-    ways: dict[str, Callable[[int], None]] = {}
-    for name, subject in (("fast", fast), ("paper", paper)):
-        ways[f"pure step, {name}"] = functools.partial(pure, subject)
-        ways[name] = functools.partial(ours, subject)
+    ours = {"fast": Ours(fast), "paper": Ours(paper)}
+    ways: dict[str, Callable[[int], None]] = {
+        "pure step, fast": functools.partial(pure, fast),
+        "fast": ours["fast"],
+        "pure step, paper": functools.partial(pure, paper),
+        "paper": ours["paper"],
+    }
     for workers in (0, 2) if loaders else ():
         loader = DataLoader(
             Folder(prepared), batch_size=128, shuffle=True, num_workers=workers, persistent_workers=workers > 0
@@ -114,7 +138,7 @@ def measure(network: str, prepared: Prepared, loaders: bool) -> tuple[int, dict[
         for way in sorted(order.sample(list(ways), len(ways)), key=lambda way: recipes.index(recipe_of(way))):
             seconds[way][number] = seconds_of(ways[way], steps)
             time.sleep(PAUSE_S if "DataLoader" in way else 0.0)
-    return steps, seconds
+    return steps, seconds, {name: own.outside[1:] for name, own in ours.items()}
 
 
 def recipe_of(way: str) -> str:
@@ -135,7 +159,7 @@ def main() -> None:
     arguments = parser.parse_args()
     prepared = pipeline.prepare("image_folder", arguments.data_dir)
     for network in arguments.network:
-        steps, seconds = measure(network, prepared, not arguments.without_loader)
+        steps, seconds, outside = measure(network, prepared, not arguments.without_loader)
         threads = machine.allowed_threads()
         print(f"{network}, {steps} steps of 128 images, {ROUNDS} rounds, {threads} threads, over the pure step:")
         for way, by_round in seconds.items():
@@ -145,6 +169,9 @@ def main() -> None:
             print(
                 f"  {way:<30} {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]  {rate:,.0f} images/s", flush=True
             )
+        for way, shares in outside.items():
+            share = estimate(shares)
+            print(f"  {way}, outside of the steps: {share.value:.2%} [{share.low:.2%}, {share.high:.2%}]", flush=True)
 
 
 if __name__ == "__main__":
