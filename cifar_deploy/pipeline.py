@@ -173,8 +173,6 @@ def train(
         if ranks.count() > 1:
             isolate.call("cifar_deploy.stages.train:dismiss", type(None), device=device)
         return Outcome(value=finished, reused=True)
-    if not unfinished:
-        store.begin(training)
     threads = threads or ranks.threads()
     checkpoint = isolate.call(
         "cifar_deploy.stages.train:train",

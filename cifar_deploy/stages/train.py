@@ -60,6 +60,7 @@ def train(
             "processor": machine.machine().chip,
             "torch": machine.versions(["torch"])["torch"],
         }
+        store.begin(training)
         state = State(folder, setting, test_images)
         try:
             ended = loop.run(subject, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
