@@ -138,7 +138,7 @@ def measure(
         for way in sorted(order.sample(list(ways), len(ways)), key=lambda way: recipes.index(recipe_of(way))):
             seconds[way][number] = seconds_of(ways[way], steps)
             time.sleep(PAUSE_S if "DataLoader" in way else 0.0)
-    return steps, seconds, {name: own.outside[1:] for name, own in ours.items()}
+    return steps, seconds, {name: own.outside[1:] for name, own in ours.items()}  # without the two steps that set up
 
 
 def recipe_of(way: str) -> str:

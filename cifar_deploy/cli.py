@@ -668,7 +668,6 @@ def _export(
 
 def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, **how: Any) -> None:
     """Measure what is planned, `how` as pipeline.evaluate takes it."""
-    cannot_run = {item.job.key for item in planned if item.failure}
     reused = asked = 0
     with console.following("evaluate") as on_progress:
         for outcome in pipeline.evaluate(store, planned, on_progress=on_progress, **how):
@@ -676,9 +675,7 @@ def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, 
             reused += outcome.reused
             asked += 1
             if result.failure and not is_expected(result):
-                # Under older instructions the cell's own job stands beside it, and that is what was asked for by name.
-                met_in_measuring = result.job.key not in cannot_run and "isa" not in result.job.options
-                tally.add(result.failure.kind, of_metric=met_in_measuring)
+                tally.add(result.failure.kind, of_metric=outcome.tried)
             if result.failure or (not outcome.reused and is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
     if reused:

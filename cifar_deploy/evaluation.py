@@ -29,10 +29,11 @@ _LONGEST_REASON = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[T]):
-    """What a stage made, or found: `reused` if it was there and is still good."""
+    """What a stage made, or found: `reused` if it was there and is still good, not `tried` if it could not be, here."""
 
     value: T
     reused: bool
+    tried: bool = True
 
 
 class Evaluation:
@@ -53,11 +54,11 @@ class Evaluation:
         for done, item in enumerate(planned):
             earlier = known.get(item.job.key)
             if earlier and not self._again and self._still_valid(earlier, item):
-                yield Outcome(value=earlier, reused=True)
+                yield Outcome(value=earlier, reused=True, tried=not item.failure)
                 continue
             self._show(Progress(done=done, total=len(planned), message=_title(item.job)))
             block = self._measured(item.job, item.failure)
-            yield Outcome(value=Result(job=item.job, blocks=(block,)), reused=False)
+            yield Outcome(value=Result(job=item.job, blocks=(block,)), reused=False, tried=not item.failure)
 
     def in_rounds(self, planned: Sequence[Planned], rigour: Rigour, controls: bool) -> Iterator[Outcome[Result]]:
         blocks = self._store.blocks()

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -88,6 +88,14 @@ def run_here(capfd: pytest.CaptureFixture[str], *arguments: object) -> subproces
 def heed_ctrl_c() -> None:
     """For `preexec_fn`: whoever runs the tests in the background has Ctrl-C ignored, and so have all that they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def wait_for(folder: Path, pattern: str, process: subprocess.Popen[Any]) -> None:
+    """Until there is such a file: a state, say, of which the older ones are deleted while others come."""
+    deadline = time.monotonic() + 60
+    while not any(folder.glob(pattern)):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
 
 
 def wait_until_free(out: Path) -> None:

@@ -67,9 +67,7 @@ def test_fifty_kills_at_random_moments_lose_no_more_than_promised(tmp_path: Path
         before = (0, 0)
         while True:
             number = moments.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-            with _training(out, tmp_path / "told") as process:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(expected.moment(moments))
+            with _training(out, tmp_path / "told", expected.moment(moments)) as process:
                 process.send_signal(number)
             told = (tmp_path / "told").read_text()
             _assert_goes_on(told, before)
@@ -77,9 +75,7 @@ def test_fifty_kills_at_random_moments_lose_no_more_than_promised(tmp_path: Path
             if Store(out).checkpoint("resnet8") and not (out / "training" / "resnet8").exists():
                 break
             assert process.returncode == _SIGNALS[number], told
-            kept = _position(out)
-            assert kept >= max(before, (_told_epochs(told) - 1, 0)), "more than an epoch is lost"
-            before = kept
+            before = _kept(out, told, before)
             kills += 1
             with_a_state += before > (0, 0)
         _assert_ends_as(out, expected)
@@ -97,9 +93,7 @@ def test_fifty_full_disks_lose_no_more_than_promised(tmp_path: Path, expected: E
         with _disk(tmp_path / "disk") as disk:
             out, before = disk / "out", (0, 0)
             while True:
-                with _training(out, tmp_path / "told") as process:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(expected.moment(moments))
+                with _training(out, tmp_path / "told", expected.moment(moments)) as process:
                     _fill(disk / "filler", hole=round(10 ** moments.uniform(0, 6)))
                 told = (tmp_path / "told").read_text()
                 (disk / "filler").unlink()
@@ -109,9 +103,7 @@ def test_fifty_full_disks_lose_no_more_than_promised(tmp_path: Path, expected: E
                 errors = [line for line in told.splitlines() if "error: " in line]
                 assert process.returncode == 1 and len(errors) == 1, told
                 assert "No space left on device" in errors[0], told
-                kept = _position(out)
-                assert kept >= max(before, (_told_epochs(told) - 1, 0)), "more than an epoch is lost"
-                before = kept
+                before = _kept(out, told, before)
                 refused += 1
                 with_a_state += before > (0, 0)
             _assert_ends_as(out, expected)
@@ -120,8 +112,8 @@ def test_fifty_full_disks_lose_no_more_than_promised(tmp_path: Path, expected: E
 
 
 @contextlib.contextmanager
-def _training(out: Path, told: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """It is begun, or goes on, and has said so in `told`; at the end of the block its end is awaited."""
+def _training(out: Path, told: Path, moment: float) -> Iterator[subprocess.Popen[bytes]]:
+    """It is begun, or goes on, and has said so in `told`, `moment` seconds ago; at the end of the block its end is awaited."""
     command = [sys.executable, "-m", "cifar_deploy", *_TRAIN, str(out)]
     with (
         open(told, "wb") as file,
@@ -129,6 +121,8 @@ def _training(out: Path, told: Path) -> Iterator[subprocess.Popen[bytes]]:
     ):
         while not told.stat().st_size and process.poll() is None:
             time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
         yield process
 
 
@@ -157,21 +151,19 @@ def _fill(filler: Path, hole: int) -> None:
         file.truncate(max(0, filler.stat().st_size - hole))
 
 
-def _position(out: Path) -> tuple[int, int]:
-    """Epochs and steps that the newest whole state holds: what is not lost."""
+def _kept(out: Path, told: str, before: tuple[int, int]) -> tuple[int, int]:
+    """Epochs and steps that the newest whole state holds: what is not lost, after a run that began at `before`."""
 
     def load(path: Path) -> tuple[int, int]:
         position = torch.load(path, weights_only=True)["position"]
         return len(position["curve"]), position["step"]
 
     damaged: list[str] = []
-    found = Generations(out / "training" / "resnet8", "state", ".pt").newest(load, damaged.append)
+    kept = Generations(out / "training" / "resnet8", "state", ".pt").newest(load, damaged.append) or (0, 0)
     assert not damaged, damaged
-    return found or (0, 0)
-
-
-def _told_epochs(told: str) -> int:
-    return max((int(number) for number in re.findall(rf"epoch (\d)/{_EPOCHS}  loss [0-9.]+  test", told)), default=0)
+    epochs = [int(number) for number in re.findall(rf"epoch (\d)/{_EPOCHS}  loss [0-9.]+  test", told)]
+    assert kept >= max(before, (max(epochs, default=0) - 1, 0)), "more than an epoch is lost"
+    return kept
 
 
 def _assert_goes_on(told: str, before: tuple[int, int]) -> None:

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.stages.prepare import Prepared
-from tests.conftest import FEW_BACKENDS, FEW_FORMATS, QUICK, TINY, heed_ctrl_c, run_cli, wait_until_free
+from tests.conftest import FEW_BACKENDS, FEW_FORMATS, QUICK, TINY, heed_ctrl_c, run_cli, wait_for, wait_until_free
 from tests.probes import a_checkpoint
 
 CELLS = {("checkpoint", "pytorch"), ("torchscript", "torchscript"), ("onnx", "onnxruntime")}
@@ -371,14 +370,6 @@ def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(tmp
     assert checkpoints[0].curve[0].loss == checkpoints[1].curve[0].loss
     metrics = (broken / "exported" / "resnet8" / "checkpoint" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in metrics] == [1]
-
-
-def wait_for(folder: Path, pattern: str, process: subprocess.Popen[Any]) -> None:
-    """Until there is such a file: a state, say, of which the older ones are deleted while others come."""
-    deadline = time.monotonic() + 60
-    while not any(folder.glob(pattern)):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.01)
 
 
 _FOUR_EPOCHS = ["train", "resnet8", "--dataset", "digits", "--epochs", "4", "--limit-train", "512", "--out"]

@@ -5,7 +5,6 @@ tensorboard/     the same as TensorBoard's events, at the end, where `tensorboar
 """
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def write_events(folder: Path, curve: Sequence[Epoch]) -> None:
     try:
         with files.staging(folder / _EVENTS) as staged:
             _write_events(staged, curve)
-            shutil.rmtree(folder / _EVENTS, ignore_errors=True)
+            files.discard(folder / _EVENTS)
             staged.rename(folder / _EVENTS)
     except Exception as error:  # another package's: its imports can fail in any way
         report(1, 1, milestone=f"warning: no events for TensorBoard ({type(error).__name__}: {error})")

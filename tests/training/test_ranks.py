@@ -15,7 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from cifar_deploy.core.store import Store
-from tests.conftest import ROOT, run_cli
+from tests.conftest import ROOT, run_cli, wait_for
 from tests.training import together
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -135,10 +135,7 @@ def job(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     command = [*TORCHRUN, "-m", "cifar_deploy", *TRAIN, "--epochs", "500", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         try:
-            deadline = time.monotonic() + 60
-            while not any((tmp_path / "training" / "resnet8").glob("state.*.json")):
-                assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-                time.sleep(0.1)
+            wait_for(tmp_path / "training" / "resnet8", "state.*.json", process)
             yield process
         finally:
             for pid in _of_the_job(tmp_path):
@@ -157,6 +154,12 @@ def _commands() -> dict[int, list[str]]:
         with contextlib.suppress(OSError):
             found[int(folder.name)] = (folder / "cmdline").read_text().split("\0")
     return found
+
+
+def _workers(job: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """That the ranks' processes have started."""
+    started = psutil.Process(job.pid).children(recursive=True)
+    return [process for process in started if "cifar_deploy.core.worker" in process.cmdline()]
 
 
 def test_a_dead_rank_ends_the_job_in_seconds_and_it_goes_on_later(job: "subprocess.Popen[str]", tmp_path: Path) -> None:
@@ -183,19 +186,14 @@ def test_a_dead_rank_ends_the_job_in_seconds_and_it_goes_on_later(job: "subproce
 
 @pytest.mark.slow
 def test_a_silent_rank_ends_the_job_after_two_minutes(job: "subprocess.Popen[str]") -> None:
-    workers = [
-        process
-        for process in psutil.Process(job.pid).children(recursive=True)
-        if "cifar_deploy.core.worker" in process.cmdline() and process.environ().get("RANK") == "1"
-    ]
-    assert len(workers) == 1
-    workers[0].suspend()
+    (silent,) = (worker for worker in _workers(job) if worker.environ().get("RANK") == "1")
+    silent.suspend()
     begun = time.monotonic()
     try:
         _, errors = job.communicate(timeout=240)
     finally:
         with contextlib.suppress(psutil.NoSuchProcess):
-            workers[0].kill()
+            silent.kill()
     assert job.returncode != 0 and 100 < time.monotonic() - begun < 180
     assert "rank 0: another rank is gone, or was silent for 120 s" in errors
 
@@ -203,8 +201,7 @@ def test_a_silent_rank_ends_the_job_after_two_minutes(job: "subprocess.Popen[str
 @pytest.mark.slow
 def test_ranks_end_with_their_torchrun(job: "subprocess.Popen[str]", tmp_path: Path) -> None:
     started = psutil.Process(job.pid).children(recursive=True)
-    workers = [process for process in started if "cifar_deploy.core.worker" in process.cmdline()]
-    assert len(_of_the_job(tmp_path)) == 2 and len(workers) >= 2
+    assert len(_of_the_job(tmp_path)) == 2 and len(_workers(job)) >= 2
     job.kill()
     _, left = psutil.wait_procs(started, timeout=15)
     assert not left and not _of_the_job(tmp_path)
