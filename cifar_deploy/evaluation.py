@@ -18,7 +18,7 @@ from cifar_deploy.core.store import Store, is_floor
 from cifar_deploy.metrics import METRICS, Copied
 from cifar_deploy.stages import evaluate as evaluate_stage
 from cifar_deploy.stages import prepare as prepare_stage
-from cifar_deploy.stages import rounds
+from cifar_deploy.stages import results, rounds
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.rounds import Rigour
 
@@ -50,7 +50,7 @@ class Evaluation:
 
     def once(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
         """What needs no rounds. What training and export have found is read anew each time, and stored if it changed."""
-        known = {result.job.key: result for result in self._store.results() if not result.session}
+        known = {result.job.key: result for result in self._results() if not result.session}
         for done, item in enumerate(planned):
             earlier = known.get(item.job.key)
             if earlier and not self._again and self._still_valid(earlier, item):
@@ -61,7 +61,7 @@ class Evaluation:
             yield Outcome(value=Result(job=item.job, blocks=(block,)), reused=False, tried=not item.failure)
 
     def in_rounds(self, planned: Sequence[Planned], rigour: Rigour, controls: bool) -> Iterator[Outcome[Result]]:
-        blocks = self._store.blocks()
+        blocks = self._store.blocks(results.fault)
         session, visits = rounds.open_session([item.job for item in planned], blocks, controls, self._again)
         known: dict[str, dict[int, Block]] = {visit.cell: {} for visit in visits}
         for block in blocks:
@@ -129,7 +129,7 @@ class Evaluation:
         The first has to run: else the claim is too small. The last has to fail, where a cgroup counts: else there would
         be no limit at all. What lies between is memory that is resident but shared with others. Each is a job of its own.
         """
-        known = {result.job.key: result for result in self._store.results()}
+        known = {result.job.key: result for result in self._results()}
         for done, item in enumerate(planned):
             measured = known.get(item.job.key)
             if not measured or not measured.reading or "peak" not in (values := measured.reading.values):
@@ -189,6 +189,9 @@ class Evaluation:
         if not block or not block.reading:
             return False
         return block.reading.raw is None or self._store.raw_path(block.reading.raw).exists()
+
+    def _results(self) -> list[Result]:
+        return self._store.results(results.fault)
 
     def _measured(
         self,

@@ -13,10 +13,11 @@ there. Nothing here imports torch.
         table, paths = pipeline.report(store)
 """
 
+import contextlib
 import dataclasses
-import functools
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -41,13 +42,13 @@ from cifar_deploy.core.records import (
 )
 from cifar_deploy.core.store import (
     CHECKPOINT,
+    Samples,
     Store,
     as_artifact,
     check_name,
     floor_name,
     grouped,
-    read_blocks,
-    read_raw,
+    read_lines,
 )
 from cifar_deploy.core.table import Table
 from cifar_deploy.datasets import DATASETS
@@ -65,6 +66,7 @@ from cifar_deploy.stages import export as export_stage
 from cifar_deploy.stages import plan as plan_stage
 from cifar_deploy.stages import prepare as prepare_stage
 from cifar_deploy.stages import report as report_stage
+from cifar_deploy.stages import results as results_stage
 from cifar_deploy.stages.adopt import Shape
 from cifar_deploy.stages.catalogue import Entry
 from cifar_deploy.stages.compare import Pair
@@ -109,7 +111,7 @@ def equip(name: str, *, again: bool = False, on_progress: OnProgress | None = No
 
     Raises DeployError, in pip's words, if they cannot be installed; then what was there before is still there.
     """
-    wanted = ENVIRONMENTS[name]
+    wanted = ENVIRONMENTS[ENVIRONMENTS.given(name)]
     with environment.locked():
         if not again and not wanted.obstacle() and (made := wanted.made()):
             return Outcome(value=made, reused=True)
@@ -133,7 +135,7 @@ def prepare(
     dataset: str = "cifar10", data_dir: Path | None = None, *, on_progress: OnProgress | None = None
 ) -> Prepared:
     """A data set, decoded into the user's cache or found there, and verified by its fingerprint."""
-    DATASETS.check(dataset)
+    DATASETS.given(dataset)
     data_dir = data_dir.absolute() if data_dir else None
     return isolate.call(
         "cifar_deploy.stages.prepare:prepare", Prepared, on_progress=on_progress, dataset=dataset, data_dir=data_dir
@@ -163,7 +165,7 @@ def train(
     Under torchrun this is for the first rank; the others `follow`.
     """
     if device != "auto":
-        DEVICES.check(device)
+        DEVICES.given(device)
     training = training_of(store, prepared, network, name=name, recipe=recipe, again=again)
     finished, unfinished = store.checkpoint(training.name), None if again else store.unfinished(training.name)
     if not unfinished:
@@ -240,7 +242,7 @@ def _is_same(there: Training | None, wanted: Training) -> bool:
 
 
 def _training(prepared: Prepared, network: str, name: str | None, recipe: Recipe) -> Training:
-    NETWORKS.check(network)
+    NETWORKS.given(network)
     ranks.check_batch(recipe.batch_size)
     return Training(
         name=check_name(name or network.replace(":", "-")), network=network, recipe=recipe, data=prepared.data
@@ -258,7 +260,7 @@ def export(
 ) -> Iterator[Outcome[Artifact]]:
     """Each training in each format, through the parity gate. A failure is an Artifact that holds its reason."""
     checkpoints = [_checkpoint(store, name) for name in names or _all_names(store)]
-    wanted = [FORMATS.check(format) for format in formats or FORMATS if format != CHECKPOINT]
+    wanted = [FORMATS.given(format) for format in formats or FORMATS if format != CHECKPOINT]
     if input == "uint8":
         wanted = [FORMATS.of_pixels(format) for format in wanted]
     pairs = [(checkpoint, format) for checkpoint in checkpoints for format in wanted]
@@ -313,8 +315,8 @@ def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool, logi
                 for part in staged.iterdir():
                     files.ask_for_room(part)
             artifact = dataclasses.replace(artifact, files=(), failure=failure_of(error))
-        # What cannot be made here today is no reason to lose what was made before.
-        if not (artifact.failure and artifact.failure.kind == "unavailable" and store.artifact(artifact.name, format)):
+        # What cannot be made today is no reason to lose what was made before.
+        if not (artifact.failure and _is_whole(store, checkpoint, format)):
             store.save_artifact(artifact, staged)
     if plugin.is_program:
         for file in artifact.files:
@@ -355,6 +357,16 @@ def _gated(artifact: Artifact, reference: export_stage.Reference, staged: Path) 
     if failed and not found:
         raise failed
     return dataclasses.replace(artifact, parity=tuple(found), misread=tuple(misread))
+
+
+def _is_whole(store: Store, checkpoint: Checkpoint, format: str) -> bool:
+    """Whether an earlier export of these weights is there, by whatever versions."""
+    with contextlib.suppress(Corrupt):
+        existing = store.artifact(checkpoint.training.name, format)
+        if existing and not existing.failure and existing.checkpoint.weights == checkpoint.weights:
+            store.verified(existing)
+            return True
+    return False
 
 
 def _still_good(store: Store, checkpoint: Checkpoint, format: str, versions: dict[str, str]) -> Artifact | None:
@@ -399,6 +411,10 @@ def plan(
             # An export of weights that were since replaced would be compared with the wrong network.
             if artifact.checkpoint.weights == weights and artifact.format in (formats or [artifact.format]):
                 artifacts.append(artifact)
+    for artifact in artifacts:
+        for stray in store.strays(artifact):
+            path = store.artifact_folder(artifact.name, artifact.format) / stray
+            warnings.warn(f"{path}: belongs to no export; it is neither counted nor opened")
     for format in formats or ():
         if not any(artifact.format == format for artifact in artifacts):
             raise UsageError(
@@ -453,6 +469,7 @@ def evaluate(
 
 def _floors(store: Store, timed: Sequence[Planned]) -> list[Planned]:
     """For each runtime and way of running it, a job with the network that does next to nothing; exported if need be."""
+    trust.give([export_stage.FLOOR_NETWORK])  # though only records name it
     artifacts: dict[tuple[str, str], Artifact | None] = {}
     jobs: dict[str, Job] = {}
     for item in timed:
@@ -484,11 +501,15 @@ def _floor(store: Store, data: Data, format: str) -> Artifact | None:
 
 def report(store: Store, planned: Iterable[Planned] | None = None) -> tuple[Table, list[Path]]:
     """The table of the results so far, or of what is planned alone, and the files that it was written to."""
-    results = store.results()
+    lines, samples = store.lines(results_stage.fault), Samples(store.reports)
+    if lines.left_out and not lines.blocks:
+        raise Corrupt(f"{store.results_path}: {lines.told()[0]}; run `cifar-deploy evaluate` again")
+    results = grouped(lines.blocks)
     if planned is not None:
         keys = {item.job.key for item in planned}
         results = [result for result in results if result.job.key in keys]
-    table = report_stage.build(results, _reader(store.reports))
+    table = report_stage.build(results, samples)
+    table = dataclasses.replace(table, lost=(*lines.told(), *samples.told()))
     paths = []
     for name in REPORTS:
         path = store.reports / f"report.{REPORTS[name].suffix}"
@@ -508,13 +529,13 @@ def compare(a: Path, b: Path, *, unlike: bool = False) -> list[Pair]:
 
 def _read_results(path: Path) -> tuple[list[Result], Raw]:
     file = _results_file(path)
-    return grouped(read_blocks(file)), _reader(file.parent)
-
-
-def _reader(reports: Path) -> Raw:
-    """Reads the samples behind a reading, from a reports folder; each file once, since several columns look at it."""
-    read = functools.cache(read_raw)
-    return lambda reading: read(reports / "raw" / f"{reading.raw}.npz")
+    lines = read_lines(file, results_stage.fault)
+    told = lines.told()
+    if told and not lines.blocks:
+        raise Corrupt(f"{file}: {told[0]}; give a results.jsonl that `cifar-deploy evaluate` wrote")
+    for left_out in told:
+        warnings.warn(f"{file}: {left_out}")
+    return grouped(lines.blocks), Samples(file.parent)
 
 
 def _results_file(path: Path) -> Path:
@@ -546,7 +567,10 @@ def obstacles(store: Store) -> dict[str, list[str]]:
         for artifact in store.artifacts(name):
             if artifact.failure:
                 add(f"{artifact.failure.kind}: {artifact.failure.reason}", f"export of {name} to {artifact.format}")
-    newest = {(Cell.of(result), result.job.metric): result for result in store.results() if not result.job.special}
+    lines = store.lines(results_stage.fault)
+    for told in lines.told():
+        add(told, f"results in {store.results_path}")
+    newest = {(Cell.of(r), r.job.metric): r for r in grouped(lines.blocks) if not r.job.special}
     for (cell, metric), result in newest.items():
         if result.failure:
             add(f"{result.failure.kind}: {result.failure.reason}", f"{metric} of {cell}")
@@ -560,7 +584,7 @@ def check_names(
     devices: Iterable[str] | None = None,
     metrics: Iterable[str] | None = None,
 ) -> None:
-    """Raises UnknownName for the first name that is none, before any work is done."""
+    """Names that the user gave: raises UnknownName for the first that is none, before any work is done."""
     for registry_, names in (
         (NETWORKS, networks),
         (FORMATS, formats),
@@ -569,7 +593,7 @@ def check_names(
         (METRICS, metrics),
     ):
         for name in names or ():
-            registry_.check(name)
+            registry_.given(name)
 
 
 def _all_names(store: Store) -> list[str]:

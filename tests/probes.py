@@ -223,7 +223,7 @@ def a_job(metric: str = "latency", format: str = "checkpoint") -> Job:
         metric=metric,
         threads=1,
         batch_size=1,
-        options={"limit": None, "images": 64, "seconds": 0.5},
+        options={"limit_test": None, "images": 64, "seconds": 0.5},
         protocol=1,
         machine=checkpoint.machine,
         versions=checkpoint.versions,

@@ -6,6 +6,7 @@ Temporary files that are no part of a result lie in a `scratch` folder, among th
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -13,10 +14,11 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,7 @@ def whole(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
-            with open(part, "rb") as file:
-                os.fsync(file.fileno())
+            sync(part)
             os.replace(part, path)
         except Exception:
             ask_for_room(part)
@@ -123,6 +124,12 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.tmp.{os.getpid()}.{secrets.token_hex(4)}")
 
 
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk. Raises OSError."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` survive a power cut. The file itself is already committed, so failing is a warning."""
     try:
@@ -147,14 +154,120 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises Corrupt if the file is not JSON, FileNotFoundError if it is not there."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parsed(path.read_bytes())
+    except Corrupt as error:
+        raise Corrupt(f"{path}: {error}; delete it and run the command again") from error
+
+
+def parsed(text: bytes) -> Any:
+    """JSON in UTF-8. Raises Corrupt, which names no file, for anything else."""
+    try:
+        return json.loads(text.decode())
     except ValueError as error:
-        raise Corrupt(f"{path}: is not valid JSON ({error}); delete it and run the command again") from error
+        raise Corrupt(f"is not valid JSON ({error})") from error
+    except RecursionError:
+        raise Corrupt("is not valid JSON (nested too deeply)") from None
+
+
+# The field of a record that holds the checksum of all others.
+CHECKSUM = "checksum"
+
+
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with its checksum: a flipped bit passes every parser."""
+    return {**record, CHECKSUM: _digest(record)}
+
+
+def opened(record: Any) -> Any:
+    """The record without its checksum. Raises Corrupt if it is not the one that was sealed.
+
+    One without a checksum is of before there were any, and is returned as it is.
+    """
+    if not isinstance(record, dict) or CHECKSUM not in record:
+        return record
+    content = {name: value for name, value in record.items() if name != CHECKSUM}
+    if record[CHECKSUM] != _digest(content):
+        raise Corrupt("is damaged (its checksum differs)")
+    return content
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    # Of the values, not of the text: spaces and the order of the fields mean nothing.
+    return hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    write_json(path, sealed(record))
+
+
+def read_record(path: Path) -> Any:
+    """What `write_record` wrote. Raises Corrupt, which names no file, and FileNotFoundError."""
+    return opened(parsed(path.read_bytes()))
 
 
 def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file of this name in `folder`. Raises Corrupt if the name, which a record gives, leads anywhere else."""
+    if name in ("", ".", "..") or {"/", "\\", "\0"} & set(name):
+        raise Corrupt(f"{folder}: its record names the file {name!r}, which is no name of a file in it; do not use it")
+    path = folder / name
+    if path.is_symlink():
+        raise Corrupt(f"{path}: is a link; put the file itself there")
+    return path
+
+
+def link(source: Path, target: Path) -> None:
+    """Let `target` be the regular file `source` too: as a hard link, or a copy where the file system has none."""
+    if not stat.S_ISREG(source.lstat().st_mode):
+        raise Corrupt(f"{source}: is not a regular file; put the file itself there")
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copyfile(source, target, follow_symlinks=False)
+
+
+def exchange(new: Path, place: Path) -> None:
+    """Let the folder `new` take the place of the folder `place`, which is then found under the name of `new`.
+
+    It is one step where the system has one (Linux); elsewhere two, of which the first is undone if the second fails.
+    Raises OSError; then `place` is as it was.
+    """
+    if not place.exists():
+        new.rename(place)
+    elif not _exchanged(new, place):
+        old = _temporary(place)
+        place.rename(old)
+        try:
+            new.rename(place)
+        except OSError:
+            old.rename(place)
+            raise
+        old.rename(new)
+    sync_folder(place.parent)
+
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Swap two names, by Linux's renameat2. False where the system or the file system cannot."""
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    if rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL):
+        return False
+    raise OSError(number, os.strerror(number), str(second))
 
 
 def discard(folder: Path) -> None:
@@ -174,10 +287,16 @@ def sweep(folder: Path, *, deep: bool = True) -> None:
     """Delete what killed processes left half-written below `folder`, or just in it. Only for who holds its lock."""
     for leftover in list(folder.rglob("*.tmp.*") if deep else folder.glob("*.tmp.*")):
         if is_leftover(leftover.name):
-            if leftover.is_dir():
-                shutil.rmtree(leftover, ignore_errors=True)
-            else:
-                leftover.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                remove(leftover)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, whichever it is; a link, not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def is_leftover(name: str) -> bool:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from cifar_deploy.core import files
+from cifar_deploy.core import files, records
 from cifar_deploy.core.errors import Corrupt, is_out_of_memory
-from cifar_deploy.core.records import File, from_json, to_json
+from cifar_deploy.core.records import File, to_json
 from cifar_deploy.core.store import described, verified
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Generations:
         number = 1 + max(known, default=0)
         with files.whole(self._version(number)) as part:
             save(part)
-        files.write_json(self._record(number), to_json(described(self._version(number))))
+        files.write_record(self._record(number), to_json(described(self._version(number))))
         before, self._good = self._good, number
         for old in known:
             if old != before:
@@ -53,7 +53,7 @@ class Generations:
         for number in sorted(recorded, reverse=True):
             path = self._version(number)
             try:
-                loaded = load(verified(path, from_json(File, files.read_json(self._record(number)))))
+                loaded = load(verified(path, records.load(File, self._record(number), "delete it")))
             except Corrupt as error:
                 on_damage(str(error).split(";")[0])
             except Exception as error:  # whatever a version of another program makes the loader raise

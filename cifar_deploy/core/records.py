@@ -11,17 +11,80 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
+import re
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
+from cifar_deploy.core import files
 from cifar_deploy.core.errors import Corrupt, FailureKind
 from cifar_deploy.core.progress import counted
 
 T = TypeVar("T")
+
+
+class Check(Protocol):
+    """What a field's type cannot say. It stands in the field's annotation, and `from_json` asks it."""
+
+    def fault(self, value: Any) -> str | None:
+        """Why `value` cannot be the field's, or None."""
+
+
+@dataclass(frozen=True)
+class Within:
+    """A number from `least` to `most`; above `least` only, if `open`. Infinity and NaN are never accepted anywhere."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    open: bool = False
+
+    def fault(self, value: float) -> str | None:
+        if self.least <= value <= self.most and not (self.open and value == self.least):
+            return None
+        low = "" if self.least == -math.inf else f"{'above' if self.open else 'at least'} {self.least:g}"
+        high = "" if self.most == math.inf else f"at most {self.most:g}"
+        return f"is not {' and '.join(filter(None, (low, high)))}"
+
+
+@dataclass(frozen=True)
+class NotEmpty:
+    def fault(self, value: tuple[Any, ...]) -> str | None:
+        return None if value else "is empty"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """ISO 8601 with an offset from UTC."""
+
+    def fault(self, value: str) -> str | None:
+        try:
+            known = datetime.fromisoformat(value).tzinfo is not None
+        except ValueError:
+            known = False
+        return None if known else "is not a time in ISO 8601 with an offset from UTC"
+
+
+@dataclass(frozen=True)
+class PlainName:
+    """A name that cannot lead out of the folder that it is looked for in."""
+
+    def fault(self, value: str) -> str | None:
+        return None if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", value) else "is not a plain name"
+
+
+NOT_NEGATIVE = Within(least=0)
+
+Count: TypeAlias = Annotated[int, NOT_NEGATIVE]
+AtLeastOne: TypeAlias = Annotated[int, Within(least=1)]
+NotNegative: TypeAlias = Annotated[float, NOT_NEGATIVE]
+Positive: TypeAlias = Annotated[float, Within(least=0, open=True)]
+Share: TypeAlias = Annotated[float, Within(least=0, most=1)]
+Time: TypeAlias = Annotated[str, Moment()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +104,12 @@ class Data:
     source: str  # where the images came from, for people
     fingerprint: str  # sha256 of the decoded arrays, the labels and the class names
     classes: tuple[str, ...]
-    train_images: int
-    test_images: int
-    height: int
-    width: int
+    train_images: Count
+    test_images: Count
+    height: Count
+    width: Count
     mean: tuple[float, ...]  # of the training images, per channel (red, green, blue), pixels in [0, 1]
-    deviation: tuple[float, ...]
+    deviation: tuple[NotNegative, ...]
 
     def __str__(self) -> str:
         return (
@@ -61,23 +124,24 @@ class Recipe:
 
     name: str
     optimizer: Literal["adam", "adamw", "sgd"]  # sgd with Nesterov momentum, where it has a momentum
-    learning_rate: float  # at its highest
-    epochs: int
-    batch_size: int
-    seed: int
-    limit_train: int | None = None  # a seeded choice of so many training images; None: all of them
-    momentum: float = 0.0
-    weight_decay: float = 0.0  # of weights; biases and batch norm's parameters have none
-    bias_rate: float = 1.0  # the learning rate of biases, batch norm's too, as a multiple of all others'
-    label_smoothing: float = 0.0
-    warmup: float = 0.0  # share of all steps in which the learning rate rises from zero to its highest
+    learning_rate: NotNegative  # at its highest
+    epochs: Count
+    batch_size: AtLeastOne
+    seed: Count
+    limit_train: Count | None = None  # a seeded choice of so many training images; None: all of them
+    momentum: NotNegative = 0.0
+    weight_decay: NotNegative = 0.0  # of weights; biases and batch norm's parameters have none
+    bias_rate: NotNegative = 1.0  # the learning rate of biases, batch norm's too, as a multiple of all others'
+    label_smoothing: Share = 0.0
+    warmup: Share = 0.0  # share of all steps in which the learning rate rises from zero to its highest
     decay: Literal["none", "linear", "cosine"] = "none"  # how it falls to zero after that
-    shift: int = 0  # pixels by which each image is moved at most, each way; what is then missing is mirrored
+    shift: Count = 0  # pixels by which each image is moved at most, each way; what is then missing is mirrored
     flip: Literal["none", "random", "alternating"] = "none"  # alternating: each image every other epoch
     batch_norm: Literal["synchronised", "per-rank"] = "synchronised"  # statistics of all ranks together, or each's own
     arithmetic: Literal["float32", "bfloat16"] = "float32"  # of convolutions, in training; weights stay float32
     weights: Literal["float32", "float16"] = "float32"  # as they are stored, if that leaves the accuracy as it is
-    scales: tuple[float, ...] = (1.0,)  # of the images' height and width, each for an equal share of the epochs
+    # Of the images' height and width, each for an equal share of the epochs.
+    scales: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0,)
 
     def __str__(self) -> str:
         told = [
@@ -110,8 +174,8 @@ class Machine:
 
     host: str
     processor: str
-    cores: int
-    memory_bytes: int
+    cores: Count
+    memory_bytes: Count
     system: str
     architecture: str
     python: str
@@ -138,7 +202,7 @@ class Machine:
 @dataclass(frozen=True, kw_only=True)
 class File:
     name: str
-    bytes: int
+    bytes: Count
     sha256: str
 
 
@@ -177,14 +241,14 @@ class Begun:
 class Disturbance:
     """What else the machine did while a block was timed: see core.disturbance. None where the system does not say."""
 
-    seconds: float  # of wall time, to which the rest refers
-    run_delay: float | None  # seconds that this process's threads, together, waited for a processor, per second
+    seconds: Positive  # of wall time, to which the rest refers
+    run_delay: NotNegative | None  # seconds that this process's threads, together, waited for a processor, per second
     steal: float | None  # seconds that the hypervisor gave to others, of the mean processor, per second
-    involuntary_switches: int | None
-    calibration_before: float  # seconds of a fixed loop
-    calibration_after: float
+    involuntary_switches: Count | None
+    calibration_before: Positive  # seconds of a fixed loop
+    calibration_after: Positive
     clock_jump: float  # seconds by which the wall clock moved more than the monotonic one
-    frequency_hz: float | None = None  # of the processor, the mean of all cores, at the end
+    frequency_hz: NotNegative | None = None  # of the processor, the mean of all cores, at the end
     temperature_c: float | None = None  # the hottest zone, at the end
 
 
@@ -199,9 +263,9 @@ class Epoch:
     """
 
     loss: float
-    accuracy: float
-    seconds: float
-    wall_seconds: float
+    accuracy: Share
+    seconds: Positive
+    wall_seconds: NotNegative
     disturbances: tuple[Disturbance, ...] = ()
 
 
@@ -211,22 +275,22 @@ class Checkpoint:
 
     training: Training
     weights: File
-    parameters: int  # trainable
-    multiply_adds: int  # for one image
+    parameters: Count  # trainable
+    multiply_adds: Count  # for one image
     curve: tuple[Epoch, ...]
-    test_images: int  # that the curve's accuracies are over
+    test_images: Count  # that the curve's accuracies are over
     device: str
     device_name: str
-    threads: int
-    peak_bytes: int | None  # resident, of the training process; None where it can't be read
-    device_peak_bytes: int | None  # allocated on the device, where it has a memory of its own
+    threads: AtLeastOne
+    peak_bytes: Count | None  # resident, of the training process; None where it can't be read
+    device_peak_bytes: Count | None  # allocated on the device, where it has a memory of its own
     machine: Machine
     versions: Mapping[str, str]
     commit: str | None
     finished: str  # UTC, ISO 8601
-    ranks: int = 1  # processes that trained it together, each with as many threads
+    ranks: AtLeastOne = 1  # processes that trained it together, each with as many threads
     changes: tuple[str, ...] = ()  # of device, threads, ranks, processor or torch when it went on after an interruption
-    rounded_accuracy: float | None = None  # on the test images, of the weights as float16, where that was asked for
+    rounded_accuracy: Share | None = None  # on the test images, of the weights as float16, where that was asked for
 
     @property
     def seconds(self) -> float:
@@ -242,10 +306,10 @@ class Parity:
     """How far an artifact's logits are from the network's it was made from, on real test images."""
 
     backend: str
-    images: int
-    largest_difference: float  # absolute, of any logit
-    largest_logit: float  # absolute: what the difference is to be seen against
-    agreement: float  # fraction of the images with the same label
+    images: AtLeastOne
+    largest_difference: NotNegative  # absolute, of any logit
+    largest_logit: NotNegative  # absolute: what the difference is to be seen against
+    agreement: Share  # fraction of the images with the same label
     stand_in: str | None = None  # the source of the images, where those that the network was trained on were not here
 
 
@@ -264,7 +328,7 @@ class Tensor:
 
     name: str
     dtype: str  # as numpy names it
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype} {'×'.join(map(str, self.shape)) or 'scalar'}"
@@ -284,7 +348,7 @@ class Artifact:
     parity: tuple[Parity, ...]  # one for each backend that could be asked here
     failure: Failure | None
     versions: Mapping[str, str]
-    seconds: float
+    seconds: NotNegative
     commit: str | None
     finished: str
     # What its format was told, or chose itself.
@@ -322,10 +386,10 @@ class Job:
     backend: str
     device: str
     metric: str
-    threads: int
-    batch_size: int
+    threads: AtLeastOne
+    batch_size: AtLeastOne
     options: Mapping[str, int | float | str | None]
-    protocol: int  # rises when a metric's meaning does
+    protocol: Count  # rises when a metric's meaning does
     machine: Machine
     versions: Mapping[str, str]
     backend_options: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
@@ -368,7 +432,8 @@ class Reading:
     """What a metric measured. `raw` names the file beside results.jsonl that holds the samples or predictions."""
 
     values: Mapping[str, float]
-    raw: str | None = None
+    raw: Annotated[str, PlainName()] | None = None
+    raw_sha256: str | None = None  # of that file; None in records of before it was kept
     disturbance: Disturbance | None = None
     stand_in: str | None = None  # as of Parity
 
@@ -377,7 +442,7 @@ class Reading:
 class Session:
     """Rounds that belong together: each visits all of `cells` once, in an order drawn from `seed` and its number."""
 
-    started: str  # UTC, ISO 8601; with the seed it names the session
+    started: Time  # UTC, ISO 8601; with the seed it names the session
     seed: int
     cells: tuple[str, ...]  # the keys of the jobs, for each metric one of them twice: the control
 
@@ -388,12 +453,12 @@ class Block:
 
     job: Job
     session: Session | None  # None for what is not timed
-    round: int
+    round: Count
     control: bool  # the second visit of the round to the same cell: what it differs by is the machine's noise
     reading: Reading | None
     failure: Failure | None
-    started: str  # UTC, ISO 8601
-    seconds: float  # of wall time, the process's start included
+    started: Time  # UTC, ISO 8601
+    seconds: NotNegative  # of wall time, the process's start included
     commit: str | None
 
 
@@ -444,10 +509,22 @@ def to_json(value: Any) -> Any:
     return value
 
 
+def load(kind: type[T], path: Path, remedy: str) -> T:
+    """The record in a file that `files.write_record` wrote.
+
+    Raises Corrupt, with the file's name, the cause and `remedy`, if it is damaged or of another kind; FileNotFoundError
+    if it is not there.
+    """
+    try:
+        return from_json(kind, files.read_record(path))
+    except Corrupt as error:
+        raise Corrupt(f"{path}: {error}; {remedy}") from error
+
+
 def from_json(kind: type[T], value: Any) -> T:
     """The reverse of `to_json`, for a type made of records, tuples, mappings, options and plain values.
 
-    Raises Corrupt, naming the field, where the value does not fit the type.
+    Raises Corrupt, naming the field, where the value does not fit the type or the type's `Check`.
     """
     return typing.cast(T, _from_json(kind, value, kind.__name__ if isinstance(kind, type) else str(kind)))
 
@@ -456,18 +533,16 @@ def _from_json(kind: Any, value: Any, where: str) -> Any:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
+    if origin is Annotated:
+        plain, *checks = inner
+        found = _from_json(plain, value, where)
+        for fault in filter(None, (check.fault(found) for check in checks)):
+            raise Corrupt(f"{where}: {_short(value)} {fault}")
+        return found
     if origin in (types.UnionType, typing.Union):
-        for option in inner:
-            with contextlib.suppress(Corrupt):
-                return _from_json(option, value, where)
+        return _of_union(inner, value, where)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        fields = _fields(kind)
-        if not isinstance(value, dict) or not fields.keys() >= value.keys():
-            raise Corrupt(f"{where}: not a record of this version; delete it and run the command again")
-        missing = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING} - value.keys()
-        if missing:
-            raise Corrupt(f"{where}: lacks {', '.join(sorted(missing))}; delete it and run the command again")
-        return kind(**{name: _from_json(fields[name], item, f"{where}.{name}") for name, item in value.items()})
+        return _record(kind, value, where)
     if origin is tuple:
         if isinstance(value, list):
             return tuple(_from_json(inner[0], item, where) for item in value)
@@ -478,17 +553,56 @@ def _from_json(kind: Any, value: Any, where: str) -> Any:
         if isinstance(value, dict):
             return {key: _from_json(inner[1], item, f"{where}.{key}") for key, item in value.items()}
     elif origin is Literal:
-        if value in inner:
+        if isinstance(value, (str, int)) and value in inner:
             return value
     elif kind is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            with contextlib.suppress(OverflowError):
+                if math.isfinite(number := float(value)):
+                    return number
     elif kind is Path:
         if isinstance(value, str):
             return Path(value)
     elif isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    raise Corrupt(f"{where}: {str(value)[:80]!r} is not {kind}; delete it and run the command again")
+    raise Corrupt(f"{where}: {_short(value)} is not {_named(kind)}")
+
+
+def _of_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    """As the first of the options that takes it; else the fault that the last of those tells that is not merely None."""
+    told: Corrupt | None = None
+    for option in options:
+        try:
+            return _from_json(option, value, where)
+        except Corrupt as error:
+            if option is not type(None):
+                told = error
+    assert told
+    raise told
+
+
+def _record(kind: type, value: Any, where: str) -> Any:
+    fields = _fields(kind)
+    if not isinstance(value, dict):
+        raise Corrupt(f"{where}: {_short(value)} is not a record")
+    if unknown := sorted(value.keys() - fields.keys()):
+        raise Corrupt(f"{where}: not a record of this version (it has {', '.join(map(_short, unknown[:3]))})")
+    missing = {f.name for f in dataclasses.fields(kind) if _is_needed(f)} - value.keys()
+    if missing:
+        raise Corrupt(f"{where}: lacks {', '.join(sorted(missing))}")
+    return kind(**{name: _from_json(fields[name], item, f"{where}.{name}") for name, item in value.items()})
+
+
+def _is_needed(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _short(value: Any) -> str:
+    return f"{str(value)[:80]!r}"
+
+
+def _named(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 _hints: dict[type, dict[str, Any]] = {}
@@ -496,5 +610,5 @@ _hints: dict[type, dict[str, Any]] = {}
 
 def _fields(kind: type) -> dict[str, Any]:
     if kind not in _hints:
-        _hints[kind] = typing.get_type_hints(kind)
+        _hints[kind] = typing.get_type_hints(kind, include_extras=True)
     return _hints[kind]

@@ -10,6 +10,7 @@ here is over rounds:
   and cells are compared round by round.
 - two cells of one session: the ratio in each round that they share, and the median of these with the same interval.
 - two cells of different sessions: all pairwise ratios, cut off where the Mann-Whitney test does (Hodges and Lehmann 1963).
+- a share of images: Wilson's interval (Wilson 1927, Journal of the American Statistical Association 22:209).
 - two labellings of the same images: the exact McNemar test, and Newcombe's interval for the difference (Newcombe 1998,
   Statistics in Medicine 17:2635, method 10).
 """
@@ -235,7 +236,7 @@ def newcombe(both: int, only_first: int, only_second: int, neither: int) -> tupl
     total = both + only_first + only_second + neither
     first, second = both + only_first, both + only_second
     p1, p2 = first / total, second / total
-    (l1, u1), (l2, u2) = _wilson(first, total), _wilson(second, total)
+    (l1, u1), (l2, u2) = wilson(first, total), wilson(second, total)
     cross = both * neither - only_first * only_second
     corrected = max(cross - total / 2, 0.0) if cross > 0 else float(cross)
     margins = first * (total - first) * second * (total - second)
@@ -245,9 +246,16 @@ def newcombe(both: int, only_first: int, only_second: int, neither: int) -> tupl
     return p1 - p2 - below, p1 - p2 + above
 
 
-def _wilson(successes: int, total: int) -> tuple[float, float]:
+def share(successes: int, total: int) -> Estimate:
+    """Of so many trials, with Wilson's 95 % interval."""
+    low, high = wilson(successes, total)
+    return Estimate(value=successes / total, low=low, high=high, kind="interval")
+
+
+def wilson(successes: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927), within [0, 1]."""
     z = 1.959964  # of the normal distribution, for 95 %
     share = successes / total
     middle = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return middle - half, middle + half
+    return max(0.0, middle - half), min(1.0, middle + half)

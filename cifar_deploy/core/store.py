@@ -9,9 +9,11 @@
     .lock                         held by the one process that writes
 
 A JSON record is written after the files that it describes, so a reader who finds it finds them too, and knows their
-hashes.
+hashes. It holds a checksum of its own, and so does each line of results.jsonl. What a record says of itself (its name,
+its format, the names of its files) must be of the place where it lies: a folder may be somebody else's.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -19,15 +21,16 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import files, isolate
+from cifar_deploy.core import files, isolate, records
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
 from cifar_deploy.core.records import (
     Artifact,
@@ -36,6 +39,7 @@ from cifar_deploy.core.records import (
     Checkpoint,
     Data,
     File,
+    Reading,
     Result,
     Session,
     Training,
@@ -48,6 +52,12 @@ RESULTS_VERSION = 2
 
 CHECKPOINT = "checkpoint"  # the format that training itself writes
 WEIGHTS = "weights.safetensors"
+
+# What training puts beside the weights for whoever plots its curve.
+_BESIDE_WEIGHTS = ("metrics.jsonl", "tensorboard")
+
+_RESTORE = "restore it from a copy, or train again (--again)"
+_EXPORT_AGAIN = "export again (--again)"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -134,11 +144,17 @@ class Store:
     def checkpoint(self, name: str) -> Checkpoint | None:
         """The record of a finished training, or None. Its weights are not touched: see `verified`."""
         path = self.checkpoint_folder(name) / "checkpoint.json"
-        return from_json(Checkpoint, files.read_json(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        checkpoint = records.load(Checkpoint, path, _RESTORE)
+        if (checkpoint.training.name, checkpoint.weights.name) != (name, WEIGHTS):
+            found = f"{checkpoint.training.name} in {checkpoint.weights.name}"
+            raise Corrupt(f"{path}: is the record of {found}, not of {name} in {WEIGHTS}; {_RESTORE}")
+        return checkpoint
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Commit a training whose weights have been written into its folder."""
-        files.write_json(self.checkpoint_folder(checkpoint.training.name) / "checkpoint.json", to_json(checkpoint))
+        files.write_record(self.checkpoint_folder(checkpoint.training.name) / "checkpoint.json", to_json(checkpoint))
 
     # A training that is not finished
 
@@ -149,14 +165,15 @@ class Store:
         """Record what is being trained, and the finished network of that name that it will replace, if there is one."""
         finished = self.checkpoint(training.name)
         begun = Begun(training=training, replaces=finished.finished if finished else None)
-        files.write_json(self.training_folder(training.name) / "training.json", to_json(begun))
+        files.write_record(self.training_folder(training.name) / "training.json", to_json(begun))
 
     def unfinished(self, name: str) -> Training | None:
         """What was begun and can go on. None if no state of it was saved yet, or if it is finished and a state was left."""
         path = self.training_folder(name) / "training.json"
         if not path.exists() or not any(path.parent.glob("state.*")):
             return None
-        begun, finished = from_json(Begun, files.read_json(path)), self.checkpoint(name)
+        begun = records.load(Begun, path, "restore it from a copy, or start over with --again")
+        finished = self.checkpoint(name)
         return begun.training if begun.replaces == (finished.finished if finished else None) else None
 
     # Artifacts
@@ -170,32 +187,71 @@ class Store:
             checkpoint = self.checkpoint(name)
             return as_artifact(checkpoint) if checkpoint else None
         path = self.artifact_folder(name, format) / "artifact.json"
-        return from_json(Artifact, files.read_json(path)) if path.exists() else None
+        return self._artifact(name, path) if path.exists() else None
 
     def artifacts(self, name: str) -> Iterator[Artifact]:
         """The checkpoint first, then every export."""
         if checkpoint := self.checkpoint(name):
             yield as_artifact(checkpoint)
         for path in sorted((self.exported / name).glob("*/artifact.json")):
-            yield from_json(Artifact, files.read_json(path))
+            if not files.is_leftover(path.parent.name):
+                yield self._artifact(name, path)
 
-    def save_artifact(self, artifact: Artifact, staged: Path | None) -> None:
-        """Commit an export: its files move from the folder `staged` to their place, the record follows them."""
-        folder = self.artifact_folder(artifact.name, artifact.format)
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in artifact.files:
-            assert staged is not None
-            os.replace(staged / file.name, folder / file.name)
-        files.sync_folder(folder)
-        files.write_json(folder / "artifact.json", to_json(artifact))
-        for stale in folder.iterdir():
-            if stale.name not in {"artifact.json", *(file.name for file in artifact.files)} and stale.is_file():
-                stale.unlink()
+    def _artifact(self, name: str, path: Path) -> Artifact:
+        artifact = records.load(Artifact, path, _EXPORT_AGAIN)
+        if artifact.takes is not None or self.artifact_folder(artifact.name, artifact.format) != path.parent:
+            found = f"{artifact.name} {artifact.format}".strip()
+            raise Corrupt(f"{path}: is the record of {found}, not of {name} {path.parent.name}; {_EXPORT_AGAIN}")
+        return artifact
 
-    def verified(self, artifact: Artifact) -> list[Path]:
-        """The artifact's files, each of the size and hash that its record says; else Corrupt. No parser has seen them."""
+    def save_artifact(self, artifact: Artifact, staged: Path) -> None:
+        """Commit an export: the folder `staged`, which holds its files, takes its place as one, the record included.
+
+        Whatever fails, what was there before stays whole.
+        """
+        kept = {file.name for file in artifact.files}
+        with files.naming(self.artifact_folder(artifact.name, artifact.format)):
+            for path in list(staged.iterdir()):
+                if path.name not in kept:
+                    files.remove(path)
+                else:
+                    files.sync(path)
+            files.write_record(staged / "artifact.json", to_json(artifact))
+            files.exchange(staged, self.artifact_folder(artifact.name, artifact.format))
+
+    def verified(self, artifact: Artifact) -> Mapping[str, Path]:
+        """The artifact's files by name, each of the size and hash that its record says; else Corrupt.
+
+        No parser has seen them. What is opened is taken from here, by its name, and from nowhere else.
+        """
+        return {file.name: verified(self._place(artifact, file), file) for file in artifact.files}
+
+    @contextlib.contextmanager
+    def view(self, artifact: Artifact) -> Iterator[Mapping[str, Path]]:
+        """As `verified`, in a folder that holds these files and nothing else: a runtime opens some files by itself."""
+        if artifact.takes is not None:
+            yield self.verified(artifact)  # they lie where their owner has put them
+            return
+        with files.staging(self.artifact_folder(artifact.name, artifact.format)) as alone:
+            for file in artifact.files:
+                place = self._place(artifact, file)
+                if place.exists():
+                    files.link(place, alone / file.name)
+                verified(place, file, alone / file.name)
+            yield {file.name: alone / file.name for file in artifact.files}
+
+    def _place(self, artifact: Artifact, file: File) -> Path:
+        """A file that was made elsewhere stands in its record under its whole path, any other by its name."""
+        if artifact.takes is not None:
+            return Path(file.name)
+        return files.inside(self.artifact_folder(artifact.name, artifact.format), file.name)
+
+    def strays(self, artifact: Artifact) -> list[str]:
+        """What lies beside the artifact's files and is none of them: neither counted, nor checked, nor opened."""
         folder = self.artifact_folder(artifact.name, artifact.format)
-        return [verified(folder / file.name, file) for file in artifact.files]
+        ours = {"artifact.json", "checkpoint.json", *_BESIDE_WEIGHTS, *(file.name for file in artifact.files)}
+        found = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+        return sorted(name for name in found if name not in ours and not files.is_leftover(name))
 
     # Results
 
@@ -203,48 +259,93 @@ class Store:
     def results_path(self) -> Path:
         return self.reports / "results.jsonl"
 
-    def raw_path(self, result_name: str) -> Path:
-        return self.reports / "raw" / f"{result_name}.npz"
+    def raw_path(self, name: str) -> Path:
+        return raw_path(self.reports, name)
 
     def append(self, block: Block) -> None:
         """Add a line to results.jsonl and sync it. A line torn by an earlier crash is cut off first."""
-        line = json.dumps({"version": RESULTS_VERSION, **to_json(block)}, ensure_ascii=False) + "\n"
+        record = files.sealed({"version": RESULTS_VERSION, **to_json(block)})
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         self.reports.mkdir(parents=True, exist_ok=True)
         with files.naming(self.results_path), open(self.results_path, "a+b") as file:
-            file.truncate(_end_of_last_line(self.results_path))
+            _mend_end(file)
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
 
-    def blocks(self) -> list[Block]:
-        """Every block that can be read, oldest first; a warning names each line that cannot."""
-        return read_blocks(self.results_path) if self.results_path.exists() else []
+    def lines(self, fault: "Fault | None" = None) -> "Lines":
+        """Every block that can be read, oldest first, and why the other lines cannot. `fault` may find more of those."""
+        return read_lines(self.results_path, fault) if self.results_path.exists() else Lines()
 
-    def results(self) -> list[Result]:
+    def blocks(self, fault: "Fault | None" = None) -> Sequence[Block]:
+        """Those of `lines`; warnings say what is left out."""
+        lines = self.lines(fault)
+        for told in lines.told():
+            warnings.warn(f"{self.results_path}: {told}")
+        return lines.blocks
+
+    def results(self, fault: "Fault | None" = None) -> list[Result]:
         """The blocks, together as they belong: those of a job in a session. Oldest first, by their newest block."""
-        return grouped(self.blocks())
+        return grouped(self.blocks(fault))
 
 
-def read_blocks(path: Path) -> list[Block]:
-    """The blocks of a results.jsonl, as far as it can be read: a warning names each line that cannot."""
-    found, earlier = [], 0
+Fault: TypeAlias = Callable[[Block], str | None]  # why a block is not to be used, or None
+
+_TOLD = 3  # of many, so many are named
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """What a results.jsonl holds: its blocks, and why the lines that are none are left out."""
+
+    blocks: Sequence[Block] = ()
+    left_out: Mapping[int, str] = field(default_factory=dict)  # by the line's number, counted from 1
+
+    def told(self) -> list[str]:
+        """What is left out, a text for each reason."""
+        by_reason: dict[str, list[int]] = {}
+        for number, reason in self.left_out.items():
+            by_reason.setdefault(reason, []).append(number)
+        return [
+            f"line{'s' if len(those) > 1 else ''} {', '.join(map(str, those[:_TOLD]))}{_and_more(those)} left out: {reason}"
+            for reason, those in by_reason.items()
+        ]
+
+
+def _and_more(those: Sequence[object]) -> str:
+    return f" and {len(those) - _TOLD:,} more" if len(those) > _TOLD else ""
+
+
+def read_lines(path: Path, fault: Fault | None = None) -> Lines:
+    """Of a results.jsonl, as far as it can be read."""
+    blocks, left_out = [], {}
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-            version = record.pop("version")
-            if version > RESULTS_VERSION:
-                raise Corrupt(f"was written by a newer cifar-deploy (version {version}, not {RESULTS_VERSION})")
-            if version < RESULTS_VERSION:
-                earlier += 1
-                continue
-            found.append(from_json(Block, record))
-        except (ValueError, AttributeError, KeyError, TypeError, Corrupt) as error:
-            warnings.warn(f"{path}: line {number} is left out: {error}")
-    if earlier:
-        warnings.warn(f"{path}: {earlier} lines of an earlier version are left out; run `cifar-deploy evaluate` again")
-    return found
+            block = _block(line)
+        except Corrupt as error:
+            left_out[number] = str(error)
+            continue
+        if reason := fault and fault(block):
+            left_out[number] = reason
+        else:
+            blocks.append(block)
+    return Lines(blocks=blocks, left_out=left_out)
+
+
+def _block(line: bytes) -> Block:
+    sealed = files.parsed(line)
+    version = sealed.get("version") if isinstance(sealed, dict) else None
+    if not isinstance(version, int):
+        raise Corrupt("is not a result")
+    if version > RESULTS_VERSION:
+        raise Corrupt(f"was written by a newer cifar-deploy (version {version}, not {RESULTS_VERSION})")
+    if version < RESULTS_VERSION:
+        raise Corrupt("is of an earlier version; run `cifar-deploy evaluate` again")
+    record = files.opened(sealed)
+    del record["version"]
+    return from_json(Block, record)
 
 
 def grouped(blocks: Iterable[Block]) -> list[Result]:
@@ -260,18 +361,70 @@ def grouped(blocks: Iterable[Block]) -> list[Result]:
     ]
 
 
-def read_raw(path: Path) -> Mapping[str, NDArray[Any]]:
+def raw_path(reports: Path, name: str) -> Path:
+    """Where the samples or predictions of this name lie, which has to be a plain one."""
+    return files.inside(reports / "raw", f"{name}.npz")
+
+
+def read_raw(reports: Path, reading: Reading) -> Mapping[str, NDArray[Any]]:
     """The samples or predictions behind a reading. Raises Corrupt if they are gone or damaged."""
+    path = raw_path(reports, str(reading.raw))
+    if not path.exists():
+        raise Corrupt(f"{path}: samples are gone; measure again (--again)")
     try:
-        with np.load(path) as arrays:
+        if reading.raw_sha256 and files.sha256(path) != reading.raw_sha256:
+            raise Corrupt(f"{path}: samples are damaged (sha256 differs); measure again (--again)")
+        with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise Corrupt(f"{path}: samples cannot be read ({error}); measure again (--again)") from error
 
 
-def _end_of_last_line(path: Path) -> int:
-    content = path.read_bytes()
-    return content.rfind(b"\n") + 1
+class Samples:
+    """Reads what is behind the readings of a reports folder, each file once, and knows afterwards what it could not read."""
+
+    def __init__(self, reports: Path) -> None:
+        self._reports = reports
+        self._read: dict[str, Mapping[str, NDArray[Any]]] = {}
+        self._lost: dict[str, str] = {}
+
+    def __call__(self, reading: Reading) -> Mapping[str, NDArray[Any]]:
+        """Raises Corrupt."""
+        name = str(reading.raw)
+        if name in self._lost:
+            raise Corrupt(self._lost[name])
+        if name not in self._read:
+            try:
+                self._read[name] = read_raw(self._reports, reading)
+            except Corrupt as error:
+                self._lost[name] = str(error)
+                raise
+        return self._read[name]
+
+    def told(self) -> list[str]:
+        """What could not be read, a text for each reason."""
+        by_reason: dict[str, list[str]] = {}
+        for name, why in self._lost.items():
+            file = f"{name}.npz"
+            by_reason.setdefault(why.removeprefix(f"{self._reports / 'raw' / file}: "), []).append(file)
+        return [
+            f"{', '.join(those[:_TOLD])}{_and_more(those)} in {self._reports / 'raw'}: {reason}"
+            for reason, those in by_reason.items()
+        ]
+
+
+def _mend_end(file: BinaryIO) -> None:
+    """Cut off a line that a crash has torn; one that only lacks its newline gets that."""
+    file.seek(0)
+    content = file.read()
+    if content and not content.endswith(b"\n"):
+        start = content.rfind(b"\n") + 1
+        try:
+            files.opened(files.parsed(content[start:]))
+        except Corrupt:
+            file.truncate(start)
+        else:
+            file.write(b"\n")
 
 
 def as_artifact(checkpoint: Checkpoint) -> Artifact:
@@ -293,10 +446,11 @@ def described(path: Path) -> File:
     return File(name=path.name, bytes=path.stat().st_size, sha256=files.sha256(path))
 
 
-def verified(path: Path, record: File) -> Path:
-    """`path`, if the file there has the size and the hash of its record; else Corrupt."""
-    if not path.exists():
+def verified(path: Path, record: File, copy: Path | None = None) -> Path:
+    """`path`, if the file there, or its `copy`, has the size and the hash of its record; else Corrupt."""
+    read = copy or path
+    if not read.exists():
         raise Corrupt(f"{path}: is missing; train or export again (--again)")
-    if path.stat().st_size != record.bytes or files.sha256(path) != record.sha256:
+    if read.stat().st_size != record.bytes or files.sha256(read) != record.sha256:
         raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); train or export again (--again)")
     return path

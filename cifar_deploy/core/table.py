@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cifar_deploy.core.records import Failure, to_json
+from cifar_deploy.core.records import NOT_NEGATIVE, Failure, Within, to_json
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.verdict import Verdict
 
@@ -26,6 +26,8 @@ class Column:
     interval: bool = False  # shown beside the number, where it was measured in rounds
     absent: str | None = None  # what to show where a reading has no such value
     percentile: int | None = None  # of all samples of all rounds, rather than a value of each round
+    within: Within = NOT_NEGATIVE  # what it can be at all, as stored
+    share_of: str | None = None  # a share of so many, which another column counts: shown with Wilson's interval
 
     @property
     def heading(self) -> str:
@@ -118,6 +120,7 @@ class Table:
     facts: Mapping[str, tuple[str, ...]]  # data, machine, versions ...: what every number depends on
     sections: tuple[Section, ...]
     failures: tuple[str, ...]  # a line each, with the reason
+    lost: tuple[str, ...] = ()  # what could not be read of the results and their samples, and why
     doubts: tuple[str, ...]  # a line for each number whose verdict is not "stable", with the reason
     definitions: Mapping[str, str]  # what each metric means
     records: tuple[Record, ...]

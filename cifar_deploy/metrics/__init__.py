@@ -1,5 +1,6 @@
 """What is measured. A new metric is one file here and one line below; its module's docstring is its definition."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -114,6 +115,23 @@ METRICS: Registry[Metric] = Registry(
         "training_memory": "training_memory:METRIC",
     },
 )
+
+
+def out_of_range(metric: str, values: Mapping[str, float]) -> str | None:
+    """Why these cannot be what the metric measured, or None."""
+    plugin = METRICS[metric]
+    if isinstance(plugin, Measured):
+        first = next(iter(plugin.columns))
+        needed = (first, "samples") if plugin.timed else () if plugin.columns[first].absent else (first,)
+        if lacking := [key for key in needed if key not in values]:
+            return f"{metric} lacks {', '.join(lacking)}"
+    for key, value in values.items():
+        if not math.isfinite(value):
+            return f"{metric} {key} is not a finite number"
+        if key in plugin.columns and (fault := plugin.columns[key].within.fault(value)):
+            return f"{metric} {key} {value:g} {fault}"
+    return None
+
 
 # Rises when what a metric means or how it is measured changes; results of another protocol are measured anew.
 PROTOCOL = 4

@@ -1,6 +1,7 @@
 """Top-1 accuracy: the share of the whole test set that the artifact labels right, through its own backend.
 
-Each image's predicted label and its margin (the largest logit minus the second) are kept.
+Its interval is Wilson's, of 95 % (Wilson 1927): what other images of the same kind might have given. Each image's
+predicted label and its margin (the largest logit minus the second) are kept.
 """
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from cifar_deploy.core.arrays import choose
 from cifar_deploy.core.errors import WrongOutput
 from cifar_deploy.core.progress import report
+from cifar_deploy.core.records import Within
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Workbench
 
@@ -19,9 +21,15 @@ def measure(bench: Workbench) -> Measurement:
     labels = images.labels[chosen]
     pixels = images.pixels if limit is None else images.pixels[chosen]
     predict = bench.load()
+    classes = len(bench.job.artifact.checkpoint.training.data.classes)
     predicted, margins = [], []
     for batch in images.batches(pixels, bench.job.batch_size):
-        logits = predict(batch)
+        logits = np.asarray(predict(batch))
+        if logits.shape != (len(batch), classes):
+            raise WrongOutput(
+                f"{bench.job.backend}: gave an array of shape {logits.shape} for {len(batch)} images; expected "
+                f"{(len(batch), classes)}"
+            )
         if not np.isfinite(logits).all():
             raise WrongOutput(f"{bench.job.backend}: gave logits that are no numbers")
         top = np.sort(logits, axis=1)[:, -2:]
@@ -45,9 +53,19 @@ METRIC = Measured(
     summary="top-1 over the whole test set, through the artifact, on its backend",
     better="higher",
     columns={
-        "accuracy": Column(title="accuracy", unit="%", stored_unit="1", scale=100),
+        "accuracy": Column(
+            title="accuracy",
+            unit="%",
+            stored_unit="1",
+            scale=100,
+            interval=True,
+            within=Within(least=0, most=1),
+            share_of="images",
+        ),
         "correct": Column(title="correct", unit="images", stored_unit="images", digits=0, headline=False),
-        "images": Column(title="tested", unit="images", stored_unit="images", digits=0, headline=False),
+        "images": Column(
+            title="tested", unit="images", stored_unit="images", digits=0, headline=False, within=Within(least=1)
+        ),
     },
     batch_size=64,
     options=("limit_test",),

@@ -11,6 +11,7 @@ import time
 
 from cifar_deploy.core.arrays import portions
 from cifar_deploy.core.disturbance import Watch
+from cifar_deploy.core.records import NOT_NEGATIVE, Within
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Workbench
 from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, median_s, timed
@@ -57,6 +58,7 @@ def _milliseconds(
     judged: bool = False,
     interval: bool = False,
     percentile: int | None = None,
+    within: Within = NOT_NEGATIVE,
 ) -> Column:
     return Column(
         title=title,
@@ -68,6 +70,7 @@ def _milliseconds(
         judged=judged,
         interval=interval,
         percentile=percentile,
+        within=within,
     )
 
 
@@ -75,7 +78,7 @@ METRIC = Measured(
     summary="host array in to logits out, one image; with end-to-end, import, load and first-inference time",
     better="lower",
     columns={
-        "p50": _milliseconds("latency", judged=True, interval=True),
+        "p50": _milliseconds("latency", judged=True, interval=True, within=Within(least=0, open=True)),
         "p90": _milliseconds("p90", judged=True, interval=True, percentile=90),
         "p95": _milliseconds("p95", judged=True, headline=False, percentile=95),
         "p99": _milliseconds("p99", judged=True, headline=False, percentile=99),

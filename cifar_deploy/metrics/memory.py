@@ -14,6 +14,7 @@ from typing import Any
 
 from cifar_deploy.core import memory
 from cifar_deploy.core.errors import Unavailable
+from cifar_deploy.core.records import Within
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Workbench
 
@@ -65,7 +66,13 @@ def _steps(marks: list[int]) -> list[int]:
 
 def _mebibytes(title: str, *, headline: bool = False) -> Column:
     return Column(
-        title=title, unit="MiB", stored_unit="bytes", scale=1 / 2**20, digits=0 if headline else 1, headline=headline
+        title=title,
+        unit="MiB",
+        stored_unit="bytes",
+        scale=1 / 2**20,
+        digits=0 if headline else 1,
+        headline=headline,
+        within=Within(),  # a part is a difference, and less than nothing where memory was given back
     )
 
 
@@ -73,7 +80,9 @@ METRIC = Measured(
     summary="peak resident memory of a process that does nothing else, and its parts",
     better="lower",
     columns={
-        "peak": replace(_mebibytes("memory", headline=True), absent="n/a (needs /proc)"),
+        "peak": replace(
+            _mebibytes("memory", headline=True), absent="n/a (needs /proc)", within=Within(least=0, open=True)
+        ),
         "python": _mebibytes("memory: python"),
         "harness": _mebibytes("memory: harness"),
         "runtime": _mebibytes("memory: runtime"),

@@ -1,6 +1,8 @@
 """Results as numbers to show: what several rounds say together, and what two results say of each other."""
 
+import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -81,6 +83,11 @@ class Summary:
             estimate = found
         elif rounds := self.result.rounds(key):
             estimate = statistics.estimate(list(rounds.values()))
+            if column.share_of and not self._timed:
+                total = int(self.result.rounds(column.share_of)[min(rounds)])
+                interval = statistics.share(round(estimate.value * total), total)
+                self.values[key] = Value(number=estimate.value, estimate=interval, verdict=verdict)
+                return
         else:
             if column.absent:
                 self.words[key] = column.absent
@@ -96,9 +103,9 @@ class Summary:
         if raw is None:
             return too_few
         try:
-            found = statistics.percentile([raw(reading)["samples_ns"] for reading in readings], percent)
+            found = statistics.percentile([samples(reading, raw) for reading in readings], percent)
         except Corrupt:
-            return "samples are gone"  # the medians stand in the results themselves
+            return "samples unreadable"  # the medians stand in the results themselves
         if found is None:
             return too_few
         return dataclasses.replace(found, value=found.value / 1e9, low=found.low / 1e9, high=found.high / 1e9)
@@ -115,14 +122,32 @@ def against_itself(results: Iterable[Result], metric: str) -> list[float]:
     return []
 
 
+def samples(reading: Reading, raw: Raw) -> NDArray[np.int64]:
+    """The nanoseconds of each call behind a timed reading. Raises Corrupt if they are lost, or are not the reading's."""
+    found = raw(reading).get("samples_ns")
+    if found is None or found.dtype.kind not in "iu" or found.shape != (reading.values["samples"],) or found.min() < 0:
+        raise Corrupt(f"{reading.raw}: its samples are not those of the result; measure again (--again)")
+    return found
+
+
 def predictions(result: Result, raw: Raw) -> Mapping[str, NDArray[Any]] | None:
     """Of an accuracy: `predicted` and `labels` of the images `chosen`, by their place in the test set; None if lost."""
     if not result.reading or not result.reading.raw:
         return None
-    try:
-        return raw(result.reading)
-    except Corrupt:
-        return None
+    with contextlib.suppress(Corrupt):
+        found, values = raw(result.reading), result.reading.values
+        classes = len(result.job.artifact.checkpoint.training.data.classes)
+        limits = {"predicted": classes, "labels": classes, "chosen": math.inf}
+        if all(_is_index(found.get(name), values.get("images"), limit) for name, limit in limits.items()):
+            return found
+    return None
+
+
+def _is_index(array: NDArray[Any] | None, count: float | None, limit: float) -> bool:
+    """Whether it is `count` whole numbers from zero to below `limit`."""
+    if array is None or array.dtype.kind not in "iu" or array.shape != (count,):
+        return False
+    return bool(array.size and array.min() >= 0 and array.max() < limit)
 
 
 def agreement(first: Result, second: Result, raw_first: Raw, raw_second: Raw) -> statistics.Agreement | None:

@@ -1,6 +1,7 @@
 """Throughput: images per second at a batch size: the batch size over the median time of a batch."""
 
 from cifar_deploy.core.disturbance import Watch
+from cifar_deploy.core.records import Within
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Measured, Measurement, Workbench
 from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, median_s, timed
@@ -25,7 +26,14 @@ METRIC = Measured(
     summary="images per second at a batch size (64 unless --batch-size says otherwise)",
     better="higher",
     columns={
-        "images_per_second": Column(title="throughput", unit="images/s", stored_unit="images/s", digits=0, judged=True),
+        "images_per_second": Column(
+            title="throughput",
+            unit="images/s",
+            stored_unit="images/s",
+            digits=0,
+            judged=True,
+            within=Within(least=0, open=True),
+        ),
         "samples": Column(title="batches a round", unit="calls", stored_unit="calls", digits=0, headline=False),
         "drift": DRIFT,
     },

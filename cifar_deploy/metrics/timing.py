@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.progress import report
+from cifar_deploy.core.records import Within
 from cifar_deploy.core.statistics import SAMPLES_A_ROUND, SAMPLES_FOR
 from cifar_deploy.core.table import Column
 
@@ -62,7 +63,9 @@ def drift(samples_ns: NDArray[np.int64]) -> float:
     return median_s(samples_ns[half:]) / median_s(samples_ns[:half]) - 1
 
 
-DRIFT = Column(title="drift within a block", unit="%", stored_unit="1", scale=100, headline=False)
+DRIFT = Column(
+    title="drift within a block", unit="%", stored_unit="1", scale=100, headline=False, within=Within(least=-1)
+)
 
 
 def in_turn(batches: Sequence[Any], run: Callable[..., object]) -> Callable[[int], object]:

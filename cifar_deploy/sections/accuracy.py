@@ -29,17 +29,26 @@ HOW_PAIRED = (
 )
 
 
+_LOST = "predictions unreadable"
+
+
 def against_eager(cells: Cells, raw: Raw) -> Section | None:
     """Every cell's labels against the eager network's, image by image."""
     titles = label_titles(cells)
-    rows = [
-        paired_row(labels_of(cell, titles), found)
-        for cell, eager, this in _pairs(cells)
-        if (found := agreement(eager, this, raw, raw))
-    ]
+    rows = []
+    for cell, eager, this in _pairs(cells):
+        if found := agreement(eager, this, raw, raw):
+            rows.append(paired_row(labels_of(cell, titles), found))
+        elif _is_lost(eager, raw) or _is_lost(this, raw):
+            rows.append(Row(labels=labels_of(cell, titles), values={}, words={"verdict": _LOST}))
     if not rows:
         return None
     return filled("Accuracy against the eager network", titles, PAIRED, rows, (HOW_PAIRED,))
+
+
+def _is_lost(result: Result, raw: Raw) -> bool:
+    """Whether there were predictions, and they cannot be read any more."""
+    return result.reading is not None and predictions(result, raw) is None
 
 
 def paired_row(labels: tuple[str, ...], found: Agreement) -> Row:
@@ -69,10 +78,13 @@ def by_class(cells: Cells, raw: Raw) -> list[Section]:
     rows, confusions = [], []
     columns: dict[str, Column] = {}
     for cell, of_cell in cells.items():
-        if "accuracy" not in of_cell or not (found := predictions(of_cell["accuracy"].result, raw)):
+        if "accuracy" not in of_cell or not (result := of_cell["accuracy"].result).reading:
             continue
-        classes = of_cell["accuracy"].result.job.artifact.checkpoint.training.data.classes
+        classes = result.job.artifact.checkpoint.training.data.classes
         columns |= {name: Column(title=name, unit="%", stored_unit="1", scale=100, digits=1) for name in classes}
+        if not (found := predictions(result, raw)):
+            rows.append(Row(labels=labels_of(cell, titles), values={}, words=dict.fromkeys(classes[:1], _LOST)))
+            continue
         counts = statistics.confusion(found["labels"], found["predicted"], len(classes))
         shares = {
             name: Value(number=counts[index, index] / counts[index].sum())
@@ -113,10 +125,12 @@ def changed(cells: Cells, raw: Raw) -> Section | None:
         name: Column(title=title, unit="", stored_unit="")
         for name, title in (("image", "test image"), ("is", "is"), ("eager", "eager says"), ("this", "this says"))
     }
-    rows, titles = [], label_titles(cells)
+    rows, lost, titles = [], [], label_titles(cells)
     for cell, eager, this in _pairs(cells):
         old, new = predictions(eager, raw), predictions(this, raw)
         compared = agreement(eager, this, raw, raw)
+        if _is_lost(eager, raw) or _is_lost(this, raw):
+            lost.append(str(cell))
         if not compared or not old or not new:
             continue
         classes = this.job.artifact.checkpoint.training.data.classes
@@ -135,5 +149,6 @@ def changed(cells: Cells, raw: Raw) -> Section | None:
         label_titles=titles,
         columns=columns,
         rows=tuple(rows),
+        notes=(f"Not compared, since {_LOST}: {', '.join(lost)}.",) if lost else (),
         on_screen=False,
     )

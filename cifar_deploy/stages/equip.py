@@ -46,7 +46,7 @@ def install(wanted: Environment, folder: Path) -> Made:
         bytes=environment.size_bytes(folder),
         finished=machine.now(),
     )
-    files.write_json(folder / environment.RECORD, to_json(made))
+    files.write_record(folder / environment.RECORD, to_json(made))
     return made
 
 

@@ -57,7 +57,7 @@ def write(checkpoint: Checkpoint, format: str, root: Path, reference: Reference,
     from cifar_deploy.networks import complete
 
     training = checkpoint.training
-    (weights,) = Store(root).verified(as_artifact(checkpoint))
+    weights = Store(root).verified(as_artifact(checkpoint))[WEIGHTS]
     network = complete.load(training.network, training.data, weights)
     pixels = gate_pixels(reference.images)
     if not reference.logits.exists():
@@ -150,11 +150,12 @@ def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) 
             f"{artifact.name} {artifact.format}: {backend} answers with {logits.shape} for {len(images)} images, "
             f"and the network with {expected.shape}"
         )
+    if not np.isfinite(logits).all():
+        raise WrongOutput(f"{artifact.name} {artifact.format}: {backend} answers with logits that are no numbers")
     return Parity(
         backend=backend,
         images=len(images),
-        # A NaN is as far away as can be.
-        largest_difference=float(np.nan_to_num(np.abs(logits - expected), nan=np.inf).max()),
+        largest_difference=float(np.abs(logits - expected).max()),
         largest_logit=float(np.abs(expected).max()),
         agreement=float((logits.argmax(1) == expected.argmax(1)).mean()),
         stand_in=reference.stand_in,

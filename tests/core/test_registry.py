@@ -39,19 +39,19 @@ def test_module_and_object_name_anyones_plugin(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "a_plugin_in_the_current_folder.py").write_text("PLUGIN = 'mine'\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    assert THINGS["a_plugin_in_the_current_folder:PLUGIN"] == "mine"
+    assert THINGS[THINGS.given("a_plugin_in_the_current_folder:PLUGIN")] == "mine"
     monkeypatch.delitem(sys.modules, "a_plugin_in_the_current_folder")
 
 
 def test_a_module_that_cannot_be_imported_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no_such_module"):
-        THINGS["no_such_module:thing"]
+        THINGS[THINGS.given("no_such_module:thing")]
 
 
 @pytest.mark.parametrize("name", ["tests.probes:describ", "tests.probes:"])
 def test_an_object_that_is_not_in_its_module_is_refused(name: str) -> None:
     with pytest.raises(UnknownName, match=r"tests\.probes"):
-        THINGS[name]
+        THINGS[THINGS.given(name)]
 
 
 def test_a_missing_package_is_named_with_what_installs_it() -> None:

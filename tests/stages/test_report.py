@@ -11,7 +11,6 @@ from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.core.records import Block, Checkpoint, Disturbance, Failure, Job, Reading, Session, Tensor
 from cifar_deploy.core.store import floor_name, grouped
 from cifar_deploy.core.table import Row, Section, Table
-from cifar_deploy.metrics.summary import Raw
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import report
 from tests.probes import a_block, a_job, a_session, calm
@@ -62,7 +61,7 @@ def test_rounds_become_an_interval_a_rank_and_a_ratio_to_the_eager_network() -> 
     eager, onnx = shown(ship, 0), shown(ship, 1)
     assert eager["latency"] == "4.000 [3.988, 4.012]" and eager["rank"] == "2" and eager["eager / this"] == "–"
     assert onnx["rank"] == "1" and onnx["eager / this"].startswith("4.00 [")
-    assert onnx["p90"] == "samples are gone"
+    assert onnx["p90"] == "samples unreadable"
     notes = " ".join(ship.notes)
     assert "median of 7 rounds" in notes and "[ ] is the 95 % interval" in notes
     assert "The same cell against itself: +0.0% (A/A)" in notes and "Not interleaved" not in notes
@@ -82,13 +81,16 @@ def test_percentiles_are_of_all_samples_and_say_how_many_they_need() -> None:
     session = a_session(EAGER)
     blocks = timed(EAGER, session, 0.001)
 
-    def raw(count: int) -> Raw:
-        return lambda reading: {"samples_ns": np.arange(1, count + 1) * 10_000}
+    def ship(count: int) -> Section:
+        readings = [
+            replace(one.reading, values={**one.reading.values, "samples": count}) for one in blocks if one.reading
+        ]
+        of_count = [replace(block, reading=reading) for block, reading in zip(blocks, readings, strict=True)]
+        raw = {"samples_ns": np.arange(1, count + 1) * 10_000}
+        return section(report.build(grouped(of_count), lambda reading: raw), "What to ship")
 
-    few = section(report.build(grouped(blocks), raw(9)), "What to ship")
-    assert shown(few, 0)["p90"] == "n/a (needs 64)"  # there are 63
-    enough = section(report.build(grouped(blocks), raw(100)), "What to ship")
-    assert shown(enough, 0)["p90"] == "0.901 (0.901, 0.901)"
+    assert shown(ship(9), 0)["p90"] == "n/a (needs 64)"  # there are 63
+    assert shown(ship(100), 0)["p90"] == "0.901 (0.901, 0.901)"
 
 
 def test_a_verdict_follows_the_number_and_its_reason_stands_below() -> None:
