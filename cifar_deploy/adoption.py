@@ -80,7 +80,8 @@ def adopt(
 
 def _pairs(paths: Sequence[Path], backends: Sequence[str] | None) -> list[tuple[Path, str]]:
     """Each file with the backends that open it. Raises UsageError if there is none, or the file is none."""
-    openers = {name: opens.suffixes for name in backends or BACKENDS if (opens := BACKENDS[name].opens)}
+    wanted = [BACKENDS.given(name) for name in backends or BACKENDS]
+    openers = {name: opens.suffixes for name in wanted if (opens := BACKENDS[name].opens)}
     if closed := [name for name in backends or () if name not in openers]:
         raise UsageError(f"--backend: {closed[0]} opens no file that was made elsewhere; leave it out")
     seen: dict[Path, Path] = {}

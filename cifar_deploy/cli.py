@@ -477,7 +477,7 @@ def env_list(as_json: options.AsJson = False) -> None:
 @env.command("remove")
 def env_remove(name: options.EnvironmentName) -> None:
     """Delete one."""
-    environment.remove(ENVIRONMENTS[name])
+    environment.remove(ENVIRONMENTS[ENVIRONMENTS.given(name)])
     console.say("env", f"{name}: removed")
 
 
@@ -542,7 +542,7 @@ def _recipe(
         "limit_train": limit,
     }
     changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
-    return dataclasses.replace(RECIPES[name], **changes)
+    return dataclasses.replace(RECIPES[RECIPES.given(name)], **changes)
 
 
 def _conditions(threads: int, seconds: float, batch_size: int | None, limit_test: int | None) -> pipeline.Conditions:

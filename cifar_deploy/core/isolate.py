@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_deploy.core import cache, errors, files, interpreter, progress, ranks
+from cifar_deploy.core import cache, errors, files, interpreter, progress, ranks, trust
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
 from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.limits import Limit
@@ -63,7 +63,7 @@ def call(
     if timeout_s is None:
         timeout_s = TIMEOUT_S if ranks.count() == 1 else TIMEOUT_S + ranks.JOIN_S
     with files.scratch() as folder:
-        request = {"function": function, "arguments": to_json(arguments)}
+        request = {"function": function, "arguments": to_json(arguments), "given": trust.given()}
         with files.naming(folder / "request.json"):
             (folder / "request.json").write_text(json.dumps(request))
         kills = _oom_kills(limit)

@@ -1,7 +1,8 @@
 """From a name to a plugin, imported on first use, and which packages it lacks here.
 
 An entry is "module:OBJECT" inside the folder of its kind. A name that holds a colon itself is anyone's own plugin,
-"their.module:OBJECT", looked for on the Python path and in the current folder.
+"their.module:OBJECT", looked for on the Python path and in the current folder: code, which is imported only if the user
+has given its name (see core.trust). This is the one place where a name becomes an import.
 """
 
 import importlib
@@ -13,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from typing import Any, Generic, TypeVar
 
-from cifar_deploy.core import interpreter
+import cifar_deploy
+from cifar_deploy.core import interpreter, trust
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable, UnknownName, UsageError
 from cifar_deploy.core.interpreter import Interpreter
@@ -53,12 +55,26 @@ class Registry(Mapping[str, T], Generic[T]):
             raise UnknownName.among(self.kind, name, self._entries)
         return name
 
+    def given(self, name: str) -> str:
+        """`name`, which the user gave, checked; if it is module:object it may be imported from now on."""
+        return given(self.kind, self.check(name))
+
+
+def given(kind: str, name: str) -> str:
+    """`name`, which this command was given: if it is a module:object it may be imported, by later commands too."""
+    trust.give([name])
+    if ":" in name and not name.startswith(f"{cifar_deploy.__name__}."):
+        trust.remember_code(name, _place(name))
+    return name
+
 
 def load_object(kind: str, name: str) -> Any:
-    """What "module:attribute" names. The current folder is searched too, as `python -m` does."""
+    """What "module:attribute" names. The current folder is searched too, as `python -m` does.
+
+    Raises Untrusted, before anything is imported, for a name that only a record has given.
+    """
     module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
+    trust.check_code(kind, name, _place(name))
     try:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError, TypeError) as error:  # the last two for a name like ":x" or ".x:y"
@@ -71,6 +87,21 @@ def load_object(kind: str, name: str) -> Any:
     except AttributeError:
         public = [word for word in vars(module) if not word.startswith("_")]
         raise UnknownName.among(f"object in module {module_name}", attribute, public or ["nothing"]) from None
+
+
+def _place(name: str) -> str:
+    """Where the module of module:object lies, or the package that it is in; "" if nowhere. Nothing is imported."""
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    top = name.partition(":")[0].partition(".")[0]
+    try:
+        found = importlib.util.find_spec(top) if top else None
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        return ""
+    folders = found.submodule_search_locations
+    return os.path.realpath(found.origin or (next(iter(folders), "") if folders else ""))
 
 
 def missing(requires: Iterable[str], path: Sequence[str] | None = None) -> list[str]:

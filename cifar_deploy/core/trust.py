@@ -1,32 +1,47 @@
-"""Which program files this user has exported: TorchScript files are code, and a record beside one proves nothing.
+"""Which code may run: that which this user asked for. A record beside a file proves nothing, both came from the same place.
 
-The hashes are kept in the user's state folder, where whoever hands over an artifact cannot write.
+Two kinds of code come out of files:
+
+- a program, TorchScript's say: it runs if its hash is in the user's own record of exports;
+- a module:object that a record names, a network's say: it is imported if the name was given on this command line, or
+  stands in the user's own record with the place where the module was found then.
+
+Both records are kept in the user's state folder, where whoever hands over an output folder cannot write.
 """
 
 import os
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 from cifar_deploy.core.errors import Untrusted
 
+# Names that this command was given, or its parent: a worker gets them with its request.
+_given: set[str] = set()
+
 
 def record_path() -> Path:
+    return _folder() / "exported.sha256"
+
+
+def code_path() -> Path:
+    return _folder() / "code.tsv"
+
+
+def _folder() -> Path:
     if own := os.environ.get("CIFAR_DEPLOY_STATE"):
-        return Path(own) / "exported.sha256"
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "cifar-deploy" / "exported.sha256"
+        return Path(own)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "cifar-deploy"
 
 
 def remember(sha256: str) -> None:
-    """Note a file that this user's own export has just written."""
-    path = record_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="ascii") as file:
-        file.write(f"{sha256}\n")
+    """Note a program file that this user's own export has just written."""
+    _add(record_path(), sha256)
 
 
 def knows(sha256: str) -> bool:
-    """Whether this user exported the file of this hash."""
-    return record_path().exists() and sha256 in record_path().read_text(encoding="ascii").split()
+    """Whether this user exported the program file of this hash."""
+    return sha256 in _lines(record_path())
 
 
 def check(path: Path, sha256: str) -> None:
@@ -35,3 +50,42 @@ def check(path: Path, sha256: str) -> None:
         raise Untrusted(
             f"{path}: is a program, and not one that you exported; export it yourself, or run it with --trust"
         )
+
+
+def give(names: Iterable[str]) -> None:
+    """Allow each module:object for this command and its workers."""
+    _given.update(name for name in names if ":" in name)
+
+
+def given() -> list[str]:
+    return sorted(_given)
+
+
+def remember_code(name: str, place: str) -> None:
+    """Note where the module of a module:object lies that was given on the command line, for later commands."""
+    line = f"{name}\t{place}"
+    if line in _lines(code_path()):
+        return
+    try:
+        _add(code_path(), line)
+    except OSError as error:
+        warnings.warn(f"{code_path()}: cannot be written ({error.strerror}); later commands need --trust-code {name}")
+
+
+def check_code(kind: str, name: str, place: str) -> None:
+    """Raises Untrusted unless module:object `name` was given, or was before while its module lay in the same place."""
+    if name not in _given and f"{name}\t{place}" not in _lines(code_path()):
+        raise Untrusted(
+            f"{name}: a record names this {kind}, which is code that you have not given; "
+            f"if you trust it, add --trust-code {name}"
+        )
+
+
+def _add(path: Path, line: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        file.write(os.fsencode(f"{line}\n"))
+
+
+def _lines(path: Path) -> set[str]:
+    return set(os.fsdecode(path.read_bytes()).split("\n")) if path.exists() else set()

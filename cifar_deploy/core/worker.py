@@ -2,14 +2,15 @@
 
 The folder belongs to this call alone.
 
-    request.json    read: {"function": "package.module:name", "arguments": {...}}
+    request.json    read: {"function": "package.module:name", "arguments": {...}, "given": ["module:object", ...]}
     progress.json   written now and then, if the function reports progress
     reply.json      written last, whole or not at all: {"value": ...},
                     or {"error": {"type": ..., "kind": ..., "message": ...}}
     log.txt         stdout and stderr, the traceback of an error included
     temporary/      TMPDIR, for whatever the function and its libraries put aside
 
-Arguments and value are records or plain values; the function's annotations say how to read them. Standard input is a
+Arguments and value are records or plain values; the function's annotations say how to read them. `given` is the code of
+others that this command was asked for (see core.trust). Standard input is a
 pipe whose other end the parent holds: when it closes, the parent is gone, and so is this process with all that it
 started. Without a reply, the exit status tells how it ended.
 """
@@ -25,7 +26,7 @@ import traceback
 import typing
 from pathlib import Path
 
-from cifar_deploy.core import memory, progress
+from cifar_deploy.core import memory, progress, trust
 from cifar_deploy.core.errors import DeployError, FailureKind, is_out_of_memory
 from cifar_deploy.core.records import from_json, to_json
 
@@ -41,6 +42,7 @@ def main(folder: Path) -> None:
     progress.report.folder = folder
 
     request = json.loads((folder / "request.json").read_text())
+    trust.give(request["given"])
     try:
         module, _, name = request["function"].partition(":")
         function = getattr(importlib.import_module(module), name)

@@ -92,6 +92,10 @@ class Formats(Registry[Format]):
         super().check(self.base(name))
         return name
 
+    def given(self, name: str) -> str:
+        super().given(self.base(name))
+        return name
+
     def base(self, name: str) -> str:
         """The format that a name is a form of, or is itself: backends read both. A checkpoint has no other form."""
         base = name.removesuffix(self._SUFFIX)

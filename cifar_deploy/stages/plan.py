@@ -33,7 +33,8 @@ class Planned:
 
 def readers(format: str, backends: Iterable[str] | None = None) -> list[str]:
     """The backends that read a format: those that say so, and those that the format names itself."""
-    base, named = FORMATS.base(format), FORMATS[format].read_by
+    base = FORMATS.base(format)
+    named = [BACKENDS.given(name) for name in FORMATS[format].read_by]  # by the format's own code, which is trusted
     names = dict.fromkeys([*BACKENDS, *named]) if backends is None else backends
     return [name for name in names if base in BACKENDS[name].reads or name in named]
 
