@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -163,6 +164,15 @@ def write_pid_and_sleep(path: Path) -> None:
     path.with_suffix(".part").write_text(str(os.getpid()))
     path.with_suffix(".part").rename(path)
     time.sleep(3600)
+
+
+def leave_a_session_behind(path: Path, ends: str) -> None:
+    """Start a process in a session of its own, which sleeps; then end in one of several ways."""
+    sleeper = "import pathlib, os, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(3600)"
+    subprocess.Popen([sys.executable, "-c", sleeper, str(path)], start_new_session=True, stdin=subprocess.DEVNULL)
+    while not path.exists() or not path.read_text():
+        time.sleep(0.01)
+    {"well": lambda: None, "crashed": segfault, "late": sleep_forever}[ends]()
 
 
 def parent_of_a_sleeper(path: str) -> None:

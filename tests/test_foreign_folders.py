@@ -11,7 +11,7 @@ import pytest
 
 from cifar_deploy import pipeline
 from cifar_deploy.core import files, trust
-from cifar_deploy.core.errors import Corrupt, Untrusted
+from cifar_deploy.core.errors import Corrupt, Untrusted, WrongOutput
 from cifar_deploy.core.store import Store, read_lines
 from cifar_deploy.stages import results
 from tests.conftest import run_cli, run_here
@@ -302,12 +302,14 @@ def test_samples_that_are_damaged_are_said_where_they_would_be_shown(damage: str
 def test_an_export_that_fails_leaves_the_good_one(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(foreign)
     before = store.artifact("resnet8", "onnx")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "broken"))
-    (foreign.parent / "sitecustomize.py").write_text("import sys\nsys.modules['onnxscript'] = None\n")
-    monkeypatch.setenv("PYTHONPATH", str(foreign.parent))
+
+    def refuse(*_: Any) -> None:
+        raise WrongOutput("its logits differ")
+
+    monkeypatch.setattr(pipeline, "_gated", refuse)
     with store:
         (outcome,) = pipeline.export(store, ["resnet8"], ["onnx"], again=True)
-    assert outcome.value.failure
+    assert outcome.value.failure and outcome.value.failure.kind == "wrong output"
     assert store.artifact("resnet8", "onnx") == before
     assert before and store.verified(before)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_deploy.core import cache, errors, files, interpreter, progress, ranks, trust
+from cifar_deploy.core import cache, descendants, errors, files, interpreter, progress, ranks, trust
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
 from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.limits import Limit
@@ -102,6 +102,7 @@ def _started(
         "TORCHINDUCTOR_CACHE_DIR": str(cache.folder() / "torchinductor"),
         **os.environ,
         "TMPDIR": str(temporary),
+        descendants.VARIABLE: str(folder),
         **_SILENT,
         **variables,
         **dict.fromkeys(_THREAD_VARIABLES, str(pool_threads)),
@@ -132,6 +133,7 @@ def _started(
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        descendants.kill(str(folder))
         assert process.stdin is not None
         process.stdin.close()
 

@@ -26,7 +26,7 @@ import traceback
 import typing
 from pathlib import Path
 
-from cifar_deploy.core import memory, progress, trust
+from cifar_deploy.core import descendants, memory, progress, trust
 from cifar_deploy.core.errors import DeployError, FailureKind, is_out_of_memory
 from cifar_deploy.core.records import from_json, to_json
 
@@ -76,6 +76,8 @@ def _end_with_parent() -> None:
     def wait() -> None:
         while os.read(0, 4096):
             pass
+        if call := os.environ.get(descendants.VARIABLE):
+            descendants.kill(call)
         os.killpg(os.getpgid(0), signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()

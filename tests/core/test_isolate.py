@@ -1,5 +1,6 @@
 """However a worker ends, its parent goes on and knows why."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -133,6 +134,15 @@ def test_a_worker_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
         parent.kill()
         assert parent.wait() == -signal.SIGKILL
     assert _soon(lambda: not _lives(worker))
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to find it")
+@pytest.mark.parametrize("ends", ["well", "crashed", "late"])
+def test_what_a_worker_started_in_a_session_of_its_own_goes_with_it(ends: str, tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    with contextlib.suppress(WorkerFailed):
+        call("tests.probes:leave_a_session_behind", type(None), timeout_s=1.5, path=path, ends=ends)
+    assert _soon(lambda: not _lives(int(path.read_text())), seconds=5)
 
 
 def _soon(holds: Callable[[], bool], seconds: float = 20) -> bool:
