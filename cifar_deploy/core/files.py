@@ -169,24 +169,25 @@ def parsed(text: bytes) -> Any:
         raise Corrupt("is not valid JSON (nested too deeply)") from None
 
 
-# The field of a record that holds the checksum of all others.
-CHECKSUM = "checksum"
+# A record's first field says that it has a checksum, and its last one holds it: no cut takes both and leaves a record.
+_INTEGRITY, _ALGORITHM = "integrity", "sha256"
+_CHECKSUM = "checksum"
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record with its checksum: a flipped bit passes every parser."""
-    return {**record, CHECKSUM: _digest(record)}
+    return {_INTEGRITY: _ALGORITHM, **record, _CHECKSUM: _digest(record)}
 
 
 def opened(record: Any) -> Any:
     """The record without its checksum. Raises Corrupt if it is not the one that was sealed.
 
-    One without a checksum is of before there were any, and is returned as it is.
+    One that says nothing of a checksum is of before there were any, and is returned as it is.
     """
-    if not isinstance(record, dict) or CHECKSUM not in record:
+    if not isinstance(record, dict) or not {_INTEGRITY, _CHECKSUM} & record.keys():
         return record
-    content = {name: value for name, value in record.items() if name != CHECKSUM}
-    if record[CHECKSUM] != _digest(content):
+    content = {name: value for name, value in record.items() if name not in (_INTEGRITY, _CHECKSUM)}
+    if (record.get(_INTEGRITY), record.get(_CHECKSUM)) != (_ALGORITHM, _digest(content)):
         raise Corrupt("is damaged (its checksum differs)")
     return content
 
