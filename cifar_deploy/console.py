@@ -90,9 +90,9 @@ def _bar() -> Iterator[Progress]:
 
 def checkpoint_line(checkpoint: Checkpoint) -> str:
     epochs = progress.counted(len(checkpoint.curve), "epoch")
+    reached = f"test accuracy {checkpoint.curve[-1].accuracy:.2%} after " if checkpoint.curve else ""
     return (
-        f"{checkpoint.training.name}: test accuracy {checkpoint.curve[-1].accuracy:.2%} after {epochs}, "
-        f"{checkpoint.seconds:.1f} s of training on {checkpoint.device}"
+        f"{checkpoint.training.name}: {reached}{epochs}, {checkpoint.seconds:.1f} s of training on {checkpoint.device}"
     )
 
 

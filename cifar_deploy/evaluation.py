@@ -274,4 +274,6 @@ def failure_of(error: DeployError) -> Failure:
     """As a record: the reason in a line, all of it in the log if it is longer."""
     reason = one_line(str(error), _LONGEST_REASON)
     whole = str(error) if reason != str(error) else ""
-    return Failure(kind=error.kind, reason=reason, log="\n".join(filter(None, [whole, getattr(error, "log", "")])))
+    log = "\n".join(filter(None, [whole, getattr(error, "log", "")]))
+    # A name of a file may hold what is no UTF-8.
+    return Failure(kind=error.kind, reason=reason, log=log.encode("utf-8", "backslashreplace").decode())

@@ -551,7 +551,9 @@ def _from_json(kind: Any, value: Any, where: str) -> Any:
             return [_from_json(inner[0], item, where) for item in value]
     elif origin in (dict, Mapping):
         if isinstance(value, dict):
-            return {key: _from_json(inner[1], item, f"{where}.{key}") for key, item in value.items()}
+            return {
+                _from_json(str, key, where): _from_json(inner[1], item, f"{where}.{key}") for key, item in value.items()
+            }
     elif origin is Literal:
         if isinstance(value, (str, int)) and value in inner:
             return value
@@ -563,9 +565,20 @@ def _from_json(kind: Any, value: Any, where: str) -> Any:
     elif kind is Path:
         if isinstance(value, str):
             return Path(value)
+    elif kind is int:
+        if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LARGEST_INT_BITS:
+            return value
+    elif kind is str:
+        # JSON can hold half a character (a lone surrogate), which no file of text can.
+        if isinstance(value, str) and value == value.encode("utf-8", "replace").decode():
+            return value
     elif isinstance(kind, type) and isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     raise Corrupt(f"{where}: {_short(value)} is not {_named(kind)}")
+
+
+# As in every other format; a larger one overflows wherever it meets a float.
+_LARGEST_INT_BITS = 63
 
 
 def _of_union(options: tuple[Any, ...], value: Any, where: str) -> Any:

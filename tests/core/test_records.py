@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.records import Block, Data, Failure, Recipe, from_json, to_json
+from cifar_deploy.core.records import Block, Data, Failure, Positive, Recipe, Share, Time, from_json, to_json
 from tests.probes import a_block, a_checkpoint, a_job
 
 
@@ -68,7 +68,26 @@ def test_a_whole_number_is_a_float_where_one_is_wanted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"), [(Literal["a"], "b"), (int, "1"), (float, "1"), (int | None, "x"), (tuple[int, ...], 5)], ids=str
+    ("kind", "value"),
+    [
+        (Literal["a"], "b"),
+        (Literal["a"], ["a"]),
+        (int, "1"),
+        (int, True),
+        (int, 2**64),
+        (float, "1"),
+        (float, float("nan")),
+        (float, 10**400),
+        (str, "half a character: \ud800"),
+        (dict[str, int], {"\ud800": 1}),
+        (int | None, "x"),
+        (tuple[int, ...], 5),
+        (Share, 1.1),
+        (Positive, 0),
+        (Positive | None, 0),
+        (Time, "2026-01-01T00:00:00"),
+    ],
+    ids=ascii,
 )
 def test_a_value_of_another_type_is_corrupt(kind: Any, value: Any) -> None:
     with pytest.raises(Corrupt):

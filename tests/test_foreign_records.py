@@ -1,0 +1,121 @@
+"""A record whose fields hold anything at all ends in a line that says so, never in an internal error."""
+
+import json
+import random
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_deploy import console, pipeline
+from cifar_deploy.core import files
+from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core.store import Store
+
+DEFAULT, ALL = 25, 1000
+
+_DELETED = object()
+VALUES: tuple[Any, ...] = (
+    *(None, True, 0, -1, 1, 2**70, 10**400, 0.0, -0.5, 1e308, 1e-320, float("nan"), float("inf")),
+    *("", "x", "\x1b[31m", "é\ud800", "=1+1", "2026-01-01T00:00:00+00:00", [], {}, [1], ["a"], {"a": 1}),
+    *("checkpoint", "latency", "accuracy", "memory", "parity", "pytorch", _DELETED),
+)
+
+
+def places(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Of every field and item below a record."""
+    if way:
+        yield way
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*way, key))
+
+
+def put(record: Any, way: tuple[Any, ...], value: Any) -> None:
+    *before, last = way
+    for key in before:
+        record = record[key]
+    if value is _DELETED:
+        del record[last]
+    else:
+        record[last] = value
+
+
+def use_results(out: Path, whole: Path) -> None:
+    for use in (lambda: pipeline.report(Store(out)), lambda: pipeline.compare(out, whole, unlike=True)):
+        try:
+            use()
+        except DeployError as error:
+            assert str(error)
+
+
+def use_records(out: Path) -> None:
+    store = Store(out)
+    try:
+        for name in store.names():
+            checkpoint = store.checkpoint(name)
+            assert checkpoint
+            console.checkpoint_line(checkpoint)
+            for artifact in store.artifacts(name):
+                console.artifact_line(artifact)
+                store.verified(artifact)
+        pipeline.plan(store)
+    except DeployError as error:
+        assert str(error)
+
+
+def of_gate(count: int) -> list[Any]:
+    return [*range(DEFAULT), *(pytest.param(seed, marks=pytest.mark.gate) for seed in range(DEFAULT, count))]
+
+
+@pytest.mark.parametrize("seed", of_gate(ALL))
+def test_whatever_a_result_holds_is_answered(seed: int, copied: Path, road: Path) -> None:
+    chance, path = random.Random(seed), Store(copied).results_path
+    text = path.read_text()
+    records = [files.opened(json.loads(line)) for line in text.splitlines()]
+    way, value = chance.choice(list(places(chance.choice(records)))), chance.choice(VALUES)
+    only = chance.choice(records) if chance.random() < 0.3 else None
+    for record in records:
+        if only is None or record is only:
+            put_where_it_is(record, way, value)
+    path.write_text("".join(json.dumps(files.sealed(record)) + "\n" for record in records))
+    try:
+        use_results(copied, road)
+    finally:
+        path.write_text(text)
+
+
+@pytest.mark.parametrize("seed", of_gate(ALL))
+def test_whatever_a_record_holds_is_answered(seed: int, copied: Path) -> None:
+    chance, folder = random.Random(seed), copied / "exported" / "resnet8"
+    path = folder / chance.choice(("checkpoint/checkpoint.json", "onnx/artifact.json"))
+    text = path.read_text()
+    record = files.read_record(path)
+    put(record, chance.choice(list(places(record))), chance.choice(VALUES))
+    path.write_text(json.dumps(files.sealed(record)))
+    try:
+        use_records(copied)
+    finally:
+        path.write_text(text)
+
+
+def put_where_it_is(record: Any, way: tuple[Any, ...], value: Any) -> None:
+    """`put`, in the records that have such a field."""
+    if way in places(record):
+        put(record, way, value)
+
+
+@pytest.fixture(scope="module")
+def copied(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("records") / "out"
+    shutil.copytree(road, out)
+    return out
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
