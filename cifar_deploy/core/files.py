@@ -21,8 +21,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cifar_deploy.core.errors import Corrupt, UsageError, Unwritable
 
@@ -173,7 +174,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """The file, open for reading. Raises Corrupt if it is a folder, a device, a pipe or a socket, or a link to one.
 
     Nothing blocks: another kind of file is told before it is opened, and one that was exchanged meanwhile after.
@@ -203,21 +204,24 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
         return file.read(size)
 
 
-def check_named(path: Path, remedy: str) -> None:
-    """Check a path that the command line names.
+def check_named(path: Path, remedy: str, option: str | None = None) -> None:
+    """Check a path that the command line names, by an option or as an argument.
 
     Raises UsageError with the remedy if nothing is there, Corrupt if there is a link that leads nowhere, or if it cannot
     be looked at.
     """
+    what = f"{option}: {path}" if option else f"{path}:"
     try:
         path.stat()
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            raise Corrupt(f"{path}: cannot be read ({error.strerror}); mend that, or {remedy}") from error
+            raise Corrupt(f"{what} cannot be read ({error.strerror}); mend that, or give another") from error
         for part in (path, *path.parents):
             if os.path.islink(part) and not os.path.exists(part):
-                raise Corrupt(f"{path}: {part.name} is a link that leads nowhere; mend it, or {remedy}") from error
-        raise UsageError(f"{path}: does not exist; {remedy}") from error
+                raise Corrupt(
+                    f"{what} cannot be read ({part.name} is a link that leads nowhere); mend that, or give another"
+                ) from error
+        raise UsageError(f"{what} does not exist; {remedy}") from error
 
 
 def discard(folder: Path) -> None:
