@@ -25,7 +25,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from cifar_deploy.core.errors import Corrupt, UsageError, Unwritable
+from cifar_deploy.core.errors import Corrupt, Unwritable, UsageError
 
 _LEFTOVER = re.compile(r"\.tmp\.\d+\.[0-9a-f]{8}$")
 

@@ -27,6 +27,10 @@ VARIABLE = "CIFAR_DEPLOY_MEMORY_LIMIT"
 # Of what is available: the rest is for the parent, and for the files that the kernel keeps in memory.
 _SHARE = 0.9
 
+# The least that RLIMIT_DATA is set to unasked: importing PyTorch maps 770 MiB, of which 510 are resident, and each of its
+# threads maps a stack. A machine that has less memory must not refuse what would fit.
+_LEAST_MAPPED = 4 * 2**30
+
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) ?([KMGT]?)(?:iB|B)?", re.ASCII | re.IGNORECASE)
 
@@ -69,12 +73,15 @@ def from_environment(variable: str, default: int) -> int:
 @contextlib.contextmanager
 def usual() -> Iterator["Limit | None"]:
     """The limit of a worker for which there is no reason for another. None where nobody can say what is available."""
-    limit_bytes = from_environment(VARIABLE, int(_SHARE * (available_bytes() or 0)))
-    if not limit_bytes:
+    asked, available = from_environment(VARIABLE, 0), available_bytes()
+    if asked:
+        with memory(asked) as limit:
+            yield limit
+    elif available:
+        with memory(int(_SHARE * available), least_mapped=_LEAST_MAPPED) as limit:
+            yield limit
+    else:
         yield None
-        return
-    with memory(limit_bytes) as limit:
-        yield limit
 
 
 @contextlib.contextmanager
@@ -130,8 +137,8 @@ def counted_peak(limit: Limit) -> int | None:
 
 
 @contextlib.contextmanager
-def memory(limit_bytes: int) -> Iterator[Limit]:
-    """The strictest limit that this process may set."""
+def memory(limit_bytes: int, least_mapped: int = 0) -> Iterator[Limit]:
+    """The strictest limit that this process may set; where that bounds what is mapped, not below `least_mapped`."""
     for kind, make in (("cgroup v2", _version_2), ("cgroup v1", _version_1)):
         try:
             folder = make(limit_bytes)
@@ -145,6 +152,7 @@ def memory(limit_bytes: int) -> Iterator[Limit]:
         finally:
             _remove(folder)
         return
+    limit_bytes = max(limit_bytes, least_mapped)
     join = 'ulimit -d "$1" && shift && exec "$@"'
     yield Limit(kind="RLIMIT_DATA", bytes=limit_bytes, command=("sh", "-c", join, "sh", str(limit_bytes // 1024)))
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core import files
+from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.progress import report
 from cifar_deploy.datasets import Dataset

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cifar_deploy.core import files
-from cifar_deploy.core.errors import Corrupt, UsageError, Unwritable
+from cifar_deploy.core.errors import Corrupt, Unwritable, UsageError
 
 
 def test_a_file_is_replaced_only_when_the_block_ends(tmp_path: Path) -> None:
@@ -217,5 +217,5 @@ def test_what_is_not_there_is_a_usage_error_and_a_link_that_leads_nowhere_is_not
     for name in ("nowhere", "chain", "nowhere/below"):
         with pytest.raises(Corrupt, match=r"is a link that leads nowhere\); mend that, or give another"):
             files.check_named(tmp_path / name, "give another")
-    with pytest.raises(Corrupt, match="--data-dir: .*loop cannot be read"):
+    with pytest.raises(Corrupt, match=r"--data-dir: .*loop cannot be read"):
         files.check_named(tmp_path / "loop", "give another", "--data-dir")

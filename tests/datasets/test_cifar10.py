@@ -124,7 +124,7 @@ def test_a_place_without_cifar10_is_refused(tmp_path: Path) -> None:
     for function in (identify, load):
         with pytest.raises(DataError, match="holds no CIFAR-10"):
             function(tmp_path)
-        with pytest.raises(UsageError, match="--data-dir: .*absent does not exist"):
+        with pytest.raises(UsageError, match=r"--data-dir: .*absent does not exist"):
             function(tmp_path / "absent")
 
 

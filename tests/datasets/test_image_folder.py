@@ -362,7 +362,7 @@ def test_pipes_devices_and_folders_are_refused_and_never_waited_for(images: Path
 def test_a_link_that_leads_nowhere_is_no_usage_error(images: Path, function) -> None:  # type: ignore[no-untyped-def]
     link = images.with_name("link")
     link.symlink_to("absent")
-    with pytest.raises(Corrupt, match="--data-dir: .*link cannot be read"):
+    with pytest.raises(Corrupt, match=r"--data-dir: .*link cannot be read"):
         function(link)
     (images / "test/dog/1.png").symlink_to("absent")
     with pytest.raises(DataError, match=r"dog/1\.png: cannot be read \(No such file"):
