@@ -101,3 +101,14 @@ def test_the_group_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) ->
         folder.mkdir()
     limits._sweep(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["another", mine.name]
+
+
+def test_on_a_small_machine_what_is_mapped_is_not_bounded_by_what_is_free(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Importing PyTorch maps more than it has resident."""
+    monkeypatch.setattr(limits, "available_bytes", lambda: 100 * _MIB)
+    with limits.usual() as limit:
+        assert limit and limit.bytes == (4 * 2**30 if limit.kind == "RLIMIT_DATA" else 90 * _MIB)
+    with limits.at_most(50 * _MIB), limits.usual() as limit:
+        assert limit and limit.bytes == 50 * _MIB
