@@ -25,6 +25,8 @@ from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import Lock
 from cifar_deploy.datasets import DATASETS
 
+_COUNTED_PIXELS = 2**22
+
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -216,10 +218,11 @@ def _described(dataset: str, images: ImageSet) -> Data:
 def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of pixels in [0, 1]: exact, from counts of the 256 levels."""
     levels = np.arange(256) / 255
+    # bincount takes eight bytes a pixel, so it gets some of the images at a time.
+    size = max(1, _COUNTED_PIXELS // (pixels.shape[1] * pixels.shape[2]))
     means, deviations = [], []
     for channel in range(pixels.shape[3]):
-        # In portions: bincount takes eight bytes a pixel.
-        counts = sum(np.bincount(part[..., channel].ravel(), minlength=256) for part in portions(pixels, 1000))
+        counts = sum(np.bincount(part[..., channel].ravel(), minlength=256) for part in portions(pixels, size))
         share = counts / pixels[..., channel].size
         mean = float(share @ levels)
         means.append(mean)

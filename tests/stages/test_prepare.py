@@ -6,6 +6,7 @@ import math
 import os
 import re
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -114,6 +115,14 @@ def test_the_statistics_are_exact() -> None:
             assert mean[channel] == pytest.approx(total / (255 * count), rel=1e-14)
             exact = math.sqrt(count * squares - total**2) / (255 * count)
             assert deviation[channel] == pytest.approx(exact, rel=1e-13)
+
+
+def test_the_statistics_take_little_memory_beside_the_images() -> None:
+    images = np.zeros((20, 1000, 1000, 3), np.uint8)
+    tracemalloc.start()
+    prepare.statistics(images)
+    assert tracemalloc.get_traced_memory()[1] < images.nbytes
+    tracemalloc.stop()
 
 
 def test_a_data_dir_that_the_digits_cannot_use_is_a_usage_error(tmp_path: Path) -> None:
