@@ -177,6 +177,7 @@ def train(
     checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
+    memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
     out: options.Out = Path("."),
 ) -> None:
@@ -214,6 +215,7 @@ def train_all(
     checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
+    memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
     out: options.Out = Path("."),
 ) -> None:
