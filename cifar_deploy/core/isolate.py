@@ -63,8 +63,8 @@ def call(
     """
     if timeout_s is None:
         timeout_s = TIMEOUT_S if ranks.count() == 1 else TIMEOUT_S + ranks.JOIN_S
-    bounded = contextlib.nullcontext(limit) if limit else limits.usual()
-    with files.scratch() as folder, bounded as limit:
+    limit = limit or limits.usual()
+    with files.scratch() as folder:
         request = {"function": function, "arguments": to_json(arguments)}
         with files.naming(folder / "request.json"):
             (folder / "request.json").write_text(json.dumps(request))

@@ -9,7 +9,9 @@ read them first, so a worker can run under somewhat less than its VmHWM. Elsewhe
 itself, resident or not, which is more than it has resident: then a limit above the peak may be too little.
 """
 
+import atexit
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -70,18 +72,25 @@ def from_environment(variable: str, default: int) -> int:
         raise UsageError(f"{variable}: {error}") from error
 
 
-@contextlib.contextmanager
-def usual() -> Iterator["Limit | None"]:
+def usual() -> "Limit | None":
     """The limit of a worker for which there is no reason for another. None where nobody can say what is available."""
-    asked, available = from_environment(VARIABLE, 0), available_bytes()
-    if asked:
-        with memory(asked) as limit:
-            yield limit
-    elif available:
-        with memory(int(_SHARE * available), least_mapped=_LEAST_MAPPED) as limit:
-            yield limit
-    else:
-        yield None
+    if asked := from_environment(VARIABLE, 0):
+        return _kept(asked)
+    return _unasked()
+
+
+@functools.cache
+def _unasked() -> "Limit | None":
+    available = available_bytes()
+    return _kept(int(_SHARE * available), _LEAST_MAPPED) if available else None
+
+
+@functools.cache
+def _kept(limit_bytes: int, least_mapped: int = 0) -> "Limit":
+    """For all the workers of this process: the kernel keeps a group that is removed for as long as it caches its files."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(memory(limit_bytes, least_mapped))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,9 @@
 
 import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ _MIB = 2**20
 
 
 @pytest.fixture(params=["the strictest", "RLIMIT_DATA"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """As this process may, and as it is where no cgroup may be made."""
     if request.param == "RLIMIT_DATA":
 
@@ -22,7 +25,9 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
         monkeypatch.setattr(limits, "_version_2", refuse)
         monkeypatch.setattr(limits, "_version_1", refuse)
-    return str(request.param)
+    limits._kept.cache_clear()
+    yield str(request.param)
+    limits._kept.cache_clear()
 
 
 def test_a_worker_under_its_limit_runs_and_one_above_it_does_not(kind: str) -> None:
@@ -61,8 +66,8 @@ def test_an_error_that_is_not_of_memory_says_nothing_of_the_limit() -> None:
 @pytest.mark.parametrize("value", ["4 apples", "-1", "0", "1e9"])
 def test_a_limit_that_is_no_size_is_a_usage_error(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(limits.VARIABLE, value)
-    with pytest.raises(UsageError, match=f"CIFAR_DEPLOY_MEMORY_LIMIT: {value} is no size"), limits.usual():
-        pass
+    with pytest.raises(UsageError, match=f"CIFAR_DEPLOY_MEMORY_LIMIT: {value} is no size"):
+        limits.usual()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +113,14 @@ def test_on_a_small_machine_what_is_mapped_is_not_bounded_by_what_is_free(
 ) -> None:
     """Importing PyTorch maps more than it has resident."""
     monkeypatch.setattr(limits, "available_bytes", lambda: 100 * _MIB)
-    with limits.usual() as limit:
-        assert limit and limit.bytes == (4 * 2**30 if limit.kind == "RLIMIT_DATA" else 90 * _MIB)
-    with limits.at_most(50 * _MIB), limits.usual() as limit:
-        assert limit and limit.bytes == 50 * _MIB
+    limit = limits._unasked.__wrapped__()
+    assert limit and limit.bytes == (4 * 2**30 if limit.kind == "RLIMIT_DATA" else 90 * _MIB)
+    with limits.at_most(50 * _MIB):
+        limit = limits.usual()
+    assert limit and limit.bytes == 50 * _MIB
+
+
+def test_the_workers_of_a_process_share_a_limit_which_is_gone_at_its_end() -> None:
+    code = "from cifar_deploy.core import limits; assert limits.usual() is limits.usual(); print(limits.usual().folder)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n" or not Path(done.stdout.strip()).exists()
