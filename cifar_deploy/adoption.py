@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import isolate, machine
-from cifar_deploy.core.errors import DeployError, UnknownName, UsageError
+from cifar_deploy.core import files, isolate, machine
+from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Artifact, Data, Failure, File, Tensor, to_json
 from cifar_deploy.core.registry import interpreter_for
@@ -107,16 +106,17 @@ def _pairs(paths: Sequence[Path], backends: Sequence[str] | None) -> list[tuple[
 def _check(path: Path) -> None:
     if not str(path).isprintable():
         raise UsageError(f"{path}: has characters in its name that cannot be shown; rename it")
-    if not path.exists():
-        raise UsageError(f"{path}: does not exist; give a model file")
-    if not path.is_file():
+    files.check_named(path, "give a model file")
+    if path.is_dir():
         raise UsageError(f"{path}: is no file; give the model file itself")
-    if not os.access(path, os.R_OK):
-        raise UsageError(f"{path}: cannot be read (permission denied); change that, or give another")
+    try:
+        files.open_regular(path).close()
+    except OSError as error:
+        raise Corrupt(f"{path}: cannot be read ({error.strerror}); change that, or give another") from error
 
 
 def _artifact(
-    path: Path, files: tuple[File, ...], takes: tuple[Tensor, ...], failure: Failure | None = None
+    path: Path, found: tuple[File, ...], takes: tuple[Tensor, ...], failure: Failure | None = None
 ) -> Artifact:
     """The file as if it had been exported, of a network that nobody has trained, on data that are random arrays."""
     written = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
@@ -135,7 +135,7 @@ def _artifact(
     return Artifact(
         checkpoint=export_stage.untrained(str(path), str(path), data, File(name="", bytes=0, sha256=""), written),
         format="",
-        files=files,
+        files=found,
         parity=(),
         failure=failure,
         versions={},

@@ -99,6 +99,7 @@ def run(
     budget: options.Budget = None,
     controls: options.Controls = True,
     timeout: options.Timeout = 600.0,
+    memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
     trust: options.Trust = False,
     out: options.Out = Path("."),
@@ -146,7 +147,10 @@ def run(
 
 @app.command()
 def data(
-    dataset: options.DatasetName = "cifar10", data_dir: options.DataDir = None, as_json: options.AsJson = False
+    dataset: options.DatasetName = "cifar10",
+    data_dir: options.DataDir = None,
+    memory_limit: options.MemoryLimit = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Fetch or read a data set, check it, keep it decoded in the cache, and describe it."""
     prepared = _prepare(dataset, data_dir, quiet=as_json)
@@ -173,6 +177,7 @@ def train(
     checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
+    memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
     out: options.Out = Path("."),
 ) -> None:
@@ -210,6 +215,7 @@ def train_all(
     checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
+    memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
     out: options.Out = Path("."),
 ) -> None:
@@ -233,6 +239,7 @@ def export(
     name: options.Names = None,
     format: options.Formats = None,
     input: options.Input = "float32",
+    memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
     out: options.Out = Path("."),
 ) -> None:
@@ -263,6 +270,7 @@ def evaluate(
     sustain: options.Sustain = None,
     limit_test: options.LimitTest = None,
     timeout: options.Timeout = 600.0,
+    memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
     trust: options.Trust = False,
     out: options.Out = Path("."),
@@ -311,6 +319,7 @@ def bench(
     precision: options.Precision = None,
     budget: options.Budget = None,
     timeout: options.Timeout = 600.0,
+    memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
     trust: options.Trust = False,
     as_json: options.AsJson = False,

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 
 from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core import limits
 from cifar_deploy.core.arrays import has_random
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.registry import Registry
@@ -72,6 +73,20 @@ def _duration(text: str | float) -> float:
         if math.isfinite(seconds) and seconds > 0:
             return seconds
     raise typer.BadParameter(f"{text} is no duration; give 90s, 10m or 1.5h")
+
+
+def _memory(text: str) -> int:
+    try:
+        return limits.size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _limit_memory(context: typer.Context, value: int | None) -> int | None:
+    """For as long as the command runs."""
+    if value is not None:
+        context.with_resource(limits.at_most(value))
+    return value
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of exported/, reports/ and log.txt.")]
@@ -187,6 +202,17 @@ Controls = Annotated[
 ]
 Timeout = Annotated[
     float, typer.Option("--timeout", callback=_positive, help="Seconds without progress after which a worker hangs.")
+]
+MemoryLimit = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-limit",
+        parser=_memory,
+        callback=_limit_memory,
+        metavar="4G",
+        help=f"Memory that each worker may take, as {limits.VARIABLE} says it too.",
+        show_default="90 % of what is available",
+    ),
 ]
 Again = Annotated[bool, typer.Option("--again", help="Do again what is already there.")]
 Trust = Annotated[

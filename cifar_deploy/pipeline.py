@@ -539,8 +539,11 @@ def _read_results(path: Path) -> tuple[list[Result], Raw]:
 
 
 def _results_file(path: Path) -> Path:
+    files.check_named(path, "give an output folder, or a results.jsonl")
     for candidate in (path, path / "results.jsonl", path / "reports" / "results.jsonl"):
-        if candidate.is_file():
+        if os.path.lexists(candidate) and not candidate.is_dir():
+            files.check_named(candidate, "give another")
+            files.open_regular(candidate).close()
             return candidate
     raise UsageError(f"{path}: neither a results.jsonl nor a folder that holds reports/results.jsonl; give another")
 

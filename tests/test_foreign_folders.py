@@ -30,7 +30,7 @@ def foreign(road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def rewrite(path: Path, change: Callable[[Any], None]) -> None:
     """Change a record as whoever made it could: its checksum fits."""
-    record = files.read_record(path)
+    record = files.read_record(path, "")
     change(record)
     files.write_record(path, record)
 
@@ -127,7 +127,7 @@ def test_a_state_folder_of_garbage_is_no_reason_to_fail(tmp_path: Path, monkeypa
 
 def test_a_program_whose_record_lists_no_file_or_another_one_does_not_run(foreign: Path) -> None:
     path = foreign / "exported" / "resnet8" / "torchscript" / "artifact.json"
-    known = files.read_record(path)["files"][0]
+    known = files.read_record(path, "")["files"][0]
     other = foreign / "exported" / "resnet8" / "torchscript" / "other.ts"
     shutil.copy(path.with_name(known["name"]), other)
     path.with_name(known["name"]).write_bytes(b"another program")

@@ -92,7 +92,7 @@ def test_whatever_a_record_holds_is_answered(seed: int, copied: Path) -> None:
     chance, folder = random.Random(seed), copied / "exported" / "resnet8"
     path = folder / chance.choice(("checkpoint/checkpoint.json", "onnx/artifact.json"))
     text = path.read_text()
-    record = files.read_record(path)
+    record = files.read_record(path, "")
     put(record, chance.choice(list(places(record))), chance.choice(VALUES))
     path.write_text(json.dumps(files.sealed(record)))
     try:

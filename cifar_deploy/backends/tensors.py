@@ -67,5 +67,5 @@ def members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except zipfile.BadZipFile:
+    except Exception:  # BadZipFile, and whatever a damaged name or number makes it raise
         return []

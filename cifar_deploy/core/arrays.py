@@ -1,12 +1,20 @@
 """The arrays, by numpy alone: a worker that measures a small runtime must not pay for a large library."""
 
-from collections.abc import Callable, Iterator, Sequence
+import io
+import math
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from cifar_deploy.core import files
+from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.core.records import Tensor
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (N, H, W, 3), 0..255, red first: as files give them and as they are stored
@@ -55,6 +63,52 @@ def portions(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
     return (array[start : start + size] for start in range(0, len(array), size))
 
 
+def mapped(path: Path) -> NDArray[Any]:
+    """The array in an .npy file, mapped into memory. Raises Corrupt if it is none, OSError if there is no file."""
+    files.open_regular(path).close()
+    try:
+        # np.load would choose among its formats by the content.
+        array: NDArray[Any] = npy.open_memmap(path, mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # numpy raises much on a damaged header
+        raise Corrupt(f"{path}: is no array ({error}); delete it and run the command again") from error
+    return array
+
+
+def read_npz(path: Path, most_bytes: int, remedy: str = "remove it") -> Mapping[str, NDArray[Any]]:
+    """The arrays in an .npz file, of at most `most_bytes` together: by the sizes that it declares, before any is read.
+
+    Raises Corrupt, with the remedy, if there are more, if they are not of numbers or text, or if the file is no whole .npz.
+    """
+    try:
+        with files.open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            declared = max(os.fstat(file.fileno()).st_size, sum(member.file_size for member in members))
+            if declared > most_bytes:
+                raise Corrupt(f"{path}: holds {declared:,} bytes, and at most {most_bytes:,} are read; {remedy}")
+            return {member.filename.removesuffix(".npy"): _member(archive, member) for member in members}
+    except DeployError:
+        raise
+    except Exception as error:  # zipfile and numpy raise much on damaged bytes
+        raise Corrupt(f"{path}: cannot be read ({error}); {remedy}") from error
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{member.filename} is neither stored nor deflated")  # the others inflate without a bound
+    with archive.open(member) as opened:
+        content = io.BytesIO(opened.read(member.file_size))
+    if npy.read_magic(content) != (1, 0):
+        raise ValueError(f"{member.filename} is not of version 1.0")
+    shape, _, dtype = npy.read_array_header_1_0(content)
+    if math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError(f"{member.filename} is shorter than its shape")
+    content.seek(0)
+    array: NDArray[Any] = npy.read_array(content, allow_pickle=False)
+    return array
+
+
 def has_random(dtype: str) -> bool:
     """Whether `random_arrays` can make arrays of it: numbers and truth values, as far as numpy has them."""
     try:
@@ -69,7 +123,7 @@ def random_arrays(tensors: Sequence[Tensor], count: int) -> list[Arrays]:
     Larger integers might be no index of the file's own tables.
     """
     random = np.random.default_rng(0)
-    once = sum(np.dtype(tensor.dtype).itemsize * int(np.prod(tensor.shape)) for tensor in tensors)
+    once = sum(np.dtype(tensor.dtype).itemsize * math.prod(tensor.shape) for tensor in tensors)
     fitting = max(1, min(count, _RANDOM_BYTES // max(1, once)))
     return [[_random(random, tensor) for tensor in tensors] for _ in range(fitting)]
 

@@ -138,8 +138,8 @@ def loading(what: str, backend: str) -> Iterator[None]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """PyTorch and the runtimes report it in words of their own."""
-    words = ("out of memory", "can't allocate memory", "bad_alloc", "bad allocation")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    words = ("out of memory", "allocate memory", "bad_alloc", "bad allocation")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def one_line(text: str, longest: int = LONGEST_LINE) -> str:

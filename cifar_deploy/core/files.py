@@ -3,6 +3,8 @@
 Every file is written beside its target as NAME.tmp.<pid>.<random>, synced, and renamed over it; the folder is synced
 last. What a killed process leaves behind is found by its name and deleted by the next one that holds the lock.
 Temporary files that are no part of a result lie in a `scratch` folder, among the system's.
+
+A path from outside is opened by `open_regular`, or read by `read_bytes`: a link to a device never ends, and a pipe blocks.
 """
 
 import contextlib
@@ -18,16 +20,28 @@ import stat
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from cifar_deploy.core.errors import Corrupt, Unwritable
+from cifar_deploy.core.errors import Corrupt, Unwritable, UsageError
 
 _LEFTOVER = re.compile(r"\.tmp\.\d+\.[0-9a-f]{8}$")
 
 _SCRATCH = "cifar-deploy-scratch-"
 _YOUNG_S = 60.0
+
+# 1,000 times the largest record of our own. Parsed JSON can take 100 times its bytes.
+_LARGEST_RECORD = 16 * 2**20
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
 
 
 @contextlib.contextmanager
@@ -152,11 +166,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises Corrupt if the file is not JSON, FileNotFoundError if it is not there."""
-    try:
-        return parsed(path.read_bytes())
-    except Corrupt as error:
-        raise Corrupt(f"{path}: {error}; delete it and run the command again") from error
+    """Raises Corrupt if the file is not JSON, or too large for a record, FileNotFoundError if it is not there."""
+    return _read(path, parsed, "delete it and run the command again")
 
 
 def parsed(text: bytes) -> Any:
@@ -201,13 +212,25 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     write_json(path, sealed(record))
 
 
-def read_record(path: Path) -> Any:
-    """What `write_record` wrote. Raises Corrupt, which names no file, and FileNotFoundError."""
-    return opened(parsed(path.read_bytes()))
+def read_record(path: Path, remedy: str) -> Any:
+    """What `write_record` wrote.
+
+    Raises Corrupt, with the remedy, if it is damaged or too large for a record, FileNotFoundError if it is not there.
+    """
+    return _read(path, lambda content: opened(parsed(content)), remedy)
+
+
+def _read(path: Path, parse: Callable[[bytes], Any], remedy: str) -> Any:
+    content = read_bytes(path, _LARGEST_RECORD)
+    try:
+        return parse(content)
+    except Corrupt as error:
+        raise Corrupt(f"{path}: {error}; {remedy}") from error
 
 
 def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    """Raises Corrupt if it is no regular file."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -269,6 +292,56 @@ def _exchanged(first: Path, second: Path) -> bool:
     if number in (errno.ENOSYS, errno.EINVAL):
         return False
     raise OSError(number, os.strerror(number), str(second))
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """The file, open for reading. Raises Corrupt if it is a folder, a device, a pipe or a socket, or a link to one.
+
+    Nothing blocks: another kind of file is told before it is opened, and one that was exchanged meanwhile after.
+    """
+    _check_regular(path, path.stat())
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        _check_regular(path, os.fstat(descriptor))
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise Corrupt(f"{path}: is {kind}, and not a regular file; replace or remove it")
+
+
+def read_bytes(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file. Raises Corrupt if it is larger, before it is read."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise Corrupt(f"{path}: is {size:,} bytes, and at most {most_bytes:,} are read; replace or remove it")
+        return file.read(size)
+
+
+def check_named(path: Path, remedy: str, option: str | None = None) -> None:
+    """Check a path that the command line names, by an option or as an argument.
+
+    Raises UsageError with the remedy if nothing is there, Corrupt if there is a link that leads nowhere, or if it cannot
+    be looked at.
+    """
+    what = f"{option}: {path}" if option else f"{path}:"
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            raise Corrupt(f"{what} cannot be read ({error.strerror}); mend that, or give another") from error
+        for part in (path, *path.parents):
+            if os.path.islink(part) and not os.path.exists(part):
+                raise Corrupt(
+                    f"{what} cannot be read ({part.name} is a link that leads nowhere); mend that, or give another"
+                ) from error
+        raise UsageError(f"{what} does not exist; {remedy}") from error
 
 
 def discard(folder: Path) -> None:

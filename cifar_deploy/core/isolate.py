@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_deploy.core import cache, descendants, errors, files, interpreter, progress, ranks, trust
+from cifar_deploy.core import cache, descendants, errors, files, interpreter, limits, progress, ranks, trust
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
 from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.limits import Limit
@@ -37,6 +37,7 @@ _SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
 
 _POLL_S = 0.25
 _LOG_LINES = 20
+_LOG_BYTES = 2**16
 
 
 def call(
@@ -53,8 +54,8 @@ def call(
 ) -> T:
     """Run `function` ("package.module:name") in a fresh Python and return its value.
 
-    `started_with` is the Python, this one unless told; `limit` bounds the worker's memory (see core.limits); `pool_threads`
-    is what OMP_NUM_THREADS and its kin say before any library loads, and `variables` of the environment are set then too;
+    `started_with` is the Python, this one unless told; `limit` bounds the worker's memory, the usual one unless told (see
+    core.limits); `pool_threads` is what OMP_NUM_THREADS and its kin say before any library loads, and `variables` of the environment are set then too;
     `timeout_s` is the longest time without progress, TIMEOUT_S unless told, and with other ranks as long as one may wait
     for them to join besides. An expected failure (a DeployError) is raised here as it was there. Raises WorkerFailed, with
     the kind and the end of the log, if the function raised anything else, the process died, or the time is over; then the
@@ -62,6 +63,7 @@ def call(
     """
     if timeout_s is None:
         timeout_s = TIMEOUT_S if ranks.count() == 1 else TIMEOUT_S + ranks.JOIN_S
+    limit = limit or limits.usual()
     with files.scratch() as folder:
         request = {"function": function, "arguments": to_json(arguments), "given": trust.given()}
         with files.naming(folder / "request.json"):
@@ -79,10 +81,10 @@ def call(
                 files.ask_for_room(folder / "reply.part")  # half an answer on a full disk
             kind, how = _ending(process.returncode, killed_for_memory=_oom_kills(limit) > kills)
             log.warning("%s: %s\n%s", function, how, tail)
-            raise WorkerFailed(f"{function}: the worker {how}", kind, tail)
+            raise WorkerFailed(f"{function}{_under(limit, kind)}: the worker {how}", kind, tail)
         answer = json.loads((folder / "reply.json").read_text())
     if "error" in answer:
-        raise _as_raised(function, answer["error"], tail)
+        raise _as_raised(function, answer["error"], limit, tail)
     return from_json(reply, answer["value"])
 
 
@@ -209,12 +211,21 @@ def _counted(counter: Path) -> int:
 
 
 def _tail(path: Path) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-_LOG_LINES:])
+    with open(path, "rb") as file:
+        file.seek(-min(_LOG_BYTES, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        return "\n".join(file.read(_LOG_BYTES).decode(errors="replace").splitlines()[-_LOG_LINES:])
 
 
-def _as_raised(function: str, error: dict[str, str], tail: str) -> errors.DeployError:
+def _as_raised(function: str, error: dict[str, str], limit: Limit | None, tail: str) -> errors.DeployError:
     if expected := errors.by_name(error["type"]):
         return expected(error["message"])
     log.warning("%s raised %s\n%s", function, error["type"], tail)
     kind: Any = error["kind"]
-    return WorkerFailed(f"{function}: {error['type']}: {error['message']}", kind, tail)
+    return WorkerFailed(f"{function}{_under(limit, kind)}: {error['type']}: {error['message']}", kind, tail)
+
+
+def _under(limit: Limit | None, kind: FailureKind) -> str:
+    """The limit that may have been too little, and what sets it."""
+    if not limit or kind != "out of memory":
+        return ""
+    return f" under a limit of {limits.shown(limit.bytes)} ({limit.kind}; {limits.VARIABLE} sets it)"

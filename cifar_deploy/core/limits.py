@@ -1,19 +1,40 @@
 """A limit on what a worker may take of memory, set from outside before it begins.
 
+Every worker has one, since any may parse a file of somebody else's: a model of 100 bytes can ask for all the memory
+there is. The usual limit is most of what is available, or what --memory-limit or CIFAR_DEPLOY_MEMORY_LIMIT says.
+
 Where this process may make a cgroup (version 2 or 1) below its own, the kernel counts what the worker alone has resident
 and kills it when that is too much: pages of libraries that are in the system's cache already are charged to whoever
 read them first, so a worker can run under somewhat less than its VmHWM. Elsewhere RLIMIT_DATA bounds what it may map for
 itself, resident or not, which is more than it has resident: then a limit above the peak may be too little.
 """
 
+import atexit
 import contextlib
+import functools
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifar_deploy.core.errors import UsageError
+
 _CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+
+VARIABLE = "CIFAR_DEPLOY_MEMORY_LIMIT"
+
+# Of what is available: the rest is for the parent, and for the files that the kernel keeps in memory.
+_SHARE = 0.9
+
+# The least that RLIMIT_DATA is set to unasked: importing PyTorch maps 770 MiB, of which 510 are resident, and each of its
+# threads maps a stack. A machine that has less memory must not refuse what would fit.
+_LEAST_MAPPED = 4 * 2**30
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) ?([KMGT]?)(?:iB|B)?", re.ASCII | re.IGNORECASE)
 
 # To verify a claimed peak: of the claim, and of what the kernel then counted. The first must be enough, the second not.
 ABOVE = 1.05
@@ -30,6 +51,91 @@ class Limit:
     folder: Path | None = None
 
 
+def size(text: str) -> int:
+    """Bytes, of 4G, 512M or 1.5 GiB. Raises ValueError."""
+    match = _SIZE.fullmatch(text.strip())
+    found = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if not found:
+        raise ValueError(f"{text} is no size; give 4G, or 512M")
+    return found
+
+
+def shown(bytes: int) -> str:
+    return f"{bytes / 2**30:,.1f} GiB" if bytes >= 2**30 else f"{bytes / 2**20:,.0f} MiB"
+
+
+def from_environment(variable: str, default: int) -> int:
+    """What the variable says, in bytes. Raises UsageError if that is no size."""
+    try:
+        return size(os.environ[variable]) if os.environ.get(variable) else default
+    except ValueError as error:
+        raise UsageError(f"{variable}: {error}") from error
+
+
+def usual() -> "Limit | None":
+    """The limit of a worker for which there is no reason for another. None where nobody can say what is available."""
+    if asked := from_environment(VARIABLE, 0):
+        return _kept(asked)
+    return _unasked()
+
+
+@functools.cache
+def _unasked() -> "Limit | None":
+    available = available_bytes()
+    return _kept(int(_SHARE * available), _LEAST_MAPPED) if available else None
+
+
+@functools.cache
+def _kept(limit_bytes: int, least_mapped: int = 0) -> "Limit":
+    """For all the workers of this process: the kernel keeps a group that is removed for as long as it caches its files."""
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(memory(limit_bytes, least_mapped))
+
+
+@contextlib.contextmanager
+def at_most(limit_bytes: int) -> Iterator[None]:
+    """In the block, the usual limit."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(limit_bytes)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def available_bytes(
+    cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUPS, machine: Path = Path("/proc/meminfo")
+) -> int | None:
+    """Memory that processes can still take without swapping, or this process's cgroup may if that is less.
+
+    None without /proc (macOS).
+    """
+    try:
+        facts = dict(line.split(":", 1) for line in machine.read_text().splitlines())
+        found = [int(facts["MemAvailable"].split()[0]) * 1024]
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except (OSError, KeyError, ValueError):
+        return None
+    for number, controllers, path in lines:
+        if number == "0" and not controllers:
+            top, name = cgroups, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = cgroups / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        folder = top / path.lstrip("/")
+        for place in (folder, *folder.parents):
+            with contextlib.suppress(OSError, ValueError):  # absent at the root; "max" where there is no limit
+                found.append(int((place / name).read_text()))
+            if place == top:
+                break
+    return min(found)
+
+
 def counted_peak(limit: Limit) -> int | None:
     """The most bytes that the limit's cgroup was charged with so far; None where nothing counts it."""
     if limit.folder:
@@ -40,8 +146,8 @@ def counted_peak(limit: Limit) -> int | None:
 
 
 @contextlib.contextmanager
-def memory(limit_bytes: int) -> Iterator[Limit]:
-    """The strictest limit that this process may set."""
+def memory(limit_bytes: int, least_mapped: int = 0) -> Iterator[Limit]:
+    """The strictest limit that this process may set; where that bounds what is mapped, not below `least_mapped`."""
     for kind, make in (("cgroup v2", _version_2), ("cgroup v1", _version_1)):
         try:
             folder = make(limit_bytes)
@@ -55,6 +161,7 @@ def memory(limit_bytes: int) -> Iterator[Limit]:
         finally:
             _remove(folder)
         return
+    limit_bytes = max(limit_bytes, least_mapped)
     join = 'ulimit -d "$1" && shift && exec "$@"'
     yield Limit(kind="RLIMIT_DATA", bytes=limit_bytes, command=("sh", "-c", join, "sh", str(limit_bytes // 1024)))
 
@@ -85,10 +192,12 @@ def _version_1(limit_bytes: int) -> Path:
 
 def _new_group(top: Path, wanted: str) -> Path:
     """A group below this process's own. Raises OSError if there is none, or it may not be made."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in _OWN_CGROUPS.read_text().splitlines():
         number, controllers, path = line.split(":", 2)
         if wanted in (number, *controllers.split(",")):
-            folder = top / path.lstrip("/") / f"cifar-deploy-{os.getpid()}-{secrets.token_hex(4)}"
+            own = top / path.lstrip("/")
+            _sweep(own)
+            folder = own / f"cifar-deploy-{os.getpid()}-{secrets.token_hex(4)}"
             folder.mkdir()
             return folder
     raise FileNotFoundError(f"no cgroup {wanted}")
@@ -98,6 +207,13 @@ def _write(file: Path, value: int) -> None:
     """Into a file that the kernel has made: where it has not, the folder is no cgroup of this kind."""
     with open(file, "r+") as opened:
         opened.write(str(value))
+
+
+def _sweep(own: Path) -> None:
+    """Remove the groups that killed processes left; one that still has a worker in it stays."""
+    for folder in own.glob("cifar-deploy-*-*"):
+        if not Path("/proc", folder.name.split("-")[2]).exists():
+            _remove(folder)
 
 
 def _remove(folder: Path) -> None:

@@ -515,8 +515,9 @@ def load(kind: type[T], path: Path, remedy: str) -> T:
     Raises Corrupt, with the file's name, the cause and `remedy`, if it is damaged or of another kind; FileNotFoundError
     if it is not there.
     """
+    record = files.read_record(path, remedy)
     try:
-        return from_json(kind, files.read_record(path))
+        return from_json(kind, record)
     except Corrupt as error:
         raise Corrupt(f"{path}: {error}; {remedy}") from error
 

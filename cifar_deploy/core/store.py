@@ -19,18 +19,15 @@ import json
 import os
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import files, isolate, records
+from cifar_deploy.core import arrays, files, isolate, records
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
 from cifar_deploy.core.records import (
     Artifact,
@@ -55,6 +52,10 @@ WEIGHTS = "weights.safetensors"
 
 # What training puts beside the weights for whoever plots its curve.
 _BESIDE_WEIGHTS = ("metrics.jsonl", "tensorboard")
+
+# A folder may be somebody else's: of the results that a day's rounds leave, and of the samples of one, far more than enough.
+_LARGEST_RESULTS = 2**30
+_LARGEST_SAMPLES = 2**28
 
 _RESTORE = "restore it from a copy, or train again (--again)"
 _EXPORT_AGAIN = "export again (--again)"
@@ -319,7 +320,7 @@ def _and_more(those: Sequence[object]) -> str:
 def read_lines(path: Path, fault: Fault | None = None) -> Lines:
     """Of a results.jsonl, as far as it can be read."""
     blocks, left_out = [], {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+    for number, line in enumerate(files.read_bytes(path, _LARGEST_RESULTS).split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -374,10 +375,9 @@ def read_raw(reports: Path, reading: Reading) -> Mapping[str, NDArray[Any]]:
     try:
         if reading.raw_sha256 and files.sha256(path) != reading.raw_sha256:
             raise Corrupt(f"{path}: samples are damaged (sha256 differs); measure again (--again)")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise Corrupt(f"{path}: samples cannot be read ({error}); measure again (--again)") from error
+        return arrays.read_npz(path, _LARGEST_SAMPLES, "measure again (--again)")
+    except OSError as error:
+        raise Corrupt(f"{path}: samples cannot be read ({error.strerror}); measure again (--again)") from error
 
 
 class Samples:

@@ -1,21 +1,24 @@
 """CIFAR-10 (Krizhevsky 2009), the original files, found through torchvision's address and checksums.
 
 The batches are pickles, so each is read only if its bytes have the md5 that torchvision states for it, and then by an
-unpickler that knows arrays and nothing else.
+unpickler that knows arrays and nothing else. Before the md5 is known, no more is read or decompressed than the original
+files hold.
 """
 
+import gzip
 import hashlib
 import io
 import pickle
 import tarfile
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cifar_deploy.core import files
 from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.progress import report
@@ -26,6 +29,10 @@ _SILENCE_S = 60.0
 
 # The archive's size, for the progress bar alone.
 _ARCHIVE_BYTES = 170_498_071
+
+# The largest of the original files has 31.04 MB, and all of them with the archive's headers 186.2 MB.
+_LARGEST_FILE = 32_000_000
+_LARGEST_ARCHIVE = 200_000_000
 
 _ELSEWHERE = "give --data-dir with cifar-10-python.tar.gz or its folder, or try --dataset digits"
 
@@ -38,8 +45,6 @@ _ALLOWED = {
     ("_codecs", "encode"),
 }
 
-Read = Callable[[str], bytes]  # a batch's name -> its bytes
-
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
@@ -51,7 +56,7 @@ class _ArraysOnly(pickle.Unpickler):
 def identify(data_dir: Path | None) -> str:
     """The same for every copy: a copy that differs fails its md5."""
     if data_dir is not None:
-        _reader(data_dir)
+        _place(data_dir)
     return "cifar10"
 
 
@@ -64,53 +69,92 @@ def load(data_dir: Path | None) -> ImageSet:
 
         data_dir = cache.folder() / "downloads"
         _download(CIFAR10.url, CIFAR10.filename, CIFAR10.tgz_md5, data_dir)
-    read = _reader(data_dir)
-    lists = [*CIFAR10.train_list, *CIFAR10.test_list]
-    batches = []
-    for done, (name, md5) in enumerate(lists):
-        report(done, len(lists), f"reading {name}")
-        batches.append(_unpickled(name, read(name), md5))
-    meta = _unpickled(CIFAR10.meta["filename"], read(CIFAR10.meta["filename"]), CIFAR10.meta["md5"])
-    report(len(lists), len(lists))
-    train, test = batches[: len(CIFAR10.train_list)], batches[len(CIFAR10.train_list) :]
+    train = [name for name, _ in CIFAR10.train_list]
+    test = [name for name, _ in CIFAR10.test_list]
+    meta = CIFAR10.meta["filename"]
+    md5s = {**dict(CIFAR10.train_list), **dict(CIFAR10.test_list), meta: CIFAR10.meta["md5"]}
+    batches: dict[str, dict[str, Any]] = {}
+    for name, content in _contents(_place(data_dir), md5s):
+        batches[name] = _unpickled(name, content, md5s[name])
+        report(len(batches), len(md5s), f"reading {name}")
     return ImageSet(
-        train_images=_images(train),
-        train_labels=_labels(train),
-        test_images=_images(test),
-        test_labels=_labels(test),
-        classes=tuple(meta["label_names"]),
+        train_images=_images([batches[name] for name in train]),
+        train_labels=_labels([batches[name] for name in train]),
+        test_images=_images([batches[name] for name in test]),
+        test_labels=_labels([batches[name] for name in test]),
+        classes=tuple(batches[meta]["label_names"]),
         source="CIFAR-10, the original files",
     )
 
 
-def _reader(data_dir: Path) -> Read:
-    """A function that reads a batch from the folder or the archive in `data_dir` (or that is `data_dir`)."""
-    if not data_dir.exists():
-        raise DataError(f"--data-dir: {data_dir} does not exist; {_ELSEWHERE}")
+def _place(data_dir: Path) -> Path:
+    """The folder of the batches, or the archive, in `data_dir` or that is `data_dir`."""
+    files.check_named(data_dir, _ELSEWHERE, "--data-dir")
     for folder in (data_dir / "cifar-10-batches-py", data_dir):
         if (folder / "data_batch_1").exists():
-            return lambda name: _from_folder(folder, name)
+            return folder
     for archive in (data_dir / "cifar-10-python.tar.gz", data_dir):
-        if archive.is_file():
-            return lambda name: _from_archive(archive, name)
+        if archive.exists() and not archive.is_dir():
+            return archive
     raise DataError(f"--data-dir: {data_dir} holds no CIFAR-10 (no cifar-10-batches-py, no archive); {_ELSEWHERE}")
 
 
-def _from_folder(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
-        raise DataError(f"{folder / name}: cannot be read ({error.strerror}); fetch CIFAR-10 again") from error
+def _contents(place: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """Each of these files with its content, in any order. Raises DataError if one is missing or too large."""
+    if not place.is_dir():
+        yield from _from_archive(place, set(names))
+        return
+    for name in names:
+        try:
+            yield name, files.read_bytes(place / name, _LARGEST_FILE)
+        except OSError as error:
+            raise DataError(f"{place / name}: cannot be read ({error.strerror}); fetch CIFAR-10 again") from error
 
 
-def _from_archive(archive: Path, name: str) -> bytes:
+def _from_archive(archive: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
+    """In one pass, which ends with the last file that is wanted: what follows is not decompressed."""
     try:
-        with tarfile.open(archive) as tar:
-            member = tar.extractfile(f"cifar-10-batches-py/{name}")
-            assert member is not None
-            return member.read()
-    except (OSError, EOFError, tarfile.TarError, zlib.error, KeyError, AssertionError) as error:
-        raise DataError(f"{archive}: {name} cannot be read from it ({error}); fetch CIFAR-10 again") from error
+        with (
+            files.open_regular(archive) as file,
+            gzip.GzipFile(fileobj=file) as content,
+            tarfile.open(fileobj=_Bounded(content, archive), mode="r|") as tar,
+        ):
+            while wanted and (member := tar.next()):
+                name = member.name.removeprefix("cifar-10-batches-py/")
+                if name not in wanted or name == member.name or not member.isreg():
+                    continue
+                if not 0 <= member.size <= _LARGEST_FILE:
+                    raise DataError(
+                        f"{archive}: {name} is {member.size:,} bytes, and the original less than {_LARGEST_FILE:,}; "
+                        "fetch CIFAR-10 again"
+                    )
+                batch = tar.extractfile(member)
+                assert batch
+                wanted.remove(name)
+                yield name, batch.read(member.size)
+    except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, RecursionError) as error:
+        names = ", ".join(sorted(wanted))
+        raise DataError(f"{archive}: {names} cannot be read from it ({error}); fetch CIFAR-10 again") from error
+    if wanted:
+        raise DataError(f"{archive}: holds no {', '.join(sorted(wanted))}; fetch CIFAR-10 again")
+
+
+class _Bounded(io.RawIOBase):
+    """A decompressed archive, of which no more is read than the original one holds: 13 MB may decompress to gigabytes."""
+
+    def __init__(self, content: gzip.GzipFile, archive: Path) -> None:
+        self._content = content
+        self._archive = archive
+        self._left = _LARGEST_ARCHIVE
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0 or size > self._left:
+            raise DataError(
+                f"{self._archive}: holds more than {_LARGEST_ARCHIVE:,} bytes, and so is not the original; "
+                "fetch CIFAR-10 again"
+            )
+        self._left -= size
+        return self._content.read(size)
 
 
 def _unpickled(name: str, content: bytes, md5: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Anyone's images: train/<class>/*.png and test/<class>/*.png, in a directory or a .zip.
 
 PNG, JPEG, WebP or BMP; any number of classes from two on; one image size. A zip is read in place: nothing is extracted.
-Everything here is untrusted input: a file is decoded by Pillow, and never run or written.
+Everything here is untrusted input. A file is decoded by Pillow's decoders of these four formats, whatever its suffix, and
+never run or written. Sizes are looked at before anything is read or decoded.
 """
 
 import hashlib
@@ -15,17 +16,33 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import files
+from cifar_deploy.core import files, limits
 from cifar_deploy.core.arrays import ImageSet
-from cifar_deploy.core.errors import DataError, UsageError
+from cifar_deploy.core.errors import DataError, DeployError, UsageError
 from cifar_deploy.core.progress import report
 from cifar_deploy.datasets import Dataset
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _SPLITS = ("train", "test")
 
+# Left to choose by the content, Pillow starts Ghostscript for PostScript.
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+
 # No photograph is larger; a zip entry that claims to be is a bomb.
 _LARGEST_FILE = 64 * 2**20
+
+# 4,096×4,096: no network here trains on larger ones.
+_MOST_PIXELS = 2**24
+
+# Of all images, decoded: 23 times CIFAR-10. They lie in memory together.
+_MOST_BYTES = 4 * 2**30
+_MOST_BYTES_VARIABLE = "CIFAR_DEPLOY_DATA_LIMIT"
+
+# zipfile lets the others inflate a few bytes to gigabytes at once.
+_COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+
+# In bytes: what a folder's name may have.
+_LONGEST_CLASS = 255
 
 _LAYOUT = "expected train/<class>/*.png (or jpg, webp, bmp) and test/<class>/..."
 
@@ -42,11 +59,14 @@ class _Source:
 def identify(data_dir: Path | None) -> str:
     """A zip by its hash; a directory by the name, size and time of every image in it."""
     path = _given(data_dir)
-    if path.is_file():
+    if not path.is_dir():
         return f"zip-{files.sha256(path)[:16]}"
     listing = hashlib.sha256()
     for entry in _directory(path).entries:
-        status = (path / entry).stat()
+        try:
+            status = (path / entry).stat()
+        except OSError as error:
+            raise DataError(f"{path / entry}: cannot be read ({error.strerror}); mend or remove it") from error
         listing.update(f"{entry}\0{status.st_size}\0{status.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
     return f"folder-{listing.hexdigest()[:16]}"
 
@@ -54,7 +74,7 @@ def identify(data_dir: Path | None) -> str:
 def load(data_dir: Path | None) -> ImageSet:
     """Every image, decoded to RGB, sorted by class and name. Raises DataError naming the first file that will not do."""
     path = _given(data_dir)
-    source = _zip(path) if path.is_file() else _directory(path)
+    source = _directory(path) if path.is_dir() else _zip(path)
     by_split = {split: _by_class(source, split) for split in _SPLITS}
     classes = tuple(sorted(by_split["train"]))
     _check_classes(path, classes, tuple(sorted(by_split["test"])))
@@ -75,8 +95,7 @@ def load(data_dir: Path | None) -> ImageSet:
 def _given(data_dir: Path | None) -> Path:
     if data_dir is None:
         raise UsageError("--data-dir: missing; --dataset image_folder needs a directory or a .zip of images")
-    if not data_dir.exists():
-        raise UsageError(f"--data-dir: {data_dir} does not exist; {_LAYOUT}")
+    files.check_named(data_dir, _LAYOUT, "--data-dir")
     return data_dir
 
 
@@ -92,16 +111,25 @@ def _directory(path: Path) -> _Source:
     return _Source(
         path=path,
         entries=tuple(PurePosixPath(*entry.parts) for entry in found),
-        read=lambda entry: (path / entry).read_bytes(),
+        read=lambda entry: _from_directory(path / entry),
     )
+
+
+def _from_directory(path: Path) -> bytes:
+    try:
+        return files.read_bytes(path, _LARGEST_FILE)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from error
 
 
 def _zip(path: Path) -> _Source:
     try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+        archive = zipfile.ZipFile(files.open_regular(path))
+    except DeployError:
+        raise
+    except Exception as error:  # BadZipFile, and whatever a damaged name or number makes it raise
         raise DataError(f"{path}: is not a whole zip file ({error}); fetch it again") from error
-    names: dict[PurePosixPath, str] = {}
+    infos: dict[PurePosixPath, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         entry = PurePosixPath(info.filename.replace("\\", "/"))
         if entry.is_absolute() or ".." in entry.parts or ":" in "".join(entry.parts[:1]):
@@ -112,18 +140,23 @@ def _zip(path: Path) -> _Source:
             raise DataError(
                 f"{path}: entry {info.filename} is {info.file_size:,} bytes; at most {_LARGEST_FILE:,} are read"
             )
-        names[entry] = info.filename
+        if info.compress_type not in _COMPRESSIONS:
+            raise DataError(f"{path}: entry {info.filename} is neither stored nor deflated; zip the images again so")
+        infos[entry] = info
     # Most people zip the folder that holds train/ and test/, some its content.
-    top = {entry.parts[0] for entry in names}
+    top = {entry.parts[0] for entry in infos}
     prefix = PurePosixPath(*top) if len(top) == 1 and not top & set(_SPLITS) else PurePosixPath()
-    inside = sorted(entry.relative_to(prefix) for entry in names)
+    inside = sorted(entry.relative_to(prefix) for entry in infos)
     wanted = tuple(entry for entry in inside if len(entry.parts) == 3 and entry.parts[0] in _SPLITS)
     if not wanted:
         raise DataError(f"{path}: no images found; {_LAYOUT}")
 
     def read(entry: PurePosixPath) -> bytes:
+        info = infos[prefix / entry]
         try:
-            return archive.read(names[prefix / entry])
+            # Without a number zipfile inflates all that is compressed, whatever size the entry claims.
+            with archive.open(info) as member:
+                return member.read(info.file_size)
         except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
             raise DataError(f"{path}: entry {entry} cannot be read ({error}); fetch the file again") from error
         except Exception as error:  # zlib.error and its like for the other compressions
@@ -156,9 +189,14 @@ def _check_classes(path: Path, train: tuple[str, ...], test: tuple[str, ...]) ->
             )
     for name in train:
         try:
-            name.encode()
+            length = len(name.encode())
         except UnicodeEncodeError:
             raise DataError(f"{path}: the class name {name!r} is not UTF-8; rename the folder") from None
+        if length > _LONGEST_CLASS:
+            raise DataError(
+                f"{path}: the class name {name[:20]!r}… is {length:,} bytes long; rename the folder, to at most "
+                f"{_LONGEST_CLASS}"
+            )
 
 
 class _Decoder:
@@ -186,17 +224,23 @@ class _Decoder:
         return images, np.array([label for _, label in labelled], np.int64)
 
     def _image(self, entry: PurePosixPath) -> NDArray[np.uint8]:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
+        content = self._source.read(entry)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(self._source.read(entry))) as opened:
+                with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
+                    self._check_room(entry, *opened.size)
                     if opened.mode.startswith(("I", "F")) or ";16" in str(opened.tile):
                         raise DataError(f"{self._source.path}: {entry} has more than 8 bits a channel; convert it to 8")
                     image = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-        except DataError:
+        except (DataError, MemoryError):
             raise
+        except UnidentifiedImageError as error:
+            raise DataError(
+                f"{self._source.path}: {entry} is not a readable image (no PNG, JPEG, WebP or BMP); mend or remove it"
+            ) from error
         except Exception as error:  # Pillow's plugins raise whatever they like on damaged files
             raise DataError(
                 f"{self._source.path}: {entry} is not a readable image ({error}); mend or remove it"
@@ -210,6 +254,20 @@ class _Decoder:
                 "bring all images to one size"
             )
         return image
+
+    def _check_room(self, entry: PurePosixPath, width: int, height: int) -> None:
+        """By what an image's header declares, before any of its pixels is decoded."""
+        if width * height > _MOST_PIXELS:
+            raise DataError(
+                f"{self._source.path}: {entry} is {width:,}×{height:,}; at most {_MOST_PIXELS:,} pixels an image are "
+                "decoded, make the images smaller"
+            )
+        wanted, most = self._total * width * height * 3, limits.from_environment(_MOST_BYTES_VARIABLE, _MOST_BYTES)
+        if wanted > most:
+            raise DataError(
+                f"{self._source.path}: {self._total:,} images of {width:,}×{height:,} take {limits.shown(wanted)} of "
+                f"memory, and {limits.shown(most)} are allowed; make them smaller, or set {_MOST_BYTES_VARIABLE}"
+            )
 
 
 DATASET = Dataset(

@@ -1,11 +1,12 @@
 """A file that was made elsewhere -> the files that belong to it, hashed, and the arrays that it takes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cifar_deploy.backends import BACKENDS, Input
-from cifar_deploy.core import trust
+from cifar_deploy.core import files, trust
 from cifar_deploy.core.arrays import has_random
 from cifar_deploy.core.errors import LoadError, Unsupported, UsageError, loading, one_line
 from cifar_deploy.core.records import File, Tensor
@@ -40,46 +41,79 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
     assert plugin.opens
     if not path.stat().st_size:
         raise LoadError(f"{path}: is empty; export it again")
-    files = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
+    found = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
     if not plugin.opens.knows(path):
-        return Look(files=files, inputs=None)
+        return Look(files=found, inputs=None)
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     if plugin.opens.is_program and not trusted:
-        trust.check(path, files[0].sha256)
+        trust.check(path, found[0].sha256)
     with loading(str(path), backend):
-        return Look(files=files, inputs=plugin.opens.open(path, plugin.targets["cpu"], 1).inputs)
+        return Look(files=found, inputs=plugin.opens.open(path, plugin.targets["cpu"], 1).inputs)
 
 
 def _beside(path: Path) -> list[Path]:
-    """What a runtime reads besides the file itself. Raises LoadError if it is not there."""
+    """What a runtime reads besides the file itself.
+
+    Raises LoadError if it is not there, if it lies outside of the file's folder, or if the file is not of the kind that
+    its suffix says: OpenVINO would choose the kind by the content, and then read other files.
+    """
     find = _BESIDE.get(path.suffix.lower())
     found = find(path) if find else []
     for file in found:
-        if not file.is_file():
+        try:
+            is_inside, is_there = _is_inside(path.parent, file), file.exists()
+        except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a name that no file can have
+            raise LoadError(f"{path}: needs a file beside it that cannot be read ({error}); export it again") from error
+        if not is_inside:
+            raise LoadError(f"{path}: takes its data from outside its folder ({file}), which no runtime should read")
+        if not is_there:
             raise LoadError(f"{path}: needs {file.name} beside it; put it there")
     return found
+
+
+def _is_inside(folder: Path, file: Path) -> bool:
+    """By the path as it is written, and by where its links lead. A hard link cannot be told: it is hashed like any file."""
+    if not file.is_relative_to(folder) or ".." in file.relative_to(folder).parts:
+        return False
+    return file.resolve().is_relative_to(folder.resolve())
 
 
 def _external_data(path: Path) -> list[Path]:
     import onnx
     from google.protobuf.message import DecodeError
-    from onnx.external_data_helper import ExternalDataInfo, _get_all_tensors, uses_external_data
 
     try:
-        model = onnx.load(path, load_external_data=False)
-    except DecodeError:
-        return []  # the runtime will say so in its own words
-    tensors = filter(uses_external_data, _get_all_tensors(model))
-    found = dict.fromkeys(path.parent / ExternalDataInfo(tensor).location for tensor in tensors)
-    for file in found:
-        if not file.resolve().is_relative_to(path.parent.resolve()):
-            raise LoadError(f"{path}: takes its data from outside its folder ({file}), which no runtime should read")
-    return list(found)
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except DecodeError as error:
+        raise LoadError(f"{path}: is no ONNX model ({error}); export it again") from error
+    if not model.HasField("graph"):
+        raise LoadError(f"{path}: is no ONNX model (it has no graph); export it again")
+    external = (tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
+    locations = (entry.value for tensor in external for entry in tensor.external_data if entry.key == "location")
+    return [path.parent / location for location in dict.fromkeys(locations)]
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor, wherever in a model it is: onnx's own helper passes over those of sparse initializers."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type:
+            for each in value if isinstance(value, Sequence) else [value]:
+                yield from _tensors(each)
+
+
+def _weights(path: Path) -> list[Path]:
+    with files.open_regular(path) as file:
+        if file.read(1) != b"<":
+            raise LoadError(f"{path}: is no OpenVINO IR (it is no XML); export it again")
+    return [path.with_suffix(".bin")]
 
 
 _BESIDE: Mapping[str, Callable[[Path], list[Path]]] = {
     ".onnx": _external_data,
-    ".xml": lambda path: [path.with_suffix(".bin")],
+    ".xml": _weights,
 }
 
 

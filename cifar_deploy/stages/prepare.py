@@ -1,13 +1,14 @@
 """A data set -> checked uint8 arrays on disk, decoded once and mapped into memory by whoever needs them.
 
-The cache has a folder for each source. Its arrays are verified by their fingerprint each time a command begins; if they
-are damaged they are decoded again.
+The cache has a folder for each source. Its arrays are verified by their fingerprint each time a command begins, and their
+record by its own hash; if either is damaged, the images are decoded again. A damaged file is replaced in its place, and
+the record last: whoever reads the folder meanwhile finds each file, and it is whole.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import cache, files, isolate
-from cifar_deploy.core.arrays import ImageSet, Pixels
-from cifar_deploy.core.errors import DataError, Unavailable, UsageError
+from cifar_deploy.core import cache, files, isolate, records
+from cifar_deploy.core.arrays import ImageSet, Pixels, mapped, portions
+from cifar_deploy.core.errors import Corrupt, DataError, Unavailable
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Checkpoint, Data, from_json, to_json
+from cifar_deploy.core.records import Checkpoint, Data, to_json
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import Lock
 from cifar_deploy.datasets import DATASETS
+
+_COUNTED_PIXELS = 2**22
 
 _ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -47,13 +50,21 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
     try:
         identity = plugin.identify(data_dir)
     except OSError as error:
-        raise UsageError(f"--data-dir: {error.filename} cannot be read ({error.strerror}); give another") from error
+        raise DataError(
+            f"--data-dir: {error.filename} cannot be read ({error.strerror}); mend that, or give another"
+        ) from error
     folder = cache.folder() / "data" / f"{dataset.replace(':', '.')}-{identity}"
     try:
-        with Lock(folder.with_name(f"{folder.name}.lock"), busy=None):
+        with _locked(folder):
             files.sweep(folder)  # this folder alone is ours: another process may be writing its neighbour
             if data := _cached(folder):
                 return Prepared(data=data, folder=folder, decoded=False)
+            if _record(folder).exists():
+                report(
+                    0,
+                    1,
+                    milestone=f"{dataset}: its copy in the cache is damaged or of an earlier version, and made again",
+                )
             images = plugin.load(data_dir)
             _check(images)
             data = _described(dataset, images)
@@ -65,13 +76,36 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
         ) from error
 
 
+def _locked(folder: Path) -> Lock:
+    return Lock(folder.with_name(f"{folder.name}.lock"), busy=None)
+
+
 def find(fingerprint: str) -> Path | None:
-    """The folder of a data set that was prepared before, by its fingerprint; its arrays are verified, once a process."""
+    """The folder of a data set that was prepared before, by its fingerprint; its arrays are verified, once a process.
+
+    Waits for one that another process is making again.
+    """
+    damaged = []
     for record in sorted((cache.folder() / "data").glob("*/data.json")):
-        data = _verified(record.parent, record.stat().st_mtime_ns)
+        data = _whole(record.parent)
         if data and data.fingerprint == fingerprint:
             return record.parent
+        if not data:
+            damaged.append(record.parent)
+    for folder in damaged:
+        with contextlib.suppress(OSError), _locked(folder):  # a cache of somebody else's has no locks of ours
+            data = _whole(folder)
+            if data and data.fingerprint == fingerprint:
+                return folder
     return None
+
+
+def _whole(folder: Path) -> Data | None:
+    """The record of what is cached, if all of it is whole."""
+    try:
+        return _verified(folder, _record(folder).stat().st_mtime_ns)
+    except FileNotFoundError:  # deleted meanwhile
+        return None
 
 
 def folder_of(checkpoint: Checkpoint) -> Path:
@@ -102,7 +136,7 @@ def images_for(checkpoint: Checkpoint) -> Path:
 
 def stand_in_of(folder: Path, checkpoint: Checkpoint) -> str | None:
     """The source of the images in `folder`, if they are not of the data set that the network was trained on."""
-    data = from_json(Data, files.read_json(folder / "data.json"))
+    data = _read_record(folder)
     return None if data.fingerprint == checkpoint.training.data.fingerprint else data.source
 
 
@@ -117,18 +151,26 @@ def _verified(folder: Path, written_ns: int) -> Data | None:
 
 
 def load_array(folder: Path, name: str) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r")
-    return array
+    return mapped(folder / f"{name}.npy")
 
 
 def _cached(folder: Path) -> Data | None:
     """The record of what is cached, if it is there and whole."""
     try:
-        data = from_json(Data, files.read_json(folder / "data.json"))
+        data = _read_record(folder)
         arrays = [load_array(folder, name) for name in _ARRAYS]
-    except Exception:  # numpy raises much on a damaged header; whatever it is, the images are decoded again
+    except (Corrupt, OSError):
         return None
     return data if _fingerprint(arrays, data.classes) == data.fingerprint else None
+
+
+def _record(folder: Path) -> Path:
+    return folder / "data.json"
+
+
+def _read_record(folder: Path) -> Data:
+    """Raises Corrupt if it is damaged: mean, std and source are in no fingerprint."""
+    return records.load(Data, _record(folder), "run `cifar-deploy data` again")
 
 
 def _check(images: ImageSet) -> None:
@@ -164,9 +206,12 @@ def _described(dataset: str, images: ImageSet) -> Data:
 def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of pixels in [0, 1]: exact, from counts of the 256 levels."""
     levels = np.arange(256) / 255
+    # bincount takes eight bytes a pixel, so it gets some of the images at a time.
+    size = max(1, _COUNTED_PIXELS // (pixels.shape[1] * pixels.shape[2]))
     means, deviations = [], []
     for channel in range(pixels.shape[3]):
-        share = np.bincount(pixels[..., channel].ravel(), minlength=256) / pixels[..., channel].size
+        counts = sum(np.bincount(part[..., channel].ravel(), minlength=256) for part in portions(pixels, size))
+        share = counts / pixels[..., channel].size
         mean = float(share @ levels)
         means.append(mean)
         deviations.append(float(np.sqrt(share @ (levels - mean) ** 2)))
@@ -182,9 +227,9 @@ def _fingerprint(arrays: list[NDArray[Any]], classes: tuple[str, ...]) -> str:
 
 
 def _write(folder: Path, images: ImageSet, data: Data) -> None:
-    shutil.rmtree(folder, ignore_errors=True)  # a copy that failed its fingerprint
+    """Over a copy that is damaged, if there is one: nothing is deleted, since another process may be about to read it."""
     for done, name in enumerate(_ARRAYS):
         with files.whole(folder / f"{name}.npy") as part, open(part, "wb") as file:
             np.save(file, getattr(images, name))
         report(done, len(_ARRAYS), "writing the cache")
-    files.write_json(folder / "data.json", to_json(data))
+    files.write_record(_record(folder), to_json(data))

@@ -135,7 +135,7 @@ def test_one_made_for_something_else_is_stale_and_made_anew(
 ) -> None:
     record = environment.folder / "environment.json"
     before = record.read_text()
-    files.write_record(record, {**files.read_record(record), field: value})
+    files.write_record(record, {**files.read_record(record, ""), field: value})
     reason = str(registry.obstacle(["tiny_package"], (), environment))
     record.write_text(before)
     assert "environment tiny is stale" in reason and words in reason

@@ -1,15 +1,22 @@
 """A worker that takes more than it may is stopped, and called out of memory; one that does not, runs."""
 
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from cifar_deploy.core import isolate, limits
-from cifar_deploy.core.errors import WorkerFailed
+from cifar_deploy.core.errors import UsageError, WorkerFailed
 
 _MIB = 2**20
 
 
 @pytest.fixture(params=["the strictest", "RLIMIT_DATA"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """As this process may, and as it is where no cgroup may be made."""
     if request.param == "RLIMIT_DATA":
 
@@ -18,7 +25,9 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
         monkeypatch.setattr(limits, "_version_2", refuse)
         monkeypatch.setattr(limits, "_version_1", refuse)
-    return str(request.param)
+    limits._kept.cache_clear()
+    yield str(request.param)
+    limits._kept.cache_clear()
 
 
 def test_a_worker_under_its_limit_runs_and_one_above_it_does_not(kind: str) -> None:
@@ -38,3 +47,80 @@ def test_an_error_under_a_limit_passes_through_and_leaves_no_group() -> None:
     with pytest.raises(OSError, match="elsewhere"), limits.memory(100 * _MIB) as limit:
         raise OSError("elsewhere")
     assert not limit.folder or not limit.folder.exists()
+
+
+def test_a_worker_has_a_limit_even_if_nobody_asked_for_one(kind: str) -> None:
+    with limits.at_most(100 * _MIB), pytest.raises(WorkerFailed) as caught:
+        isolate.call("tests.probes:hold", int, mebibytes=200)
+    assert caught.value.kind == "out of memory"
+    assert re.search(r"under a limit of 100 MiB \(.+; CIFAR_DEPLOY_MEMORY_LIMIT sets it\)", str(caught.value))
+    assert isolate.call("tests.probes:hold", int, mebibytes=200) == 200 * _MIB
+
+
+def test_an_error_that_is_not_of_memory_says_nothing_of_the_limit() -> None:
+    with pytest.raises(WorkerFailed) as caught:
+        isolate.call("tests.probes:raise_value_error", type(None), message="odd")
+    assert "limit" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["4 apples", "-1", "0", "1e9"])
+def test_a_limit_that_is_no_size_is_a_usage_error(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(limits.VARIABLE, value)
+    with pytest.raises(UsageError, match=f"CIFAR_DEPLOY_MEMORY_LIMIT: {value} is no size"):
+        limits.usual()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4G", 4 * 2**30), ("1.5GiB", 3 * 2**29), ("512 m", 512 * _MIB), ("100", 100), ("2TB", 2**41)],
+)
+def test_a_size_is_read_with_its_unit(text: str, expected: int) -> None:
+    assert limits.size(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "limited", "expected"),
+    [
+        ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": str(3 * 2**30)}, 3 * 2**30),
+        ("0::/a/b\n", {"a/b/memory.max": "max"}, 8 * 2**30),
+        ("4:memory:/a\n0::/\n", {"memory/a/memory.limit_in_bytes": str(2**30)}, 2**30),
+        ("4:cpu,memory:/elsewhere\n", {"memory/memory.limit_in_bytes": str(5 * 2**30)}, 5 * 2**30),
+        ("4:memory:/a\n", {"memory/a/memory.limit_in_bytes": "9223372036854771712"}, 8 * 2**30),
+    ],
+)
+def test_what_is_available_is_what_the_machine_and_the_cgroups_above_leave(
+    own: str, limited: dict[str, str], expected: int, tmp_path: Path
+) -> None:
+    (tmp_path / "own").write_text(own)
+    (tmp_path / "meminfo").write_text(f"MemTotal: 99 kB\nMemAvailable:  {8 * 2**20} kB\n")
+    for name, value in limited.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{value}\n")
+    assert limits.available_bytes(tmp_path, tmp_path / "own", tmp_path / "meminfo") == expected
+    assert limits.available_bytes(tmp_path, tmp_path / "own", tmp_path / "absent") is None
+
+
+def test_the_group_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None:
+    gone, mine = (tmp_path / f"cifar-deploy-{pid}-0123abcd" for pid in (2**22 + 1, os.getpid()))
+    for folder in (gone, mine, tmp_path / "another"):
+        folder.mkdir()
+    limits._sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["another", mine.name]
+
+
+def test_on_a_small_machine_what_is_mapped_is_not_bounded_by_what_is_free(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Importing PyTorch maps more than it has resident."""
+    monkeypatch.setattr(limits, "available_bytes", lambda: 100 * _MIB)
+    limit = limits._unasked.__wrapped__()
+    assert limit and limit.bytes == (4 * 2**30 if limit.kind == "RLIMIT_DATA" else 90 * _MIB)
+    with limits.at_most(50 * _MIB):
+        limit = limits.usual()
+    assert limit and limit.bytes == 50 * _MIB
+
+
+def test_the_workers_of_a_process_share_a_limit_which_is_gone_at_its_end() -> None:
+    code = "from cifar_deploy.core import limits; assert limits.usual() is limits.usual(); print(limits.usual().folder)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n" or not Path(done.stdout.strip()).exists()

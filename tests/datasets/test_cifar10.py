@@ -1,9 +1,12 @@
 """CIFAR-10's format on small batches of our own: a folder, an archive, damage, and a pickle with intent."""
 
+import gzip
 import hashlib
+import io
 import os
 import pickle
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10
 
-from cifar_deploy.core.errors import DataError
+from cifar_deploy.core.errors import Corrupt, DataError, UsageError
+from cifar_deploy.datasets import cifar10
 from cifar_deploy.datasets.cifar10 import identify, load
 
 TRAIN = [f"data_batch_{number}" for number in range(1, 6)]
@@ -120,5 +124,110 @@ def test_a_place_without_cifar10_is_refused(tmp_path: Path) -> None:
     for function in (identify, load):
         with pytest.raises(DataError, match="holds no CIFAR-10"):
             function(tmp_path)
-        with pytest.raises(DataError, match="does not exist"):
+        with pytest.raises(UsageError, match=r"--data-dir: .*absent does not exist"):
             function(tmp_path / "absent")
+
+
+def packed(path: Path, members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for info, content in members:
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def claimed(name: str, size: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+    info.size = size
+    return info
+
+
+@pytest.fixture
+def inflated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each read of a decompressed archive gave."""
+    sizes: list[int] = []
+    read = gzip.GzipFile.read
+
+    def counting(self: gzip.GzipFile, size: int | None = -1) -> bytes:
+        content = read(self, size)
+        sizes.append(len(content))
+        return content
+
+    monkeypatch.setattr(gzip.GzipFile, "read", counting)
+    return sizes
+
+
+def test_a_file_that_is_larger_than_the_original_is_refused_before_it_is_decompressed(
+    tmp_path: Path, inflated: list[int]
+) -> None:
+    path = packed(tmp_path / "bomb.tar.gz", [(claimed("data_batch_2", 40_000_000), bytes(40_000_000))])
+    with pytest.raises(DataError, match="data_batch_2 is 40,000,000 bytes, and the original less than"):
+        load(path)
+    assert sum(inflated) < 100_000
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_no_more_is_decompressed_than_the_original_archive_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inflated: list[int], kind: bytes
+) -> None:
+    """Whatever it is that is large: another file, or a name."""
+    monkeypatch.setattr(cifar10, "_LARGEST_ARCHIVE", 1_000_000)
+    info = claimed("another", 3_000_000)
+    info.type = kind
+    path = packed(tmp_path / "bomb.tar.gz", [(info, bytes(3_000_000)), (claimed("data_batch_1", 1), b"x")])
+    with pytest.raises(DataError, match="holds more than 1,000,000 bytes, and so is not the original"):
+        load(path)
+    assert sum(inflated) <= 1_000_000
+
+
+def test_what_follows_the_last_batch_is_not_decompressed(folder: Path, inflated: list[int]) -> None:
+    contents = [(claimed(name, (folder / name).stat().st_size), (folder / name).read_bytes()) for name in NAMES]
+    path = packed(folder.parent / "long.tar.gz", [*contents, (claimed("another", 3_000_000), bytes(3_000_000))])
+    assert len(load(path).train_images) == 10
+    assert sum(inflated) < 1_000_000
+
+
+def test_the_original_sizes_are_within_the_bounds() -> None:
+    original = [31_035_704, 31_035_320, 31_035_999, 31_035_696, 31_035_623, 31_035_526, 158, 88]
+    headers = 512 * (len(original) + 1) + 10_240
+    assert max(original) <= cifar10._LARGEST_FILE
+    assert sum(original) + 512 * len(original) + headers <= cifar10._LARGEST_ARCHIVE
+
+
+def test_a_large_file_in_the_folder_is_refused_before_it_is_read(folder: Path) -> None:
+    os.truncate(folder / "data_batch_3", 2**40)
+    with pytest.raises(Corrupt, match="data_batch_3: is 1,099,511,627,776 bytes, and at most 32,000,000 are read"):
+        load(folder)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_a_batch_that_is_no_file_in_the_archive_is_none(tmp_path: Path, kind: bytes) -> None:
+    info = claimed("data_batch_1", 0)
+    info.type, info.linkname = kind, "/dev/zero"
+    with pytest.raises(DataError, match=r"holds no .*data_batch_1"):
+        load(packed(tmp_path / "odd.tar.gz", [(info, b"")]))
+
+
+def test_an_archive_of_another_kind_is_not_opened(folder: Path) -> None:
+    """The content would choose among all that Python can decompress."""
+    path = folder.parent / "cifar-10-python.tar.gz"
+    with tarfile.open(path, "w:bz2") as archive:
+        archive.add(folder, folder.name)
+    with pytest.raises(DataError, match="Not a gzipped file"):
+        load(path)
+
+
+def test_a_thousand_headers_in_a_row_are_refused(tmp_path: Path) -> None:
+    info = claimed("x", 10)
+    info.type = tarfile.GNUTYPE_LONGNAME
+    with pytest.raises(DataError, match="cannot be read from it"):
+        load(packed(tmp_path / "deep.tar.gz", [(info, b"0123456789")] * 2000))
+
+
+def test_pipes_and_devices_are_refused_and_never_waited_for(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Corrupt, match="pipe: is a named pipe"):
+        load(tmp_path / "pipe")
+    (folder / "data_batch_2").unlink()
+    (folder / "data_batch_2").symlink_to("/dev/zero")
+    with pytest.raises(Corrupt, match="data_batch_2: is a device"):
+        load(folder)

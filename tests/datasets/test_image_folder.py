@@ -1,18 +1,23 @@
 """Anyone's images, whole or damaged, in a directory or a zip."""
 
+import contextlib
+import importlib
 import io
 import os
 import shutil
 import struct
+import tracemalloc
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_deploy.core.errors import DataError, UsageError
+from cifar_deploy.core.errors import Corrupt, DataError, DeployError, UsageError
+from cifar_deploy.datasets import image_folder
 from cifar_deploy.datasets.image_folder import identify, load
 from cifar_deploy.stages import prepare
 
@@ -38,8 +43,24 @@ def zipped(root: Path, top: str = "") -> Path:
 
 
 def refused(path: Path, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+    refused_as(DataError, path, message)
+
+
+def refused_as(kind: type[DeployError], path: Path, message: str) -> None:
+    with pytest.raises(kind, match=message):
         load(path)
+
+
+@contextlib.contextmanager
+def python_peak() -> Iterator[list[int]]:
+    """The most bytes that Python's own objects took in the block, at its end."""
+    found: list[int] = []
+    tracemalloc.start()
+    try:
+        yield found
+    finally:
+        found.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
 
 
 def test_pixels_and_labels_are_those_of_the_files(images: Path) -> None:
@@ -207,3 +228,158 @@ def test_a_zip_entry_without_a_name_is_passed_over(tmp_path: Path) -> None:
         for name in ("train/a", "train/b", "test/a", "test/b"):
             archive.writestr(f"{name}/0.png", image.getvalue())
     assert load(tmp_path / "a.zip").classes == ("a", "b")
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 4\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def test_postscript_by_the_name_of_an_image_starts_no_program(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "programs" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # looked for once a process
+    (images / "train/dog/0.png").write_bytes(POSTSCRIPT)
+    refused(images, "train/dog/0.png is not a readable image")
+    refused(zipped(images), "train/dog/0.png is not a readable image")
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "PPM", "TGA", "ICO", "PDF", "JPEG2000", "DDS", "DIB", "PCX"])
+def test_only_the_documented_formats_are_decoded_whatever_the_suffix(images: Path, format: str) -> None:
+    try:
+        Image.new("RGB", (5, 4)).save(images / "train/dog/0.png", format)
+    except OSError:
+        pytest.skip(f"this Pillow writes no {format}")
+    refused(images, "train/dog/0.png is not a readable image")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "BMP"])
+def test_a_documented_format_may_have_the_suffix_of_another(images: Path, format: str) -> None:
+    Image.new("RGB", (5, 4), (7, 7, 7)).save(images / "train/cat/0.png", format)
+    assert (load(images).train_images[0] == 7).all()
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The sizes of the images whose pixels were decoded."""
+    sizes: list[tuple[int, int]] = []
+    for plugin in ("PIL.ImageFile.ImageFile", "PIL.WebPImagePlugin.WebPImageFile"):
+        module, _, name = plugin.rpartition(".")
+        kind = getattr(importlib.import_module(module), name)
+        load_ = kind.load
+
+        def counting(self: Image.Image, load_: Callable[..., object] = load_) -> object:
+            sizes.append(self.size)
+            return load_(self)
+
+        monkeypatch.setattr(kind, "load", counting)
+    return sizes
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(
+    images: Path, decoded: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    monkeypatch.setattr(image_folder, "_MOST_PIXELS", 99 * 50)
+    Image.new("RGB", (100, 50)).save(images / "train/cat/0.png", format)
+    decoded.clear()
+    for path in (images, zipped(images)):
+        refused(path, "train/cat/0.png is 100×50; at most 4,950 pixels an image are decoded")
+    assert not decoded
+
+
+def test_images_that_do_not_fit_together_are_refused_before_any_is_decoded(
+    images: Path, decoded: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in images.rglob("*.png"):
+        Image.new("RGB", (300, 200)).save(file)
+    decoded.clear()
+    monkeypatch.setenv("CIFAR_DEPLOY_DATA_LIMIT", "1M")
+    refused(images, r"6 images of 300×200 take 1 MiB of memory, and 1 MiB are allowed.*set CIFAR_DEPLOY_DATA_LIMIT")
+    assert not decoded
+    monkeypatch.setenv("CIFAR_DEPLOY_DATA_LIMIT", "1080000")
+    assert load(images).train_images.shape == (4, 200, 300, 3)
+
+
+def test_44_black_pictures_of_81_million_pixels_are_refused_by_what_they_declare(images: Path) -> None:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0))
+    for split in ("train", "test"):
+        for number in range(11):
+            for name in ("cat", "dog"):
+                path = images / split / name / f"{number}.png"
+                path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"x"))
+    refused(images, "is 9,000×9,000; at most 16,777,216 pixels")
+
+
+def test_an_entry_that_inflates_to_more_than_it_claims_is_cut_off(images: Path) -> None:
+    path = zipped(images)
+    bomb = b"\x89PNG\r\n\x1a\n" + bytes(50_000_000)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train/cat/2.png", bomb)
+        info = archive.getinfo("train/cat/2.png")
+    # The same size in the entry's own header and in the directory at the end.
+    path.write_bytes(path.read_bytes().replace(struct.pack("<L", info.file_size), struct.pack("<L", 1000)))
+    with python_peak() as peak:
+        refused(path, "train/cat/2.png")
+    assert peak[0] < 5_000_000
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_entry_of_another_compression_is_refused(images: Path, compression: int) -> None:
+    path = zipped(images)
+    with zipfile.ZipFile(path, "a", compression) as archive:
+        archive.writestr("train/cat/2.png", bytes(1000))
+    refused(path, "train/cat/2.png is neither stored nor deflated")
+
+
+def test_a_large_file_is_refused_before_it_is_read(images: Path) -> None:
+    os.truncate(images / "train/dog/0.png", 2**40)
+    refused_as(Corrupt, images, "dog/0.png: is 1,099,511,627,776 bytes, and at most 67,108,864 are read")
+
+
+def test_pipes_devices_and_folders_are_refused_and_never_waited_for(images: Path) -> None:
+    path = images / "train/dog/0.png"
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    refused_as(Corrupt, images, "dog/0.png: is a device")
+    path.unlink()
+    os.mkfifo(path)
+    refused_as(Corrupt, images, "dog/0.png: is a named pipe")
+    refused_as(Corrupt, path, "dog/0.png: is a named pipe")
+    path.unlink()
+    path.mkdir()
+    refused_as(Corrupt, images, "dog/0.png: is a folder")
+
+
+@pytest.mark.parametrize("function", [identify, load])
+def test_a_link_that_leads_nowhere_is_no_usage_error(images: Path, function) -> None:  # type: ignore[no-untyped-def]
+    link = images.with_name("link")
+    link.symlink_to("absent")
+    with pytest.raises(Corrupt, match=r"--data-dir: .*link cannot be read"):
+        function(link)
+    (images / "test/dog/1.png").symlink_to("absent")
+    with pytest.raises(DataError, match=r"dog/1\.png: cannot be read \(No such file"):
+        function(images)
+
+
+def test_a_class_name_that_no_folder_could_have_is_refused(images: Path) -> None:
+    path = zipped(images)
+    with zipfile.ZipFile(path, "a") as archive:
+        for split in ("train", "test"):
+            archive.write(images / "train/cat/0.png", f"{split}/{'x' * 60_000}/0.png")
+    refused(path, "the class name 'xxxxxxxxxxxxxxxxxxxx'… is 60,000 bytes long")
+
+
+def test_a_zip_with_names_that_are_no_text_is_refused(images: Path) -> None:
+    path = images.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train/cät/0.png", b"")
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xff"))
+    refused(path, "is not a whole zip file")

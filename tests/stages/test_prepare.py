@@ -1,13 +1,23 @@
 """A data set is decoded once, and its cache is not believed but verified."""
 
 import dataclasses
+import errno
 import math
+import os
+import re
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cifar_deploy.core import files
+from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError, Unavailable, UnknownName, UsageError
+from cifar_deploy.datasets import digits
 from cifar_deploy.stages import prepare
 from tests.probes import a_checkpoint
 
@@ -107,6 +117,14 @@ def test_the_statistics_are_exact() -> None:
             assert deviation[channel] == pytest.approx(exact, rel=1e-13)
 
 
+def test_the_statistics_take_little_memory_beside_the_images() -> None:
+    images = np.zeros((20, 1000, 1000, 3), np.uint8)
+    tracemalloc.start()
+    prepare.statistics(images)
+    assert tracemalloc.get_traced_memory()[1] < images.nbytes
+    tracemalloc.stop()
+
+
 def test_a_data_dir_that_the_digits_cannot_use_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--data-dir"):
         prepare.prepare("digits", tmp_path)
@@ -144,3 +162,98 @@ def test_a_cached_array_of_garbage_is_decoded_again(
     (first.folder / "test_images.npy").write_bytes(content)
     again = prepare.prepare("digits", None)
     assert again.decoded and again.data == first.data
+
+
+def test_a_changed_digit_anywhere_in_the_record_is_found() -> None:
+    """Of the mean, the counts, the source: the fingerprint is of the arrays and the class names alone."""
+    first = prepare.prepare("digits", None)
+    path = first.folder / "data.json"
+    whole = path.read_bytes()
+    for place in [match.start() for match in re.finditer(rb"[0-9]", whole)]:
+        content = bytearray(whole)
+        content[place] = ord("1") if content[place] == ord("2") else ord("2")
+        path.write_bytes(content)
+        assert prepare._cached(first.folder) is None, whole[place - 20 : place + 20]
+    assert prepare.prepare("digits", None).decoded
+    assert path.read_bytes() == whole
+
+
+def test_a_flipped_bit_in_the_record_is_found_or_harmless() -> None:
+    """Harmless is white space that is still some."""
+    first = prepare.prepare("digits", None)
+    path = first.folder / "data.json"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 3):
+        content = bytearray(whole)
+        content[place] ^= 1 << (place % 8)
+        path.write_bytes(content)
+        assert prepare._cached(first.folder) in (None, first.data)
+
+
+def test_a_record_without_its_hash_is_not_believed() -> None:
+    first = prepare.prepare("digits", None)
+    record = files.read_json(first.folder / "data.json")
+    del record["sha256"]
+    files.write_json(first.folder / "data.json", record)
+    assert prepare.find(first.data.fingerprint) is None
+    assert prepare.prepare("digits", None).decoded
+    assert prepare.find(first.data.fingerprint) == first.folder
+
+
+def test_a_damaged_copy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(prepare, "report", lambda *_, milestone="": told.append(milestone))
+    first = prepare.prepare("digits", None)
+    assert not any(told)
+    (first.folder / "data.json").write_text("{}")
+    prepare.prepare("digits", None)
+    assert "digits: its copy in the cache is damaged" in "".join(told)
+
+
+def test_who_reads_a_copy_while_another_mends_it_finds_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare.prepare("digits", None)
+    images = first.array("test_images")
+    before = images[-1].copy()
+    path = first.folder / "train_labels.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    mending, found = threading.Event(), threading.Event()
+    all_there: list[bool] = []
+    check, whole = prepare._check, files.whole
+
+    def waits(images: ImageSet) -> None:
+        check(images)
+        mending.set()
+        assert not found.wait(0.3)
+
+    def looks(path: Path) -> AbstractContextManager[Path]:
+        all_there.append(len([file for file in first.folder.iterdir() if file.suffix in (".npy", ".json")]) == 5)
+        return whole(path)
+
+    monkeypatch.setattr(prepare, "_check", waits)
+    monkeypatch.setattr(files, "whole", looks)
+    with ThreadPoolExecutor(1) as pool:
+        mended = pool.submit(prepare.prepare, "digits", None)
+        assert mending.wait(10)
+        assert prepare.find(first.data.fingerprint) == first.folder
+        found.set()
+        assert mended.result().decoded
+    assert all_there == [True] * 5
+    assert (images[-1] == before).all() and (first.array("test_images")[-1] == before).all()
+
+
+def test_a_copy_that_is_an_archive_by_the_name_of_an_array_is_made_again(cache: Path) -> None:
+    first = prepare.prepare("digits", None)
+    np.savez(cache / "a.npz", a=np.zeros(3))
+    (cache / "a.npz").replace(first.folder / "train_labels.npy")
+    assert prepare.prepare("digits", None).decoded
+
+
+def test_a_data_dir_that_may_not_be_read_is_no_usage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever runs the tests may be root, who may read anything."""
+
+    def refuse(data_dir: Path | None) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path))
+
+    monkeypatch.setitem(vars(digits), "DATASET", dataclasses.replace(digits.DATASET, identify=refuse))
+    with pytest.raises(DataError, match=r"--data-dir: .* cannot be read \(Permission denied\)"):
+        prepare.prepare("digits", tmp_path)

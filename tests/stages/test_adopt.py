@@ -1,0 +1,200 @@
+"""What a file that was made elsewhere may make a runtime read: itself, and what lies beside it; all of it hashed."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from cifar_deploy import adoption, pipeline
+from cifar_deploy.core.errors import Corrupt, DeployError, LoadError, UsageError
+from cifar_deploy.stages.adopt import look
+from tests import models
+from tests.conftest import need_package
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An ONNX file whose weights are in `w.data`, in the folder `inner`; beside that folder is `secret`, of the same size."""
+    (tmp_path / "inner").mkdir()
+    path = models.images(tmp_path / "inner" / "m.onnx", save_as_external_data=True, location="w.data", size_threshold=0)
+    shutil.copy(tmp_path / "inner" / "w.data", tmp_path / "secret")
+    return path
+
+
+def relocate(path: Path, location: str) -> None:
+    loaded = onnx.load(path, load_external_data=False)
+    (entry,) = (entry for entry in loaded.graph.initializer[0].external_data if entry.key == "location")
+    entry.value = location
+    path.write_bytes(loaded.SerializeToString())
+
+
+def refused(path: Path, message: str, backend: str = "onnxruntime", kind: type[DeployError] = LoadError) -> None:
+    with pytest.raises(kind, match=message):
+        look(path, backend, False)
+
+
+def test_what_is_hashed_is_what_is_read(model: Path) -> None:
+    found = look(model, "onnxruntime", False)
+    data = model.with_name("w.data")
+    assert [file.name for file in found.files] == [str(model), str(data)]
+    assert found.files[1].sha256 == hashlib.sha256(data.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("location", ["../secret", "x/../../secret", "x/../w.data", "/etc/passwd"])
+def test_a_location_outside_the_folder_or_by_a_detour_is_refused(model: Path, location: str) -> None:
+    (model.parent / "x").mkdir()
+    relocate(model, location)
+    refused(model, "takes its data from outside its folder")
+
+
+def test_a_link_to_outside_the_folder_is_refused_and_one_within_is_not(model: Path) -> None:
+    data = model.with_name("w.data")
+    data.rename(model.with_name("store"))
+    data.symlink_to("store")
+    assert look(model, "onnxruntime", False).files[1].name == str(data)
+    data.unlink()
+    data.symlink_to("../secret")
+    refused(model, "takes its data from outside its folder")
+
+
+def test_a_folder_that_is_a_link_to_outside_is_refused(model: Path) -> None:
+    (model.parent / "x").symlink_to("..")
+    relocate(model, "x/secret")
+    refused(model, "takes its data from outside its folder")
+
+
+@pytest.mark.parametrize(
+    ("make", "message", "kind"),
+    [
+        (lambda data: None, "needs w.data beside it", LoadError),
+        (lambda data: data.symlink_to("absent"), "needs w.data beside it", LoadError),
+        (lambda data: data.symlink_to("w.data"), "cannot be read", LoadError),
+        (lambda data: data.mkdir(), "is a folder", Corrupt),
+        (lambda data: os.mkfifo(data), "is a named pipe", Corrupt),
+    ],
+    ids=["nothing", "dangling", "loop", "folder", "pipe"],
+)
+def test_data_that_are_no_file_are_refused(
+    model: Path, make: Callable[[Path], None], message: str, kind: type[DeployError]
+) -> None:
+    data = model.with_name("w.data")
+    data.unlink()
+    make(data)
+    refused(model, message, kind=kind)
+
+
+def test_a_location_that_no_file_can_have_is_refused(model: Path) -> None:
+    relocate(model, "w\0.data")
+    refused(model, "cannot be read")
+
+
+def test_every_location_of_a_tensor_counts(model: Path) -> None:
+    """Readers differ in which of several they take."""
+    loaded = onnx.load(model, load_external_data=False)
+    for index in (0, 1):
+        external = loaded.graph.initializer[0].external_data
+        entries = [onnx.StringStringEntryProto(key="location", value="../secret"), *external]
+        del external[:]
+        external.extend(entries if index else entries[::-1])
+        model.write_bytes(loaded.SerializeToString())
+        refused(model, "takes its data from outside its folder")
+
+
+def external(name: str) -> onnx.TensorProto:
+    return onnx.TensorProto(
+        name=name,
+        data_type=TensorProto.FLOAT,
+        dims=[1],
+        data_location=TensorProto.EXTERNAL,
+        external_data=[onnx.StringStringEntryProto(key="location", value="../secret")],
+    )
+
+
+@pytest.mark.parametrize("place", ["sparse", "constant", "subgraph", "function"])
+def test_external_data_are_found_wherever_in_the_model_they_are(model: Path, place: str) -> None:
+    loaded = onnx.load(model, load_external_data=True)
+    constant = helper.make_node("Constant", [], ["c"], value=external("c"))
+    match place:
+        case "sparse":
+            indices = helper.make_tensor("i", TensorProto.INT64, [1], [0])
+            loaded.graph.sparse_initializer.append(helper.make_sparse_tensor(external("c"), indices, [9]))
+        case "constant":
+            loaded.graph.node.append(constant)
+        case "subgraph":
+            graph = helper.make_graph([constant], "g", [], [helper.make_tensor_value_info("c", TensorProto.FLOAT, [1])])
+            loaded.graph.node.append(helper.make_node("If", ["x"], ["z"], then_branch=graph, else_branch=graph))
+        case "function":
+            opsets = [helper.make_opsetid("", 17)]
+            loaded.functions.append(helper.make_function("own", "f", [], ["c"], [constant], opsets))
+    model.write_bytes(loaded.SerializeToString())
+    refused(model, "takes its data from outside its folder")
+
+
+@pytest.fixture
+def ir(tmp_path: Path) -> Path:
+    need_package("openvino")
+    (tmp_path / "ir").mkdir()
+    path = models.MAKERS["openvino", ".xml"](tmp_path / "ir" / "m.xml")
+    path.with_suffix(".onnx").unlink()
+    return path
+
+
+def test_the_weights_of_an_ir_that_are_a_link_out_of_its_folder_are_refused(ir: Path) -> None:
+    assert [Path(file.name).name for file in look(ir, "openvino", False).files] == ["m.xml", "m.bin"]
+    ir.with_suffix(".bin").rename(ir.parents[1] / "secret")
+    ir.with_suffix(".bin").symlink_to("../secret")
+    refused(ir, "takes its data from outside its folder", "openvino")
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_file_of_another_kind_than_its_suffix_is_refused(ir: Path, model: Path, backend: str) -> None:
+    """OpenVINO would open either, and read the files that belong to that kind, unhashed."""
+    as_onnx = ir.with_name("a.onnx")
+    shutil.copy(ir, as_onnx)
+    shutil.copy(ir.with_suffix(".bin"), as_onnx.with_suffix(".bin"))
+    refused(as_onnx, "is no ONNX model", backend)
+    as_ir = model.with_name("b.xml")
+    shutil.copy(model, as_ir)
+    as_ir.with_suffix(".bin").touch()
+    refused(as_ir, "is no OpenVINO IR", "openvino")
+
+
+@pytest.mark.parametrize("content", [b"\x0a", b"no model", b"\x08\x08"])
+def test_an_onnx_file_without_a_graph_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    refused(tmp_path / "m.onnx", "is no ONNX model")
+
+
+@pytest.mark.parametrize("check", [lambda path: adoption._check(path), lambda path: pipeline.compare(path, path)])
+def test_what_is_not_there_is_a_usage_error_and_what_cannot_be_read_is_not(
+    check: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="absent: does not exist"):
+        check(tmp_path / "absent")
+    (tmp_path / "nowhere").symlink_to("absent")
+    with pytest.raises(Corrupt, match=r"nowhere: cannot be read \(nowhere is a link that leads nowhere\)"):
+        check(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(Corrupt, match="loop: cannot be read"):
+        check(tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Corrupt, match="pipe: is a named pipe"):
+        check(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    with pytest.raises(Corrupt, match="zero: is a device"):
+        check(tmp_path / "zero")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match=r"folder: (is no file|neither a)"):
+        check(tmp_path / "folder")
+
+
+def test_results_that_are_a_link_to_nowhere_are_no_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "results.jsonl").symlink_to("absent")
+    with pytest.raises(Corrupt, match="leads nowhere"):
+        pipeline.compare(tmp_path, tmp_path)
