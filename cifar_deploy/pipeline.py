@@ -24,6 +24,7 @@ from typing import Literal
 from cifar_deploy.adoption import adopt
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import environment, files, isolate, machine, ranks, registry, trust
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S
 from cifar_deploy.core.environment import Made
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError, WrongOutput
 from cifar_deploy.core.machine import Isa
@@ -96,9 +97,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-# Within an epoch, beside the state after each: what an interruption may cost at most.
-CHECKPOINT_EVERY_S = 600.0
 
 # pip says nothing while it downloads a file, however large.
 _INSTALL_TIMEOUT_S = 3600.0
