@@ -24,6 +24,10 @@ _code: int | None = None  # the exit code, once a signal has come
 _since = 0.0
 
 
+class Interrupted(KeyboardInterrupt):
+    """SIGINT. Python ends by the signal itself, whatever its exit code, once a bare KeyboardInterrupt has left `exec`."""
+
+
 def begin() -> None:
     """Take over signals and streams, as early as can be. A second call does nothing more."""
     for number in _EXIT_CODES:
@@ -44,7 +48,7 @@ def end(code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def signals_raised() -> Iterator[None]:
-    """The first signal in the block raises KeyboardInterrupt or Terminated; outside of it, it ends the process at once."""
+    """The first signal in the block raises Interrupted or Terminated; outside of it, it ends the process at once."""
     global _is_raising
     _is_raising = True
     try:
@@ -82,7 +86,7 @@ def _heed(number: int, _: object) -> None:
     if not _is_raising:
         _end_at_once(_code)
     if number == signal.SIGINT:
-        raise KeyboardInterrupt
+        raise Interrupted
     from cifar_deploy.core.errors import Terminated
 
     raise Terminated
