@@ -804,7 +804,7 @@ def _warnings_shown(debug: bool) -> Iterator[None]:
             yield
         finally:
             if not debug and count > _WARNINGS_SHOWN:
-                process.complain(f"cifar-deploy: warning: {count - _WARNINGS_SHOWN} more warnings; see them by --debug")
+                process.complain(f"cifar-deploy: warning: {count - _WARNINGS_SHOWN} more warnings; --debug shows them")
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
@@ -822,7 +822,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
 def _failed(message: str, code: int, debug: bool) -> int:
     _print_error(message)
     if debug:
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            process.complain(printable(line))
     else:
         log.debug("%s", message, exc_info=True)
     return code

@@ -26,9 +26,9 @@ _LOG_WIDTH = 160
 _LOG_INTERVAL_S = 30.0
 
 # Text is text: no markup, no emoji for :bomb:.
-_PLAIN: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
-out = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH, **_PLAIN)
-err = Console(stderr=True, **_PLAIN)
+PLAIN: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+out = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH, **PLAIN)
+err = Console(stderr=True, **PLAIN)
 
 
 # The bar that is on the screen now, if one is.

@@ -166,7 +166,7 @@ def test_a_metric_has_columns_with_units_and_a_direction(name: str) -> None:
     assert any(column.headline for column in metric.columns.values())
 
 
-def _of_evil(evil: str) -> Table:
+def table_of(evil: str) -> Table:
     """A table with this text wherever a name or a message can be."""
     column = Column(title=evil, unit=evil, stored_unit="s", scale=1000)
     section = Section(
@@ -211,7 +211,7 @@ def _of_evil(evil: str) -> Table:
     ids=ascii,
 )
 def test_a_report_shows_hostile_text_as_text(name: str, evil: str) -> None:
-    text = REPORTS[name].render(_of_evil(evil))
+    text = REPORTS[name].render(table_of(evil))
     assert "<script>" not in text or name == "csv"
     assert "1.23" in text or "-0.00123" in text
     assert all(line.isprintable() for line in text.split("\n"))
@@ -221,7 +221,7 @@ def test_a_report_shows_hostile_text_as_text(name: str, evil: str) -> None:
     "evil", ["=1+1.onnx", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://evil")', "＝1", "a;=1"]
 )
 def test_a_csv_holds_no_formula(evil: str) -> None:
-    text = REPORTS["csv"].render(_of_evil(evil))
+    text = REPORTS["csv"].render(table_of(evil))
     (heading, row) = text.splitlines()
     assert heading == '"name","value"' and row.endswith('",-0.00123'), "text is quoted, and numbers are as they were"
     (read,) = csv.DictReader(text.splitlines())
