@@ -12,10 +12,13 @@ A JSON record is written after the files that it describes, so a reader who find
 hashes.
 """
 
+import contextlib
 import fcntl
 import json
 import os
+import platform
 import re
+import stat
 import warnings
 import zipfile
 import zlib
@@ -27,7 +30,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import files, isolate
+from cifar_deploy.core import files, isolate, machine
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
 from cifar_deploy.core.records import (
     Artifact,
@@ -49,6 +52,7 @@ RESULTS_VERSION = 2
 CHECKPOINT = "checkpoint"  # the format that training itself writes
 WEIGHTS = "weights.safetensors"
 
+_SIGNED = re.compile(r"process (\d+) on ([\w.-]+), ([\dT:+-]+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -69,27 +73,49 @@ def is_floor(name: str) -> bool:
 
 
 class Lock:
-    """An exclusive lock on a file, gone when its last holder is: this process and the workers that inherit it."""
+    """An exclusive lock on a file, gone when its last holder is: this process and the workers that inherit it.
+
+    The file says who holds it. It is written to as the very file that it is: no link leads it elsewhere.
+    """
 
     def __init__(self, path: Path, busy: str | None) -> None:
-        """Waits for the lock if `busy` is None, else raises Busy with that message if another holds it."""
+        """Waits for the lock if `busy` is None, else raises Busy with that message, and the holder in it, if it is held."""
         self._path = path
         self._busy = busy
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if self._busy else 0))
         except BlockingIOError:
+            what, separator, remedy = str(self._busy).rpartition("; ")
+            busy = Busy(f"{what}{self._holder()}{separator}{remedy}")
             os.close(self._descriptor)
-            raise Busy(str(self._busy)) from None
+            raise busy from None
+        self._sign()
         isolate.INHERITED.add(self._descriptor)
         return self
 
     def __exit__(self, *_: object) -> None:
         isolate.INHERITED.discard(self._descriptor)
         os.close(self._descriptor)
+
+    def _sign(self) -> None:
+        signature = f"process {os.getpid()} on {platform.node()}, {machine.now()}\n"
+        status = os.fstat(self._descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            with contextlib.suppress(OSError):  # a full disk: the lock holds, and its holder is not known
+                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, signature.encode(), 0)
+
+    def _holder(self) -> str:
+        """Who holds the lock, as far as the file says."""
+        with contextlib.suppress(OSError):
+            text = os.pread(self._descriptor, 300, 0).decode(errors="replace").strip()
+            if signed := _SIGNED.fullmatch(text):
+                return f" (process {signed[1]} on {signed[2]}, since {signed[3]})"
+        return ""
 
 
 class Store:
