@@ -519,6 +519,8 @@ def _results_file(path: Path) -> Path:
     for candidate in (path, path / "results.jsonl", path / "reports" / "results.jsonl"):
         if candidate.is_file():
             return candidate
+        if candidate.is_symlink() and not candidate.exists():
+            raise Corrupt(f"{candidate}: is a link that leads nowhere; mend it, or give another")
     raise UsageError(f"{path}: neither a results.jsonl nor a folder that holds reports/results.jsonl; give another")
 
 

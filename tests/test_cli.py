@@ -1,5 +1,6 @@
 """Bad input: one line that names the thing, the cause and the way out, the right exit code, nothing half-written."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,9 +75,36 @@ def test_a_missing_cifar10_offers_the_ways_out(tmp_path: Path) -> None:
     assert_refused(done, 1, str(tmp_path), "--dataset digits", "cifar-10-python.tar.gz")
 
 
-def test_an_unwritable_output_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert_refused(run_cli("report", "--out", tmp_path / "file" / "below"), 2, "--out", "cannot be written")
+@pytest.mark.parametrize("inside", ["", "results.jsonl", "reports/results.jsonl"])
+@pytest.mark.parametrize("target", ["nowhere", "results.jsonl"], ids=["nowhere", "itself"])
+def test_a_link_that_leads_nowhere_is_content_that_is_missing(
+    inside: str, target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "given" / inside if inside else tmp_path / "results.jsonl"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
+    given = tmp_path / "given" if inside else link
+    assert_refused(run_here(capfd, "compare", given, given), 1, str(link), "leads nowhere")
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a pipe", "a folder"])
+def test_a_name_of_no_results_is_a_wrong_command_line(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "given"
+    {"nothing": lambda: None, "a pipe": lambda: os.mkfifo(given), "a folder": given.mkdir}[kind]()
+    assert_refused(run_here(capfd, "compare", given, given), 2, "neither a results.jsonl nor a folder")
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link that leads nowhere", "below a file"])
+def test_an_out_that_can_be_no_folder_is_named(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    given = tmp_path / "given"
+    if kind == "a link that leads nowhere":
+        given.symlink_to("nowhere")
+    else:
+        given.write_text("")
+    out = given / "below" if kind == "below a file" else given
+    assert_refused(run_here(capfd, "report", "--out", out), 2, "--out", str(out), "cannot be written")
 
 
 def test_images_of_two_sizes_are_both_named(tmp_path: Path) -> None:
