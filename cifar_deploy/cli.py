@@ -769,7 +769,8 @@ def _outcome(arguments: list[str], debug: bool) -> int:
     except DeployError as error:
         return _failed(str(error), error.exit_code, debug)
     except TyperException as error:
-        return _failed(f"{error.format_message().rstrip('.')}; see cifar-deploy --help", error.exit_code, debug)
+        what = error.format_message().rstrip(".") or "Missing command"  # after its help, which typer has printed
+        return _failed(f"{what}; see cifar-deploy --help", error.exit_code, debug)
     except SystemExit as left:  # of shell completion; and rich and typer leave so when whoever read has gone
         return 1 if left.code else 0
     except OSError as error:
