@@ -225,6 +225,7 @@ def test_of_an_option_that_takes_one_value_a_second_is_refused(name: str, capfd:
         (["evaluate", "--controls", "--no-controls"], ["--controls", "2 times"]),
         (["list", "--json", "--json", "--out"], ["--out"]),  # a flag says the same twice
         (["export", "resnet8", ""], ["name", "is empty"]),
+        (["report", "--out="], ["--out", "is empty"]),
         ([""], ["No such command ''"]),
         ([], ["Missing command; see"]),
         (["env"], ["Missing command; see"]),
