@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Command(TyperCommand):
-    """A command that takes no empty value, and of an option that may not be repeated no second one."""
+    """A command that refuses an empty value, a second value of an option that takes one, and a folder that is gone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # of shell completion

@@ -1,6 +1,6 @@
 """The process as its caller sees it: signals, standard streams, exit code.
 
-It imports next to nothing, so that signals are heeded before the rest of the program is imported.
+It imports next to nothing, so that a signal is answered before the rest of the program is imported.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def begin() -> None:
     for number in _EXIT_CODES:
         # What is ignored stays ignored: Ctrl-C of what runs in the background, the terminal's end under nohup.
         if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _heed)
+            signal.signal(number, _on_signal)
     sys.unraisablehook = _unraisable
     _open_streams()
 
@@ -76,11 +76,11 @@ def complain(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _heed(number: int, _: object) -> None:
+def _on_signal(number: int, _: object) -> None:
     global _code, _since
     if _code is not None:
         if time.monotonic() - _since > _PATIENCE_S:
-            os._exit(_code)
+            _end_at_once(_code)
         return
     _code, _since = _EXIT_CODES[signal.Signals(number)], time.monotonic()
     if not _is_raising:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_deploy import options
+from cifar_deploy import cli, options
 from cifar_deploy.core.machine import allowed_threads
 from tests.conftest import FEW_IMAGES, TINY, run_cli, run_here
 from tests.test_docs import COMMANDS
@@ -249,3 +249,14 @@ def test_shell_completion_offers_names(capfd: pytest.CaptureFixture[str], monkey
         monkeypatch.setenv("COMP_CWORD", str(len(line.split())))
         done = run_here(capfd)
         assert (done.returncode, offered in done.stdout.split()) == (0, True), done
+
+
+def test_a_report_is_named_even_if_the_working_directory_is_gone_by_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    assert cli._from_here(tmp_path / "report.md") == "../report.md"
+    gone.rmdir()
+    assert cli._from_here(tmp_path / "report.md") == str(tmp_path / "report.md")
