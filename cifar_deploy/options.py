@@ -126,20 +126,20 @@ NetworkOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--network",
-        help=f"A network, or module:function; may be repeated. [default: {', '.join(DEFAULT_NETWORKS)}]",
+        help=f"A network, or module:function; may be repeated. (default: {', '.join(DEFAULT_NETWORKS)})",
         autocompletion=_names("networks:NETWORKS"),
         show_default=False,
     ),
 ]
 Names = Annotated[
-    list[str] | None, typer.Argument(help="Trained networks, by name. [default: all]", show_default=False)
+    list[str] | None, typer.Argument(help="Trained networks, by name. (default: all)", show_default=False)
 ]
-Name = Annotated[str | None, typer.Option("--name", help="What to call this training. [default: the network]")]
+Name = Annotated[str | None, typer.Option("--name", help="What to call this training. (default: the network)")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="How to train.", autocompletion=_names("recipes:RECIPES"))]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")]
 TrainBatch = Annotated[int | None, typer.Option("--train-batch-size", min=2, help="Instead of the recipe's.")]
 RecipeBatch = Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")]
-AllThreads = Annotated[int | None, typer.Option("--threads", min=1, help="[default: all that are allowed]")]
+AllThreads = Annotated[int | None, typer.Option("--threads", min=1, help="(default: all that are allowed)")]
 LearningRate = Annotated[
     float | None,
     typer.Option(
@@ -148,7 +148,7 @@ LearningRate = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Instead of the recipe's.")]
 TrainThreads = Annotated[
-    int | None, typer.Option("--train-threads", min=1, help="Threads for training. [default: all that are allowed]")
+    int | None, typer.Option("--train-threads", min=1, help="Threads for training. (default: all that are allowed)")
 ]
 TrainDevice = Annotated[
     str,
@@ -184,7 +184,7 @@ LimitTest = Annotated[int | None, typer.Option("--limit-test", min=1, help="Test
 Formats = Annotated[
     list[str] | None,
     typer.Option(
-        "--format", help="May be repeated. [default: all]", autocompletion=_names("formats:FORMATS"), show_default=False
+        "--format", help="May be repeated. (default: all)", autocompletion=_names("formats:FORMATS"), show_default=False
     ),
 ]
 Input = Annotated[
@@ -195,7 +195,7 @@ Backends = Annotated[
     list[str] | None,
     typer.Option(
         "--backend",
-        help="May be repeated. [default: all]",
+        help="May be repeated. (default: all)",
         autocompletion=_names("backends:BACKENDS"),
         show_default=False,
     ),
@@ -203,17 +203,17 @@ Backends = Annotated[
 Devices = Annotated[
     list[str] | None,
     typer.Option(
-        "--device", help="May be repeated. [default: cpu]", autocompletion=_names("devices:DEVICES"), show_default=False
+        "--device", help="May be repeated. (default: cpu)", autocompletion=_names("devices:DEVICES"), show_default=False
     ),
 ]
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
-        "--metric", help="May be repeated. [default: all]", autocompletion=_names("metrics:METRICS"), show_default=False
+        "--metric", help="May be repeated. (default: all)", autocompletion=_names("metrics:METRICS"), show_default=False
     ),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that each measurement may use.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the throughput. [default: 64]")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the throughput. (default: 64)")]
 Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="How long a timed block lasts.")]
 Rounds = Annotated[
     int, typer.Option("--rounds", min=1, help="How often each timed cell is visited; 6 or more give an interval.")
