@@ -1,5 +1,6 @@
 """Bad input: one line that names the thing, the cause and the way out, the right exit code, nothing half-written."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -73,6 +74,20 @@ def test_it_leaves_the_process_with_that_line_and_code(tmp_path: Path) -> None:
 def test_a_missing_cifar10_offers_the_ways_out(tmp_path: Path) -> None:
     done = run_cli("data", "--dataset", "cifar10", "--data-dir", tmp_path)
     assert_refused(done, 1, str(tmp_path), "--dataset digits", "cifar-10-python.tar.gz")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EROFS, 2), (errno.EACCES, 2)]
+)
+def test_a_full_disk_is_no_wrong_command_line(
+    number: int, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = run_here(capfd, "report", "--out", tmp_path / "new")
+    assert_refused(done, code, "--out", os.strerror(number), "give another folder")
 
 
 @pytest.mark.parametrize("inside", ["", "results.jsonl", "reports/results.jsonl"])

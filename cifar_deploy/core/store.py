@@ -13,6 +13,7 @@ hashes.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -31,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core import files, isolate, machine
-from cifar_deploy.core.errors import Busy, Corrupt, UsageError
+from cifar_deploy.core.errors import Busy, Corrupt, Unwritable, UsageError
 from cifar_deploy.core.records import (
     Artifact,
     Begun,
@@ -136,7 +137,11 @@ class Store:
             )
             self._lock.__enter__()
         except OSError as error:
-            raise UsageError(f"--out: {self.root} cannot be written ({error.strerror}); give another folder") from error
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            kind, remedy = (
+                (Unwritable, "make room or give another folder") if is_full else (UsageError, "give another folder")
+            )
+            raise kind(f"--out: {self.root} cannot be written ({error.strerror}); {remedy}") from error
         for folder in (self.exported, self.reports, self.training):
             files.sweep(folder)
         files.sweep_scratch()
