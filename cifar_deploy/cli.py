@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import stat
 import sys
 import traceback
 import warnings
@@ -540,6 +541,8 @@ def _store(out: Path) -> Iterator[Store]:
     global _log_file
     with pipeline.Store(out) as store:
         _log_file = store.log
+        if os.path.lexists(store.log) and not stat.S_ISREG(store.log.lstat().st_mode):
+            raise DeployError(f"{store.log}: is no regular file; delete it, or give another --out")
         logging.raiseExceptions = False  # a full disk takes no log; the error's own line says so
         handler = logging.FileHandler(store.log, encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(_Printable("%(asctime)s %(name)s %(message)s"))

@@ -90,6 +90,16 @@ def test_a_full_disk_is_no_wrong_command_line(
     assert_refused(done, code, "--out", os.strerror(number), "give another folder")
 
 
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
+def test_a_log_that_is_no_file_of_the_folder_is_refused(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log, elsewhere = tmp_path / "log.txt", tmp_path / "elsewhere"
+    {"a link": lambda: log.symlink_to(elsewhere), "a pipe": lambda: os.mkfifo(log), "a folder": log.mkdir}[kind]()
+    assert_refused(run_here(capfd, "report", "--out", tmp_path), 1, str(log), "is no regular file", "--out")
+    assert not elsewhere.exists()
+
+
 @pytest.mark.parametrize("inside", ["", "results.jsonl", "reports/results.jsonl"])
 @pytest.mark.parametrize("target", ["nowhere", "results.jsonl"], ids=["nowhere", "itself"])
 def test_a_link_that_leads_nowhere_is_content_that_is_missing(

@@ -137,11 +137,10 @@ class Store:
             )
             self._lock.__enter__()
         except OSError as error:
-            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            kind, remedy = (
-                (Unwritable, "make room or give another folder") if is_full else (UsageError, "give another folder")
-            )
-            raise kind(f"--out: {self.root} cannot be written ({error.strerror}); {remedy}") from error
+            what = f"--out: {self.root} cannot be written ({error.strerror})"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Unwritable(f"{what}; make room or give another folder") from error
+            raise UsageError(f"{what}; give another folder") from error
         for folder in (self.exported, self.reports, self.training):
             files.sweep(folder)
         files.sweep_scratch()
