@@ -61,7 +61,9 @@ def _sweep(arguments: list[str], signals: list[signal.Signals], longest_s: float
     return ended
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says what is caught")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="only Linux says what is caught, and has /dev/full"
+)
 
 
 @needs_proc
@@ -146,6 +148,7 @@ def _through_shell(line: str, **variables: str) -> "subprocess.CompletedProcess[
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **variables})
 
 
+@needs_proc
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
