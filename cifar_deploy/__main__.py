@@ -1,5 +1,14 @@
-"""python -m cifar_deploy"""
+"""The program's entry, of `cifar-deploy` and of `python -m cifar_deploy`."""
 
-from cifar_deploy.cli import main
+from cifar_deploy import process
 
-main()
+
+def main() -> None:
+    process.begin()
+    from cifar_deploy import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,37 +1,48 @@
 """The commands: one short function each, and the one place where errors become exit codes."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
-import json
 import logging
 import os
-import signal
+import stat
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 import cifar_deploy
-from cifar_deploy import console, options, pipeline, selftest
-from cifar_deploy.core import environment, files, machine, ranks
-from cifar_deploy.core.environment import Made
-from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line
-from cifar_deploy.core.machine import Isa
-from cifar_deploy.core.records import Recipe, to_json
-from cifar_deploy.core.store import Store
-from cifar_deploy.core.table import Table
-from cifar_deploy.environments import ENVIRONMENTS
-from cifar_deploy.evaluation import is_expected, is_measured
+from cifar_deploy import options, process
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, ROUNDS
+from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
+from cifar_deploy.core.on_first_use import Module
 from cifar_deploy.networks import DEFAULT_NETWORKS
-from cifar_deploy.recipes import RECIPES
-from cifar_deploy.stages.compare import section as compare_section
-from cifar_deploy.stages.compare import slower
-from cifar_deploy.stages.rounds import ROUNDS, SUSTAINED_BLOCK_S
+
+if TYPE_CHECKING:
+    from cifar_deploy import console, environments, evaluation, pipeline, recipes, selftest
+    from cifar_deploy.core import environment, files, machine, ranks, records
+    from cifar_deploy.core.environment import Made
+    from cifar_deploy.core.machine import Isa
+    from cifar_deploy.core.records import Recipe
+    from cifar_deploy.core.store import Store
+    from cifar_deploy.core.table import Table
+    from cifar_deploy.stages import compare as compare_stage
+    from cifar_deploy.stages import rounds as rounds_stage
+else:
+    console, environments, evaluation, pipeline, recipes, selftest = (
+        Module(f"cifar_deploy.{name}")
+        for name in ("console", "environments", "evaluation", "pipeline", "recipes", "selftest")
+    )
+    environment, files, machine, ranks, records = (
+        Module(f"cifar_deploy.core.{name}") for name in ("environment", "files", "machine", "ranks", "records")
+    )
+    compare_stage, rounds_stage = (Module(f"cifar_deploy.stages.{name}") for name in ("compare", "rounds"))
 
 log = logging.getLogger(__name__)
 _log_file: Path | None = None
@@ -39,7 +50,20 @@ _log_file: Path | None = None
 # The command that torchrun may start.
 _SHARED = "train"
 
-app = typer.Typer(
+_WARNINGS_SHOWN = 10
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _App(typer.Typer):
+    """Every command of it is an options.Command."""
+
+    def command(self, name: str | None = None, **how: Any) -> Callable[[_Function], _Function]:
+        return super().command(name, cls=options.Command, **how)
+
+
+app = _App(
     help="Train image classifiers, export them, measure them on this machine, and see which to ship.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -49,7 +73,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        console.out.print(f"cifar-deploy {cifar_deploy.__version__}")
+        console.line(f"cifar-deploy {cifar_deploy.__version__}")
         raise typer.Exit
 
 
@@ -155,7 +179,7 @@ def data(
     """Fetch or read a data set, check it, keep it decoded in the cache, and describe it."""
     prepared = _prepare(dataset, data_dir, quiet=as_json)
     if as_json:
-        console.out.print(json.dumps({**to_json(prepared.data), "folder": str(prepared.folder)}, indent=2))
+        console.print_json({**records.to_json(prepared.data), "folder": str(prepared.folder)})
 
 
 @app.command()
@@ -174,7 +198,7 @@ def train(
     bf16: options.BFloat16 = False,
     half: options.Half = False,
     batch_norm: options.BatchNorm = "synchronised",
-    checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
+    checkpoint_every: options.CheckpointEvery = CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     memory_limit: options.MemoryLimit = None,
@@ -212,7 +236,7 @@ def train_all(
     bf16: options.BFloat16 = False,
     half: options.Half = False,
     batch_norm: options.BatchNorm = "synchronised",
-    checkpoint_every: options.CheckpointEvery = pipeline.CHECKPOINT_EVERY_S,
+    checkpoint_every: options.CheckpointEvery = CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     memory_limit: options.MemoryLimit = None,
@@ -280,7 +304,7 @@ def evaluate(
     rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
     tally = _Tally(by_name=bool(format or backend or device), metrics_by_name=bool(metric))
     if sustain is not None:
-        conditions = dataclasses.replace(conditions, seconds=max(seconds, SUSTAINED_BLOCK_S))
+        conditions = dataclasses.replace(conditions, seconds=max(seconds, rounds_stage.SUSTAINED_BLOCK_S))
     with _store(out) as store:
         planned = pipeline.plan(
             store,
@@ -299,7 +323,7 @@ def evaluate(
             controls=controls,
             floors=controls,
             verify_memory=verify_memory,
-            isa=cast(list[Isa], isa or []),
+            isa=cast("list[Isa]", isa or []),
             sustain_s=sustain,
             again=again,
             trusted=trust,
@@ -361,7 +385,7 @@ def bench(
             tally.add(kind if name in ran else "failed")  # a file was asked for by name, whatever kept it from running
         table, paths = pipeline.report(store, planned)
     if as_json:
-        console.out.print(json.dumps({"facts": table.facts, **table.sections[0].raw()}, indent=2))
+        console.print_json({"facts": table.facts, **table.sections[0].raw()})
     else:
         _print_report(table, paths if out else [])
     tally.exit("above")
@@ -376,7 +400,7 @@ def _bench_store(out: Path | None) -> Iterator[Store]:
                 raise UsageError(f"--out: {store.root} holds trained networks; give another folder")
             yield store
         return
-    with files.scratch() as folder, Store(folder) as store:
+    with files.scratch() as folder, pipeline.Store(folder) as store:
         yield store
 
 
@@ -398,10 +422,10 @@ def compare(
     """How the results of B differ from those of A, with intervals; below 3 % between sessions everything is a tie."""
     pairs = pipeline.compare(a, b, unlike=unlike)
     if as_json:
-        console.out.print(json.dumps(to_json(pairs), indent=2))
+        console.print_json(records.to_json(pairs))
     else:
-        console.print_section(compare_section(pairs))
-    if fail_if_slower is not None and (slow := slower(pairs, fail_if_slower)):
+        console.print_section(compare_stage.section(pairs))
+    if fail_if_slower is not None and (slow := compare_stage.slower(pairs, fail_if_slower)):
         worst = max(slow, key=lambda pair: pair.slowdown)
         most = f"{worst.slowdown - 1:+.1%}" if worst.word == "slower" else f"{worst.word}, {worst.reason}"
         raise DeployError(
@@ -420,7 +444,7 @@ def selftest_(as_json: options.AsJson = False) -> None:
             if not as_json:
                 console.say(check.outcome, f"{check.name}: {check.found}  (expected: {check.expected})")
     if as_json:
-        console.out.print(json.dumps(to_json(done), indent=2))
+        console.print_json(records.to_json(done))
     if failed := [check for check in done if check.outcome == "failed"]:
         raise DeployError(f"selftest: {len(failed)} of {len(done)} checks failed; do not trust what is measured here")
     if not as_json and any(check.outcome == "inconclusive" for check in done):
@@ -432,15 +456,18 @@ def list_(as_json: options.AsJson = False) -> None:
     """What can be chosen: data sets, networks, formats, backends ..., and what each lacks here."""
     entries = pipeline.catalogue()
     if as_json:
-        console.out.print(json.dumps(to_json(entries), indent=2))
+        console.print_json(records.to_json(entries))
         return
     kind = None
     for entry in entries:
         if entry.kind != kind:
             kind = entry.kind
-            console.out.print(f"\n{kind}s" if kind != "data set" else "data sets")
-        lacks = f"\n{'':20}not here: {entry.lacks}" if entry.lacks else ""
-        console.out.print(f"  {entry.name:<17} {entry.summary}{lacks}")
+            if kind != entries[0].kind:
+                console.line()
+            console.line(f"{kind}s")
+        console.line(f"  {entry.name:<17} {entry.summary}")
+        if entry.lacks:
+            console.line(f"{'':20}not here: {entry.lacks}")
 
 
 @app.command()
@@ -448,15 +475,16 @@ def doctor(as_json: options.AsJson = False, out: options.Out = Path(".")) -> Non
     """What stands between you and each cell that is missing here, and what to do about it."""
     found = pipeline.obstacles(pipeline.Store(out))
     if as_json:
-        console.out.print(json.dumps(found, indent=2))
+        console.print_json(found)
         return
     for reason, those in found.items():
-        console.out.print(f"{', '.join(those)}\n    {reason}")
+        console.line(", ".join(those))
+        console.line(f"    {reason}")
     if not found:
-        console.out.print("nothing is missing")
+        console.line("nothing is missing")
 
 
-env = typer.Typer(help="Interpreters of their own for packages that cannot live together with the others.")
+env = _App(help="Interpreters of their own for packages that cannot live together with the others.")
 app.add_typer(env, name="env", no_args_is_help=True)
 
 
@@ -471,13 +499,13 @@ def env_create(name: options.EnvironmentName, again: options.Again = False) -> N
 @env.command("list")
 def env_list(as_json: options.AsJson = False) -> None:
     """Which there are, what was installed in each, and why one cannot be used here."""
-    found = {name: (plugin, plugin.made(), plugin.obstacle()) for name, plugin in ENVIRONMENTS.items()}
+    found = {name: (plugin, plugin.made(), plugin.obstacle()) for name, plugin in environments.ENVIRONMENTS.items()}
     if as_json:
         told = {
-            name: {"folder": str(plugin.folder), "made": to_json(made), "lacks": lacks}
+            name: {"folder": str(plugin.folder), "made": records.to_json(made), "lacks": lacks}
             for name, (plugin, made, lacks) in found.items()
         }
-        console.out.print(json.dumps(told, indent=2))
+        console.print_json(told)
         return
     for name, (plugin, made, lacks) in found.items():
         console.say(name, lacks or (f"{_of_environment(made)}, in {plugin.folder}" if made else ""))
@@ -486,7 +514,7 @@ def env_list(as_json: options.AsJson = False) -> None:
 @env.command("remove")
 def env_remove(name: options.EnvironmentName) -> None:
     """Delete one."""
-    environment.remove(ENVIRONMENTS[ENVIRONMENTS.given(name)])
+    environment.remove(environments.ENVIRONMENTS[environments.ENVIRONMENTS.given(name)])
     console.say("env", f"{name}: removed")
 
 
@@ -520,13 +548,22 @@ class _Tally:
 def _store(out: Path) -> Iterator[Store]:
     """The output folder, locked; what happens inside is logged there."""
     global _log_file
-    with Store(out) as store:
+    with pipeline.Store(out) as store:
         _log_file = store.log
+        if os.path.lexists(store.log) and not stat.S_ISREG(store.log.lstat().st_mode):
+            raise DeployError(f"{store.log}: is no regular file; delete it, or give another --out")
         logging.raiseExceptions = False  # a full disk takes no log; the error's own line says so
-        logging.basicConfig(
-            filename=store.log, level=logging.DEBUG, format="%(asctime)s %(name)s %(message)s", force=True
-        )
+        handler = logging.FileHandler(store.log, encoding="utf-8", errors="backslashreplace")
+        handler.setFormatter(_Printable("%(asctime)s %(name)s %(message)s"))
+        logging.basicConfig(handlers=[handler], level=logging.DEBUG, force=True)
         yield store
+
+
+class _Printable(logging.Formatter):
+    """Lines that a terminal shows as they are: names of files, and what workers printed, may hold anything."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def _recipe(
@@ -551,7 +588,7 @@ def _recipe(
         "limit_train": limit,
     }
     changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
-    return dataclasses.replace(RECIPES[RECIPES.given(name)], **changes)
+    return dataclasses.replace(recipes.RECIPES[recipes.RECIPES.given(name)], **changes)
 
 
 def _conditions(threads: int, seconds: float, batch_size: int | None, limit_test: int | None) -> pipeline.Conditions:
@@ -683,9 +720,9 @@ def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, 
             result = outcome.value
             reused += outcome.reused
             asked += 1
-            if result.failure and not is_expected(result):
+            if result.failure and not evaluation.is_expected(result):
                 tally.add(result.failure.kind, of_metric=outcome.tried)
-            if result.failure or (not outcome.reused and is_measured(result.job)):
+            if result.failure or (not outcome.reused and evaluation.is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
     if reused:
         console.say("evaluate", f"{reused} of {asked} results were measured before  (--again to repeat)")
@@ -698,45 +735,89 @@ def _report(store: Store) -> None:
 def _print_report(table: Table, paths: Sequence[Path]) -> None:
     console.print_table(table)
     if paths:
-        console.out.print()
+        console.line()
     for path in paths:
-        console.say("report", os.path.relpath(path))
+        console.say("report", _from_here(path))
+
+
+def _from_here(path: Path) -> str:
+    try:
+        return os.path.relpath(path)
+    except OSError:  # here is gone
+        return str(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command line and leave with its exit code: 0, 1, 2, 130 or 143, and one line for every error."""
+    process.begin()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    signal.signal(signal.SIGTERM, _terminate)
-    warnings.showwarning = _print_warning  # type: ignore[assignment]
-    sys.exit(_exit_code(arguments, debug))
+    process.end(_exit_code([argument for argument in arguments if argument != "--debug"], debug))
 
 
 def _exit_code(arguments: list[str], debug: bool) -> int:
+    try:
+        with process.signals_raised(), _warnings_shown(debug):
+            code = _outcome(arguments, debug)
+    except KeyboardInterrupt:
+        _print_error(f"interrupted; {_how_to_go_on(arguments)}")
+        code = 130
+    except Terminated:
+        _print_error(f"terminated; {_how_to_go_on(arguments)}")
+        code = 143
+    lost = process.lost_output()
+    return _not_done(lost, debug) if lost and not code else code
+
+
+def _outcome(arguments: list[str], debug: bool) -> int:
+    """The exit code of whatever is not a signal."""
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="cifar-deploy", standalone_mode=False)
         if code == 130:  # typer answers Ctrl-C itself, and says nothing
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except (KeyboardInterrupt, Abort):
-        _print_error(f"interrupted; {_how_to_go_on(arguments)}")
-        return 130
-    except Terminated:
-        _print_error(f"terminated; {_how_to_go_on(arguments)}")
-        return 143
+    except Abort:
+        raise KeyboardInterrupt from None
     except DeployError as error:
         return _failed(str(error), error.exit_code, debug)
     except TyperException as error:
-        return _failed(f"{error.format_message().rstrip('.')}; see cifar-deploy --help", error.exit_code, debug)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has gone, as with `| head`
-        return 1
+        what = error.format_message().rstrip(".") or "Missing command"  # after its help, which typer has printed
+        return _failed(f"{what}; see cifar-deploy --help", error.exit_code, debug)
+    except SystemExit as left:  # of shell completion; and rich and typer leave so when whoever read has gone
+        return 1 if left.code else 0
     except OSError as error:
-        return _failed(f"{error.filename or 'system'}: {error.strerror or error}; mend that and run it again", 1, debug)
+        return _not_done(error, debug)
     except Exception:
         log.exception("internal error")
         return _failed(f"internal error, please report; details in {_log_file or 'the traceback of --debug'}", 1, debug)
+
+
+def _not_done(error: OSError, debug: bool) -> int:
+    """What the system refused is named, but for a pipe whose reader has gone, as with `| head`."""
+    if isinstance(error, BrokenPipeError):
+        return 1
+    return _failed(f"{error.filename or 'system'}: {error.strerror or error}; mend that and run it again", 1, debug)
+
+
+@contextlib.contextmanager
+def _warnings_shown(debug: bool) -> Iterator[None]:
+    """A warning is a line on stderr. Of many only the first are shown, and the others counted."""
+    count = 0
+
+    def show(message: Warning | str, *_: object) -> None:
+        nonlocal count
+        count += 1
+        log.warning("%s", message)
+        if debug or count <= _WARNINGS_SHOWN:
+            process.complain(one_line(f"cifar-deploy: warning: {message}"))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            if not debug and count > _WARNINGS_SHOWN:
+                process.complain(f"cifar-deploy: warning: {count - _WARNINGS_SHOWN} more warnings; --debug shows them")
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
@@ -754,7 +835,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
 def _failed(message: str, code: int, debug: bool) -> int:
     _print_error(message)
     if debug:
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            process.complain(printable(line))
     else:
         log.debug("%s", message, exc_info=True)
     return code
@@ -762,12 +844,4 @@ def _failed(message: str, code: int, debug: bool) -> int:
 
 def _print_error(message: str) -> None:
     who = f"rank {ranks.rank()}: " if ranks.count() > 1 else ""
-    print(one_line(f"cifar-deploy: error: {who}{message}"), file=sys.stderr)
-
-
-def _print_warning(message: Warning | str, *_: object) -> None:
-    print(one_line(f"cifar-deploy: warning: {message}"), file=sys.stderr)
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
+    process.complain(one_line(f"cifar-deploy: error: {who}{message}"))

@@ -1,16 +1,20 @@
 """What a person sees: progress on stderr, results and tables on stdout."""
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
+from cifar_deploy import process
 from cifar_deploy.core import progress
+from cifar_deploy.core.errors import printable
 from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Artifact, Checkpoint, Result
 from cifar_deploy.core.table import Column, Section, Table
@@ -21,8 +25,10 @@ from cifar_deploy.metrics.summary import Summary
 _LOG_WIDTH = 160
 _LOG_INTERVAL_S = 30.0
 
-out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else _LOG_WIDTH)
-err = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
+# Text is text: no markup, no emoji for :bomb:.
+PLAIN: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+out = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH, **PLAIN)
+err = Console(stderr=True, **PLAIN)
 
 
 # The bar that is on the screen now, if one is.
@@ -33,7 +39,17 @@ def say(verb: str, text: str) -> None:
     """A line of the road: what is done, and its outcome."""
     # A line on the same screen as a bar has to go through the bar's console, which makes room for it.
     through = err if _shown and out.is_terminal and err.is_terminal else out
-    through.print(f"{verb:<9} {text}")
+    through.print(printable(f"{verb:<9} {text}"))
+
+
+def line(text: str = "") -> None:
+    """A line of an answer, on stdout."""
+    out.print(printable(text))
+
+
+def print_json(value: object) -> None:
+    """For a script. ASCII, so that a terminal shows every name as it is."""
+    print(json.dumps(value, indent=2))
 
 
 @contextlib.contextmanager
@@ -41,7 +57,7 @@ def following(title: str, *, milestones: bool = True) -> Iterator[OnProgress]:
     """Show a worker's progress while the block runs: a bar with the time left, its milestones above it if they are asked for."""
     shown = 0
     with _bar() as bar:
-        task = bar.add_task(title, total=None, message="")
+        task = bar.add_task(printable(title), total=None, message="")
         log = _Log()
 
         def show(latest: progress.Progress) -> None:
@@ -49,7 +65,7 @@ def following(title: str, *, milestones: bool = True) -> Iterator[OnProgress]:
             for milestone in latest.milestones[shown:] if milestones else ():
                 say("", f"{title}: {milestone}")
             shown = len(latest.milestones)
-            bar.update(task, completed=latest.done, total=latest.total, message=latest.message)
+            bar.update(task, completed=latest.done, total=latest.total, message=printable(latest.message))
             log(f"{title}: {latest.done}/{latest.total} {latest.message}")
 
         yield show
@@ -64,7 +80,7 @@ class _Log:
     def __call__(self, line: str) -> None:
         if not err.is_terminal and time.monotonic() - self._last >= _LOG_INTERVAL_S:
             self._last = time.monotonic()
-            err.print(line)
+            process.complain(printable(line))
 
 
 @contextlib.contextmanager
@@ -139,17 +155,18 @@ def print_table(table: Table) -> None:
             print_section(section)
     for title, lines in (("What failed", table.failures), ("What is not stable", table.doubts)):
         if lines:
-            out.print(f"\n{title}")
-        for line in lines:
-            out.print(f"  {line}")
+            line()
+            line(title)
+        for text in lines:
+            line(f"  {text}")
 
 
 def print_section(section: Section) -> None:
     for part in _parts(section, out.width):
-        out.print()
+        line()
         out.print(part, soft_wrap=False)
     for note in section.notes:
-        out.print(f"  {note}")
+        line(f"  {note}")
 
 
 def _parts(section: Section, width: int) -> Iterator[RichTable]:
@@ -169,11 +186,11 @@ def _parts(section: Section, width: int) -> Iterator[RichTable]:
 
 
 def _rich(section: Section, columns: dict[str, Column], title: str) -> RichTable:
-    drawn = RichTable(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    drawn = RichTable(title=printable(title), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for label in section.label_titles:
-        drawn.add_column(label, no_wrap=True)
+        drawn.add_column(printable(label), no_wrap=True)
     for column in columns.values():
-        drawn.add_column(f"{column.title}\n{column.unit}", justify="right", no_wrap=True)
+        drawn.add_column(f"{printable(column.title)}\n{printable(column.unit)}", justify="right", no_wrap=True)
     for row in section.rows:
-        drawn.add_row(*row.labels, *(row.text(key, column) for key, column in columns.items()))
+        drawn.add_row(*map(printable, (*row.labels, *(row.text(key, column) for key, column in columns.items()))))
     return drawn

@@ -1,31 +1,66 @@
-"""The options of the command line, each stated once: its name, its type, its limits and the help that a user reads."""
+"""The options of the command line, each stated once: its name, its type, its limits and the help that a user reads.
+
+Nothing here imports more than `--help` needs.
+"""
 
 import contextlib
+import importlib
 import math
+import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
+from typer.core import TyperCommand
 
-from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import limits
-from cifar_deploy.core.arrays import has_random
-from cifar_deploy.core.machine import Isa
-from cifar_deploy.core.registry import Registry
-from cifar_deploy.datasets import DATASETS
-from cifar_deploy.devices import DEVICES
-from cifar_deploy.environments import ENVIRONMENTS
-from cifar_deploy.formats import FORMATS
-from cifar_deploy.metrics import METRICS
-from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
-from cifar_deploy.recipes import RECIPES
-from cifar_deploy.stages.adopt import Shape
+from cifar_deploy.core.errors import DeployError, UsageError
+from cifar_deploy.networks import DEFAULT_NETWORKS
+
+if TYPE_CHECKING:
+    from cifar_deploy.stages.adopt import Shape
 
 
-def _names(registry: Registry[Any]) -> Callable[[], list[str]]:
-    """For shell completion."""
-    return lambda: list(registry)
+class Command(TyperCommand):
+    """A command that refuses an empty value, a second value of an option that takes one, and a folder that is gone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:  # of shell completion
+            self._check(*self.make_parser(ctx).parse_args(list(args))[::2])
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            os.getcwd()
+        except OSError as error:
+            raise DeployError(f"working directory: is gone ({error.strerror}); change to another one") from error
+        return super().invoke(ctx)
+
+    def _check(self, given: dict[str, Any], order: list[Any]) -> None:
+        for parameter in self.params:
+            values = given.get(parameter.name)
+            if "" in (values if isinstance(values, list | tuple) else [values]):
+                raise UsageError(f"{_named(parameter)}: is empty; give a value or leave it out")
+        for parameter, count in Counter(order).items():
+            is_flag = getattr(parameter, "is_flag", False) and not parameter.secondary_opts
+            if count > 1 and not is_flag and not getattr(parameter, "multiple", False):
+                raise UsageError(f"{_named(parameter)}: was given {count} times; give it once")
+
+
+def _named(parameter: Any) -> str:
+    return next((name for name in parameter.opts if name.startswith("--")), str(parameter.name))
+
+
+def _names(registry: str) -> Callable[[], list[str]]:
+    """For shell completion, of a registry as "module:NAME"."""
+
+    def names() -> list[str]:
+        module, _, name = registry.partition(":")
+        return list(getattr(importlib.import_module(f"cifar_deploy.{module}"), name))
+
+    return names
 
 
 def _positive(value: float) -> float:
@@ -44,14 +79,19 @@ def _fraction(text: str) -> float:
 
 
 def _isa(text: str) -> str:
+    from cifar_deploy.core.machine import Isa
+
     levels = get_args(Isa)
     if text not in levels:
         raise typer.BadParameter(f"{text} is no level of instructions; there are: {', '.join(levels)}")
     return text
 
 
-def _shape(text: str) -> Shape:
+def _shape(text: str) -> "Shape":
     """image=1,3,224,224 or ids=1,128:int64. An input's name may hold a colon or an equals sign itself."""
+    from cifar_deploy.core.arrays import has_random
+    from cifar_deploy.stages.adopt import Shape
+
     name, _, rest = text.rpartition("=")
     sizes, _, dtype = rest.partition(":")
     with contextlib.suppress(ValueError):
@@ -90,27 +130,31 @@ def _limit_memory(context: typer.Context, value: int | None) -> int | None:
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of exported/, reports/ and log.txt.")]
-DatasetName = Annotated[str, typer.Option("--dataset", help="Where images come from.", autocompletion=_names(DATASETS))]
+DatasetName = Annotated[
+    str, typer.Option("--dataset", help="Where images come from.", autocompletion=_names("datasets:DATASETS"))
+]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The data set's directory, archive or .zip.")]
-NetworkArgument = Annotated[str, typer.Argument(help="A network, or module:function.", autocompletion=_names(NETWORKS))]
+NetworkArgument = Annotated[
+    str, typer.Argument(help="A network, or module:function.", autocompletion=_names("networks:NETWORKS"))
+]
 NetworkOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--network",
-        help=f"A network, or module:function; may be repeated. [default: {', '.join(DEFAULT_NETWORKS)}]",
-        autocompletion=_names(NETWORKS),
+        help=f"A network, or module:function; may be repeated. (default: {', '.join(DEFAULT_NETWORKS)})",
+        autocompletion=_names("networks:NETWORKS"),
         show_default=False,
     ),
 ]
 Names = Annotated[
-    list[str] | None, typer.Argument(help="Trained networks, by name. [default: all]", show_default=False)
+    list[str] | None, typer.Argument(help="Trained networks, by name. (default: all)", show_default=False)
 ]
-Name = Annotated[str | None, typer.Option("--name", help="What to call this training. [default: the network]")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="How to train.", autocompletion=_names(RECIPES))]
+Name = Annotated[str | None, typer.Option("--name", help="What to call this training. (default: the network)")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="How to train.", autocompletion=_names("recipes:RECIPES"))]
 Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")]
 TrainBatch = Annotated[int | None, typer.Option("--train-batch-size", min=2, help="Instead of the recipe's.")]
 RecipeBatch = Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")]
-AllThreads = Annotated[int | None, typer.Option("--threads", min=1, help="[default: all that are allowed]")]
+AllThreads = Annotated[int | None, typer.Option("--threads", min=1, help="(default: all that are allowed)")]
 LearningRate = Annotated[
     float | None,
     typer.Option(
@@ -119,10 +163,13 @@ LearningRate = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Instead of the recipe's.")]
 TrainThreads = Annotated[
-    int | None, typer.Option("--train-threads", min=1, help="Threads for training. [default: all that are allowed]")
+    int | None, typer.Option("--train-threads", min=1, help="Threads for training. (default: all that are allowed)")
 ]
 TrainDevice = Annotated[
-    str, typer.Option("--device", help="auto, or one of `list`: what to train on.", autocompletion=_names(DEVICES))
+    str,
+    typer.Option(
+        "--device", help="auto, or one of `list`: what to train on.", autocompletion=_names("devices:DEVICES")
+    ),
 ]
 BatchNorm = Annotated[
     Literal["synchronised", "per-rank"],
@@ -152,7 +199,7 @@ LimitTest = Annotated[int | None, typer.Option("--limit-test", min=1, help="Test
 Formats = Annotated[
     list[str] | None,
     typer.Option(
-        "--format", help="May be repeated. [default: all]", autocompletion=_names(FORMATS), show_default=False
+        "--format", help="May be repeated. (default: all)", autocompletion=_names("formats:FORMATS"), show_default=False
     ),
 ]
 Input = Annotated[
@@ -162,23 +209,26 @@ Input = Annotated[
 Backends = Annotated[
     list[str] | None,
     typer.Option(
-        "--backend", help="May be repeated. [default: all]", autocompletion=_names(BACKENDS), show_default=False
+        "--backend",
+        help="May be repeated. (default: all)",
+        autocompletion=_names("backends:BACKENDS"),
+        show_default=False,
     ),
 ]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
-        "--device", help="May be repeated. [default: cpu]", autocompletion=_names(DEVICES), show_default=False
+        "--device", help="May be repeated. (default: cpu)", autocompletion=_names("devices:DEVICES"), show_default=False
     ),
 ]
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
-        "--metric", help="May be repeated. [default: all]", autocompletion=_names(METRICS), show_default=False
+        "--metric", help="May be repeated. (default: all)", autocompletion=_names("metrics:METRICS"), show_default=False
     ),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that each measurement may use.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the throughput. [default: 64]")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the throughput. (default: 64)")]
 Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="How long a timed block lasts.")]
 Rounds = Annotated[
     int, typer.Option("--rounds", min=1, help="How often each timed cell is visited; 6 or more give an interval.")
@@ -239,7 +289,9 @@ Sustain = Annotated[
     float | None,
     typer.Option("--sustain", parser=_duration, metavar="10m", help="Keep the cells under load so long, in rotation."),
 ]
-EnvironmentName = Annotated[str, typer.Argument(help="One of `env list`.", autocompletion=_names(ENVIRONMENTS))]
+EnvironmentName = Annotated[
+    str, typer.Argument(help="One of `env list`.", autocompletion=_names("environments:ENVIRONMENTS"))
+]
 Before = Annotated[Path, typer.Argument(help="An output folder or a results.jsonl: before, or one machine.")]
 After = Annotated[Path, typer.Argument(help="Another: after, or the other machine.")]
 FailIfSlower = Annotated[

@@ -25,6 +25,7 @@ from typing import Literal
 from cifar_deploy.adoption import adopt
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import environment, files, isolate, machine, ranks, registry, trust
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S
 from cifar_deploy.core.environment import Made
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError, WrongOutput
 from cifar_deploy.core.machine import Isa
@@ -98,9 +99,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-
-# Within an epoch, beside the state after each: what an interruption may cost at most.
-CHECKPOINT_EVERY_S = 600.0
 
 # pip says nothing while it downloads a file, however large.
 _INSTALL_TIMEOUT_S = 3600.0
@@ -545,6 +543,8 @@ def _results_file(path: Path) -> Path:
             files.check_named(candidate, "give another")
             files.open_regular(candidate).close()
             return candidate
+        if candidate.is_symlink() and not candidate.exists():
+            raise Corrupt(f"{candidate}: is a link that leads nowhere; mend it, or give another")
     raise UsageError(f"{path}: neither a results.jsonl nor a folder that holds reports/results.jsonl; give another")
 
 

@@ -30,7 +30,8 @@ Exported: TypeAlias = Callable[[str], tuple[Artifact, Path]]
 ROOT = Path(__file__).parents[1]
 
 # One epoch on few images: what is tested is the road, not the accuracy.
-TINY = ["--dataset", "digits", "--epochs", "1", "--limit-train", "128", "--limit-test", "64"]
+FEW_IMAGES = ["--dataset", "digits", "--limit-train", "128", "--limit-test", "64"]
+TINY = [*FEW_IMAGES, "--epochs", "1"]
 
 # What the road through all commands is tested with; each format and backend is tested by itself.
 FEW_FORMATS = ["--format", "checkpoint", "--format", "torchscript", "--format", "onnx"]

@@ -1,13 +1,20 @@
 """Bad input: one line that names the thing, the cause and the way out, the right exit code, nothing half-written."""
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_deploy import cli, options
 from cifar_deploy.core.machine import allowed_threads
-from tests.conftest import TINY, run_cli, run_here
+from tests.conftest import FEW_IMAGES, TINY, run_cli, run_here
+from tests.test_docs import COMMANDS
 
 
 def assert_refused(done: object, code: int, *words: str) -> None:
@@ -69,9 +76,60 @@ def test_a_missing_cifar10_offers_the_ways_out(tmp_path: Path) -> None:
     assert_refused(done, 1, str(tmp_path), "--dataset digits", "cifar-10-python.tar.gz")
 
 
-def test_an_unwritable_output_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert_refused(run_cli("report", "--out", tmp_path / "file" / "below"), 2, "--out", "cannot be written")
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EROFS, 2), (errno.EACCES, 2)]
+)
+def test_a_full_disk_is_no_wrong_command_line(
+    number: int, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    done = run_here(capfd, "report", "--out", tmp_path / "new")
+    assert_refused(done, code, "--out", os.strerror(number), "give another folder")
+
+
+@pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
+def test_a_log_that_is_no_file_of_the_folder_is_refused(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    log, elsewhere = tmp_path / "log.txt", tmp_path / "elsewhere"
+    {"a link": lambda: log.symlink_to(elsewhere), "a pipe": lambda: os.mkfifo(log), "a folder": log.mkdir}[kind]()
+    assert_refused(run_here(capfd, "report", "--out", tmp_path), 1, str(log), "is no regular file", "--out")
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("inside", ["", "results.jsonl", "reports/results.jsonl"])
+@pytest.mark.parametrize("target", ["nowhere", "results.jsonl"], ids=["nowhere", "itself"])
+def test_a_link_that_leads_nowhere_is_content_that_is_missing(
+    inside: str, target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "given" / inside if inside else tmp_path / "results.jsonl"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
+    given = tmp_path / "given" if inside else link
+    assert_refused(run_here(capfd, "compare", given, given), 1, str(link), "leads nowhere")
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a pipe", "a folder"])
+def test_a_name_of_no_results_is_a_wrong_command_line(
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "given"
+    {"nothing": lambda: None, "a pipe": lambda: os.mkfifo(given), "a folder": given.mkdir}[kind]()
+    assert_refused(run_here(capfd, "compare", given, given), 2, "neither a results.jsonl nor a folder")
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link that leads nowhere", "below a file"])
+def test_an_out_that_can_be_no_folder_is_named(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    given = tmp_path / "given"
+    if kind == "a link that leads nowhere":
+        given.symlink_to("nowhere")
+    else:
+        given.write_text("")
+    out = given / "below" if kind == "below a file" else given
+    assert_refused(run_here(capfd, "report", "--out", out), 2, "--out", str(out), "cannot be written")
 
 
 def test_images_of_two_sizes_are_both_named(tmp_path: Path) -> None:
@@ -91,7 +149,9 @@ def test_a_custom_network_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_changes_it(tmp_path: Path) -> None:
-    done = run_cli("train", "tests.workers:of_one_size", *TINY, "--recipe", "fast", "--epochs", "3", "--out", tmp_path)
+    done = run_cli(
+        "train", "tests.workers:of_one_size", *FEW_IMAGES, "--recipe", "fast", "--epochs", "3", "--out", tmp_path
+    )
     assert_refused(done, 2, "cannot take images of 24×24", "recipe fast", "--recipe paper")
     assert not list(tmp_path.glob("training/*")) and not list(tmp_path.glob("exported/*"))
 
@@ -105,7 +165,7 @@ def test_a_custom_network_goes_the_whole_road(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_training_and_saves_nothing(tmp_path: Path) -> None:
-    done = run_cli("train", "resnet8", *TINY, "--epochs", "3", "--learning-rate", "1e30", "--out", tmp_path)
+    done = run_cli("train", "resnet8", *FEW_IMAGES, "--epochs", "3", "--learning-rate", "1e30", "--out", tmp_path)
     assert_refused(done, 1, "the loss became", "--learning-rate")
     assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("state.*"))
 
@@ -125,6 +185,103 @@ def test_weights_of_another_class_count_are_refused(road: Path) -> None:
         complete.load("resnet8", data, store.checkpoint_folder("resnet8") / "weights.safetensors")
 
 
-def test_help_and_version_answer_without_work() -> None:
-    assert "train-all" in run_cli("--help").stdout
-    assert run_cli("--version").stdout.startswith("cifar-deploy ")
+def test_help_answers_without_importing_what_commands_need() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "cifar_deploy", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "train-all" in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "typer" in imported and not imported & {"numpy", "pandas", "PIL", "onnx", "torch", "rich.progress"}
+    own = {name for name in imported if name.startswith("cifar_deploy.")}
+    assert own <= {
+        *("cifar_deploy.process", "cifar_deploy.cli", "cifar_deploy.options", "cifar_deploy.networks"),
+        *(f"cifar_deploy.core{name}" for name in ("", ".defaults", ".errors", ".on_first_use")),
+        *(f"cifar_deploy.core.{name}" for name in ("registry", "interpreter")),
+    }
+
+
+def test_version_answers_without_work(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_here(capfd, "--version").stdout.startswith("cifar-deploy ")
+
+
+# Each once, with a command that takes it: all commands are of one kind.
+_PARAMETERS = {
+    parameter.name: (name, parameter)
+    for name, command in COMMANDS.items()
+    for parameter in command.params
+    if not getattr(parameter, "is_flag", False)
+}
+
+
+def test_every_command_is_of_the_kind_that_checks_its_values() -> None:
+    for command in COMMANDS.values():
+        assert isinstance(command, options.Command) or hasattr(command, "commands")
+
+
+def _given(name: str, parameter: Any, *values: str) -> list[str]:
+    """A command line with these values of the parameter, and something for every other that is required."""
+    others = [other for other in COMMANDS[name].params if other.required and other is not parameter]
+    own = [word for value in values for word in (*parameter.opts[:1], value)]
+    return [*name.split(), *("x" for _ in others), *(values if parameter.param_type_name == "argument" else own)]
+
+
+@pytest.mark.parametrize("name", _PARAMETERS)
+def test_an_empty_value_is_refused(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    command, parameter = _PARAMETERS[name]
+    assert_refused(run_here(capfd, *_given(command, parameter, "")), 2, max(parameter.opts, key=len), "is empty")
+
+
+@pytest.mark.parametrize("name", [name for name, (_, own) in _PARAMETERS.items() if own.param_type_name == "option"])
+def test_of_an_option_that_takes_one_value_a_second_is_refused(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    command, parameter = _PARAMETERS[name]
+    if parameter.multiple:
+        done = run_here(capfd, *_given(command, parameter, "1", "1"), "--frobnicate")
+        assert_refused(done, 2, "No such option")
+    else:
+        done = run_here(capfd, *_given(command, parameter, "1", "2"))
+        assert_refused(done, 2, max(parameter.opts, key=len), "was given 2 times")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["report", "-o", "a", "--out", "b"], ["--out", "2 times"]),
+        (["report", "--out=a", "-oa", "--out", "a"], ["--out", "3 times"]),
+        (["evaluate", "--controls", "--no-controls"], ["--controls", "2 times"]),
+        (["list", "--json", "--json", "--out"], ["--out"]),  # a flag says the same twice
+        (["export", "resnet8", ""], ["name", "is empty"]),
+        (["report", "--out="], ["--out", "is empty"]),
+        ([""], ["No such command ''"]),
+        ([], ["Missing command; see"]),
+        (["env"], ["Missing command; see"]),
+    ],
+    ids=" ".join,
+)
+def test_an_option_given_again_or_empty_is_named(
+    arguments: list[str], words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert_refused(run_here(capfd, *arguments), 2, *words)
+
+
+def test_shell_completion_offers_names(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for line, offered in {
+        "export --format onn": "onnx_int8",
+        "train res": "resnet20",
+        "run --data": "--data-dir",
+    }.items():
+        monkeypatch.setenv("_CIFAR_DEPLOY_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", f"cifar-deploy {line}")
+        monkeypatch.setenv("COMP_CWORD", str(len(line.split())))
+        done = run_here(capfd)
+        assert (done.returncode, offered in done.stdout.split()) == (0, True), done
+
+
+def test_a_report_is_named_even_if_the_working_directory_is_gone_by_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    assert cli._from_here(tmp_path / "report.md") == "../report.md"
+    gone.rmdir()
+    assert cli._from_here(tmp_path / "report.md") == str(tmp_path / "report.md")

@@ -1,5 +1,6 @@
 """Every plugin, by its being listed, keeps its folder's contract."""
 
+import csv
 from collections import Counter
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from _pytest.mark.structures import ParameterSet
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Backend
 from cifar_deploy.core import isolate
-from cifar_deploy.core.errors import Unavailable
+from cifar_deploy.core.errors import Unavailable, printable
 from cifar_deploy.core.interpreter import running
+from cifar_deploy.core.records import Failure
 from cifar_deploy.core.registry import interpreter_for, obstacle
 from cifar_deploy.core.store import Store
-from cifar_deploy.core.table import Column, Row, Section, Table, Value
+from cifar_deploy.core.table import Column, Record, Row, Section, Table, Value
+from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.datasets import DATASETS, Dataset
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES, Device
 from cifar_deploy.formats import FORMATS, Format
@@ -163,30 +166,66 @@ def test_a_metric_has_columns_with_units_and_a_direction(name: str) -> None:
     assert any(column.headline for column in metric.columns.values())
 
 
-@pytest.mark.parametrize("name", REPORTS)
-def test_a_report_shows_hostile_text_as_text(name: str) -> None:
-    evil = '<script>alert(1)</script>|`$\\frac{$`\n"'
-    column = Column(title="latency", unit="ms", stored_unit="s", scale=1000)
+def table_of(evil: str) -> Table:
+    """A table with this text wherever a name or a message can be."""
+    column = Column(title=evil, unit=evil, stored_unit="s", scale=1000)
     section = Section(
         title=evil,
-        label_titles=("network",),
-        columns={"latency.p50": column},
-        rows=(Row(labels=(evil,), values={"latency.p50": Value(number=0.00123)}),),
+        label_titles=(evil,),
+        columns={
+            "a": column,
+            "b": column,
+            "c": column,
+        },
+        rows=(
+            Row(
+                labels=(evil,),
+                values={"a": Value(number=0.00123, verdict=Verdict(word="noisy", reasons=(evil,)))},
+                failures={"b": Failure(kind="failed", reason=evil)},
+                words={"c": evil},
+            ),
+        ),
         notes=(evil,),
     )
-    table = Table(
+    return Table(
         title=evil,
         facts={evil: (evil,)},
         sections=(section,),
         failures=(evil,),
         doubts=(evil,),
-        definitions={"a": evil},
-        records=(),
+        definitions={evil: evil},
+        records=(Record(fields={"name": evil, "value": -0.00123}),),
     )
-    text = REPORTS[name].render(table)
-    assert "<script>" not in text
-    if name != "csv":
-        assert "1.23" in text
+
+
+@pytest.mark.parametrize("name", REPORTS)
+@pytest.mark.parametrize(
+    "evil",
+    [
+        '<script>alert(1)</script>|`$\\frac{$`\n"',
+        "\x1b[2J\x1b]0;title\x07",
+        "\u202egnp.exe\u2066\u200b",
+        "two\r\nlines\x85\u2028\x00",
+        "bytes \udcff",
+    ],
+    ids=ascii,
+)
+def test_a_report_shows_hostile_text_as_text(name: str, evil: str) -> None:
+    text = REPORTS[name].render(table_of(evil))
+    assert "<script>" not in text or name == "csv"
+    assert "1.23" in text or "-0.00123" in text
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "evil", ["=1+1.onnx", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://evil")', "＝1", "a;=1"]
+)
+def test_a_csv_holds_no_formula(evil: str) -> None:
+    text = REPORTS["csv"].render(table_of(evil))
+    (heading, row) = text.splitlines()
+    assert heading == '"name","value"' and row.endswith('",-0.00123'), "text is quoted, and numbers are as they were"
+    (read,) = csv.DictReader(text.splitlines())
+    assert read["name"] in (f"'{evil}", printable(evil)) and read["name"][0] not in "=+-@＝\t\r"
 
 
 def test_the_paper_recipe_is_the_original_reports() -> None:

@@ -14,6 +14,7 @@ LAYERS = [
     {"cli"},
     {"options"},
     {"console"},
+    {"process"},
     {"selftest"},
     {"pipeline"},
     {"adoption"},

@@ -21,7 +21,17 @@ from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.stages.prepare import Prepared
-from tests.conftest import FEW_BACKENDS, FEW_FORMATS, QUICK, TINY, heed_ctrl_c, run_cli, wait_for, wait_until_free
+from tests.conftest import (
+    FEW_BACKENDS,
+    FEW_FORMATS,
+    FEW_IMAGES,
+    QUICK,
+    TINY,
+    heed_ctrl_c,
+    run_cli,
+    wait_for,
+    wait_until_free,
+)
 from tests.probes import a_checkpoint
 
 CELLS = {("checkpoint", "pytorch"), ("torchscript", "torchscript"), ("onnx", "onnxruntime")}
@@ -493,7 +503,7 @@ def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_path: Path) -> None:
-    arguments = ["train", "resnet8", *TINY, "--epochs", "2", "--out", str(tmp_path)]
+    arguments = ["train", "resnet8", *FEW_IMAGES, "--epochs", "2", "--out", str(tmp_path)]
     # The state of resnet8 with Adam's moments is 1 MB, its weights 0.3 MB, the tests' data are in the cache already.
     full = run_cli(*arguments, largest_file=500_000)
     assert full.returncode == 1

@@ -142,11 +142,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
+def printable(text: str) -> str:
+    """`text` on one line, with every character escaped that a terminal, an editor or a page would not show as itself.
+
+    These are control characters (escape sequences), format characters (text direction, zero width), line separators and
+    the surrogates that stand for bytes that are no UTF-8. Names come from files and may hold anything.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def one_line(text: str, longest: int = LONGEST_LINE) -> str:
-    """`text` on one line of at most `longest` characters, control characters escaped."""
-    text = re.sub(r"\s*\n\s*", " ", text.strip())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+    """`text`, printable and of at most `longest` characters.
+
+    A longer one loses its middle: the start names the file or option, and the end says what is wrong and what to do.
+    """
+    text = printable(re.sub(r"\s*\n\s*", " ", text.strip()))
+    if len(text) <= longest:
+        return text
+    remedy = text.rfind("; ")
+    cause = text.rfind(": ", 0, max(remedy, 0))
+    ends = [len(text) - start for start in (cause, remedy) if start >= 0]
+    kept = next((end for end in ends if end <= longest * 2 // 3), longest // 3)
+    return f"{text[: longest - 1 - kept]}…{text[len(text) - kept :]}"
 
 
 def by_name(name: str) -> type[DeployError] | None:

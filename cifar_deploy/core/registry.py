@@ -5,6 +5,8 @@ An entry is "module:OBJECT" inside the folder of its kind. A name that holds a c
 has given its name (see core.trust). This is the one place where a name becomes an import.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
 import os
@@ -12,13 +14,15 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import cifar_deploy
 from cifar_deploy.core import interpreter, trust
-from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable, UnknownName, UsageError
 from cifar_deploy.core.interpreter import Interpreter
+
+if TYPE_CHECKING:
+    from cifar_deploy.core.environment import Environment
 
 T = TypeVar("T")
 

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Mapping
 
+from cifar_deploy.core.errors import printable
 from cifar_deploy.core.table import Section, Table
 from cifar_deploy.reports import Report
 
@@ -21,7 +22,7 @@ th { border-bottom-width: 2px; font-weight: 600; } th small { display: block; fo
 
 
 def render(table: Table) -> str:
-    title = html.escape(table.title)
+    title = _escaped(table.title)
     parts = [
         "<!doctype html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
@@ -32,7 +33,7 @@ def render(table: Table) -> str:
     ]
     for title_, lines in (("What failed", table.failures), ("What is not stable", table.doubts)):
         if lines:
-            items = "".join(f'<li class="failed">{html.escape(line)}</li>' for line in lines)
+            items = "".join(f'<li class="failed">{_escaped(line)}</li>' for line in lines)
             parts.append(f"<h2>{title_}</h2><ul>{items}</ul>")
     parts.append("<h2>What the numbers depend on</h2>" + _list({k: "; ".join(v) for k, v in table.facts.items()}))
     parts.append("<h2>What each number means</h2>" + _list(table.definitions))
@@ -41,31 +42,36 @@ def render(table: Table) -> str:
 
 
 def _section(section: Section) -> str:
-    head = "".join(f'<th class="label">{html.escape(title)}</th>' for title in section.label_titles)
+    head = "".join(f'<th class="label">{_escaped(title)}</th>' for title in section.label_titles)
     for column in section.columns.values():
-        head += f"<th>{html.escape(column.title)}<small>{html.escape(column.unit)}</small></th>"
+        head += f"<th>{_escaped(column.title)}<small>{_escaped(column.unit)}</small></th>"
     body = ""
     for row in section.rows:
-        cells = "".join(f'<td class="label">{html.escape(label)}</td>' for label in row.labels)
+        cells = "".join(f'<td class="label">{_escaped(label)}</td>' for label in row.labels)
         for key, column in section.columns.items():
             failure = row.failures.get(key)
             value = row.values.get(key)
             mark = ""
             if failure:
-                mark = f' class="failed" title="{html.escape(failure.reason)}"'
+                mark = f' class="failed" title="{_escaped(failure.reason)}"'
             elif value and value.verdict and value.verdict.reasons:
-                mark = f' class="doubted" title="{html.escape("; ".join(value.verdict.reasons))}"'
-            cells += f"<td{mark}>{html.escape(row.text(key, column))}</td>"
+                mark = f' class="doubted" title="{_escaped("; ".join(value.verdict.reasons))}"'
+            cells += f"<td{mark}>{_escaped(row.text(key, column))}</td>"
         body += f"<tr>{cells}</tr>\n"
-    notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in section.notes)
+    notes = "".join(f'<p class="note">{_escaped(note)}</p>' for note in section.notes)
     table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
     if section.is_folded:
         table = f"<details><summary>{len(section.rows):,} rows</summary>{table}</details>"
-    return f"<h2>{html.escape(section.title)}</h2>\n{table}{notes}"
+    return f"<h2>{_escaped(section.title)}</h2>\n{table}{notes}"
 
 
 def _list(entries: Mapping[str, str]) -> str:
-    return "<dl>" + "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in entries.items()) + "</dl>"
+    return "<dl>" + "".join(f"<dt>{_escaped(k)}</dt><dd>{_escaped(v)}</dd>" for k, v in entries.items()) + "</dl>"
+
+
+def _escaped(text: str) -> str:
+    """Text that a browser shows as it is: names come from files and may hold anything."""
+    return html.escape(printable(text))
 
 
 REPORT = Report(summary="the tables as one page", suffix="html", render=render)

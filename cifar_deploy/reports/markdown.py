@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Iterable
 
+from cifar_deploy.core.errors import printable
 from cifar_deploy.core.table import Section, Table
 from cifar_deploy.reports import Report
 
@@ -18,7 +19,7 @@ def render(table: Table) -> str:
     lines += ["## What the numbers depend on", ""]
     lines += [f"- **{_escaped(name)}**: {_escaped('; '.join(values))}" for name, values in table.facts.items()]
     lines += ["", "## What each number means", ""]
-    lines += [f"- **{name}**: {_escaped(meaning)}" for name, meaning in table.definitions.items()]
+    lines += [f"- **{_escaped(name)}**: {_escaped(meaning)}" for name, meaning in table.definitions.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -40,7 +41,8 @@ def _line(cells: Iterable[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Text that Markdown shows as it is: names come from files and may hold anything."""
-    return re.sub(r"([\\`*\[\]|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+    text = html.escape(" ".join(printable(text).split()), quote=False)
+    return re.sub(r"([\\`*\[\]|])", r"\\\1", text)
 
 
 REPORT = Report(summary="the tables as a page of text", suffix="md", render=render)

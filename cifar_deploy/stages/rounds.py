@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
+from cifar_deploy.core.defaults import ROUNDS
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Block, Job, Session
@@ -20,8 +21,6 @@ from cifar_deploy.core.statistics import estimate
 from cifar_deploy.core.store import is_floor
 from cifar_deploy.metrics import METRICS, Copied
 from cifar_deploy.metrics.summary import first_column, is_timed
-
-ROUNDS = 7
 
 # Long enough that the processor is hardly ever idle between two blocks.
 SUSTAINED_BLOCK_S = 5.0

@@ -1,10 +1,13 @@
 """One writer at a time, and a results file that survives crashes."""
 
+import contextlib
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +44,30 @@ def test_a_lock_held_by_another_process_ends_with_it(tmp_path: Path) -> None:
         holder.wait()
     with Store(tmp_path):
         pass
+
+
+def test_who_finds_the_folder_busy_is_told_by_whom(tmp_path: Path) -> None:
+    holder = rf"^{tmp_path}: another .* here \(process {os.getpid()} on {platform.node()}, since 20.*\); wait, or give"
+    with Store(tmp_path), pytest.raises(Busy, match=holder), Store(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"\x1b[2J\xff\n", b"process 1 on \x1b[2J, 2026\n", b"x" * 5000], ids=repr)
+def test_a_lock_that_does_not_say_who_holds_it_is_a_lock(content: bytes, tmp_path: Path) -> None:
+    with Store(tmp_path):
+        (tmp_path / ".lock").write_bytes(content)
+        with pytest.raises(Busy, match=r"is at work here; wait, or give another --out$"), Store(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_lock_that_is_a_link_writes_nothing_elsewhere(link: Callable[[Path, Path], None], tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("of the user")
+    (tmp_path / "out").mkdir()
+    link(tmp_path / "mine", tmp_path / "out" / ".lock")
+    with contextlib.suppress(UsageError), Store(tmp_path / "out"):
+        pass
+    assert (tmp_path / "mine").read_text() == "of the user"
 
 
 def test_an_out_that_cannot_be_a_folder_is_a_usage_error(tmp_path: Path) -> None:

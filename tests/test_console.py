@@ -1,0 +1,79 @@
+"""Names come from files and may hold anything; a terminal shows them as they are, and nothing follows their orders."""
+
+import io
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cifar_deploy import cli, console, pipeline
+from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core.progress import Progress
+from tests.conftest import run_here
+from tests.test_contracts import table_of
+
+EVIL = "\x1b[2J\x1b]8;;http://evil\x07 \u202egnp\u2066 :bomb: [bold]b[/] two\nlines\r\x9b1m \udcff\t."
+SHOWN = "\\x1b[2J\\x1b]8;;http://evil\\x07 \\u202egnp\\u2066 :bomb: [bold]b[/] two\\nlines\\r\\x9b1m \\udcff\\t."
+
+
+def test_lines_and_tables_show_hostile_text_as_text(capfd: pytest.CaptureFixture[str]) -> None:
+    console.say("train", EVIL)
+    console.line(EVIL)
+    console.print_table(table_of(EVIL))
+    output, errors = capfd.readouterr()
+    assert all(line.isprintable() for line in output.split("\n")) and not errors
+    assert output.count(SHOWN) >= 8
+
+
+def test_json_holds_every_character_and_shows_none_that_is_not_ascii(capfd: pytest.CaptureFixture[str]) -> None:
+    console.print_json({EVIL: [EVIL]})
+    output, _ = capfd.readouterr()
+    assert json.loads(output) == {EVIL: [EVIL]}
+    assert output.isascii() and all(line.isprintable() for line in output.split("\n"))
+
+
+def test_a_progress_bar_shows_hostile_text_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=screen, force_terminal=True, width=400, **console.PLAIN))
+    with console.following(EVIL) as on_progress:
+        on_progress(Progress(done=1, total=2, message=EVIL))
+    assert screen.getvalue().count(SHOWN) >= 2 and "\x1b[2J" not in screen.getvalue()
+    assert not {"\u202e", "\u2066", "\x9b", "\r\x9b", "💣"} & set(screen.getvalue())
+
+
+def test_an_error_and_its_traceback_show_hostile_text_as_text(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise DeployError(EVIL)
+
+    monkeypatch.setattr(pipeline, "catalogue", refuse)
+    assert cli._exit_code(["list"], debug=True) == 1
+    _, errors = capfd.readouterr()
+    assert "Traceback" in errors and all(line.isprintable() for line in errors.split("\n"))
+
+
+def test_of_many_warnings_the_first_are_shown_and_the_rest_counted(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def warn() -> list[object]:
+        for number in range(495):
+            warnings.warn(f"line {number} is left out\x1b")
+        return []
+
+    monkeypatch.setattr(pipeline, "catalogue", warn)
+    done = run_here(capfd, "list")
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0 and len(lines) == 11
+    assert lines[0] == "cifar-deploy: warning: line 0 is left out\\x1b"
+    assert lines[-1] == "cifar-deploy: warning: 485 more warnings; --debug shows them"
+
+
+def test_the_log_shows_hostile_text_as_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with cli._store(tmp_path):
+        logging.getLogger("cifar_deploy").warning("%s\nnext", EVIL)
+    text = (tmp_path / "log.txt").read_text()
+    assert all(line.isprintable() for line in text.split("\n")) and "\nnext\n" in text
