@@ -257,7 +257,7 @@ def test_only_the_documented_formats_are_decoded_whatever_the_suffix(images: Pat
     refused(images, "train/dog/0.png is not a readable image")
 
 
-@pytest.mark.parametrize("format", ["JPEG", "WEBP", "BMP"])
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "BMP", "MPO"])
 def test_a_documented_format_may_have_the_suffix_of_another(images: Path, format: str) -> None:
     Image.new("RGB", (5, 4), (7, 7, 7)).save(images / "train/cat/0.png", format)
     assert (load(images).train_images[0] == 7).all()
