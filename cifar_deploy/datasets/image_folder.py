@@ -157,10 +157,10 @@ def _zip(path: Path) -> _Source:
             # Without a number zipfile inflates all that is compressed, whatever size the entry claims.
             with archive.open(info) as member:
                 return member.read(info.file_size)
-        except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # BadZipFile, zlib.error, and whatever damaged numbers make it raise
             raise DataError(f"{path}: entry {entry} cannot be read ({error}); fetch the file again") from error
-        except Exception as error:  # zlib.error and its like for the other compressions
-            raise DataError(f"{path}: entry {entry} is damaged ({error}); fetch the file again") from error
 
     return _Source(path=path, entries=wanted, read=read)
 

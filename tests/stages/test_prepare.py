@@ -207,7 +207,7 @@ def test_a_damaged_copy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(told)
     (first.folder / "data.json").write_text("{}")
     prepare.prepare("digits", None)
-    assert "digits: its copy in the cache is damaged" in "".join(told)
+    assert "the copy in the cache is damaged" in "".join(told)
 
 
 def test_who_reads_a_copy_while_another_mends_it_finds_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
