@@ -543,8 +543,6 @@ def _results_file(path: Path) -> Path:
             files.check_named(candidate, "give another")
             files.open_regular(candidate).close()
             return candidate
-        if candidate.is_symlink() and not candidate.exists():
-            raise Corrupt(f"{candidate}: is a link that leads nowhere; mend it, or give another")
     raise UsageError(f"{path}: neither a results.jsonl nor a folder that holds reports/results.jsonl; give another")
 
 

@@ -101,24 +101,29 @@ def test_a_log_that_is_no_file_of_the_folder_is_refused(
 
 
 @pytest.mark.parametrize("inside", ["", "results.jsonl", "reports/results.jsonl"])
-@pytest.mark.parametrize("target", ["nowhere", "results.jsonl"], ids=["nowhere", "itself"])
+@pytest.mark.parametrize(
+    ("target", "words"), [("nowhere", "leads nowhere"), ("results.jsonl", "symbolic links")], ids=["nowhere", "itself"]
+)
 def test_a_link_that_leads_nowhere_is_content_that_is_missing(
-    inside: str, target: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    inside: str, target: str, words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     link = tmp_path / "given" / inside if inside else tmp_path / "results.jsonl"
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(target)
     given = tmp_path / "given" if inside else link
-    assert_refused(run_here(capfd, "compare", given, given), 1, str(link), "leads nowhere")
+    assert_refused(run_here(capfd, "compare", given, given), 1, str(link), words)
 
 
-@pytest.mark.parametrize("kind", ["nothing", "a pipe", "a folder"])
-def test_a_name_of_no_results_is_a_wrong_command_line(
-    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("kind", "code", "words"),
+    [("nothing", 2, "does not exist"), ("a folder", 2, "neither a results.jsonl"), ("a pipe", 1, "is a pipe")],
+)
+def test_a_name_of_no_results_is_refused(
+    kind: str, code: int, words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     given = tmp_path / "given"
     {"nothing": lambda: None, "a pipe": lambda: os.mkfifo(given), "a folder": given.mkdir}[kind]()
-    assert_refused(run_here(capfd, "compare", given, given), 2, "neither a results.jsonl nor a folder")
+    assert_refused(run_here(capfd, "compare", given, given), code, words)
 
 
 @pytest.mark.parametrize("kind", ["a file", "a link that leads nowhere", "below a file"])
@@ -196,7 +201,7 @@ def test_help_answers_without_importing_what_commands_need() -> None:
     assert own <= {
         *("cifar_deploy.process", "cifar_deploy.cli", "cifar_deploy.options", "cifar_deploy.networks"),
         *(f"cifar_deploy.core{name}" for name in ("", ".defaults", ".errors", ".on_first_use")),
-        *(f"cifar_deploy.core.{name}" for name in ("registry", "interpreter")),
+        *(f"cifar_deploy.core.{name}" for name in ("registry", "interpreter", "limits", "trust")),
     }
 
 

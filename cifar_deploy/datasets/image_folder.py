@@ -101,11 +101,12 @@ def _given(data_dir: Path | None) -> Path:
 
 def _directory(path: Path) -> _Source:
     try:
-        found = sorted(
-            file.relative_to(path) for split in _SPLITS for file in (path / split).glob("*/*") if _is_image(file)
-        )
+        # Not by glob: it passes over a folder that it may not read, and a class would be missing.
+        splits = [path / split for split in _SPLITS if (path / split).is_dir()]
+        classes = [folder for split in splits for folder in split.iterdir() if folder.is_dir()]
+        found = sorted(file.relative_to(path) for folder in classes for file in folder.iterdir() if _is_image(file))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"{error.filename or path}: cannot be read ({error.strerror}); mend that") from error
     if not found:
         raise DataError(f"{path}: no images found; {_LAYOUT}")
     return _Source(
@@ -157,10 +158,10 @@ def _zip(path: Path) -> _Source:
             # Without a number zipfile inflates all that is compressed, whatever size the entry claims.
             with archive.open(info) as member:
                 return member.read(info.file_size)
-        except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # BadZipFile, zlib.error, and whatever damaged numbers make it raise
             raise DataError(f"{path}: entry {entry} cannot be read ({error}); fetch the file again") from error
-        except Exception as error:  # zlib.error and its like for the other compressions
-            raise DataError(f"{path}: entry {entry} is damaged ({error}); fetch the file again") from error
 
     return _Source(path=path, entries=wanted, read=read)
 
@@ -235,7 +236,7 @@ class _Decoder:
                     if opened.mode.startswith(("I", "F")) or ";16" in str(opened.tile):
                         raise DataError(f"{self._source.path}: {entry} has more than 8 bits a channel; convert it to 8")
                     image = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-        except (DataError, MemoryError):
+        except (DeployError, MemoryError):
             raise
         except UnidentifiedImageError as error:
             raise DataError(

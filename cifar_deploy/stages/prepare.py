@@ -60,11 +60,7 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
             if data := _cached(folder):
                 return Prepared(data=data, folder=folder, decoded=False)
             if _record(folder).exists():
-                report(
-                    0,
-                    1,
-                    milestone=f"{dataset}: its copy in the cache is damaged or of an earlier version, and made again",
-                )
+                report(0, 1, milestone="the copy in the cache is damaged, or of an earlier version: it is made again")
             images = plugin.load(data_dir)
             _check(images)
             data = _described(dataset, images)

@@ -11,6 +11,7 @@ import pytest
 
 from cifar_deploy.core import isolate, limits
 from cifar_deploy.core.errors import UsageError, WorkerFailed
+from tests.conftest import run_here
 
 _MIB = 2**20
 
@@ -124,3 +125,15 @@ def test_the_workers_of_a_process_share_a_limit_which_is_gone_at_its_end() -> No
     code = "from cifar_deploy.core import limits; assert limits.usual() is limits.usual(); print(limits.usual().folder)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n" or not Path(done.stdout.strip()).exists()
+
+
+def test_the_option_limits_the_workers_of_its_command_alone(
+    kind: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path))
+    done = run_here(capfd, "data", "--dataset", "digits", "--memory-limit", "40M")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "under a limit of 40 MiB" in done.stderr or "exit code" in done.stderr  # too little for Python itself
+    assert limits.VARIABLE not in os.environ
+    done = run_here(capfd, "data", "--dataset", "digits", "--memory-limit", "a lot")
+    assert done.returncode == 2 and "--memory-limit" in done.stderr

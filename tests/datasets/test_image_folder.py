@@ -1,6 +1,7 @@
 """Anyone's images, whole or damaged, in a directory or a zip."""
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -11,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -257,7 +259,7 @@ def test_only_the_documented_formats_are_decoded_whatever_the_suffix(images: Pat
     refused(images, "train/dog/0.png is not a readable image")
 
 
-@pytest.mark.parametrize("format", ["JPEG", "WEBP", "BMP"])
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "BMP", "MPO"])
 def test_a_documented_format_may_have_the_suffix_of_another(images: Path, format: str) -> None:
     Image.new("RGB", (5, 4), (7, 7, 7)).save(images / "train/cat/0.png", format)
     assert (load(images).train_images[0] == 7).all()
@@ -383,3 +385,26 @@ def test_a_zip_with_names_that_are_no_text_is_refused(images: Path) -> None:
         archive.writestr("train/cät/0.png", b"")
     path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xff"))
     refused(path, "is not a whole zip file")
+
+
+def test_a_class_that_may_not_be_read_is_not_passed_over(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may be root, who may read anything."""
+
+    def refusing(entries: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        def refuse(path: Path) -> Any:
+            if Path(path).name == "owl":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return entries(path)
+
+        return refuse
+
+    for split in ("train", "test"):
+        shutil.copytree(images / split / "dog", images / split / "owl")
+    for name in ("listdir", "scandir"):  # Python's versions differ in which lists a folder
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    refused(images, r"owl: cannot be read \(Permission denied\)")
+
+
+def test_a_bound_that_is_no_size_is_a_usage_error(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIFAR_DEPLOY_DATA_LIMIT", "a lot")
+    refused_as(UsageError, images, "CIFAR_DEPLOY_DATA_LIMIT: a lot is no size")

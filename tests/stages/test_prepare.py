@@ -190,10 +190,10 @@ def test_a_flipped_bit_in_the_record_is_found_or_harmless() -> None:
         assert prepare._cached(first.folder) in (None, first.data)
 
 
-def test_a_record_without_its_hash_is_not_believed() -> None:
+def test_a_record_that_lost_its_checksum_is_not_believed() -> None:
     first = prepare.prepare("digits", None)
     record = files.read_json(first.folder / "data.json")
-    del record["sha256"]
+    del record["checksum"]
     files.write_json(first.folder / "data.json", record)
     assert prepare.find(first.data.fingerprint) is None
     assert prepare.prepare("digits", None).decoded
@@ -207,7 +207,7 @@ def test_a_damaged_copy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(told)
     (first.folder / "data.json").write_text("{}")
     prepare.prepare("digits", None)
-    assert "digits: its copy in the cache is damaged" in "".join(told)
+    assert "the copy in the cache is damaged" in "".join(told)
 
 
 def test_who_reads_a_copy_while_another_mends_it_finds_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
