@@ -126,6 +126,7 @@ def run(
     memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
     trust: options.Trust = False,
+    trust_code: options.TrustCode = None,
     out: options.Out = Path("."),
 ) -> None:
     """The whole road: data, train-all, export, evaluate, report. What is already there is used again."""
@@ -265,6 +266,7 @@ def export(
     input: options.Input = "float32",
     memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
+    trust_code: options.TrustCode = None,
     out: options.Out = Path("."),
 ) -> None:
     """Write trained networks in deployment formats, each checked against the network on real images."""
@@ -297,6 +299,7 @@ def evaluate(
     memory_limit: options.MemoryLimit = None,
     again: options.Again = False,
     trust: options.Trust = False,
+    trust_code: options.TrustCode = None,
     out: options.Out = Path("."),
 ) -> None:
     """Measure exported networks on each runtime, every number in a process of its own."""
@@ -405,7 +408,7 @@ def _bench_store(out: Path | None) -> Iterator[Store]:
 
 
 @app.command()
-def report(out: options.Out = Path(".")) -> None:
+def report(trust_code: options.TrustCode = None, out: options.Out = Path(".")) -> None:
     """Make report.csv, report.md and report.html of the results, and print the tables."""
     with _store(out) as store:
         _report(store)
@@ -417,6 +420,7 @@ def compare(
     b: options.After,
     fail_if_slower: options.FailIfSlower = None,
     unlike: options.Unlike = False,
+    trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
 ) -> None:
     """How the results of B differ from those of A, with intervals; below 3 % between sessions everything is a tie."""
@@ -471,7 +475,7 @@ def list_(as_json: options.AsJson = False) -> None:
 
 
 @app.command()
-def doctor(as_json: options.AsJson = False, out: options.Out = Path(".")) -> None:
+def doctor(as_json: options.AsJson = False, trust_code: options.TrustCode = None, out: options.Out = Path(".")) -> None:
     """What stands between you and each cell that is missing here, and what to do about it."""
     found = pipeline.obstacles(pipeline.Store(out))
     if as_json:

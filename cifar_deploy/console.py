@@ -153,10 +153,9 @@ def print_table(table: Table) -> None:
     for section in table.sections:
         if section.on_screen:
             print_section(section)
-    for title, lines in (("What failed", table.failures), ("What is not stable", table.doubts)):
-        if lines:
-            line()
-            line(title)
+    for title, lines in table.remarks.items():
+        line()
+        line(title)
         for text in lines:
             line(f"  {text}")
 

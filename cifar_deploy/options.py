@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperCommand
 
-from cifar_deploy.core import limits
+from cifar_deploy.core import limits, trust
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
@@ -120,6 +120,14 @@ def _memory(text: str) -> int:
         return limits.size(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _trust_code(names: list[str] | None) -> list[str] | None:
+    for name in names or ():
+        if ":" not in name:
+            raise typer.BadParameter(f"{name} is no code; give module:object, as the record names it")
+    trust.give(names or ())
+    return names
 
 
 def _limit_memory(context: typer.Context, value: int | None) -> int | None:
@@ -267,6 +275,16 @@ MemoryLimit = Annotated[
 Again = Annotated[bool, typer.Option("--again", help="Do again what is already there.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run program files (.ts, .pt, .pt2) that you did not export yourself.")
+]
+TrustCode = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-code",
+        metavar="MODULE:OBJECT",
+        callback=_trust_code,
+        help="Import this code, which a record of the output folder names; may be repeated.",
+        show_default=False,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for a script.")]
 

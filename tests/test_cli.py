@@ -116,7 +116,7 @@ def test_a_link_that_leads_nowhere_is_content_that_is_missing(
 
 @pytest.mark.parametrize(
     ("kind", "code", "words"),
-    [("nothing", 2, "does not exist"), ("a folder", 2, "neither a results.jsonl"), ("a pipe", 1, "is a pipe")],
+    [("nothing", 2, "does not exist"), ("a folder", 2, "neither a results.jsonl"), ("a pipe", 1, "is a named pipe")],
 )
 def test_a_name_of_no_results_is_refused(
     kind: str, code: int, words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -1,6 +1,7 @@
 """Somebody else's output folder: it runs no code, leads nowhere outside, and what is damaged in it is said."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,10 +12,12 @@ import pytest
 
 from cifar_deploy import pipeline
 from cifar_deploy.core import files, trust
-from cifar_deploy.core.errors import Corrupt, Untrusted, WrongOutput
+from cifar_deploy.core.errors import Corrupt, DeployError, Untrusted, WrongOutput
 from cifar_deploy.core.store import Store, read_lines
+from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import results
 from tests.conftest import run_cli, run_here
+from tests.probes import a_block
 
 EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nNETWORK = METRIC = FORMAT = BACKEND = None\n"
 
@@ -205,6 +208,33 @@ def test_a_record_of_something_else_is_refused_with_its_file(
     assert str(path) in str(raised.value) and "is the record of" in str(raised.value)
 
 
+def test_code_that_a_record_names_runs_when_it_is_trusted_by_name(foreign: Path) -> None:
+    (foreign.parent / "mine.py").write_text(
+        "import pathlib\nfrom cifar_deploy.networks import NETWORKS\n"
+        "pathlib.Path(__file__).with_name('ran').touch()\nnetwork = NETWORKS['resnet8'].build\n"
+    )
+    path = foreign / "exported" / "resnet8" / "checkpoint" / "checkpoint.json"
+    rewrite(path, lambda record: put(record, "training.network", "mine:network"))
+    arguments = ["evaluate", "--format", "checkpoint", "--metric", "memory", "--out", foreign, "--again"]
+    refused = run_cli(*arguments, cwd=foreign.parent)
+    assert refused.returncode == 1 and "--trust-code mine:network" in refused.stdout
+    assert not (foreign.parent / "ran").exists()
+    done = run_cli(*arguments, "--trust-code", "mine:network", cwd=foreign.parent)
+    assert done.returncode == 0 and (foreign.parent / "ran").exists(), done.stderr
+    wrong = run_cli(*arguments, "--trust-code", "mine", cwd=foreign.parent)
+    assert wrong.returncode == 2 and "mine is no code" in wrong.stderr
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_results_are_appended_to_no_file_elsewhere(kind: str, tmp_path: Path) -> None:
+    elsewhere, store = tmp_path / "elsewhere", Store(tmp_path / "out")
+    store.reports.mkdir(parents=True)
+    store.results_path.symlink_to(elsewhere) if kind == "link" else os.mkfifo(store.results_path)
+    with store, pytest.raises(DeployError, match=r"results\.jsonl"):
+        store.append(a_block())
+    assert not elsewhere.exists()
+
+
 # Records that cannot be
 
 
@@ -250,6 +280,8 @@ def test_a_line_that_cannot_be_is_left_out_with_its_reason(where: str, value: An
     assert len(lines.left_out) == 3 and lines.blocks  # of three backends
     table, _ = pipeline.report(Store(foreign))
     assert "lines" in table.lost[0] and "left out" in table.lost[0]
+    for name in ("markdown", "html"):
+        assert "What could not be read" in REPORTS[name].render(table)
 
 
 def test_a_line_nested_too_deeply_is_left_out(foreign: Path) -> None:

@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cifar_deploy.core.errors import Corrupt, Unwritable, UsageError
 
@@ -304,6 +304,22 @@ def open_regular(path: Path) -> BufferedReader:
     try:
         _check_regular(path, os.fstat(descriptor))
         return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """The file, made if need be, open for reading and for writing at its end: itself, and not what a link leads to.
+
+    Raises OSError, and Corrupt as `open_regular`.
+    """
+    descriptor = os.open(
+        path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644
+    )
+    try:
+        _check_regular(path, os.fstat(descriptor))
+        return open(descriptor, "a+b")
     except BaseException:
         os.close(descriptor)
         raise

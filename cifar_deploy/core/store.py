@@ -297,7 +297,7 @@ class Store:
         record = files.sealed({"version": RESULTS_VERSION, **to_json(block)})
         line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         self.reports.mkdir(parents=True, exist_ok=True)
-        with files.naming(self.results_path), open(self.results_path, "a+b") as file:
+        with files.naming(self.results_path), files.open_to_append(self.results_path) as file:
             _mend_end(file)
             file.write(line.encode())
             file.flush()

@@ -124,3 +124,13 @@ class Table:
     doubts: tuple[str, ...]  # a line for each number whose verdict is not "stable", with the reason
     definitions: Mapping[str, str]  # what each metric means
     records: tuple[Record, ...]
+
+    @property
+    def remarks(self) -> Mapping[str, tuple[str, ...]]:
+        """Lists of lines that stand below the tables, by their titles; those that hold nothing are left out."""
+        lists = {
+            "What failed": self.failures,
+            "What could not be read": self.lost,
+            "What is not stable": self.doubts,
+        }
+        return {title: lines for title, lines in lists.items() if lines}

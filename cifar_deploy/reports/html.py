@@ -31,10 +31,9 @@ def render(table: Table) -> str:
         f"<h1>{title}</h1>",
         *(_section(section) for section in table.sections),
     ]
-    for title_, lines in (("What failed", table.failures), ("What is not stable", table.doubts)):
-        if lines:
-            items = "".join(f'<li class="failed">{_escaped(line)}</li>' for line in lines)
-            parts.append(f"<h2>{title_}</h2><ul>{items}</ul>")
+    for title_, lines in table.remarks.items():
+        items = "".join(f'<li class="failed">{_escaped(line)}</li>' for line in lines)
+        parts.append(f"<h2>{title_}</h2><ul>{items}</ul>")
     parts.append("<h2>What the numbers depend on</h2>" + _list({k: "; ".join(v) for k, v in table.facts.items()}))
     parts.append("<h2>What each number means</h2>" + _list(table.definitions))
     parts.append("</body></html>")

@@ -13,9 +13,8 @@ def render(table: Table) -> str:
     lines = [f"# {_escaped(table.title)}", ""]
     for section in table.sections:
         lines += _section(section)
-    for title, items in (("What failed", table.failures), ("What is not stable", table.doubts)):
-        if items:
-            lines += [f"## {title}", "", *(f"- {_escaped(item)}" for item in items), ""]
+    for title, items in table.remarks.items():
+        lines += [f"## {title}", "", *(f"- {_escaped(item)}" for item in items), ""]
     lines += ["## What the numbers depend on", ""]
     lines += [f"- **{_escaped(name)}**: {_escaped('; '.join(values))}" for name, values in table.facts.items()]
     lines += ["", "## What each number means", ""]
