@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint types clean
+.PHONY: run test gate lint types clean
 
 # The whole road on the built-in digits: train both networks, export, measure, report. Nothing is downloaded but packages.
 run: $(VENV)/ready
@@ -14,6 +14,10 @@ run: $(VENV)/ready
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# Before a release: kills, full disks, damages and signals, again and again. Under an hour on two cores.
+gate: $(VENV)/ready
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'slow or gate'
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
