@@ -13,7 +13,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     import torch
 
     compiled = torch.compile(network(path, artifact, target, threads), options={"freezing": True})
-    return predicting(compiled, target, channels_last=True, compiles=True)
+    return predicting(compiled, target, layout=artifact.checkpoint.layout, compiles=True)
 
 
 BACKEND = Backend(

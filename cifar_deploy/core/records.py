@@ -23,6 +23,9 @@ from cifar_deploy.core.progress import counted
 
 T = TypeVar("T")
 
+# Of images and convolutions in memory.
+Layout = Literal["channels_last", "contiguous"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -212,7 +215,7 @@ class Checkpoint:
     training: Training
     weights: File
     parameters: int  # trainable
-    multiply_adds: int  # for one image
+    multiply_adds: int | None  # for one image; None if not all of them can be counted
     curve: tuple[Epoch, ...]
     test_images: int  # that the curve's accuracies are over
     device: str
@@ -227,6 +230,8 @@ class Checkpoint:
     ranks: int = 1  # processes that trained it together, each with as many threads
     changes: tuple[str, ...] = ()  # of device, threads, ranks, processor or torch when it went on after an interruption
     rounded_accuracy: float | None = None  # on the test images, of the weights as float16, where that was asked for
+    layout: Layout = "channels_last"  # in which the network was trained, and is run by PyTorch
+    uncounted: str | None = None  # why there are no multiply_adds
 
     @property
     def seconds(self) -> float:
