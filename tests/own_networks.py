@@ -163,6 +163,11 @@ def bilinear(classes: int) -> nn.Module:
     return Of(lambda self, images: self.layer(_small(images), _small(images)), layer=nn.Bilinear(48, 48, classes))
 
 
+def unused(classes: int) -> nn.Module:
+    """Has a layer that no image goes through."""
+    return Of(lambda self, images: self.head(_small(images)), head=_head(classes), other=_head(classes))
+
+
 def partly_frozen(classes: int) -> nn.Module:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(4), nn.Flatten(), _head(classes, 64))
     network[0].requires_grad_(False)
@@ -225,6 +230,15 @@ def random_behind_zero(classes: int) -> nn.Module:
     )
 
 
+def random_in_its_first_call(classes: int) -> nn.Module:
+    def forward(self: Any, images: Tensor) -> Tensor:
+        if self.projection is None:
+            self.projection = torch.randn(48, 48)
+        return self.head(_small(images) @ self.projection)  # type: ignore[no-any-return]
+
+    return Of(forward, projection=None, head=_head(classes))
+
+
 def counted_calls(classes: int) -> nn.Module:
     return Of(
         lambda self, images: self.head((_small(images) * self.frequency).sin()),
@@ -263,6 +277,13 @@ class _WithExtraState(nn.Linear):
 
 def extra_state(classes: int) -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), _WithExtraState(48, classes))
+
+
+def of_complex_numbers(classes: int) -> nn.Module:
+    """A buffer of a type that safetensors does not know."""
+    network = Of(lambda self, images: self.head(_small(images) * self.scale.abs().float()), head=_head(classes))
+    network.register_buffer("scale", torch.ones(48, dtype=torch.complex128))
+    return network
 
 
 def expanded(classes: int) -> nn.Module:

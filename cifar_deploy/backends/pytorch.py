@@ -30,7 +30,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 
 BACKEND = Backend(
-    summary="PyTorch eager, channels last",
+    summary="PyTorch eager, in the layout of its training",
     reads=("checkpoint",),
     targets={"cpu": "cpu", "cuda": "cuda", "mps": "mps"},
     requires=("torch", "safetensors"),

@@ -17,7 +17,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 
 BACKEND = Backend(
-    summary="PyTorch with torch.compile, channels last",
+    summary="PyTorch with torch.compile, in the layout of its training",
     reads=("checkpoint",),
     targets={"cpu": "cpu", "cuda": "cuda"},
     requires=("torch", "safetensors"),

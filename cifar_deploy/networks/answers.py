@@ -66,7 +66,9 @@ def as_logits(name: str, found: object, images: Tensor, classes: int, when: str 
     what = type(found).__name__
     if isinstance(found, Tensor):
         what = str(tuple(found.shape) if found.is_floating_point() else found.dtype)
-    raise UsageError(f"{name}: returned {what}{when} for images {tuple(images.shape)}; expected logits {expected}")
+    raise UsageError(
+        f"{name}: returned {what}{when} for images {tuple(images.shape)}; expected logits {expected} alone"
+    )
 
 
 @contextlib.contextmanager
@@ -137,7 +139,7 @@ def holds_numbers(value: object) -> bool:
 
 
 def are_equal(one: object, other: object) -> bool:
-    """Attributes of two networks. What cannot be compared counts as equal."""
+    """Whether an attribute of two networks is the same. What cannot be compared counts as equal."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return torch.equal(one.detach().cpu(), other.detach().cpu())
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
@@ -148,7 +150,7 @@ def are_equal(one: object, other: object) -> bool:
         return one.keys() == other.keys() and all(are_equal(one[key], other[key]) for key in one)
     if isinstance(one, int | float | str) and isinstance(other, int | float | str):
         return one == other
-    return True
+    return holds_numbers(one) == holds_numbers(other)
 
 
 def listed(names: Iterable[str]) -> str:

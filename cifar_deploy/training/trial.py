@@ -132,7 +132,7 @@ def _train(network: nn.Module, training: Training, ranks: int, layout: Layout) -
         logits_of(name, network, fixed_images(data.height, data.width), classes)
     idle = [key for key, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
     if idle and ranks > 1:
-        raise UsageError(f"{name}: {listed(idle)} gets no gradient, which several ranks need; train it with one")
+        raise UsageError(f"{name}: {listed(idle)} get no gradient, which several ranks need; train it with one")
     with refusing(name, "an interrupted training of it cannot be saved"):
         state = io.BytesIO()
         torch.save({"network": _state(network, name), "optimizer": optimizer.state_dict()}, state)

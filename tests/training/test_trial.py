@@ -1,12 +1,16 @@
 """Networks as users write them: whatever would fail after the last epoch, or never, is found before the first step."""
 
 import dataclasses
+import random
 
+import numpy as np
 import pytest
+import torch
 
 from cifar_deploy.core.errors import UsageError
-from cifar_deploy.core.records import Recipe, Training
-from cifar_deploy.training.trial import Trial, try_out
+from cifar_deploy.core.records import Layout, Recipe, Training
+from cifar_deploy.training import batches
+from cifar_deploy.training.trial import Trial, seed_all, try_out
 from tests.probes import a_checkpoint
 
 RECIPE = Recipe(name="plain", optimizer="adam", learning_rate=0.001, epochs=1, batch_size=8, seed=0)
@@ -49,11 +53,13 @@ def test_a_network_that_works_is_trained_in_the_layout_that_suits_it(name: str, 
         ("random_list", ["1.projections", "register_buffer"]),
         ("random_array", ["1.order", "register_buffer"]),
         ("random_number", ["1.frequency", "register_buffer"]),
+        ("random_in_its_first_call", ["1.projection", "register_buffer"]),
         ("random_closure", ["something", "register_buffer"]),
         ("random_behind_zero", ["1.projection", "register_buffer"]),
         ("counted_calls", ["1.frequency", "register_buffer"]),
         ("learns_beside_its_state", ["1.mean", "register_buffer"]),
         ("extra_state", ["_extra_state", "dict", "buffer"]),
+        ("of_complex_numbers", ["cannot be saved", "complex128"]),
         ("expanded", ["cannot be loaded", "__init__"]),
         ("made_in_its_first_call", ["cannot be loaded", "__init__"]),
         ("the_same_again", ["the same layers", "in each call"]),
@@ -82,3 +88,45 @@ def test_a_network_that_cannot_be_trusted_is_refused_with_the_way_out(name: str,
     assert str(refused.value).startswith(f"tests.own_networks:{name}: ")
     assert all(word in str(refused.value) for word in words), refused.value
     assert len(str(refused.value)) <= 300
+
+
+def test_several_ranks_need_a_gradient_of_every_parameter() -> None:
+    tried("unused", ranks=1)
+    with pytest.raises(UsageError, match=r"1\.other\.weight, 1\.other\.bias get no gradient"):
+        tried("unused", ranks=2)
+
+
+def test_a_rate_that_diverges_is_for_the_training_to_report() -> None:
+    tried("tied", dataclasses.replace(RECIPE, optimizer="sgd", learning_rate=1e30))
+
+
+def test_a_trial_leaves_all_random_states_as_they_were() -> None:
+    def drawn() -> tuple[object, ...]:
+        return torch.rand(3).tolist(), np.random.rand(), random.random()
+
+    seed_all(7)
+    expected = drawn()
+    seed_all(7)
+    tried("lazy")
+    assert drawn() == expected
+
+
+def test_the_shipped_networks_pass_channels_last() -> None:
+    for scales in ((1.0,), (0.5, 1.0)):
+        recipe = dataclasses.replace(RECIPE, scales=scales, epochs=2)
+        found = try_out(Training(name="own", network="resnet8", recipe=recipe, data=DATA), "cpu", 1)
+        assert found == Trial(layout="channels_last", multiply_adds=12_501_632)
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
+def test_images_come_in_the_layout_of_the_network(layout: Layout) -> None:
+    pixels = torch.randint(256, (16, 32, 32, 3), dtype=torch.uint8)
+    formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+    for scales in ((1.0,), (0.5, 1.0)):
+        recipe = dataclasses.replace(RECIPE, scales=scales, epochs=2)
+        epoch = batches.Epoch(pixels, torch.arange(16), recipe, 0, layout)
+        images, _ = epoch.take(epoch.order[0])
+        assert images.is_contiguous(memory_format=formats[layout])
+        assert not images.is_contiguous(
+            memory_format=formats["contiguous" if layout == "channels_last" else "channels_last"]
+        )
