@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from cifar_deploy.core.errors import DeployError, UsageError, is_out_of_memory, one_line
 
 # Shares of the largest logit. On another processor, in another layout or with TF32 the same network differs by a tenth of
-# the first at most; other constants in it make logits that have nothing to do with each other. The second is for one
-# network in one process, and half of what a float32 format may differ by.
+# the first at most; other constants in it make logits that have nothing to do with each other. The second is for the same
+# call again in one process, and half of what a float32 format may differ by.
 _ANYWHERE = 1e-2
 _HERE = 5e-5
 
@@ -90,7 +90,7 @@ def unfit(name: str, network: nn.Module, images: Tensor, classes: int) -> str | 
     # More than once: by chance, a little noise is the same again.
     if not all(_are_within(_HERE, logits_of(name, network, images, classes), found) for _ in range(3)):
         return NOISY
-    if not _are_within(_HERE, logits_of(name, network, images[:1], classes), found[:1]):
+    if not are_of_one_network(logits_of(name, network, images[:1], classes), found[:1]):
         return OF_THE_BATCH
     return None
 

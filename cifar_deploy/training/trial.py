@@ -136,7 +136,7 @@ def _train(network: nn.Module, training: Training, ranks: int, layout: Layout) -
     with refusing(name, "an interrupted training of it cannot be saved"):
         state = io.BytesIO()
         torch.save({"network": _state(network, name), "optimizer": optimizer.state_dict()}, state)
-        torch.load(io.BytesIO(state.getvalue()), weights_only=True)
+        torch.load(io.BytesIO(state.getvalue()), weights_only=True, map_location="cpu")
 
 
 def _state(network: nn.Module, name: str) -> dict[str, Tensor]:
@@ -154,7 +154,7 @@ def _unsettle(network: nn.Module) -> None:
     with torch.no_grad():
         for weight in network.parameters():
             if weight.is_floating_point():
-                inputs = weight[0].numel() if weight.ndim > 1 else 1
+                inputs = max(1, weight.numel() // max(1, len(weight))) if weight.ndim > 1 else 1
                 weight.add_(torch.randn_like(weight), alpha=0.1 * inputs**-0.5)
 
 
