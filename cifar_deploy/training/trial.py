@@ -63,8 +63,8 @@ def seed_all(seed: int) -> None:
 def _tried_out(training: Training, device: str, ranks: int, layout: Layout) -> Trial:
     name, data = training.network, training.data
     network, other = _built(training, 0), _built(training, 1)
-    if {id(tensor) for tensor in _tensors(network)} & {id(tensor) for tensor in _tensors(other)}:
-        raise UsageError(f"{name}: two calls returned the same layers; make all of them anew in each call")
+    if {id(weight) for weight in network.parameters()} & {id(weight) for weight in other.parameters()}:
+        raise UsageError(f"{name}: two calls returned the same weights; make all of them anew in each call")
     if not any(weight.requires_grad for weight in network.parameters()):
         raise UsageError(f"{name}: has nothing to train; give it a parameter that requires a gradient")
     with refusing(name, f"cannot be brought to {device}"):
@@ -96,10 +96,6 @@ def _tried_out(training: Training, device: str, ranks: int, layout: Layout) -> T
 def _built(training: Training, seed: int) -> nn.Module:
     seed_all(seed)
     return complete.build(training.network, training.data)
-
-
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
 
 
 def _check_calls(network: nn.Module, training: Training, images: Tensor) -> None:
