@@ -41,8 +41,16 @@ def saved(tmp_path: Path) -> Callable[..., tuple[str, Path]]:
 )
 def test_other_constants_are_noticed_and_named(name: str, lacking: str, saved: Callable[..., tuple[str, Path]]) -> None:
     network, weights = saved(name)
-    with pytest.raises(Corrupt, match=rf"does not answer as it did .* its state_dict lacks {lacking}; register"):
+    with pytest.raises(Corrupt, match=rf"answers otherwise; its state_dict lacks {lacking}; register"):
         complete.load(network, DATA, weights)
+
+
+@pytest.mark.parametrize("name", ["random_buffer", "random_closure", "noisy"])
+def test_a_network_of_an_earlier_version_that_is_another_in_each_build_is_noticed(name: str, tmp_path: Path) -> None:
+    network = f"tests.own_networks:{name}"
+    save(complete.build(network, DATA), tmp_path / WEIGHTS)
+    with pytest.raises(Corrupt, match="answers otherwise"):
+        complete.load(network, DATA, tmp_path / WEIGHTS)
 
 
 def test_another_environment_is_noticed(
@@ -52,7 +60,7 @@ def test_another_environment_is_noticed(
     network, weights = saved("of_the_environment")
     complete.load(network, DATA, weights)
     monkeypatch.setenv("OWN_NETWORK", "3")
-    with pytest.raises(Corrupt, match="a file or the environment has changed"):
+    with pytest.raises(Corrupt, match="a file, the environment or a random number has changed; bring it back"):
         complete.load(network, DATA, weights)
 
 
