@@ -35,8 +35,8 @@ HEAVY = {
 # These run in workers alone, where torch is what is wanted.
 TORCH_AT_THE_TOP = {
     "stages/train.py",
-    *(f"training/{n}.py" for n in ("batches", "clock", "loop", "optimise", "ranks", "state", "subject")),
-    *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "floor", "complete")),
+    *(f"training/{n}.py" for n in ("batches", "clock", "loop", "optimise", "ranks", "state", "subject", "trial")),
+    *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "floor", "complete", "answers", "counting")),
 }
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

@@ -1,4 +1,4 @@
-"""PyTorch eager: the network's own code, channels last (the faster layout for convolutions on a CPU)."""
+"""PyTorch eager: the network's own code, in the layout of its training (channels last where the network can)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 def network(path: Path, artifact: Artifact, target: str, threads: int) -> nn.Module:
-    """The network with its trained weights on the target, channels last."""
+    """The network with its trained weights on the target."""
     import torch
 
     from cifar_deploy.networks import complete
 
     torch.set_num_threads(threads)
     training = artifact.checkpoint.training
-    return complete.on(target, complete.load(training.network, training.data, path))
+    return complete.load(training.network, training.data, path, target, artifact.checkpoint.layout)
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
-    return predicting(network(path, artifact, target, threads), target, channels_last=True)
+    return predicting(network(path, artifact, target, threads), target, layout=artifact.checkpoint.layout)
 
 
 BACKEND = Backend(
-    summary="PyTorch eager, channels last",
+    summary="PyTorch eager, in the layout of its training",
     reads=("checkpoint",),
     targets={"cpu": "cpu", "cuda": "cuda", "mps": "mps"},
     requires=("torch", "safetensors"),

@@ -13,11 +13,11 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     import torch
 
     compiled = torch.compile(network(path, artifact, target, threads), options={"freezing": True})
-    return predicting(compiled, target, channels_last=True, compiles=True)
+    return predicting(compiled, target, layout=artifact.checkpoint.layout, compiles=True)
 
 
 BACKEND = Backend(
-    summary="PyTorch with torch.compile, channels last",
+    summary="PyTorch with torch.compile, in the layout of its training",
     reads=("checkpoint",),
     targets={"cpu": "cpu", "cuda": "cuda"},
     requires=("torch", "safetensors"),

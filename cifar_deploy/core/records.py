@@ -27,6 +27,9 @@ from cifar_deploy.core.progress import counted
 
 T = TypeVar("T")
 
+# Of images and convolutions in memory.
+Layout = Literal["channels_last", "contiguous"]
+
 
 class Check(Protocol):
     """What a field's type cannot say. It stands in the field's annotation, and `from_json` asks it."""
@@ -276,7 +279,7 @@ class Checkpoint:
     training: Training
     weights: File
     parameters: Count  # trainable
-    multiply_adds: Count  # for one image
+    multiply_adds: Count | None  # for one image; None if not all of them can be counted
     curve: tuple[Epoch, ...]
     test_images: Count  # that the curve's accuracies are over
     device: str
@@ -291,6 +294,8 @@ class Checkpoint:
     ranks: AtLeastOne = 1  # processes that trained it together, each with as many threads
     changes: tuple[str, ...] = ()  # of device, threads, ranks, processor or torch when it went on after an interruption
     rounded_accuracy: Share | None = None  # on the test images, of the weights as float16, where that was asked for
+    layout: Layout = "channels_last"  # in which the network was trained, and is run by PyTorch
+    uncounted: str | None = None  # why there are no multiply_adds
 
     @property
     def seconds(self) -> float:

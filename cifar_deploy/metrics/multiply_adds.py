@@ -1,12 +1,22 @@
-"""Multiply-adds of one image: half of what torch's FlopCounterMode counts, which is convolutions and linear layers."""
+"""Multiply-adds of one image in convolutions, linear and recurrent layers and attention: see networks.counting."""
 
+from cifar_deploy.core.errors import Unavailable
+from cifar_deploy.core.records import Job
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Copied
+
+
+def read(job: Job) -> dict[str, float]:
+    checkpoint = job.artifact.checkpoint
+    if checkpoint.multiply_adds is None:
+        raise Unavailable(f"multiply_adds: the network could not be counted ({checkpoint.uncounted})")
+    return {"multiply_adds": checkpoint.multiply_adds}
+
 
 METRIC = Copied(
     stage="train",
     summary="multiply-adds of one image, in convolutions and linear layers",
     better="lower",
     columns={"multiply_adds": Column(title="multiply-adds", unit="M", stored_unit="1", scale=1e-6, digits=1)},
-    read=lambda job: {"multiply_adds": job.artifact.checkpoint.multiply_adds},
+    read=read,
 )

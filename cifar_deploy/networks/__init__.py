@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """`build(classes)` makes the module: float32 (N, 3, H, W), normalised -> logits (N, classes)."""
+    """`build(classes)` makes the module: float32 (N, 3, H, W), normalised -> float32 logits (N, classes).
+
+    Each call makes a new one, whose `state_dict` holds all that its logits depend on (see training.trial).
+    """
 
     summary: str
     build: Callable[[int], nn.Module]

@@ -3,16 +3,25 @@
 It normalises its input itself, so that an artifact is complete and no backend can disagree about mean and deviation.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from cifar_deploy.core.errors import Corrupt, UsageError
-from cifar_deploy.core.records import Data
+from cifar_deploy.core.records import Data, Layout
 from cifar_deploy.core.registry import load_object
-from cifar_deploy.networks import NETWORKS
+from cifar_deploy.networks import NETWORKS, answers
+
+# In the metadata of a safetensors file: the trained network's logits of the fixed images, as JSON.
+LOGITS = "logits"
+
+# Why a network that was built again may answer otherwise, and the way out.
+_OUTSIDE = "its code, a file, the environment or a random number has changed; bring it back, or train again"
+REGISTER = "register it with register_buffer, or make it of fixed numbers"
 
 
 class Normalise(nn.Module):
@@ -47,33 +56,62 @@ class OfPixels(nn.Module):
 def build(network: str, data: Data) -> nn.Module:
     """The network of this name for the images and classes of `data`, with fresh weights from torch's random state.
 
-    Raises UsageError if a custom network is not a function of the number of classes, or returns another shape than
-    (N, classes).
+    Raises UsageError if a custom network is not a function of the number of classes.
     """
     classes = len(data.classes)
     body = _custom(network, classes) if ":" in network else NETWORKS[network].build(classes)
     complete = nn.Sequential(Normalise(data.mean, data.deviation), body)
-    check_shape(network, complete, classes, data.height, data.width)
+    if any(
+        isinstance(value, UninitializedParameter | UninitializedBuffer)
+        for value in (*complete.parameters(), *complete.buffers())
+    ):
+        # The first call sizes lazy layers, and draws their weights.
+        with answers.refusing(network, f"cannot take images of {data.width}×{data.height}"), torch.no_grad():
+            complete.eval()(answers.fixed_images(data.height, data.width))
+        complete.train()
     return complete
 
 
-def load(network: str, data: Data, weights: Path) -> nn.Module:
-    """The network with the weights of a safetensors file, ready for inference. Raises Corrupt if they do not fit it."""
-    from safetensors.torch import load_file
+def load(network: str, data: Data, weights: Path, device: str = "cpu", layout: Layout = "contiguous") -> nn.Module:
+    """The trained network with the weights of a safetensors file, ready for inference.
+
+    Raises Corrupt if the weights do not fit the network, or if it does not answer as the trained one did.
+    """
+    complete, expected = read(network, data, weights)
+    complete = on(device, complete, layout)
+    images, classes = answers.fixed_images(data.height, data.width), len(data.classes)
+    found = answers.logits_of(network, complete, images, classes)
+    if expected is None and ":" in network:  # trained by an earlier version; two builds must be the same at least
+        expected = answers.logits_of(network, read(network, data, weights)[0], images, classes)
+    if expected is None or answers.are_of_one_network(found, expected):
+        return complete
+    if not answers.are_of_one_network(found, answers.logits_of(network, complete, images, classes)):
+        raise Corrupt(f"{network}: {answers.NOISY}")
+    lacking = answers.listed(name for name, value in answers.unsaved(complete).items() if answers.holds_numbers(value))
+    why = f"its state_dict lacks {lacking}; {REGISTER}, and train again" if lacking else _OUTSIDE
+    raise Corrupt(f"{network}: built again with its trained weights, it answers otherwise; {why}")
+
+
+def read(network: str, data: Data, weights: Path) -> tuple[nn.Module, Tensor | None]:
+    """The network with these weights, and the logits that the trained one had, if they were stored. Raises Corrupt."""
+    from safetensors import SafetensorError, safe_open
 
     complete = build(network, data)
     try:
-        complete.load_state_dict(load_file(weights))
-    except RuntimeError as error:
+        with safe_open(weights, "pt") as file:
+            logits = json.loads((file.metadata() or {}).get(LOGITS, "null"))
+            complete.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (it is no mapping)
+        return complete.eval(), None if logits is None else torch.tensor(logits, dtype=torch.float32)
+    except (RuntimeError, SafetensorError, ValueError, TypeError) as error:
         raise Corrupt(
             f"{weights}: its weights are not those of {network} with {len(data.classes)} classes ({error})"
         ) from error
-    return complete.eval()
 
 
-def on(device: str, network: nn.Module) -> nn.Module:
-    """The network on a device, channels last in memory: the faster layout for convolutions."""
-    return network.to(device).to(memory_format=torch.channels_last)
+def on(device: str, network: nn.Module, layout: Layout = "channels_last") -> nn.Module:
+    """The network on a device. Channels last in memory is the faster layout for convolutions."""
+    network = network.to(device)
+    return network.to(memory_format=torch.channels_last) if layout == "channels_last" else network
 
 
 def _custom(network: str, classes: int) -> nn.Module:
@@ -87,25 +125,3 @@ def _custom(network: str, classes: int) -> nn.Module:
     if not isinstance(body, nn.Module):
         raise UsageError(f"{network}: returned {type(body).__name__}; it must return a torch.nn.Module")
     return body
-
-
-def check_shape(network: str, complete: nn.Module, classes: int, height: int, width: int) -> None:
-    """Ask for the logits of two black images. Batch statistics and random state stay as they were.
-
-    Raises UsageError if there are none.
-    """
-    images = torch.zeros(2, 3, height, width)
-    was_training = complete.training
-    try:
-        with torch.random.fork_rng(devices=[]), torch.inference_mode():
-            logits = complete.eval()(images)
-    except Exception as error:
-        raise UsageError(
-            f"{network}: cannot take images of {width}×{height} ({type(error).__name__}: {error})"
-        ) from error
-    finally:
-        complete.train(was_training)
-    expected = (2, classes)
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UsageError(f"{network}: returned {found} for images {tuple(images.shape)}; expected logits {expected}")

@@ -54,14 +54,18 @@ def write(checkpoint: Checkpoint, format: str, root: Path, reference: Reference,
     need("format", format, plugin.requires, plugin.programs, plugin.environment)
     import torch
 
-    from cifar_deploy.networks import complete
+    from cifar_deploy.networks import answers, complete
 
     training = checkpoint.training
     weights = Store(root).verified(as_artifact(checkpoint))[WEIGHTS]
     network = complete.load(training.network, training.data, weights)
     pixels = gate_pixels(reference.images)
     if not reference.logits.exists():
-        with files.whole(reference.logits) as part, open(part, "wb") as output, torch.inference_mode():
+        # Else a format would be blamed for what the network does itself.
+        few = torch.from_numpy(as_input(pixels[:2]))
+        if reason := answers.unfit(training.network, network, few, len(training.data.classes)):
+            raise ExportError(f"{training.name}: the network itself {reason}")
+        with files.whole(reference.logits) as part, open(part, "wb") as output, torch.no_grad():
             np.save(output, network(torch.from_numpy(as_input(pixels))).numpy())
     source = Source(
         network=complete.OfPixels(network).eval() if plugin.input == "uint8" else network,

@@ -19,11 +19,10 @@ from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Checkpoint, File, Training
 from cifar_deploy.core.store import WEIGHTS, Store, described
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES
-from cifar_deploy.formats.checkpoint import halved
-from cifar_deploy.formats.checkpoint import save as save_weights
+from cifar_deploy.formats.checkpoint import halved, save_trained
 from cifar_deploy.training import curves, loop, ranks
 from cifar_deploy.training.state import State
-from cifar_deploy.training.subject import Subject, evaluate, multiply_adds, subject_of
+from cifar_deploy.training.subject import Subject, evaluate, subject_of
 
 _PACKAGES = ("torch", "numpy")
 
@@ -78,7 +77,7 @@ def train(
         training=training,
         weights=File(name=WEIGHTS, bytes=0, sha256=""),  # until they are written: then little is left to go wrong
         parameters=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
-        multiply_adds=multiply_adds(network, training),
+        multiply_adds=subject.trial.multiply_adds,
         curve=tuple(ended.curve),
         test_images=test_images,
         device=device,
@@ -87,6 +86,8 @@ def train(
         ranks=group.count,
         changes=ended.changes,
         rounded_accuracy=rounded,
+        layout=subject.trial.layout,
+        uncounted=subject.trial.uncounted,
         peak_bytes=memory.peak_bytes(),
         device_peak_bytes=DEVICES[device].peak_bytes(),
         machine=machine.machine(),
@@ -95,7 +96,7 @@ def train(
         finished=machine.now(),
     )
     with files.whole(kept / WEIGHTS) as part:
-        save_weights(network, part, half=half)
+        save_trained(training.network, network, training.data, part, half=half)
     checkpoint = dataclasses.replace(checkpoint, weights=described(kept / WEIGHTS))
     curves.write(kept, ended.curve)
     curves.write_events(kept, ended.curve)
@@ -125,14 +126,21 @@ def dismiss(device: str) -> None:
         group.from_first(None)
 
 
-def _rounded_accuracy(subject: Subject) -> float:
-    """On the test images, with weights as they come back from a file of float16; the network's own stay as they are."""
+def _rounded_accuracy(subject: Subject) -> float | None:
+    """On the test images, with weights as they come back from a file of float16; the network's own stay as they are.
+
+    None if it cannot be found out, which is no reason to lose a training.
+    """
     network = subject.network
     before = copy.deepcopy(network.state_dict())
-    network.load_state_dict(halved(network))
-    accuracy = evaluate(network, subject.arrays, ranks.Group(subject.device))
-    network.load_state_dict(before)
-    return accuracy
+    try:
+        network.load_state_dict(halved(network))
+        return evaluate(network, subject.arrays, ranks.Group(subject.device), subject.trial.layout)
+    except Exception as error:
+        report(1, 1, milestone=f"warning: not tested with weights as float16 ({type(error).__name__}: {error})")
+        return None
+    finally:
+        network.load_state_dict(before)
 
 
 def _is_the_same(accuracy: float, other: float, images: int) -> bool:

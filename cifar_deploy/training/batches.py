@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cifar_deploy.core import ranks
-from cifar_deploy.core.records import Recipe
+from cifar_deploy.core.records import Layout, Recipe
 
 # For a variance batch norm needs more than one image, on each rank.
 _FEWEST = 2
@@ -23,9 +23,11 @@ class Epoch:
 
     order: Sequence[Tensor]  # of each step, which images: int64 (batch,)
 
-    def __init__(self, images: Tensor, labels: Tensor, recipe: Recipe, number: int) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, recipe: Recipe, number: int, layout: Layout = "channels_last"
+    ) -> None:
         """`images` uint8 (N, H, W, 3) and `labels` int64 (N,) are all there are; `number` counts from zero."""
-        self._images, self._labels = images, labels
+        self._images, self._labels, self._layout = images, labels, layout
         self._height, self._width = scaled(recipe, number, images.shape[1], images.shape[2])
         count, device = len(labels), labels.device
         random = torch.Generator().manual_seed(seed(recipe, number))
@@ -42,8 +44,8 @@ class Epoch:
         return len(self.order)
 
     def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """These images, changed: float32 (batch, 3, H, W) in [0, 1], channels last; and their labels, int64 (batch,)."""
-        images = as_input(self._changed(chosen))
+        """These images, changed: float32 (batch, 3, H, W) in [0, 1]; and their labels, int64 (batch,)."""
+        images = as_input(self._changed(chosen), self._layout)
         if images.shape[2:] != (self._height, self._width):
             images = functional.interpolate(images, (self._height, self._width), mode="bilinear", antialias=True)
         return images, self._labels[chosen]
@@ -62,9 +64,10 @@ class Epoch:
         return pixels.view(len(chosen), height, width, channels)
 
 
-def as_input(pixels: Tensor) -> Tensor:
-    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1], channels last in memory: the order they came in."""
-    return pixels.permute(0, 3, 1, 2).float().div_(255)
+def as_input(pixels: Tensor, layout: Layout = "channels_last") -> Tensor:
+    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) in [0, 1]; channels last in memory is the order they came in."""
+    images = pixels.permute(0, 3, 1, 2).float().div_(255)
+    return images if layout == "channels_last" else images.contiguous()
 
 
 def seed(recipe: Recipe, epoch: int) -> int:

@@ -42,7 +42,7 @@ def run(subject: Subject, state: State | None, checkpoint_every_s: float, where:
                 state.save(subject.network, subject.optimizer, at)
             continue
         group.settle(subject.network)
-        accuracy = evaluate(subject.network, subject.arrays, group)
+        accuracy = evaluate(subject.network, subject.arrays, group, subject.trial.layout)
         now = time.perf_counter()
         epoch = Epoch(
             loss=at.loss_sum / at.images,
@@ -129,7 +129,7 @@ def _estimate(subject: Subject, at: Position) -> float:
                 step_s[size] = _step_seconds(subject, subject.batches(number))
         watch = Stopwatch(subject.device)
         with watch:
-            evaluate(subject.network, sample, subject.group)
+            evaluate(subject.network, sample, subject.group, subject.trial.layout)
     subject.network.load_state_dict(before)
     steps_s = [steps * step_s[batches.scaled(recipe, number, height, width)] for number in epochs]
     tests_s = watch.seconds * len(epochs) * len(arrays.test_labels) / len(sample.test_labels)

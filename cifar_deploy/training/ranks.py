@@ -191,11 +191,13 @@ class _BatchNorm2d(nn.BatchNorm2d):
 
 def _converted(module: nn.Module, group: dist.ProcessGroup | None) -> nn.Module:
     if type(module) is nn.BatchNorm2d and module.affine and module.track_running_stats and module.momentum is not None:
-        other = _BatchNorm2d(module.num_features, module.eps, module.momentum).to(module.weight)
-        other.load_state_dict(module.state_dict())
+        other = _BatchNorm2d(module.num_features, module.eps, module.momentum)
+        # The very same tensors: whoever shares them or this layer goes on to do so.
+        other._parameters, other._buffers = module._parameters, module._buffers
         assert group is not None
         other.group = group
         return other
-    for name, child in module.named_children():
-        setattr(module, name, _converted(child, group))
+    for name, child in module._modules.items():  # named_children leaves out what has two names
+        if child is not None:
+            module._modules[name] = _converted(child, group)
     return module

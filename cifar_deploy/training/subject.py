@@ -1,20 +1,20 @@
 """What is trained, and on what: the network with its first weights, the optimizer, and all images in memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_deploy.core.arrays import choose
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Recipe, Training
+from cifar_deploy.core.records import Layout, Recipe, Training
 from cifar_deploy.networks import complete
 from cifar_deploy.training import batches, ranks
 from cifar_deploy.training.optimise import optimizer_of
+from cifar_deploy.training.trial import Trial, seed_all, try_out
 
 # Large enough to be fast, small enough for the memory of a small board.
 EVALUATION_BATCH = 250
@@ -41,27 +41,25 @@ class Subject:
     arrays: Arrays
     device: str
     group: ranks.Group
+    trial: Trial = field(default_factory=Trial)
 
     def batches(self, epoch: int) -> batches.Epoch:
-        return batches.Epoch(self.arrays.train_images, self.arrays.train_labels, self.training.recipe, epoch)
+        arrays, recipe, layout = self.arrays, self.training.recipe, self.trial.layout
+        return batches.Epoch(arrays.train_images, arrays.train_labels, recipe, epoch, layout)
 
 
 def subject_of(
     training: Training, data_folder: Path, device: str, threads: int, limit_test: int | None, group: ranks.Group
 ) -> Subject:
-    """The network with its first weights, and its images."""
+    """The network with its first weights, and its images. Raises UsageError if the network does not stand its trial."""
     torch.set_num_threads(threads)
     recipe = training.recipe
-    torch.manual_seed(recipe.seed)
+    trial = group.from_first(try_out(training, device, group.count))
+    seed_all(recipe.seed)
     network = complete.build(training.network, training.data)
-    for height, width in batches.sizes(recipe, training.data.height, training.data.width):
-        try:
-            complete.check_shape(training.network, network, len(training.data.classes), height, width)
-        except UsageError as error:
-            raise UsageError(f"{error}; recipe {recipe.name} begins with such images, give --recipe paper") from error
     if recipe.batch_norm == "synchronised":
         network = group.synchronised(network)
-    network = complete.on(device, network)
+    network = complete.on(device, network, trial.layout)
     subject = Subject(
         training=training,
         network=network,
@@ -70,6 +68,7 @@ def subject_of(
         arrays=_arrays(data_folder, recipe, limit_test, device),
         device=device,
         group=group,
+        trial=trial,
     )
     if not len(subject.batches(0)):
         few = len(subject.arrays.train_labels)
@@ -79,25 +78,18 @@ def subject_of(
     return subject
 
 
-def evaluate(network: nn.Module, arrays: Arrays, group: ranks.Group) -> float:
+def evaluate(network: nn.Module, arrays: Arrays, group: ranks.Group, layout: Layout = "channels_last") -> float:
     """Top-1 accuracy on the test images, a fraction of 1. Each rank tests its share; the counts are exact."""
     network.eval()
     correct = torch.zeros((), dtype=torch.int64, device=arrays.test_labels.device)
     all_images, all_labels = group.share(arrays.test_images), group.share(arrays.test_labels)
-    with torch.inference_mode():
+    # Not inference_mode: what the network keeps of this is to be of use in the next epoch.
+    with torch.no_grad():
         for done in range(0, len(all_labels), EVALUATION_BATCH):
             report.alive(f"testing: {done * group.count:,} of {len(arrays.test_labels):,} images")
             images, labels = all_images[done : done + EVALUATION_BATCH], all_labels[done : done + EVALUATION_BATCH]
-            correct += (network(batches.as_input(images)).argmax(1) == labels).sum()
+            correct += (network(batches.as_input(images, layout)).argmax(1) == labels).sum()
     return group.total(correct).item() / len(arrays.test_labels)
-
-
-def multiply_adds(network: nn.Module, training: Training) -> int:
-    """Of one image, in convolutions and linear layers, as torch counts them."""
-    image = torch.zeros(1, 3, training.data.height, training.data.width, device=next(network.parameters()).device)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        network.eval()(image)
-    return int(counter.get_total_flops()) // 2
 
 
 def _arrays(folder: Path, recipe: Recipe, limit_test: int | None, device: str) -> Arrays:

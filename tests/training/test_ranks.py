@@ -13,8 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 from safetensors.torch import load_file
+from torch import nn
 
 from cifar_deploy.core.store import Store
+from cifar_deploy.training import ranks
 from tests.conftest import ROOT, run_cli, wait_for
 from tests.training import together
 
@@ -61,6 +63,15 @@ def test_torchrun_trains_as_one_process_does_and_only_once(tmp_path: Path) -> No
     again = torchrun("-m", "cifar_deploy", *TRAIN, *CALM, "--out", both)
     assert again.returncode == 0, again.stderr
     assert "trained before" in again.stdout
+
+
+def test_a_batch_norm_that_layers_share_is_shared_among_ranks_too() -> None:
+    norm = nn.BatchNorm2d(4)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.Sequential(nn.Conv2d(4, 4, 3), norm), norm)
+    converted = ranks._converted(network, object())  # type: ignore[arg-type]
+    norms = [converted[1], converted[2][1], converted[3]]  # type: ignore[index]
+    assert all(type(one) is ranks._BatchNorm2d for one in norms)
+    assert all(one.weight is norm.weight and one.running_mean is norm.running_mean for one in norms)
 
 
 @pytest.mark.parametrize(

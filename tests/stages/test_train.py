@@ -1,0 +1,107 @@
+"""Networks as users write them, trained in this process on a few images: what is stored is what was trained."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cifar_deploy.backends.pytorch import load
+from cifar_deploy.core.arrays import as_input
+from cifar_deploy.core.errors import DeployError, UsageError
+from cifar_deploy.core.records import Checkpoint, Recipe, Training
+from cifar_deploy.core.store import Store, as_artifact
+from cifar_deploy.stages import train as stage
+from cifar_deploy.training import subject
+from tests.probes import a_checkpoint
+
+DATA = dataclasses.replace(a_checkpoint().training.data, classes=tuple("abcdefghij"), height=32, width=32)
+RECIPE = Recipe(name="plain", optimizer="sgd", learning_rate=0.01, momentum=0.9, epochs=3, batch_size=8, seed=3)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        labels = np.arange(30, dtype=np.int64) % 10
+        pixels = random.integers(128, size=(30, 32, 32, 3))
+        for image, label in zip(pixels, labels, strict=True):
+            image[label // 4 * 8 :][:8, label % 4 * 8 :][:, :8] += 127  # each class is bright at a place of its own
+        np.save(tmp_path / f"{split}_images.npy", pixels.astype(np.uint8))
+        np.save(tmp_path / f"{split}_labels.npy", labels)
+    return tmp_path
+
+
+def train(network: str, images: Path, recipe: Recipe = RECIPE) -> Checkpoint:
+    training = Training(name="own", network=f"tests.own_networks:{network}", recipe=recipe, data=DATA)
+    return stage.train(training, images / "out", images, "cpu", torch.get_num_threads(), None, 600.0)
+
+
+@pytest.mark.parametrize(
+    ("network", "changes"),
+    [
+        ("tied", {}),
+        ("tied", {"weights": "float16"}),
+        ("lazy", {}),
+        ("flattened_by_view", {}),
+        # What it keeps of a test it uses in the next epoch, whose images have the same size.
+        ("remembers_its_first_call", {"scales": (0.5, 1.0, 1.0)}),
+    ],
+)
+def test_a_network_is_stored_as_it_was_trained(network: str, changes: dict[str, object], images: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, **changes)  # type: ignore[arg-type]
+    checkpoint = train(network, images, recipe)
+    artifact = as_artifact(checkpoint)
+    (path,) = Store(images / "out").verified(artifact)
+    predict = load(path, artifact, "cpu", torch.get_num_threads())
+    pixels, labels = np.load(images / "test_images.npy"), np.load(images / "test_labels.npy")
+    accuracy = float((predict(as_input(pixels)).argmax(1) == labels).mean())
+    assert accuracy == pytest.approx(checkpoint.curve[-1].accuracy)
+    assert accuracy > 0.3, "it learnt something, so that another network would not do as well"
+
+
+def test_a_weight_of_two_layers_is_counted_once(images: Path) -> None:
+    assert train("tied", images).parameters == 48 * 48 + 48 * 10 + 10
+
+
+def test_what_cannot_be_counted_is_recorded_with_the_reason(images: Path) -> None:
+    checkpoint = train("bilinear", images)
+    assert checkpoint.multiply_adds is None and checkpoint.uncounted == "no formula for aten._trilinear"
+    assert Store(images / "out").checkpoint("own") == checkpoint
+
+
+def test_a_network_that_is_refused_leaves_nothing_behind(images: Path) -> None:
+    with pytest.raises(UsageError, match="register_buffer"):
+        train("random_buffer", images)
+    assert not (images / "out").exists()
+
+
+def test_a_rounded_accuracy_that_fails_costs_no_training(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(network: torch.nn.Module) -> None:
+        raise ValueError("cannot be rounded")
+
+    monkeypatch.setattr(stage, "halved", fail)
+    checkpoint = train("tied", images, dataclasses.replace(RECIPE, weights="float16"))
+    assert checkpoint.rounded_accuracy is None and len(checkpoint.curve) == RECIPE.epochs
+    Store(images / "out").verified(as_artifact(checkpoint))
+
+
+@pytest.mark.parametrize("network", ["tied", "remembers_its_first_call"])
+def test_an_interrupted_training_gives_the_same_weights(
+    network: str, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(network, images).weights.sha256
+    (images / "out" / "exported" / "own" / "checkpoint" / "checkpoint.json").unlink()
+    seen = []
+
+    def evaluate_once(*arguments: object) -> float:
+        seen.append(1)
+        if len(seen) == 3:  # after the estimate and the first epoch
+            raise DeployError("interrupted")
+        return subject.evaluate(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("cifar_deploy.training.loop.evaluate", evaluate_once)
+    with pytest.raises(DeployError, match="interrupted"):
+        train(network, images)
+    assert train(network, images).weights.sha256 == whole
