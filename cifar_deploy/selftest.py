@@ -23,7 +23,7 @@ from cifar_deploy.core import files, isolate, statistics
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Parity, Result
-from cifar_deploy.core.store import WEIGHTS, Store, as_artifact
+from cifar_deploy.core.store import Store, as_artifact
 from cifar_deploy.datasets.known import FLIPPED, IMAGES
 from cifar_deploy.metrics.summary import Summary, against_itself, first_column
 from cifar_deploy.stages import export
@@ -59,10 +59,8 @@ class Bench:
     def place(self, name: str, dataset: str) -> pipeline.Prepared:
         """A training of this name, as if it were finished."""
         prepared = pipeline.prepare(_DATASET + dataset)
-        weights = self.store.checkpoint_folder(name) / WEIGHTS
-        weights.parent.mkdir(parents=True, exist_ok=True)
-        weights.write_bytes(b"not read by any backend of the self-test")
-        export.commit_untrained(self.store, name, "known", prepared.data)
+        unread = b"not read by any backend of the self-test"
+        export.commit_untrained(self.store, name, "known", prepared.data, lambda weights: weights.write_bytes(unread))
         return prepared
 
     def measure(

@@ -182,9 +182,12 @@ class Store:
             raise Corrupt(f"{path}: is the record of {found}, not of {name} in {WEIGHTS}; {_RESTORE}")
         return checkpoint
 
-    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Commit a training whose weights have been written into its folder."""
-        files.write_record(self.checkpoint_folder(checkpoint.training.name) / "checkpoint.json", to_json(checkpoint))
+    def save_checkpoint(self, checkpoint: Checkpoint, staged: Path) -> None:
+        """Commit a training: the folder `staged`, which holds its weights, takes its place as one, the record included.
+
+        Whatever fails, what was there before stays whole.
+        """
+        _commit(staged, self.checkpoint_folder(checkpoint.training.name), "checkpoint.json", checkpoint)
 
     # A training that is not finished
 
@@ -240,14 +243,10 @@ class Store:
         Whatever fails, what was there before stays whole.
         """
         kept = {file.name for file in artifact.files}
-        with files.naming(self.artifact_folder(artifact.name, artifact.format)):
-            for path in list(staged.iterdir()):
-                if path.name not in kept:
-                    files.remove(path)
-                else:
-                    files.sync(path)
-            files.write_record(staged / "artifact.json", to_json(artifact))
-            files.exchange(staged, self.artifact_folder(artifact.name, artifact.format))
+        for path in list(staged.iterdir()):
+            if path.name not in kept:
+                files.remove(path)
+        _commit(staged, self.artifact_folder(artifact.name, artifact.format), "artifact.json", artifact)
 
     def verified(self, artifact: Artifact) -> Mapping[str, Path]:
         """The artifact's files by name, each of the size and hash that its record says; else Corrupt.
@@ -317,6 +316,16 @@ class Store:
     def results(self, fault: "Fault | None" = None) -> list[Result]:
         """The blocks, together as they belong: those of a job in a session. Oldest first, by their newest block."""
         return grouped(self.blocks(fault))
+
+
+def _commit(staged: Path, place: Path, name: str, record: Checkpoint | Artifact) -> None:
+    """Put a folder in its place, with the record that describes its files. Raises Unwritable."""
+    with files.naming(place):
+        for path in staged.iterdir():
+            if path.is_file():
+                files.sync(path)
+        files.write_record(staged / name, to_json(record))
+        files.exchange(staged, place)
 
 
 Fault: TypeAlias = Callable[[Block], str | None]  # why a block is not to be used, or None

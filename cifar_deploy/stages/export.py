@@ -5,6 +5,7 @@ torch. The gate compares the artifact's logits with the eager network's on the s
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,15 +106,17 @@ def floor(data: Data, root: Path, name: str) -> Checkpoint:
     from cifar_deploy.networks import complete
 
     store = Store(root)
-    with files.whole(store.checkpoint_folder(name) / WEIGHTS) as part:
-        save(complete.build(FLOOR_NETWORK, data), part)
-    return commit_untrained(store, name, FLOOR_NETWORK, data)
+    return commit_untrained(
+        store, name, FLOOR_NETWORK, data, lambda weights: save(complete.build(FLOOR_NETWORK, data), weights)
+    )
 
 
-def commit_untrained(store: Store, name: str, network: str, data: Data) -> Checkpoint:
-    """The record of a network without parameters, whose weights lie in the store already."""
-    checkpoint = untrained(name, network, data, described(store.checkpoint_folder(name) / WEIGHTS), machine.now())
-    store.save_checkpoint(checkpoint)
+def commit_untrained(store: Store, name: str, network: str, data: Data, write: Callable[[Path], object]) -> Checkpoint:
+    """A network without parameters as if it had been trained; `write(path)` makes the file of its weights."""
+    with files.staging(store.checkpoint_folder(name)) as staged:
+        write(staged / WEIGHTS)
+        checkpoint = untrained(name, network, data, described(staged / WEIGHTS), machine.now())
+        store.save_checkpoint(checkpoint, staged)
     return checkpoint
 
 

@@ -47,7 +47,7 @@ def train(
     """
     device, device_name = _device(device)
     store = Store(root)
-    folder, kept = store.training_folder(training.name), store.checkpoint_folder(training.name)
+    folder = store.training_folder(training.name)
     with ranks.joined(device) as group:
         group.from_first((training, limit_test))
         subject = subject_of(training, data_folder, device, threads, limit_test, group)
@@ -95,12 +95,13 @@ def train(
         commit=machine.commit(),
         finished=machine.now(),
     )
-    with files.whole(kept / WEIGHTS) as part:
-        save_trained(training.network, network, training.data, part, half=half)
-    checkpoint = dataclasses.replace(checkpoint, weights=described(kept / WEIGHTS))
-    curves.write(kept, ended.curve)
-    curves.write_events(kept, ended.curve)
-    store.save_checkpoint(checkpoint)  # last: now it is finished
+    with files.staging(store.checkpoint_folder(training.name)) as staged:
+        with files.whole(staged / WEIGHTS) as part:
+            save_trained(training.network, network, training.data, part, half=half)
+        curves.write(staged, ended.curve)
+        curves.write_events(staged, ended.curve)
+        checkpoint = dataclasses.replace(checkpoint, weights=described(staged / WEIGHTS))
+        store.save_checkpoint(checkpoint, staged)  # last: now it is finished
     state.remove()
     return checkpoint
 

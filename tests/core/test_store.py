@@ -196,10 +196,10 @@ def test_a_saved_checkpoint_comes_back_with_its_weights(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         assert store.checkpoint("small") is None
         weights = store.checkpoint_folder("small") / "weights.safetensors"
-        weights.parent.mkdir(parents=True)
-        weights.write_bytes(b"abc")
-        checkpoint = a_checkpoint(described(weights))
-        store.save_checkpoint(checkpoint)
+        with files.staging(weights.parent) as staged:
+            (staged / weights.name).write_bytes(b"abc")
+            checkpoint = a_checkpoint(described(staged / weights.name))
+            store.save_checkpoint(checkpoint, staged)
     assert store.checkpoint("small") == checkpoint
     assert list(store.artifacts("small")) == [as_artifact(checkpoint)]
     assert store.verified(as_artifact(checkpoint)) == {"weights.safetensors": weights}
