@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 
 from cifar_deploy import pipeline
+from cifar_deploy.backends import BACKENDS
 from cifar_deploy.backends.known import BUSY_MS, HELD_BYTES
 from cifar_deploy.core import files, isolate, statistics
 from cifar_deploy.core.errors import DeployError
@@ -257,7 +258,7 @@ def check_gate(bench: Bench) -> Iterator[Check]:
                 "cifar_deploy.stages.export:check",
                 Parity,
                 artifact=as_artifact(checkpoint),
-                backend=_BACKEND + name,
+                backend=BACKENDS.given(_BACKEND + name),
                 reference=reference,
                 staged=folder,
             )

@@ -10,7 +10,7 @@ from _pytest.mark.structures import ParameterSet
 
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Backend
-from cifar_deploy.core import isolate
+from cifar_deploy.core import isolate, trust
 from cifar_deploy.core.errors import Unavailable, printable
 from cifar_deploy.core.interpreter import running
 from cifar_deploy.core.records import Failure
@@ -99,6 +99,7 @@ def floor(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = Store(road).checkpoint("resnet8")
     assert checkpoint
     out = tmp_path_factory.mktemp("floor")
+    trust.give([export.FLOOR_NETWORK])
     export.floor(checkpoint.training.data, out, "floor")
     return out
 

@@ -1,6 +1,7 @@
 """8-bit artifacts under older instructions: the runtime really obeys, or a row says that it cannot be made to."""
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +13,21 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
 from cifar_deploy.core.errors import LoadError, Unsupported, UsageError
 from cifar_deploy.core.isolate import call
-from cifar_deploy.core.store import Store
+from cifar_deploy.core.store import Lock, Store
 from tests.conftest import Exported, need_plugin, run_cli
 
 
 @pytest.fixture
-def int8(exported: Exported) -> tuple[Store, Path]:
-    """An output folder with an 8-bit artifact, and its file."""
+def int8(exported: Exported, of_all: Path, tmp_path: Path) -> tuple[Store, Path]:
+    """An output folder of one's own with an 8-bit artifact, and its file."""
     need_plugin(BACKENDS["openvino"])
     if "avx512f" not in machine.machine().instructions:
         pytest.skip("needs a processor with AVX-512, to be held below it")
     _, path = exported("onnx_int8")
-    return Store(path.parents[3]), path
+    whole = path.parents[3]
+    with Lock(of_all / "exported.lock", None):
+        shutil.copytree(whole, tmp_path / "out")
+    return Store(tmp_path / "out"), tmp_path / "out" / path.relative_to(whole)
 
 
 def test_the_labels_under_older_instructions_stand_beside_this_processors(int8: tuple[Store, Path]) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from cifar_deploy.core.errors import UsageError
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_SHELL = "/bin/sh"  # POSIX has it there, whatever PATH says
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
 VARIABLE = "CIFAR_DEPLOY_MEMORY_LIMIT"
@@ -156,14 +157,14 @@ def memory(limit_bytes: int, least_mapped: int = 0) -> Iterator[Limit]:
         try:
             # The shell joins the group, then becomes the worker: nothing of it is outside.
             join = 'echo $$ > "$1" && shift && exec "$@"'
-            command = ("sh", "-c", join, "sh", str(folder / "cgroup.procs"))
+            command = (_SHELL, "-c", join, "sh", str(folder / "cgroup.procs"))
             yield Limit(kind=kind, bytes=limit_bytes, command=command, folder=folder)
         finally:
             _remove(folder)
         return
     limit_bytes = max(limit_bytes, least_mapped)
     join = 'ulimit -d "$1" && shift && exec "$@"'
-    yield Limit(kind="RLIMIT_DATA", bytes=limit_bytes, command=("sh", "-c", join, "sh", str(limit_bytes // 1024)))
+    yield Limit(kind="RLIMIT_DATA", bytes=limit_bytes, command=(_SHELL, "-c", join, "sh", str(limit_bytes // 1024)))
 
 
 def _version_2(limit_bytes: int) -> Path:

@@ -53,7 +53,7 @@ def test_a_network_is_stored_as_it_was_trained(network: str, changes: dict[str, 
     recipe = dataclasses.replace(RECIPE, **changes)  # type: ignore[arg-type]
     checkpoint = train(network, images, recipe)
     artifact = as_artifact(checkpoint)
-    (path,) = Store(images / "out").verified(artifact)
+    (path,) = Store(images / "out").verified(artifact).values()
     predict = load(path, artifact, "cpu", torch.get_num_threads())
     pixels, labels = np.load(images / "test_images.npy"), np.load(images / "test_labels.npy")
     accuracy = float((predict(as_input(pixels)).argmax(1) == labels).mean())
