@@ -106,7 +106,7 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 def _weights(path: Path) -> list[Path]:
     with files.open_regular(path) as file:
-        if file.read(1) != b"<":
+        if not file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             raise LoadError(f"{path}: is no OpenVINO IR (it is no XML); export it again")
     return [path.with_suffix(".bin")]
 
