@@ -13,7 +13,7 @@ from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.store import Store
 from cifar_deploy.reports import REPORTS
 
-DEFAULT, ALL = 40, 500
+DEFAULT, ALL = 20, 500
 
 
 def flip(content: bytes, chance: random.Random) -> bytes:

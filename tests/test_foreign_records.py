@@ -15,7 +15,7 @@ from cifar_deploy.core import files
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.store import Store
 
-DEFAULT, ALL = 25, 1000
+DEFAULT, ALL = 12, 1000
 
 _DELETED = object()
 VALUES: tuple[Any, ...] = (

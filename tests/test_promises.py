@@ -21,11 +21,6 @@ _CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 1
 _LONGEST_S = 12.0
 
 
-def repeated(default: int, gate: int) -> list[object]:
-    """Seeds: so many by default, and so many in all in the gate."""
-    return [*range(default), *(pytest.param(seed, marks=pytest.mark.gate) for seed in range(default, gate))]
-
-
 @pytest.fixture
 def out(road: Path, tmp_path: Path) -> Path:
     shutil.copytree(road, tmp_path / "out")
@@ -48,7 +43,9 @@ def assert_whole(out: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [_EXPORT, _EVALUATE], ids=["export", "evaluate"])
-@pytest.mark.parametrize("seed", repeated(1, 20))
+@pytest.mark.parametrize(
+    "seed", [pytest.param(0, marks=pytest.mark.slow), *(pytest.param(n, marks=pytest.mark.gate) for n in range(1, 20))]
+)
 def test_a_command_that_is_killed_leaves_what_was_good_and_goes_on(command: list[str], seed: int, out: Path) -> None:
     chance = random.Random(seed)
     number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
