@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import files, isolate, machine
+from cifar_deploy.core import isolate, machine, untrusted
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Artifact, Data, Failure, File, Tensor, to_json
@@ -106,11 +106,11 @@ def _pairs(paths: Sequence[Path], backends: Sequence[str] | None) -> list[tuple[
 def _check(path: Path) -> None:
     if not str(path).isprintable():
         raise UsageError(f"{path}: has characters in its name that cannot be shown; rename it")
-    files.check_named(path, "give a model file")
+    untrusted.check_named(path, "give a model file")
     if path.is_dir():
         raise UsageError(f"{path}: is no file; give the model file itself")
     try:
-        files.open_regular(path).close()
+        untrusted.open_regular(path).close()
     except OSError as error:
         raise Corrupt(f"{path}: cannot be read ({error.strerror}); change that, or give another") from error
 

@@ -24,7 +24,7 @@ from typing import Literal
 
 from cifar_deploy.adoption import adopt
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import environment, files, isolate, machine, ranks, registry, trust
+from cifar_deploy.core import environment, files, isolate, machine, ranks, registry, trust, untrusted
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S
 from cifar_deploy.core.environment import Made
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError, WrongOutput
@@ -537,11 +537,11 @@ def _read_results(path: Path) -> tuple[list[Result], Raw]:
 
 
 def _results_file(path: Path) -> Path:
-    files.check_named(path, "give an output folder, or a results.jsonl")
+    untrusted.check_named(path, "give an output folder, or a results.jsonl")
     for candidate in (path, path / "results.jsonl", path / "reports" / "results.jsonl"):
         if os.path.lexists(candidate) and not candidate.is_dir():
-            files.check_named(candidate, "give another")
-            files.open_regular(candidate).close()
+            untrusted.check_named(candidate, "give another")
+            untrusted.open_regular(candidate).close()
             return candidate
     raise UsageError(f"{path}: neither a results.jsonl nor a folder that holds reports/results.jsonl; give another")
 

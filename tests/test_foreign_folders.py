@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cifar_deploy import pipeline
-from cifar_deploy.core import files, trust
+from cifar_deploy.core import files, sealing, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, Untrusted, WrongOutput
 from cifar_deploy.core.store import Store, read_lines
 from cifar_deploy.reports import REPORTS
@@ -33,17 +33,17 @@ def foreign(road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 def rewrite(path: Path, change: Callable[[Any], None]) -> None:
     """Change a record as whoever made it could: its checksum fits."""
-    record = files.read_record(path, "")
+    record = sealing.read_record(path, "")
     change(record)
-    files.write_record(path, record)
+    sealing.write_record(path, record)
 
 
 def rewrite_lines(out: Path, change: Callable[[Any], None]) -> None:
     path = out / "reports" / "results.jsonl"
-    records = [files.opened(json.loads(line)) for line in path.read_text().splitlines()]
+    records = [sealing.opened(json.loads(line)) for line in path.read_text().splitlines()]
     for record in records:
         change(record)
-    path.write_text("".join(json.dumps(files.sealed(record)) + "\n" for record in records))
+    path.write_text("".join(json.dumps(sealing.sealed(record)) + "\n" for record in records))
 
 
 def put(record: Any, where: str, value: Any) -> None:
@@ -130,7 +130,7 @@ def test_a_state_folder_of_garbage_is_no_reason_to_fail(tmp_path: Path, monkeypa
 
 def test_a_program_whose_record_lists_no_file_or_another_one_does_not_run(foreign: Path) -> None:
     path = foreign / "exported" / "resnet8" / "torchscript" / "artifact.json"
-    known = files.read_record(path, "")["files"][0]
+    known = sealing.read_record(path, "")["files"][0]
     other = foreign / "exported" / "resnet8" / "torchscript" / "other.ts"
     shutil.copy(path.with_name(known["name"]), other)
     path.with_name(known["name"]).write_bytes(b"another program")

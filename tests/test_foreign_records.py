@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cifar_deploy import console, pipeline
-from cifar_deploy.core import files
+from cifar_deploy.core import sealing
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.store import Store
 
@@ -74,13 +74,13 @@ def of_gate(count: int) -> list[Any]:
 def test_whatever_a_result_holds_is_answered(seed: int, copied: Path, road: Path) -> None:
     chance, path = random.Random(seed), Store(copied).results_path
     text = path.read_text()
-    records = [files.opened(json.loads(line)) for line in text.splitlines()]
+    records = [sealing.opened(json.loads(line)) for line in text.splitlines()]
     way, value = chance.choice(list(places(chance.choice(records)))), chance.choice(VALUES)
     only = chance.choice(records) if chance.random() < 0.3 else None
     for record in records:
         if only is None or record is only:
             put_where_it_is(record, way, value)
-    path.write_text("".join(json.dumps(files.sealed(record)) + "\n" for record in records))
+    path.write_text("".join(json.dumps(sealing.sealed(record)) + "\n" for record in records))
     try:
         use_results(copied, road)
     finally:
@@ -92,9 +92,9 @@ def test_whatever_a_record_holds_is_answered(seed: int, copied: Path) -> None:
     chance, folder = random.Random(seed), copied / "exported" / "resnet8"
     path = folder / chance.choice(("checkpoint/checkpoint.json", "onnx/artifact.json"))
     text = path.read_text()
-    record = files.read_record(path, "")
+    record = sealing.read_record(path, "")
     put(record, chance.choice(list(places(record))), chance.choice(VALUES))
-    path.write_text(json.dumps(files.sealed(record)))
+    path.write_text(json.dumps(sealing.sealed(record)))
     try:
         use_records(copied)
     finally:

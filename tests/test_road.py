@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cifar_deploy import pipeline
-from cifar_deploy.core import files, machine
+from cifar_deploy.core import machine, sealing
 from cifar_deploy.core.errors import Unavailable, UsageError
 from cifar_deploy.core.records import Begun, Training, from_json, to_json
 from cifar_deploy.core.store import Store
@@ -447,7 +447,7 @@ def test_a_state_that_a_finished_training_left_does_not_begin_it_anew(uninterrup
     store = Store(shutil.copytree(uninterrupted, tmp_path / "killed"))
     finished = store.checkpoint("resnet8")
     assert finished
-    files.write_json(
+    sealing.write_json(
         store.training_folder("resnet8") / "training.json", to_json(Begun(training=finished.training, replaces=None))
     )
     (store.training_folder("resnet8") / "state.1.pt").touch()

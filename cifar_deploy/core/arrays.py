@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from cifar_deploy.core import files
+from cifar_deploy.core import untrusted
 from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.core.records import Tensor
 
@@ -65,7 +65,7 @@ def portions(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
 
 def mapped(path: Path) -> NDArray[Any]:
     """The array in an .npy file, mapped into memory. Raises Corrupt if it is none, OSError if there is no file."""
-    files.open_regular(path).close()
+    untrusted.open_regular(path).close()
     try:
         # np.load would choose among its formats by the content.
         array: NDArray[Any] = npy.open_memmap(path, mode="r")
@@ -82,7 +82,7 @@ def read_npz(path: Path, most_bytes: int, remedy: str = "remove it") -> Mapping[
     Raises Corrupt, with the remedy, if there are more, if they are not of numbers or text, or if the file is no whole .npz.
     """
     try:
-        with files.open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        with untrusted.open_regular(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             declared = max(os.fstat(file.fileno()).st_size, sum(member.file_size for member in members))
             if declared > most_bytes:

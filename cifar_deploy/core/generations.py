@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from cifar_deploy.core import files, records
+from cifar_deploy.core import files, records, sealing
 from cifar_deploy.core.errors import Corrupt, is_out_of_memory
 from cifar_deploy.core.records import File, to_json
 from cifar_deploy.core.store import described, verified
@@ -35,7 +35,7 @@ class Generations:
         number = 1 + max(known, default=0)
         with files.whole(self._version(number)) as part:
             save(part)
-        files.write_record(self._record(number), to_json(described(self._version(number))))
+        sealing.write_record(self._record(number), to_json(described(self._version(number))))
         before, self._good = self._good, number
         for old in known:
             if old != before:

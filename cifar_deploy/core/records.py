@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
-from cifar_deploy.core import files
+from cifar_deploy.core import sealing
 from cifar_deploy.core.errors import Corrupt, FailureKind
 from cifar_deploy.core.progress import counted
 
@@ -515,12 +515,12 @@ def to_json(value: Any) -> Any:
 
 
 def load(kind: type[T], path: Path, remedy: str) -> T:
-    """The record in a file that `files.write_record` wrote.
+    """The record in a file that `sealing.write_record` wrote.
 
     Raises Corrupt, with the file's name, the cause and `remedy`, if it is damaged or of another kind; FileNotFoundError
     if it is not there.
     """
-    record = files.read_record(path, remedy)
+    record = sealing.read_record(path, remedy)
     try:
         return from_json(kind, record)
     except Corrupt as error:

@@ -30,7 +30,7 @@ from typing import Any, BinaryIO, Self, TypeAlias
 
 from numpy.typing import NDArray
 
-from cifar_deploy.core import arrays, files, isolate, machine, records
+from cifar_deploy.core import arrays, files, isolate, machine, records, sealing, untrusted
 from cifar_deploy.core.errors import Busy, Corrupt, Unwritable, UsageError
 from cifar_deploy.core.records import (
     Artifact,
@@ -198,7 +198,7 @@ class Store:
         """Record what is being trained, and the finished network of that name that it will replace, if there is one."""
         finished = self.checkpoint(training.name)
         begun = Begun(training=training, replaces=finished.finished if finished else None)
-        files.write_record(self.training_folder(training.name) / "training.json", to_json(begun))
+        sealing.write_record(self.training_folder(training.name) / "training.json", to_json(begun))
 
     def unfinished(self, name: str) -> Training | None:
         """What was begun and can go on. None if no state of it was saved yet, or if it is finished and a state was left."""
@@ -265,7 +265,7 @@ class Store:
             for file in artifact.files:
                 place = self._place(artifact, file)
                 if place.exists():
-                    files.link(place, alone / file.name)
+                    untrusted.link(place, alone / file.name)
                 verified(place, file, alone / file.name)
             yield {file.name: alone / file.name for file in artifact.files}
 
@@ -273,7 +273,7 @@ class Store:
         """A file that was made elsewhere stands in its record under its whole path, any other by its name."""
         if artifact.takes is not None:
             return Path(file.name)
-        return files.inside(self.artifact_folder(artifact.name, artifact.format), file.name)
+        return untrusted.inside(self.artifact_folder(artifact.name, artifact.format), file.name)
 
     def strays(self, artifact: Artifact) -> list[str]:
         """What lies beside the artifact's files and is none of them: neither counted, nor checked, nor opened."""
@@ -293,7 +293,7 @@ class Store:
 
     def append(self, block: Block) -> None:
         """Add a line to results.jsonl and sync it. A line torn by an earlier crash is cut off first."""
-        record = files.sealed({"version": RESULTS_VERSION, **to_json(block)})
+        record = sealing.sealed({"version": RESULTS_VERSION, **to_json(block)})
         line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
         self.reports.mkdir(parents=True, exist_ok=True)
         with files.naming(self.results_path), files.open_to_append(self.results_path) as file:
@@ -324,7 +324,7 @@ def _commit(staged: Path, place: Path, name: str, record: Checkpoint | Artifact)
         for path in staged.iterdir():
             if path.is_file():
                 files.sync(path)
-        files.write_record(staged / name, to_json(record))
+        sealing.write_record(staged / name, to_json(record))
         files.exchange(staged, place)
 
 
@@ -358,7 +358,7 @@ def _and_more(those: Sequence[object]) -> str:
 def read_lines(path: Path, fault: Fault | None = None) -> Lines:
     """Of a results.jsonl, as far as it can be read."""
     blocks, left_out = [], {}
-    for number, line in enumerate(files.read_bytes(path, _LARGEST_RESULTS).split(b"\n"), start=1):
+    for number, line in enumerate(untrusted.read_bytes(path, _LARGEST_RESULTS).split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -374,7 +374,7 @@ def read_lines(path: Path, fault: Fault | None = None) -> Lines:
 
 
 def _block(line: bytes) -> Block:
-    sealed = files.parsed(line)
+    sealed = sealing.parsed(line)
     version = sealed.get("version") if isinstance(sealed, dict) else None
     if not isinstance(version, int):
         raise Corrupt("is not a result")
@@ -382,7 +382,7 @@ def _block(line: bytes) -> Block:
         raise Corrupt(f"was written by a newer cifar-deploy (version {version}, not {RESULTS_VERSION})")
     if version < RESULTS_VERSION:
         raise Corrupt("is of an earlier version; run `cifar-deploy evaluate` again")
-    record = files.opened(sealed)
+    record = sealing.opened(sealed)
     del record["version"]
     return from_json(Block, record)
 
@@ -402,7 +402,7 @@ def grouped(blocks: Iterable[Block]) -> list[Result]:
 
 def raw_path(reports: Path, name: str) -> Path:
     """Where the samples or predictions of this name lie, which has to be a plain one."""
-    return files.inside(reports / "raw", f"{name}.npz")
+    return untrusted.inside(reports / "raw", f"{name}.npz")
 
 
 def read_raw(reports: Path, reading: Reading) -> Mapping[str, NDArray[Any]]:
@@ -411,7 +411,7 @@ def read_raw(reports: Path, reading: Reading) -> Mapping[str, NDArray[Any]]:
     if not path.exists():
         raise Corrupt(f"{path}: samples are gone; measure again (--again)")
     try:
-        if reading.raw_sha256 and files.sha256(path) != reading.raw_sha256:
+        if reading.raw_sha256 and untrusted.sha256(path) != reading.raw_sha256:
             raise Corrupt(f"{path}: samples are damaged (sha256 differs); measure again (--again)")
         return arrays.read_npz(path, _LARGEST_SAMPLES, "measure again (--again)")
     except OSError as error:
@@ -458,7 +458,7 @@ def _mend_end(file: BinaryIO) -> None:
     if content and not content.endswith(b"\n"):
         start = content.rfind(b"\n") + 1
         try:
-            files.opened(files.parsed(content[start:]))
+            sealing.opened(sealing.parsed(content[start:]))
         except Corrupt:
             file.truncate(start)
         else:
@@ -481,7 +481,7 @@ def as_artifact(checkpoint: Checkpoint) -> Artifact:
 
 
 def described(path: Path) -> File:
-    return File(name=path.name, bytes=path.stat().st_size, sha256=files.sha256(path))
+    return File(name=path.name, bytes=path.stat().st_size, sha256=untrusted.sha256(path))
 
 
 def verified(path: Path, record: File, copy: Path | None = None) -> Path:
@@ -489,6 +489,6 @@ def verified(path: Path, record: File, copy: Path | None = None) -> Path:
     read = copy or path
     if not read.exists():
         raise Corrupt(f"{path}: is missing; train or export again (--again)")
-    if read.stat().st_size != record.bytes or files.sha256(read) != record.sha256:
+    if read.stat().st_size != record.bytes or untrusted.sha256(read) != record.sha256:
         raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); train or export again (--again)")
     return path

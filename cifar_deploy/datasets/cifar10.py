@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar_deploy.core import files
+from cifar_deploy.core import untrusted
 from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.progress import report
@@ -89,7 +89,7 @@ def load(data_dir: Path | None) -> ImageSet:
 
 def _place(data_dir: Path) -> Path:
     """The folder of the batches, or the archive, in `data_dir` or that is `data_dir`."""
-    files.check_named(data_dir, _ELSEWHERE, "--data-dir")
+    untrusted.check_named(data_dir, _ELSEWHERE, "--data-dir")
     for folder in (data_dir / "cifar-10-batches-py", data_dir):
         if (folder / "data_batch_1").exists():
             return folder
@@ -106,7 +106,7 @@ def _contents(place: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]
         return
     for name in names:
         try:
-            yield name, files.read_bytes(place / name, _LARGEST_FILE)
+            yield name, untrusted.read_bytes(place / name, _LARGEST_FILE)
         except OSError as error:
             raise DataError(f"{place / name}: cannot be read ({error.strerror}); fetch CIFAR-10 again") from error
 
@@ -115,7 +115,7 @@ def _from_archive(archive: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]
     """In one pass, which ends with the last file that is wanted: what follows is not decompressed."""
     try:
         with (
-            files.open_regular(archive) as file,
+            untrusted.open_regular(archive) as file,
             gzip.GzipFile(fileobj=file) as content,
             tarfile.open(fileobj=_Bounded(content, archive), mode="r|") as tar,
         ):

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import files, limits
+from cifar_deploy.core import limits, untrusted
 from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError, DeployError, UsageError
 from cifar_deploy.core.progress import report
@@ -60,7 +60,7 @@ def identify(data_dir: Path | None) -> str:
     """A zip by its hash; a directory by the name, size and time of every image in it."""
     path = _given(data_dir)
     if not path.is_dir():
-        return f"zip-{files.sha256(path)[:16]}"
+        return f"zip-{untrusted.sha256(path)[:16]}"
     listing = hashlib.sha256()
     for entry in _directory(path).entries:
         try:
@@ -95,7 +95,7 @@ def load(data_dir: Path | None) -> ImageSet:
 def _given(data_dir: Path | None) -> Path:
     if data_dir is None:
         raise UsageError("--data-dir: missing; --dataset image_folder needs a directory or a .zip of images")
-    files.check_named(data_dir, _LAYOUT, "--data-dir")
+    untrusted.check_named(data_dir, _LAYOUT, "--data-dir")
     return data_dir
 
 
@@ -118,14 +118,14 @@ def _directory(path: Path) -> _Source:
 
 def _from_directory(path: Path) -> bytes:
     try:
-        return files.read_bytes(path, _LARGEST_FILE)
+        return untrusted.read_bytes(path, _LARGEST_FILE)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from error
 
 
 def _zip(path: Path) -> _Source:
     try:
-        archive = zipfile.ZipFile(files.open_regular(path))
+        archive = zipfile.ZipFile(untrusted.open_regular(path))
     except DeployError:
         raise
     except Exception as error:  # BadZipFile, and whatever a damaged name or number makes it raise

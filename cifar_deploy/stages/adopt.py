@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_deploy.backends import BACKENDS, Input
-from cifar_deploy.core import files, trust
+from cifar_deploy.core import trust, untrusted
 from cifar_deploy.core.arrays import has_random
 from cifar_deploy.core.errors import LoadError, Unsupported, UsageError, loading, one_line
 from cifar_deploy.core.records import File, Tensor
@@ -105,7 +105,7 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 def _weights(path: Path) -> list[Path]:
-    with files.open_regular(path) as file:
+    with untrusted.open_regular(path) as file:
         if not file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             raise LoadError(f"{path}: is no OpenVINO IR (it is no XML); export it again")
     return [path.with_suffix(".bin")]

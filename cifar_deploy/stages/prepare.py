@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import cache, files, isolate, records
+from cifar_deploy.core import cache, files, isolate, records, sealing
 from cifar_deploy.core.arrays import ImageSet, Pixels, mapped, portions
 from cifar_deploy.core.errors import Corrupt, DataError, Unavailable
 from cifar_deploy.core.progress import report
@@ -228,4 +228,4 @@ def _write(folder: Path, images: ImageSet, data: Data) -> None:
         with files.whole(folder / f"{name}.npy") as part, open(part, "wb") as file:
             np.save(file, getattr(images, name))
         report(done, len(_ARRAYS), "writing the cache")
-    files.write_record(_record(folder), to_json(data))
+    sealing.write_record(_record(folder), to_json(data))

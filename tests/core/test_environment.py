@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from cifar_deploy import pipeline
-from cifar_deploy.core import files, isolate, machine, registry
+from cifar_deploy.core import isolate, machine, registry, sealing
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable
 from tests.conftest import ROOT, heed_ctrl_c, run_cli
@@ -135,7 +135,7 @@ def test_one_made_for_something_else_is_stale_and_made_anew(
 ) -> None:
     record = environment.folder / "environment.json"
     before = record.read_text()
-    files.write_record(record, {**files.read_record(record, ""), field: value})
+    sealing.write_record(record, {**sealing.read_record(record, ""), field: value})
     reason = str(registry.obstacle(["tiny_package"], (), environment))
     record.write_text(before)
     assert "environment tiny is stale" in reason and words in reason

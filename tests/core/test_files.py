@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_deploy.core import files
+from cifar_deploy.core import files, sealing, untrusted
 from cifar_deploy.core.errors import Corrupt, Unwritable, UsageError
 
 
@@ -131,16 +131,16 @@ def test_scratch_is_gone_at_the_end_and_so_is_that_of_a_killed_process(
 
 def test_json_round_trips_and_damaged_json_is_named(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
-    files.write_json(path, {"größe": [1, 0.5, None]})
-    assert files.read_json(path) == {"größe": [1, 0.5, None]}
+    sealing.write_json(path, {"größe": [1, 0.5, None]})
+    assert sealing.read_json(path) == {"größe": [1, 0.5, None]}
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(Corrupt, match=r"value\.json"):
-        files.read_json(path)
+        sealing.read_json(path)
 
 
 def test_the_hash_is_the_contents_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
-    assert files.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert untrusted.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def no_file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 @pytest.mark.parametrize("no_file", ["folder", "named pipe", "device", "socket"], indirect=True)
 @pytest.mark.parametrize(
     "read",
-    [files.sha256, files.read_json, files.open_regular, lambda path: files.read_bytes(path, 9)],
+    [untrusted.sha256, sealing.read_json, untrusted.open_regular, lambda path: untrusted.read_bytes(path, 9)],
     ids=["sha256", "read_json", "open_regular", "read_bytes"],
 )
 def test_what_is_no_regular_file_is_refused_and_never_waited_for(
@@ -184,24 +184,24 @@ def test_a_file_that_becomes_a_pipe_before_it_is_opened_is_refused(
     os.mkfifo(path)
     monkeypatch.setattr(Path, "stat", lambda self: regular)
     with pytest.raises(Corrupt, match="is a named pipe"):
-        files.open_regular(path)
+        untrusted.open_regular(path)
 
 
 def test_a_file_is_read_up_to_its_bound_and_a_larger_one_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"12345")
-    assert files.read_bytes(path, 5) == b"12345"
+    assert untrusted.read_bytes(path, 5) == b"12345"
     with pytest.raises(Corrupt, match="is 5 bytes, and at most 4 are read"):
-        files.read_bytes(path, 4)
+        untrusted.read_bytes(path, 4)
     os.truncate(path, 2**40)
     with pytest.raises(Corrupt, match="at most 16,777,216 are read"):
-        files.read_json(path)
+        sealing.read_json(path)
 
 
 def test_json_that_is_nested_too_deep_is_no_valid_json(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("[" * 100_000)
     with pytest.raises(Corrupt, match="is not valid JSON"):
-        files.read_json(tmp_path / "x")
+        sealing.read_json(tmp_path / "x")
 
 
 def test_what_is_not_there_is_a_usage_error_and_a_link_that_leads_nowhere_is_not(tmp_path: Path) -> None:
@@ -210,12 +210,12 @@ def test_what_is_not_there_is_a_usage_error_and_a_link_that_leads_nowhere_is_not
     (tmp_path / "nowhere").symlink_to("absent")
     (tmp_path / "chain").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
-    files.check_named(tmp_path / "good", "give another")
+    untrusted.check_named(tmp_path / "good", "give another")
     for name in ("absent", "absent/file", "file/below", "x" * 300):
         with pytest.raises(UsageError, match="does not exist; give another"):
-            files.check_named(tmp_path / name, "give another")
+            untrusted.check_named(tmp_path / name, "give another")
     for name in ("nowhere", "chain", "nowhere/below"):
         with pytest.raises(Corrupt, match=r"is a link that leads nowhere\); mend that, or give another"):
-            files.check_named(tmp_path / name, "give another")
+            untrusted.check_named(tmp_path / name, "give another")
     with pytest.raises(Corrupt, match=r"--data-dir: .*loop cannot be read"):
-        files.check_named(tmp_path / "loop", "give another", "--data-dir")
+        untrusted.check_named(tmp_path / "loop", "give another", "--data-dir")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_deploy.core import files
+from cifar_deploy.core import files, sealing
 from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError, Unavailable, UnknownName, UsageError
 from cifar_deploy.datasets import digits
@@ -192,9 +192,9 @@ def test_a_flipped_bit_in_the_record_is_found_or_harmless() -> None:
 
 def test_a_record_that_lost_its_checksum_is_not_believed() -> None:
     first = prepare.prepare("digits", None)
-    record = files.read_json(first.folder / "data.json")
+    record = sealing.read_json(first.folder / "data.json")
     del record["checksum"]
-    files.write_json(first.folder / "data.json", record)
+    sealing.write_json(first.folder / "data.json", record)
     assert prepare.find(first.data.fingerprint) is None
     assert prepare.prepare("digits", None).decoded
     assert prepare.find(first.data.fingerprint) == first.folder
