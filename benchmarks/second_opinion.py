@@ -58,7 +58,7 @@ def ours(store: Store, job: Job) -> tuple[float, float]:
     """Seconds at p50 and p90, by the worker that every latency comes from."""
     reading = _measured(store, job)
     assert reading.raw
-    samples = read_raw(store.raw_path(reading.raw))["samples_ns"]
+    samples = read_raw(store.reports, reading)["samples_ns"]
     store.raw_path(reading.raw).unlink()
     return float(np.percentile(samples, 50)) / 1e9, float(np.percentile(samples, 90)) / 1e9
 

@@ -6,8 +6,8 @@ reports/trainings/. Accuracy is of the last epoch's weights, as they were traine
 
 from pathlib import Path
 
-from cifar_deploy.core import sealing
-from cifar_deploy.core.records import Checkpoint, from_json
+from cifar_deploy.core import records
+from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.verdict import judge_training
 
 ROOT = Path(__file__).parents[1]
@@ -26,11 +26,11 @@ def line(checkpoint: Checkpoint) -> str:
 
 def main() -> None:
     paths = [*ROOT.glob("exported/*/checkpoint/checkpoint.json"), *ROOT.glob("reports/trainings/*.json")]
-    records = [from_json(Checkpoint, sealing.read_json(path)) for path in paths]
-    records.sort(key=lambda found: (found.training.network, found.training.recipe.name, found.training.recipe.seed))
+    checkpoints = [records.load(Checkpoint, path, "restore it from git") for path in paths]
+    checkpoints.sort(key=lambda found: (found.training.network, found.training.recipe.name, found.training.recipe.seed))
     print("| training | by | accuracy | as stored | seconds | as spent | wall | verdict on the seconds |")
     print("|---|---|---:|---:|---:|---:|---:|---|")
-    print("\n".join(map(line, records)))
+    print("\n".join(map(line, checkpoints)))
 
 
 if __name__ == "__main__":
