@@ -1,5 +1,6 @@
 """Somebody else's output folder: it runs no code, leads nowhere outside, and what is damaged in it is said."""
 
+import errno
 import json
 import os
 import shutil
@@ -388,6 +389,28 @@ def test_two_folders_change_places(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert (tmp_path / "old" / "content").read_text() == "new"
         assert (tmp_path / "new" / "content").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+
+
+def test_a_folder_that_cannot_be_renamed_is_exchanged_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of a container's image: only what was made since can be renamed."""
+    rename = os.rename
+
+    def rename_new_ones(source: Any, target: Any, **how: Any) -> None:
+        if Path(source) == tmp_path / "old" and (tmp_path / "old" / "of the image").exists():
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(source))
+        rename(source, target, **how)
+
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    (tmp_path / "old" / "of the image").touch()
+    monkeypatch.setattr(files, "_exchanged", lambda first, second: False)
+    monkeypatch.setattr(os, "rename", rename_new_ones)
+    files.exchange(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old" / "content").read_text() == "new"
+    assert (tmp_path / "new" / "content").read_text() == "old"
 
 
 def test_a_stray_file_is_spoken_of(foreign: Path) -> None:

@@ -155,7 +155,7 @@ def exchange(new: Path, place: Path) -> None:
         new.rename(place)
     elif not _exchanged(new, place):
         old = _temporary(place)
-        place.rename(old)
+        shutil.move(place, old)  # a copy where a folder of a container's image cannot be renamed
         try:
             new.rename(place)
         except OSError:
@@ -180,7 +180,7 @@ def _exchanged(first: Path, second: Path) -> bool:
     if rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) == 0:
         return True
     number = ctypes.get_errno()
-    if number in (errno.ENOSYS, errno.EINVAL):
+    if number in (errno.ENOSYS, errno.EINVAL, errno.EXDEV):
         return False
     raise OSError(number, os.strerror(number), str(second))
 

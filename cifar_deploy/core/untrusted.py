@@ -89,7 +89,7 @@ def link(source: Path, target: Path) -> None:
         raise Corrupt(f"{source}: is not a regular file; put the file itself there")
     try:
         os.link(source, target, follow_symlinks=False)
-    except OSError:
+    except (OSError, NotImplementedError):
         shutil.copyfile(source, target, follow_symlinks=False)
 
 
