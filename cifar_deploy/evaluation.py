@@ -188,7 +188,7 @@ class Evaluation:
         """Not what failed, or has lost its samples: that is measured again."""
         if not block or not block.reading:
             return False
-        return block.reading.raw is None or self._store.raw_path(block.reading.raw).exists()
+        return block.reading.raw is None or self._store.has_samples(block.reading)
 
     def _results(self) -> list[Result]:
         return self._store.results(results.fault)

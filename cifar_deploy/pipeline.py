@@ -165,7 +165,8 @@ def train(
     if device != "auto":
         DEVICES.given(device)
     training = training_of(store, prepared, network, name=name, recipe=recipe, again=again)
-    finished, unfinished = store.checkpoint(training.name), None if again else store.unfinished(training.name)
+    finished = _finished(store, training.name, again)
+    unfinished = None if again else store.unfinished(training.name)
     if not unfinished:
         files.discard(store.training_folder(training.name))
     if finished and not again and not _is_same(unfinished, training):
@@ -225,7 +226,7 @@ def training_of(
     training = _training(prepared, network, name, recipe)
     if again:
         return training
-    finished = store.checkpoint(training.name)
+    finished = _finished(store, training.name, again)
     there = [one for one in (store.unfinished(training.name), finished and finished.training) if one]
     if there and not any(_is_same(one, training) for one in there):
         raise UsageError(
@@ -233,6 +234,16 @@ def training_of(
             "give another --name, or --again to replace it"
         )
     return training
+
+
+def _finished(store: Store, name: str, again: bool) -> Checkpoint | None:
+    """A damaged record raises Corrupt, unless the network is trained again, or was begun to be."""
+    try:
+        return store.checkpoint(name)
+    except Corrupt:
+        if again or store.unfinished(name):
+            return None
+        raise
 
 
 def _is_same(there: Training | None, wanted: Training) -> bool:
@@ -484,7 +495,7 @@ def _floor(store: Store, data: Data, format: str) -> Artifact | None:
     """None if this format cannot hold it: then the report has no floor for it."""
     name = floor_name(data)
     try:
-        checkpoint = store.checkpoint(name) or isolate.call(
+        checkpoint = _whole_floor(store, name) or isolate.call(
             "cifar_deploy.stages.export:floor", Checkpoint, data=data, root=store.root, name=name
         )
         if format == CHECKPOINT:
@@ -495,6 +506,15 @@ def _floor(store: Store, data: Data, format: str) -> Artifact | None:
         log.warning("no floor for %s: %s", format, error)
         return None
     return None if artifact.failure else artifact
+
+
+def _whole_floor(store: Store, name: str) -> Checkpoint | None:
+    """None if it is not there, or damaged: it is made again then."""
+    with contextlib.suppress(Corrupt):
+        if checkpoint := store.checkpoint(name):
+            store.verified(as_artifact(checkpoint))
+            return checkpoint
+    return None
 
 
 def report(store: Store, planned: Iterable[Planned] | None = None) -> tuple[Table, list[Path]]:

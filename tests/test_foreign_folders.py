@@ -17,7 +17,7 @@ from cifar_deploy.core.errors import Corrupt, DeployError, Untrusted, WrongOutpu
 from cifar_deploy.core.store import Store, read_lines
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import results
-from tests.conftest import run_cli, run_here
+from tests.conftest import TINY, run_cli, run_here
 from tests.probes import a_block
 
 EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nNETWORK = METRIC = FORMAT = BACKEND = None\n"
@@ -234,6 +234,40 @@ def test_results_are_appended_to_no_file_elsewhere(kind: str, tmp_path: Path) ->
     with store, pytest.raises(DeployError, match=r"results\.jsonl"):
         store.append(a_block())
     assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("fingerprint", ["/../../../elsewhere", "f" * 63, "F" * 64, ""])
+def test_a_fingerprint_that_could_name_another_folder_is_refused(fingerprint: str, foreign: Path) -> None:
+    path = foreign / "exported" / "resnet8" / "checkpoint" / "checkpoint.json"
+    rewrite(path, lambda record: put(record, "training.data.fingerprint", fingerprint))
+    with pytest.raises(Corrupt, match=r"fingerprint: .* is not a sha256"):
+        Store(foreign).checkpoint("resnet8")
+
+
+def test_a_network_whose_record_is_damaged_can_be_trained_again(foreign: Path) -> None:
+    path = foreign / "exported" / "resnet8" / "checkpoint" / "checkpoint.json"
+    path.write_text(path.read_text().replace('"threads": 1', '"threads": 2').replace('"epochs": 1', '"epochs": 2'))
+    refused = run_cli("train", "resnet8", *TINY, "--out", foreign)
+    assert refused.returncode == 1 and "train again (--again)" in refused.stderr
+    done = run_cli("train", "resnet8", *TINY, "--out", foreign, "--again")
+    assert done.returncode == 0 and Store(foreign).checkpoint("resnet8"), done.stderr
+
+
+@pytest.mark.parametrize("damage", ["changed", "linked", "gone"])
+def test_a_result_whose_samples_are_damaged_is_measured_again(damage: str, foreign: Path) -> None:
+    store = Store(foreign)
+    readings = [result.reading for result in store.results() if result.reading and result.reading.raw]
+    reading = readings[0]
+    path = store.raw_path(str(reading.raw))
+    assert store.has_samples(reading)
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "changed":
+        path.write_bytes(content[:-1] + b"x")
+    elif damage == "linked":
+        (foreign / "elsewhere.npz").write_bytes(content)
+        path.symlink_to(foreign / "elsewhere.npz")
+    assert not store.has_samples(reading)
 
 
 # Records that cannot be

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import os
 import re
+import resource
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -164,6 +165,9 @@ def memory(limit_bytes: int, least_mapped: int = 0) -> Iterator[Limit]:
         return
     limit_bytes = max(limit_bytes, least_mapped)
     join = 'ulimit -d "$1" && shift && exec "$@"'
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard != resource.RLIM_INFINITY:  # set by a batch system, say: it can only be lowered
+        limit_bytes = min(limit_bytes, hard)
     yield Limit(kind="RLIMIT_DATA", bytes=limit_bytes, command=(_SHELL, "-c", join, "sh", str(limit_bytes // 1024)))
 
 

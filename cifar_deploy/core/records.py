@@ -80,6 +80,14 @@ class PlainName:
         return None if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", value) else "is not a plain name"
 
 
+@dataclass(frozen=True)
+class Sha256:
+    """64 hex digits: part of it names a folder."""
+
+    def fault(self, value: str) -> str | None:
+        return None if re.fullmatch(r"[0-9a-f]{64}", value) else "is not a sha256"
+
+
 NOT_NEGATIVE = Within(least=0)
 
 Count: TypeAlias = Annotated[int, NOT_NEGATIVE]
@@ -105,7 +113,7 @@ class Data:
 
     dataset: str  # the name under which it was asked for
     source: str  # where the images came from, for people
-    fingerprint: str  # sha256 of the decoded arrays, the labels and the class names
+    fingerprint: Annotated[str, Sha256()]  # sha256 of the decoded arrays, the labels and the class names
     classes: tuple[str, ...]
     train_images: Count
     test_images: Count

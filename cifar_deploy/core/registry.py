@@ -67,8 +67,8 @@ class Registry(Mapping[str, T], Generic[T]):
 def given(kind: str, name: str) -> str:
     """`name`, which this command was given: if it is a module:object it may be imported, by later commands too."""
     trust.give([name])
-    if ":" in name and not name.startswith(f"{cifar_deploy.__name__}."):
-        trust.remember_code(name, _place(name))
+    if ":" in name and not _is_ours(name) and (place := _place(name)):
+        trust.remember_code(name, place)
     return name
 
 
@@ -79,6 +79,9 @@ def load_object(kind: str, name: str) -> Any:
     """
     module_name, _, attribute = name.partition(":")
     trust.check_code(kind, name, _place(name))
+    # Only now, and for the user's own code alone: what lies there may have the name of a module that others look for.
+    if not _is_ours(name) and os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
     except (ImportError, ValueError, TypeError) as error:  # the last two for a name like ":x" or ".x:y"
@@ -93,13 +96,15 @@ def load_object(kind: str, name: str) -> Any:
         raise UnknownName.among(f"object in module {module_name}", attribute, public or ["nothing"]) from None
 
 
+def _is_ours(name: str) -> bool:
+    return name.startswith(f"{cifar_deploy.__name__}.")
+
+
 def _place(name: str) -> str:
     """Where the module of module:object lies, or the package that it is in; "" if nowhere. Nothing is imported."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
     top = name.partition(":")[0].partition(".")[0]
     try:
-        found = importlib.util.find_spec(top) if top else None
+        found = (importlib.util.find_spec(top) or PathFinder.find_spec(top, [os.getcwd()])) if top else None
     except (ImportError, ValueError):
         found = None
     if found is None:

@@ -159,6 +159,7 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        files.sweep(self.exported)  # killed workers leave what they were shown
         self._lock.__exit__()
 
     # Checkpoints
@@ -196,8 +197,7 @@ class Store:
 
     def begin(self, training: Training) -> None:
         """Record what is being trained, and the finished network of that name that it will replace, if there is one."""
-        finished = self.checkpoint(training.name)
-        begun = Begun(training=training, replaces=finished.finished if finished else None)
+        begun = Begun(training=training, replaces=self._finished(training.name))
         sealing.write_record(self.training_folder(training.name) / "training.json", to_json(begun))
 
     def unfinished(self, name: str) -> Training | None:
@@ -206,8 +206,15 @@ class Store:
         if not path.exists() or not any(path.parent.glob("state.*")):
             return None
         begun = records.load(Begun, path, "restore it from a copy, or start over with --again")
-        finished = self.checkpoint(name)
-        return begun.training if begun.replaces == (finished.finished if finished else None) else None
+        return begun.training if begun.replaces == self._finished(name) else None
+
+    def _finished(self, name: str) -> str | None:
+        """When the network of this name was finished; None if there is none, or its record is damaged."""
+        try:
+            checkpoint = self.checkpoint(name)
+        except Corrupt:
+            return None
+        return checkpoint.finished if checkpoint else None
 
     # Artifacts
 
@@ -290,6 +297,14 @@ class Store:
 
     def raw_path(self, name: str) -> Path:
         return raw_path(self.reports, name)
+
+    def has_samples(self, reading: Reading) -> bool:
+        """Whether the samples behind a reading are there, and are those that were written."""
+        try:
+            path = self.raw_path(str(reading.raw))
+            return path.exists() and reading.raw_sha256 in (None, untrusted.sha256(path))
+        except (Corrupt, OSError):
+            return False
 
     def append(self, block: Block) -> None:
         """Add a line to results.jsonl and sync it. A line torn by an earlier crash is cut off first."""

@@ -36,7 +36,10 @@ def _folder() -> Path:
 
 def remember(sha256: str) -> None:
     """Note a program file that this user's own export has just written."""
-    _add(record_path(), sha256)
+    try:
+        _add(record_path(), sha256)
+    except OSError as error:
+        warnings.warn(f"{record_path()}: cannot be written ({error.strerror}); `evaluate` will need --trust")
 
 
 def knows(sha256: str) -> bool:
@@ -74,7 +77,7 @@ def remember_code(name: str, place: str) -> None:
 
 def check_code(kind: str, name: str, place: str) -> None:
     """Raises Untrusted unless module:object `name` was given, or was before while its module lay in the same place."""
-    if name not in _given and f"{name}\t{place}" not in _lines(code_path()):
+    if name not in _given and not (place and f"{name}\t{place}" in _lines(code_path())):
         raise Untrusted(
             f"{name}: a record names this {kind}, which is code that you have not given; "
             f"if you trust it, add --trust-code {name}"

@@ -137,3 +137,14 @@ def test_the_option_limits_the_workers_of_its_command_alone(
     assert limits.VARIABLE not in os.environ
     done = run_here(capfd, "data", "--dataset", "digits", "--memory-limit", "a lot")
     assert done.returncode == 2 and "--memory-limit" in done.stderr
+
+
+def test_a_limit_is_never_above_the_one_that_cannot_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(limit_bytes: int) -> Path:
+        raise OSError
+
+    monkeypatch.setattr(limits, "_version_1", none)
+    monkeypatch.setattr(limits, "_version_2", none)
+    monkeypatch.setattr(limits.resource, "getrlimit", lambda which: (2**30, 2**31))
+    with limits.memory(2**33) as limit:
+        assert limit.bytes == 2**31 and str(2**21) in limit.command

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_deploy.core.errors import Unavailable, UnknownName, UsageError
+from cifar_deploy.core.errors import Unavailable, UnknownName, Untrusted, UsageError
 from cifar_deploy.core.registry import Registry, missing, need
 
 THINGS: Registry[object] = Registry(
@@ -41,6 +41,19 @@ def test_module_and_object_name_anyones_plugin(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     assert THINGS[THINGS.given("a_plugin_in_the_current_folder:PLUGIN")] == "mine"
     monkeypatch.delitem(sys.modules, "a_plugin_in_the_current_folder")
+
+
+def test_the_current_folder_is_searched_for_code_that_was_given_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file there may have the name of a module that a library looks for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    (tmp_path / "somebody_elses.py").write_text("THING = 1\n")
+    with pytest.raises(Untrusted):
+        THINGS["somebody_elses:THING"]
+    assert THINGS[THINGS.given("cifar_deploy.core.progress:report")]
+    assert str(tmp_path) not in sys.path
 
 
 def test_a_module_that_cannot_be_imported_is_a_usage_error() -> None:
