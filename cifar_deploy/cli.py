@@ -787,7 +787,7 @@ def _outcome(arguments: list[str], debug: bool) -> int:
     except TyperException as error:
         what = error.format_message().rstrip(".") or "Missing command"  # after its help, which typer has printed
         return _failed(f"{what}; see cifar-deploy --help", error.exit_code, debug)
-    except SystemExit as left:  # of shell completion; and rich and typer leave so when whoever read has gone
+    except SystemExit as left:  # raised by shell completion, and by rich and typer when the reader of a pipe has gone
         return 1 if left.code else 0
     except OSError as error:
         return _not_done(error, debug)

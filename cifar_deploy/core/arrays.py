@@ -64,7 +64,7 @@ def portions(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
 
 
 def mapped(path: Path) -> NDArray[Any]:
-    """The array in an .npy file, mapped into memory. Raises Corrupt if it is none, OSError if there is no file."""
+    """The array in an .npy file, mapped into memory. Raises Corrupt if the file holds no array, OSError if it is missing."""
     untrusted.open_regular(path).close()
     try:
         # np.load would choose among its formats by the content.

@@ -1,7 +1,7 @@
 """A limit on what a worker may take of memory, set from outside before it begins.
 
 Every worker has one, since any may parse a file of somebody else's: a model of 100 bytes can ask for all the memory
-there is. The usual limit is most of what is available, or what --memory-limit or CIFAR_DEPLOY_MEMORY_LIMIT says.
+there is. The usual limit is 90 % of the available memory. --memory-limit or CIFAR_DEPLOY_MEMORY_LIMIT replaces it.
 
 Where this process may make a cgroup (version 2 or 1) below its own, the kernel counts what the worker alone has resident
 and kills it when that is too much: pages of libraries that are in the system's cache already are charged to whoever
