@@ -5,7 +5,7 @@ A message names the thing, the cause and the way out: "<file or option>: <what i
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from typing import Literal
 
@@ -124,8 +124,11 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def loading(what: str, backend: str) -> Iterator[None]:
-    """Whatever a runtime raises in the block is raised as LoadError, but for what is expected and for a lack of memory."""
+def raised_as(expected: Callable[[Exception], DeployError]) -> Iterator[None]:
+    """An exception of foreign code in the block is raised as `expected(exception)`.
+
+    A DeployError and a lack of memory are raised as they are.
+    """
     try:
         yield
     except DeployError:
@@ -133,7 +136,12 @@ def loading(what: str, backend: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise LoadError(f"{what}: {backend} cannot load it ({type(error).__name__}: {error})") from error
+        raise expected(error) from error
+
+
+def loading(what: str, backend: str) -> contextlib.AbstractContextManager[None]:
+    """An exception of a runtime in the block is raised as LoadError."""
+    return raised_as(lambda error: LoadError(f"{what}: {backend} cannot load it ({type(error).__name__}: {error})"))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

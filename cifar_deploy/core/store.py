@@ -53,7 +53,7 @@ RESULTS_VERSION = 2
 CHECKPOINT = "checkpoint"  # the format that training itself writes
 WEIGHTS = "weights.safetensors"
 
-# What training puts beside the weights for whoever plots its curve.
+# Files that training writes beside the weights, for plotting.
 _BESIDE_WEIGHTS = ("metrics.jsonl", "tensorboard")
 
 # A folder may be somebody else's: of the results that a day's rounds leave, and of the samples of one, far more than enough.
@@ -209,7 +209,7 @@ class Store:
         return begun.training if begun.replaces == self._finished(name) else None
 
     def _finished(self, name: str) -> str | None:
-        """When the network of this name was finished; None if there is none, or its record is damaged."""
+        """Finishing time of the network of this name; None if there is no such network, or its record is damaged."""
         try:
             checkpoint = self.checkpoint(name)
         except Corrupt:
@@ -277,7 +277,7 @@ class Store:
             yield {file.name: alone / file.name for file in artifact.files}
 
     def _place(self, artifact: Artifact, file: File) -> Path:
-        """A file that was made elsewhere stands in its record under its whole path, any other by its name."""
+        """The path of a file of an artifact. The record of an external model holds whole paths, any other record names."""
         if artifact.takes is not None:
             return Path(file.name)
         return untrusted.inside(self.artifact_folder(artifact.name, artifact.format), file.name)
@@ -357,17 +357,20 @@ class Lines:
 
     def told(self) -> list[str]:
         """What is left out, a text for each reason."""
-        by_reason: dict[str, list[int]] = {}
-        for number, reason in self.left_out.items():
-            by_reason.setdefault(reason, []).append(number)
         return [
-            f"line{'s' if len(those) > 1 else ''} {', '.join(map(str, those[:_TOLD]))}{_and_more(those)} left out: {reason}"
-            for reason, those in by_reason.items()
+            f"line{'s' if count > 1 else ''} {those} left out: {reason}"
+            for reason, those, count in _by_reason(self.left_out)
         ]
 
 
-def _and_more(those: Sequence[object]) -> str:
-    return f" and {len(those) - _TOLD:,} more" if len(those) > _TOLD else ""
+def _by_reason(reasons: Mapping[Any, str]) -> Iterator[tuple[str, str, int]]:
+    """Each reason with those that it is given for: the first few of them in words, and how many they are."""
+    found: dict[str, list[str]] = {}
+    for one, reason in reasons.items():
+        found.setdefault(reason, []).append(str(one))
+    for reason, those in found.items():
+        more = f" and {len(those) - _TOLD:,} more" if len(those) > _TOLD else ""
+        yield reason, ", ".join(those[:_TOLD]) + more, len(those)
 
 
 def read_lines(path: Path, fault: Fault | None = None) -> Lines:
@@ -456,14 +459,9 @@ class Samples:
 
     def told(self) -> list[str]:
         """What could not be read, a text for each reason."""
-        by_reason: dict[str, list[str]] = {}
-        for name, why in self._lost.items():
-            file = f"{name}.npz"
-            by_reason.setdefault(why.removeprefix(f"{self._reports / 'raw' / file}: "), []).append(file)
-        return [
-            f"{', '.join(those[:_TOLD])}{_and_more(those)} in {self._reports / 'raw'}: {reason}"
-            for reason, those in by_reason.items()
-        ]
+        folder = self._reports / "raw"
+        files_lost = {f"{name}.npz": why.removeprefix(f"{folder / name}.npz: ") for name, why in self._lost.items()}
+        return [f"{those} in {folder}: {reason}" for reason, those, _ in _by_reason(files_lost)]
 
 
 def _mend_end(file: BinaryIO) -> None:

@@ -7,13 +7,13 @@ the trained network's logits beside its weights, and `complete.load` compares.
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifar_deploy.core.errors import DeployError, UsageError, is_out_of_memory, one_line
+from cifar_deploy.core.errors import UsageError, one_line, raised_as
 
 # Shares of the largest logit. On another processor, in another layout or with TF32 the same network differs by a tenth of
 # the first at most; other constants in it make logits that have nothing to do with each other. The second is for the same
@@ -71,17 +71,9 @@ def as_logits(name: str, found: object, images: Tensor, classes: int, when: str 
     )
 
 
-@contextlib.contextmanager
-def refusing(name: str, what: str) -> Iterator[None]:
-    """Whatever the network raises in the block is a UsageError, but for what is expected and for a lack of memory."""
-    try:
-        yield
-    except DeployError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise UsageError(f"{name}: {what} ({said(error)})") from error
+def refusing(name: str, what: str) -> contextlib.AbstractContextManager[None]:
+    """An exception of the network in the block is raised as UsageError."""
+    return raised_as(lambda error: UsageError(f"{name}: {what} ({said(error)})"))
 
 
 def unfit(name: str, network: nn.Module, images: Tensor, classes: int) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, trust, untrusted
-from cifar_deploy.core.arrays import random_arrays
+from cifar_deploy.core.arrays import mapped, random_arrays
 from cifar_deploy.core.errors import Corrupt, WrongOutput, loading
 from cifar_deploy.core.records import Job, Reading
 from cifar_deploy.core.store import Store
@@ -57,7 +57,7 @@ def measure(
         images = None
         if data_folder:
             images = TestImages(
-                pixels=np.load(data_folder / "test_images.npy", mmap_mode="r"),
+                pixels=mapped(data_folder / "test_images.npy"),
                 labels=np.load(data_folder / "test_labels.npy"),
                 prepare=FORMATS[job.artifact.format].prepare,
             )

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
-from cifar_deploy.core.arrays import Pixels, as_input, choose, portions
-from cifar_deploy.core.errors import DeployError, ExportError, Unavailable, WrongOutput, is_out_of_memory, loading
+from cifar_deploy.core.arrays import Pixels, as_input, choose, mapped, portions
+from cifar_deploy.core.errors import ExportError, Unavailable, WrongOutput, loading, raised_as
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, File, Parity, Recipe, Training
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
@@ -75,14 +75,8 @@ def write(checkpoint: Checkpoint, format: str, root: Path, reference: Reference,
         training_images=lambda count: _training_images(checkpoint, format, reference, count),
     )
     begun = time.perf_counter()
-    try:
+    with raised_as(lambda error: ExportError(f"{training.name} to {format}: {type(error).__name__}: {error}")):
         choices = dict(plugin.write(source, staged / plugin.filename))
-    except DeployError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise ExportError(f"{training.name} to {format}: {type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - begun
     if not plugin.is_portable:
         choices["processor"] = machine.machine().chip
@@ -96,7 +90,7 @@ def _training_images(checkpoint: Checkpoint, format: str, reference: Reference, 
             f"({checkpoint.training.data.source}) are not in the cache; "
             f"run `cifar-deploy data --dataset {checkpoint.training.data.dataset}`, with --data-dir where it needs one"
         )
-    pixels = np.load(reference.images / "train_images.npy", mmap_mode="r")
+    pixels = mapped(reference.images / "train_images.npy")
     return FORMATS[format].prepare(pixels[np.random.default_rng(0).permutation(len(pixels))[:count]])
 
 
@@ -183,6 +177,6 @@ def gate(parity: Parity, format: str) -> str | None:
 
 
 def gate_pixels(data_folder: Path) -> Pixels:
-    stored = np.load(data_folder / "test_images.npy", mmap_mode="r")
+    stored = mapped(data_folder / "test_images.npy")
     pixels: Pixels = stored[choose(len(stored), GATE_IMAGES)]
     return pixels

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cifar_deploy.core.arrays import choose
+from cifar_deploy.core.arrays import choose, mapped
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Layout, Recipe, Training
@@ -94,7 +94,7 @@ def evaluate(network: nn.Module, arrays: Arrays, group: ranks.Group, layout: Lay
 
 def _arrays(folder: Path, recipe: Recipe, limit_test: int | None, device: str) -> Arrays:
     def tensors(split: str, limit: int | None, seed: int) -> tuple[Tensor, Tensor]:
-        images, labels = np.load(folder / f"{split}_images.npy", mmap_mode="r"), np.load(folder / f"{split}_labels.npy")
+        images, labels = mapped(folder / f"{split}_images.npy"), np.load(folder / f"{split}_labels.npy")
         chosen = choose(len(labels), limit, seed)
         return torch.from_numpy(images[chosen]).to(device), torch.from_numpy(labels[chosen]).to(device)
 
