@@ -6,7 +6,7 @@ reports/trainings/. Accuracy is of the last epoch's weights, as they were traine
 
 from pathlib import Path
 
-from cifar_deploy.core import records
+from cifar_deploy.core import codec
 from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.verdict import judge_training
 
@@ -26,7 +26,7 @@ def line(checkpoint: Checkpoint) -> str:
 
 def main() -> None:
     paths = [*ROOT.glob("exported/*/checkpoint/checkpoint.json"), *ROOT.glob("reports/trainings/*.json")]
-    checkpoints = [records.load(Checkpoint, path, "restore it from git") for path in paths]
+    checkpoints = [codec.load(Checkpoint, path, "restore it from git") for path in paths]
     checkpoints.sort(key=lambda found: (found.training.network, found.training.recipe.name, found.training.recipe.seed))
     print("| training | by | accuracy | as stored | seconds | as spent | wall | verdict on the seconds |")
     print("|---|---|---:|---:|---:|---:|---:|---|")

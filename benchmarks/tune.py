@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from cifar_deploy import console, pipeline
-from cifar_deploy.core.records import Recipe, from_json, to_json
+from cifar_deploy.core.codec import from_json, to_json
+from cifar_deploy.core.records import Recipe
 
 HERE = Path(__file__).parent
 LOG = HERE / "tune.jsonl"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import isolate, machine, untrusted
+from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError
 from cifar_deploy.core.progress import OnProgress, Progress
-from cifar_deploy.core.records import Artifact, Data, Failure, File, Tensor, to_json
+from cifar_deploy.core.records import Artifact, Data, Failure, File, Tensor
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.evaluation import failure_of
 from cifar_deploy.stages import adopt as adopt_stage

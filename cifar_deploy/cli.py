@@ -26,7 +26,7 @@ from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
     from cifar_deploy import console, environments, evaluation, pipeline, recipes, selftest
-    from cifar_deploy.core import environment, files, machine, ranks, records
+    from cifar_deploy.core import codec, environment, files, machine, ranks
     from cifar_deploy.core.environment import Made
     from cifar_deploy.core.machine import Isa
     from cifar_deploy.core.records import Recipe
@@ -39,8 +39,8 @@ else:
         Module(f"cifar_deploy.{name}")
         for name in ("console", "environments", "evaluation", "pipeline", "recipes", "selftest")
     )
-    environment, files, machine, ranks, records = (
-        Module(f"cifar_deploy.core.{name}") for name in ("environment", "files", "machine", "ranks", "records")
+    codec, environment, files, machine, ranks = (
+        Module(f"cifar_deploy.core.{name}") for name in ("codec", "environment", "files", "machine", "ranks")
     )
     compare_stage, rounds_stage = (Module(f"cifar_deploy.stages.{name}") for name in ("compare", "rounds"))
 
@@ -180,7 +180,7 @@ def data(
     """Fetch or read a data set, check it, keep it decoded in the cache, and describe it."""
     prepared = _prepare(dataset, data_dir, quiet=as_json)
     if as_json:
-        console.print_json({**records.to_json(prepared.data), "folder": str(prepared.folder)})
+        console.print_json({**codec.to_json(prepared.data), "folder": str(prepared.folder)})
 
 
 @app.command()
@@ -426,7 +426,7 @@ def compare(
     """How the results of B differ from those of A, with intervals; below 3 % between sessions everything is a tie."""
     pairs = pipeline.compare(a, b, unlike=unlike)
     if as_json:
-        console.print_json(records.to_json(pairs))
+        console.print_json(codec.to_json(pairs))
     else:
         console.print_section(compare_stage.section(pairs))
     if fail_if_slower is not None and (slow := compare_stage.slower(pairs, fail_if_slower)):
@@ -448,7 +448,7 @@ def selftest_(as_json: options.AsJson = False) -> None:
             if not as_json:
                 console.say(check.outcome, f"{check.name}: {check.found}  (expected: {check.expected})")
     if as_json:
-        console.print_json(records.to_json(done))
+        console.print_json(codec.to_json(done))
     if failed := [check for check in done if check.outcome == "failed"]:
         raise DeployError(f"selftest: {len(failed)} of {len(done)} checks failed; do not trust what is measured here")
     if not as_json and any(check.outcome == "inconclusive" for check in done):
@@ -460,7 +460,7 @@ def list_(as_json: options.AsJson = False) -> None:
     """What can be chosen: data sets, networks, formats, backends ..., and what each lacks here."""
     entries = pipeline.catalogue()
     if as_json:
-        console.print_json(records.to_json(entries))
+        console.print_json(codec.to_json(entries))
         return
     kind = None
     for entry in entries:
@@ -506,7 +506,7 @@ def env_list(as_json: options.AsJson = False) -> None:
     found = {name: (plugin, plugin.made(), plugin.obstacle()) for name, plugin in environments.ENVIRONMENTS.items()}
     if as_json:
         told = {
-            name: {"folder": str(plugin.folder), "made": records.to_json(made), "lacks": lacks}
+            name: {"folder": str(plugin.folder), "made": codec.to_json(made), "lacks": lacks}
             for name, (plugin, made, lacks) in found.items()
         }
         console.print_json(told)

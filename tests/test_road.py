@@ -15,8 +15,9 @@ from safetensors.numpy import load_file
 
 from cifar_deploy import pipeline
 from cifar_deploy.core import machine, sealing
+from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Unavailable, UsageError
-from cifar_deploy.core.records import Begun, Training, from_json, to_json
+from cifar_deploy.core.records import Begun, Training
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import METRICS

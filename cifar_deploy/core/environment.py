@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_deploy.core import cache, files, records
+from cifar_deploy.core import cache, codec, files
 from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.store import Lock
@@ -59,7 +59,7 @@ class Environment:
     def made(self) -> Made | None:
         """The record of the one that is here; None if there is none, or it cannot be read."""
         with contextlib.suppress(FileNotFoundError, Corrupt):
-            return records.load(Made, self.folder / RECORD, "make it again")
+            return codec.load(Made, self.folder / RECORD, "make it again")
         return None
 
     def obstacle(self) -> str | None:

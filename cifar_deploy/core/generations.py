@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from cifar_deploy.core import files, records, sealing
+from cifar_deploy.core import codec, files, sealing
+from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.errors import Corrupt, is_out_of_memory
-from cifar_deploy.core.records import File, to_json
+from cifar_deploy.core.records import File
 from cifar_deploy.core.store import described, verified
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class Generations:
         for number in sorted(recorded, reverse=True):
             path = self._version(number)
             try:
-                loaded = load(verified(path, records.load(File, self._record(number), "delete it")))
+                loaded = load(verified(path, codec.load(File, self._record(number), "delete it")))
             except Corrupt as error:
                 on_damage(str(error).split(";")[0])
             except Exception as error:  # whatever a version of another program makes the loader raise

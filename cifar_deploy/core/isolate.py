@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cifar_deploy.core import cache, descendants, errors, files, interpreter, limits, progress, ranks, trust
+from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
 from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.limits import Limit
 from cifar_deploy.core.progress import OnProgress
-from cifar_deploy.core.records import from_json, to_json
 
 T = TypeVar("T")
 

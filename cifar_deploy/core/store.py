@@ -30,22 +30,10 @@ from typing import Any, BinaryIO, Self, TypeAlias
 
 from numpy.typing import NDArray
 
-from cifar_deploy.core import arrays, files, isolate, machine, records, sealing, untrusted
+from cifar_deploy.core import arrays, codec, files, isolate, machine, sealing, untrusted
+from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Busy, Corrupt, Unwritable, UsageError
-from cifar_deploy.core.records import (
-    Artifact,
-    Begun,
-    Block,
-    Checkpoint,
-    Data,
-    File,
-    Reading,
-    Result,
-    Session,
-    Training,
-    from_json,
-    to_json,
-)
+from cifar_deploy.core.records import Artifact, Begun, Block, Checkpoint, Data, File, Reading, Result, Session, Training
 
 # Rises when a line of results.jsonl changes its meaning; readers skip, with a warning, what is newer than they are.
 RESULTS_VERSION = 2
@@ -177,7 +165,7 @@ class Store:
         path = self.checkpoint_folder(name) / "checkpoint.json"
         if not path.exists():
             return None
-        checkpoint = records.load(Checkpoint, path, _RESTORE)
+        checkpoint = codec.load(Checkpoint, path, _RESTORE)
         if (checkpoint.training.name, checkpoint.weights.name) != (name, WEIGHTS):
             found = f"{checkpoint.training.name} in {checkpoint.weights.name}"
             raise Corrupt(f"{path}: is the record of {found}, not of {name} in {WEIGHTS}; {_RESTORE}")
@@ -205,7 +193,7 @@ class Store:
         path = self.training_folder(name) / "training.json"
         if not path.exists() or not any(path.parent.glob("state.*")):
             return None
-        begun = records.load(Begun, path, "restore it from a copy, or start over with --again")
+        begun = codec.load(Begun, path, "restore it from a copy, or start over with --again")
         return begun.training if begun.replaces == self._finished(name) else None
 
     def _finished(self, name: str) -> str | None:
@@ -238,7 +226,7 @@ class Store:
                 yield self._artifact(name, path)
 
     def _artifact(self, name: str, path: Path) -> Artifact:
-        artifact = records.load(Artifact, path, _EXPORT_AGAIN)
+        artifact = codec.load(Artifact, path, _EXPORT_AGAIN)
         if artifact.takes is not None or self.artifact_folder(artifact.name, artifact.format) != path.parent:
             found = f"{artifact.name} {artifact.format}".strip()
             raise Corrupt(f"{path}: is the record of {found}, not of {name} {path.parent.name}; {_EXPORT_AGAIN}")

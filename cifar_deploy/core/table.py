@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cifar_deploy.core.records import NOT_NEGATIVE, Failure, Within, to_json
+from cifar_deploy.core.codec import to_json
+from cifar_deploy.core.records import NOT_NEGATIVE, Failure, Within
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.verdict import Verdict
 

@@ -27,8 +27,8 @@ import typing
 from pathlib import Path
 
 from cifar_deploy.core import descendants, memory, progress, trust
+from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import DeployError, FailureKind, is_out_of_memory
-from cifar_deploy.core.records import from_json, to_json
 
 # Of a worker and its parent, the kernel shall choose the worker when memory runs out: a row is lost, not the run.
 _OOM_SCORE_ADJ = "500"

@@ -11,11 +11,11 @@ from importlib import metadata
 from pathlib import Path
 
 from cifar_deploy.core import environment, machine, sealing
+from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.environment import Environment, Made
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.interpreter import package_folders
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import to_json
 
 _STEPS = 3
 

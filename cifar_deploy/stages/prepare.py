@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import cache, files, isolate, records, sealing
+from cifar_deploy.core import cache, codec, files, isolate, sealing
 from cifar_deploy.core.arrays import ImageSet, Pixels, mapped, portions
+from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.errors import Corrupt, DataError, Unavailable
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Checkpoint, Data, to_json
+from cifar_deploy.core.records import Checkpoint, Data
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import Lock
 from cifar_deploy.datasets import DATASETS
@@ -166,7 +167,7 @@ def _record(folder: Path) -> Path:
 
 def _read_record(folder: Path) -> Data:
     """Raises Corrupt if it is damaged: mean, std and source are in no fingerprint."""
-    return records.load(Data, _record(folder), "run `cifar-deploy data` again")
+    return codec.load(Data, _record(folder), "run `cifar-deploy data` again")
 
 
 def _check(images: ImageSet) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_deploy.core import files, registry
+from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Epoch, to_json
+from cifar_deploy.core.records import Epoch
 
 _EVENTS = "tensorboard"
 

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from cifar_deploy.core import files
+from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Corrupt, DeployError, one_line
 from cifar_deploy.core.generations import Generations
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Disturbance, Epoch, from_json, to_json
+from cifar_deploy.core.records import Disturbance, Epoch
 
 
 @dataclass(kw_only=True)

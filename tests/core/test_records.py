@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import pytest
 
+from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.records import Block, Data, Failure, Positive, Recipe, Share, Time, from_json, to_json
+from cifar_deploy.core.records import Block, Data, Failure, Positive, Recipe, Share, Time
 from tests.probes import a_block, a_checkpoint, a_job
 
 
