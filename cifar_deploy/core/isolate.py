@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_deploy.core import cache, descendants, errors, files, interpreter, limits, progress, ranks, trust
+from cifar_deploy.core import cache, cgroups, descendants, errors, files, interpreter, limits, progress, ranks, trust
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
 from cifar_deploy.core.interpreter import Interpreter
@@ -68,7 +68,8 @@ def call(
         request = {"function": function, "arguments": to_json(arguments), "given": trust.given()}
         with files.naming(folder / "request.json"):
             (folder / "request.json").write_text(json.dumps(request))
-        kills = _oom_kills(limit)
+        counting = limit.folder if limit else None
+        kills = cgroups.oom_kills(counting)
         python = started_with or interpreter.running()
         with _started(folder, python, pool_threads, limit, variables or {}) as process:
             in_time = _wait(process, folder, timeout_s, on_progress)
@@ -79,7 +80,7 @@ def call(
         if not (folder / "reply.json").exists():
             with files.naming(folder / "reply.json"):
                 files.ask_for_room(folder / "reply.part")  # half an answer on a full disk
-            kind, how = _ending(process.returncode, killed_for_memory=_oom_kills(limit) > kills)
+            kind, how = _ending(process.returncode, killed_for_memory=cgroups.oom_kills(counting) > kills)
             log.warning("%s: %s\n%s", function, how, tail)
             raise WorkerFailed(f"{function}{_under(limit, kind)}: the worker {how}", kind, tail)
         answer = json.loads((folder / "reply.json").read_text())
@@ -183,31 +184,6 @@ def _ending(status: int, *, killed_for_memory: bool) -> tuple[FailureKind, str]:
             return "out of memory", "was killed by the kernel, out of memory"
         return "crashed", "was killed (SIGKILL), perhaps out of memory"
     return "crashed", f"died of {name}"
-
-
-def _oom_kills(limit: Limit | None) -> int:
-    """How often the kernel has killed a process for memory, of the limit's cgroup or of this process's own."""
-    if limit and limit.folder:
-        return _counted(limit.folder / "memory.events") + _counted(limit.folder / "memory.oom_control")
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            number, controllers, path = line.split(":", 2)
-            if number == "0":
-                counter = Path(f"/sys/fs/cgroup{path}/memory.events")
-            elif controllers == "memory":
-                counter = Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control")
-            else:
-                continue
-            if counter.exists():
-                return _counted(counter)
-    return 0
-
-
-def _counted(counter: Path) -> int:
-    try:
-        return int(dict(line.split() for line in counter.read_text().splitlines()).get("oom_kill", 0))
-    except (OSError, ValueError):
-        return 0
 
 
 def _tail(path: Path) -> str:

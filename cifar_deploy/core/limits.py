@@ -20,11 +20,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifar_deploy.core import cgroups
 from cifar_deploy.core.errors import UsageError
 
-_CGROUPS = Path("/sys/fs/cgroup")
 _SHELL = "/bin/sh"  # POSIX has it there, whatever PATH says
-_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 VARIABLE = "CIFAR_DEPLOY_MEMORY_LIMIT"
 
@@ -110,7 +109,7 @@ def at_most(limit_bytes: int) -> Iterator[None]:
 
 
 def available_bytes(
-    cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUPS, machine: Path = Path("/proc/meminfo")
+    mounted: Path = cgroups.MOUNTED, own: Path = cgroups.OWN, machine: Path = Path("/proc/meminfo")
 ) -> int | None:
     """Memory that processes can still take without swapping, or this process's cgroup may if that is less.
 
@@ -119,32 +118,19 @@ def available_bytes(
     try:
         facts = dict(line.split(":", 1) for line in machine.read_text().splitlines())
         found = [int(facts["MemAvailable"].split()[0]) * 1024]
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except (OSError, KeyError, ValueError):
         return None
-    for number, controllers, path in lines:
-        if number == "0" and not controllers:
-            top, name = cgroups, "memory.max"
-        elif "memory" in controllers.split(","):
-            top, name = cgroups / "memory", "memory.limit_in_bytes"
-        else:
-            continue
-        folder = top / path.lstrip("/")
-        for place in (folder, *folder.parents):
+    for group in cgroups.own("memory", mounted, own):
+        name = "memory.max" if group.version == 2 else "memory.limit_in_bytes"
+        for place in group.upwards():
             with contextlib.suppress(OSError, ValueError):  # absent at the root; "max" where there is no limit
                 found.append(int((place / name).read_text()))
-            if place == top:
-                break
     return min(found)
 
 
 def counted_peak(limit: Limit) -> int | None:
     """The most bytes that the limit's cgroup was charged with so far; None where nothing counts it."""
-    if limit.folder:
-        for name in ("memory.peak", "memory.max_usage_in_bytes"):
-            with contextlib.suppress(OSError, ValueError):
-                return int((limit.folder / name).read_text())
-    return None
+    return cgroups.peak_bytes(limit.folder) if limit.folder else None
 
 
 @contextlib.contextmanager
@@ -172,7 +158,7 @@ def memory(limit_bytes: int, least_mapped: int = 0) -> Iterator[Limit]:
 
 
 def _version_2(limit_bytes: int) -> Path:
-    folder = _new_group(_CGROUPS, "0")
+    folder = _new_group(2)
     try:
         _write(folder / "memory.max", limit_bytes)
         with contextlib.suppress(OSError):  # absent without swap
@@ -184,7 +170,7 @@ def _version_2(limit_bytes: int) -> Path:
 
 
 def _version_1(limit_bytes: int) -> Path:
-    folder = _new_group(_CGROUPS / "memory", "memory")
+    folder = _new_group(1)
     try:
         _write(folder / "memory.limit_in_bytes", limit_bytes)
         with contextlib.suppress(OSError):
@@ -195,17 +181,15 @@ def _version_1(limit_bytes: int) -> Path:
     return folder
 
 
-def _new_group(top: Path, wanted: str) -> Path:
+def _new_group(version: int) -> Path:
     """A group below this process's own. Raises OSError if there is none, or it may not be made."""
-    for line in _OWN_CGROUPS.read_text().splitlines():
-        number, controllers, path = line.split(":", 2)
-        if wanted in (number, *controllers.split(",")):
-            own = top / path.lstrip("/")
-            _sweep(own)
-            folder = own / f"cifar-deploy-{os.getpid()}-{secrets.token_hex(4)}"
+    for group in cgroups.own("memory"):
+        if group.version == version:
+            _sweep(group.folder)
+            folder = group.folder / f"cifar-deploy-{os.getpid()}-{secrets.token_hex(4)}"
             folder.mkdir()
             return folder
-    raise FileNotFoundError(f"no cgroup {wanted}")
+    raise FileNotFoundError(f"no cgroup of version {version}")
 
 
 def _write(file: Path, value: int) -> None:

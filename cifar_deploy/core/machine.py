@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import cifar_deploy
+from cifar_deploy.core import cgroups
 from cifar_deploy.core.errors import Unsupported, UsageError
 from cifar_deploy.core.records import Machine
 
@@ -117,35 +118,23 @@ def commit() -> str | None:
     return asked.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def allowed_threads(cgroup: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+def allowed_threads(mounted: Path = cgroups.MOUNTED, own: Path = cgroups.OWN) -> int:
     """Processors that this process may keep busy: its affinity, or its cgroup's quota if that is less."""
     try:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         allowed = os.cpu_count() or 1
-    quota = _cgroup_quota(cgroup, own)
+    quota = _cgroup_quota(mounted, own)
     return max(1, min(allowed, math.floor(quota))) if quota else allowed
 
 
-def _cgroup_quota(cgroup: Path, own: Path) -> float | None:
-    """Processors' worth of time per period: the least of this cgroup's and its parents' (version 2, then 1)."""
-    quotas = []
-    try:
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
-    except OSError:
-        return None
-    for number, controllers, path in lines:
-        if number == "0" and not controllers:
-            top, read = cgroup, _quota_v2
-        elif "cpu" in controllers.split(","):
-            top, read = cgroup / "cpu", _quota_v1
-        else:
-            continue
-        folder = top / path.lstrip("/")
-        for place in (folder, *folder.parents):
-            quotas.append(read(place))
-            if place == top:
-                break
+def _cgroup_quota(mounted: Path, own: Path) -> float | None:
+    """Processors' worth of time per period: the least of this cgroup's and its parents'."""
+    quotas = [
+        _quota_v2(place) if group.version == 2 else _quota_v1(place)
+        for group in cgroups.own("cpu", mounted, own)
+        for place in group.upwards()
+    ]
     return min((quota for quota in quotas if quota), default=None)
 
 
