@@ -10,10 +10,10 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import isolate, machine, untrusted
 from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError
+from cifar_deploy.core.outcome import failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Artifact, Data, Failure, File, Tensor
 from cifar_deploy.core.registry import interpreter_for
-from cifar_deploy.evaluation import failure_of
 from cifar_deploy.stages import adopt as adopt_stage
 from cifar_deploy.stages import export as export_stage
 from cifar_deploy.stages import plan as plan_stage

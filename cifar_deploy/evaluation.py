@@ -5,12 +5,12 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import isolate, limits, machine
-from cifar_deploy.core.errors import DeployError, one_line
+from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core.outcome import Outcome, failure_of
 from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
 from cifar_deploy.core.records import Block, Failure, Job, Reading, Result, Session
 from cifar_deploy.core.registry import interpreter_for
@@ -23,17 +23,6 @@ from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.rounds import Rigour
 
 T = TypeVar("T")
-
-_LONGEST_REASON = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome(Generic[T]):
-    """What a stage made, or found: `reused` if it was there and is still good, not `tried` if it could not be, here."""
-
-    value: T
-    reused: bool
-    tried: bool = True
 
 
 class Evaluation:
@@ -268,12 +257,3 @@ def is_expected(result: Result) -> bool:
 def is_measured(job: Job) -> bool:
     """Whether a job needs a process of its own, rather than a look into a record."""
     return not isinstance(METRICS[job.metric], Copied)
-
-
-def failure_of(error: DeployError) -> Failure:
-    """As a record: the reason in a line, all of it in the log if it is longer."""
-    reason = one_line(str(error), _LONGEST_REASON)
-    whole = str(error) if reason != str(error) else ""
-    log = "\n".join(filter(None, [whole, getattr(error, "log", "")]))
-    # A name of a file may hold what is no UTF-8.
-    return Failure(kind=error.kind, reason=reason, log=log.encode("utf-8", "backslashreplace").decode())

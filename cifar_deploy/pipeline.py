@@ -29,6 +29,7 @@ from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S
 from cifar_deploy.core.environment import Made
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError, WrongOutput
 from cifar_deploy.core.machine import Isa
+from cifar_deploy.core.outcome import Outcome, failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import (
     Artifact,
@@ -55,7 +56,7 @@ from cifar_deploy.core.table import Table
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.environments import ENVIRONMENTS
-from cifar_deploy.evaluation import Evaluation, Outcome, failure_of
+from cifar_deploy.evaluation import Evaluation
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, is_timed

@@ -21,9 +21,10 @@ from cifar_deploy import cli
 from cifar_deploy.backends import Backend
 from cifar_deploy.core import cache, trust
 from cifar_deploy.core.errors import Busy
+from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import obstacle
-from cifar_deploy.core.store import Lock, Store
+from cifar_deploy.core.store import Store
 from cifar_deploy.formats import FORMATS, Format
 
 Exported: TypeAlias = Callable[[str], tuple[Artifact, Path]]

@@ -13,7 +13,8 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
 from cifar_deploy.core.errors import LoadError, Unsupported, UsageError
 from cifar_deploy.core.isolate import call
-from cifar_deploy.core.store import Lock, Store
+from cifar_deploy.core.locks import Lock
+from cifar_deploy.core.store import Store
 from tests.conftest import Exported, need_plugin, run_cli
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from cifar_deploy.core import cache, codec, files
 from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.interpreter import Interpreter
-from cifar_deploy.core.store import Lock
+from cifar_deploy.core.locks import Lock
 
 RECORD = "environment.json"
 

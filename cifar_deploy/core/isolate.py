@@ -12,7 +12,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_deploy.core import cache, cgroups, descendants, errors, files, interpreter, limits, progress, ranks, trust
+from cifar_deploy.core import (
+    cache,
+    cgroups,
+    descendants,
+    errors,
+    files,
+    interpreter,
+    limits,
+    locks,
+    progress,
+    ranks,
+    trust,
+)
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
 from cifar_deploy.core.interpreter import Interpreter
@@ -22,9 +34,6 @@ from cifar_deploy.core.progress import OnProgress
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-# Descriptors that every worker inherits: the locks that must outlive a killed parent as long as its workers do.
-INHERITED: set[int] = set()
 
 # Without a new line of progress for so long, a worker hangs.
 TIMEOUT_S = 600.0
@@ -127,7 +136,7 @@ def _started(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
-            pass_fds=tuple(INHERITED),
+            pass_fds=tuple(locks.INHERITED),
             start_new_session=True,
         )
     try:

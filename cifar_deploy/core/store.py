@@ -15,12 +15,9 @@ its format, the names of its files) must be of the place where it lies: a folder
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
-import platform
 import re
-import stat
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,9 +27,10 @@ from typing import Any, BinaryIO, Self, TypeAlias
 
 from numpy.typing import NDArray
 
-from cifar_deploy.core import arrays, codec, files, isolate, machine, sealing, untrusted
+from cifar_deploy.core import arrays, codec, files, sealing, untrusted
 from cifar_deploy.core.codec import from_json, to_json
-from cifar_deploy.core.errors import Busy, Corrupt, Unwritable, UsageError
+from cifar_deploy.core.errors import Corrupt, Unwritable, UsageError
+from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.records import Artifact, Begun, Block, Checkpoint, Data, File, Reading, Result, Session, Training
 
 # Rises when a line of results.jsonl changes its meaning; readers skip, with a warning, what is newer than they are.
@@ -51,7 +49,6 @@ _LARGEST_SAMPLES = 2**28
 _RESTORE = "restore it from a copy, or train again (--again)"
 _EXPORT_AGAIN = "export again (--again)"
 
-_SIGNED = re.compile(r"process (\d+) on ([\w.-]+), ([\dT:+-]+)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -69,52 +66,6 @@ def floor_name(data: Data) -> str:
 
 def is_floor(name: str) -> bool:
     return name.startswith("_floor-")
-
-
-class Lock:
-    """An exclusive lock on a file, gone when its last holder is: this process and the workers that inherit it.
-
-    The file says who holds it. It is written to as the very file that it is: no link leads it elsewhere.
-    """
-
-    def __init__(self, path: Path, busy: str | None) -> None:
-        """Waits for the lock if `busy` is None, else raises Busy with that message, and the holder in it, if it is held."""
-        self._path = path
-        self._busy = busy
-
-    def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if self._busy else 0))
-        except BlockingIOError:
-            what, separator, remedy = str(self._busy).rpartition("; ")
-            busy = Busy(f"{what}{self._holder()}{separator}{remedy}")
-            os.close(self._descriptor)
-            raise busy from None
-        self._sign()
-        isolate.INHERITED.add(self._descriptor)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        isolate.INHERITED.discard(self._descriptor)
-        os.close(self._descriptor)
-
-    def _sign(self) -> None:
-        signature = f"process {os.getpid()} on {platform.node()}, {machine.now()}\n"
-        status = os.fstat(self._descriptor)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-            with contextlib.suppress(OSError):  # a full disk: the lock holds, and its holder is not known
-                os.ftruncate(self._descriptor, 0)
-                os.pwrite(self._descriptor, signature.encode(), 0)
-
-    def _holder(self) -> str:
-        """Who holds the lock, as far as the file says."""
-        with contextlib.suppress(OSError):
-            text = os.pread(self._descriptor, 300, 0).decode(errors="replace").strip()
-            if signed := _SIGNED.fullmatch(text):
-                return f" (process {signed[1]} on {signed[2]}, since {signed[3]})"
-        return ""
 
 
 class Store:

@@ -20,10 +20,10 @@ from cifar_deploy.core import cache, codec, files, isolate, sealing
 from cifar_deploy.core.arrays import ImageSet, Pixels, mapped, portions
 from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.errors import Corrupt, DataError, Unavailable
+from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Checkpoint, Data
 from cifar_deploy.core.registry import need
-from cifar_deploy.core.store import Lock
 from cifar_deploy.datasets import DATASETS
 
 _COUNTED_PIXELS = 2**22

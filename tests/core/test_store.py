@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_deploy.core import files, isolate
+from cifar_deploy.core import files, locks
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
 from cifar_deploy.core.records import Failure, Reading
 from cifar_deploy.core.store import Store, as_artifact, check_name, described, grouped, read_raw, verified
@@ -25,7 +25,7 @@ def test_a_second_writer_finds_the_folder_busy(tmp_path: Path) -> None:
         pass
     with Store(tmp_path):
         pass
-    assert not isolate.INHERITED
+    assert not locks.INHERITED
 
 
 def test_a_lock_held_by_another_process_ends_with_it(tmp_path: Path) -> None:
