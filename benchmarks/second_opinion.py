@@ -28,12 +28,12 @@ import numpy as np
 
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Backend, openvino
-from cifar_deploy.core import isolate
 from cifar_deploy.core.arrays import Predict, as_input
+from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.records import Artifact, Job, Reading
 from cifar_deploy.core.statistics import Estimate, paired_ratio
 from cifar_deploy.core.store import Store, read_raw
-from cifar_deploy.stages import prepare
+from cifar_deploy.workers import measure, prepare
 
 SECONDS = 2.0
 IMAGES = 64
@@ -64,10 +64,8 @@ def ours(store: Store, job: Job) -> tuple[float, float]:
 
 
 def _measured(store: Store, job: Job) -> Reading:
-    return isolate.call(
-        "cifar_deploy.stages.evaluate:measure",
-        Reading,
-        pool_threads=job.threads,
+    return Worker(pool_threads=job.threads).call(
+        measure.measure,
         job=job,
         root=store.root,
         data_folder=prepare.folder_of(job.artifact.checkpoint),

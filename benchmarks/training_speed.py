@@ -32,11 +32,11 @@ from cifar_deploy.core import machine
 from cifar_deploy.core.records import Recipe, Training
 from cifar_deploy.core.statistics import estimate, paired_ratio
 from cifar_deploy.recipes import RECIPES
-from cifar_deploy.stages.prepare import Prepared
 from cifar_deploy.training import loop, ranks
 from cifar_deploy.training.optimise import step
 from cifar_deploy.training.state import Position
 from cifar_deploy.training.subject import Subject, subject_of
+from cifar_deploy.workers.prepare import Prepared
 
 ROUNDS = 15
 TURN_S = 10.0  # each way and round, about: what an epoch costs once weighs on these few steps alone

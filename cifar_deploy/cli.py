@@ -25,7 +25,7 @@ from cifar_deploy.core.on_first_use import Module
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
-    from cifar_deploy import console, environments, evaluation, pipeline, recipes, selftest
+    from cifar_deploy import console, environments, pipeline, recipes, selftest
     from cifar_deploy.core import codec, environment, files, machine, ranks
     from cifar_deploy.core.environment import Made
     from cifar_deploy.core.machine import Isa
@@ -33,16 +33,20 @@ if TYPE_CHECKING:
     from cifar_deploy.core.store import Store
     from cifar_deploy.core.table import Table
     from cifar_deploy.stages import compare as compare_stage
+    from cifar_deploy.stages import evaluate as evaluate_stage
+    from cifar_deploy.stages import plan as plan_stage
     from cifar_deploy.stages import rounds as rounds_stage
+    from cifar_deploy.stages import train as train_stage
 else:
-    console, environments, evaluation, pipeline, recipes, selftest = (
-        Module(f"cifar_deploy.{name}")
-        for name in ("console", "environments", "evaluation", "pipeline", "recipes", "selftest")
+    console, environments, pipeline, recipes, selftest = (
+        Module(f"cifar_deploy.{name}") for name in ("console", "environments", "pipeline", "recipes", "selftest")
     )
     codec, environment, files, machine, ranks = (
         Module(f"cifar_deploy.core.{name}") for name in ("codec", "environment", "files", "machine", "ranks")
     )
-    compare_stage, rounds_stage = (Module(f"cifar_deploy.stages.{name}") for name in ("compare", "rounds"))
+    compare_stage, evaluate_stage, plan_stage, rounds_stage, train_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("compare", "evaluate", "plan", "rounds", "train")
+    )
 
 log = logging.getLogger(__name__)
 _log_file: Path | None = None
@@ -131,7 +135,7 @@ def run(
 ) -> None:
     """The whole road: data, train-all, export, evaluate, report. What is already there is used again."""
     networks = network or list(DEFAULT_NETWORKS)
-    pipeline.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
+    plan_stage.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
     made = _recipe(recipe, epochs, train_batch_size, learning_rate, seed, limit_train, half=half, bf16=bf16)
@@ -270,7 +274,7 @@ def export(
     out: options.Out = Path("."),
 ) -> None:
     """Write trained networks in deployment formats, each checked against the network on real images."""
-    pipeline.check_names(formats=format)
+    plan_stage.check_names(formats=format)
     tally = _Tally(by_name=bool(format))
     with _store(out) as store:
         _export(store, name or [], format, again, tally, input)
@@ -353,7 +357,7 @@ def bench(
     out: options.Kept = None,
 ) -> None:
     """Latency, memory and size of model files that were made elsewhere, side by side, on random input."""
-    pipeline.check_names(backends=backend)
+    plan_stage.check_names(backends=backend)
     conditions = _conditions(threads, seconds, None, None)
     rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
     tally = _Tally(by_name=bool(backend))
@@ -619,7 +623,7 @@ def _train_alone(
     **how: Any,
 ) -> None:
     """A command that trains, and does nothing else."""
-    pipeline.check_names(networks, devices=[] if device == "auto" else [device])
+    plan_stage.check_names(networks, devices=[] if device == "auto" else [device])
     ranks.check_batch(recipe.batch_size)
     if ranks.rank() > 0:
         _follow(networks[0], recipe, dataset, data_dir, device=device, **how)
@@ -651,7 +655,7 @@ def _train(
         machine.check_threads(threads)
     prepared = _prepare(dataset, data_dir)
     for network in networks:
-        pipeline.training_of(store, prepared, network, name=name, recipe=recipe, again=again)
+        train_stage.training_of(store, prepared, network, name=name, recipe=recipe, again=again)
     names = []
     for network in networks:
         console.say("train", f"{name or network}: {recipe}")
@@ -724,9 +728,9 @@ def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, 
             result = outcome.value
             reused += outcome.reused
             asked += 1
-            if result.failure and not evaluation.is_expected(result):
+            if result.failure and not evaluate_stage.is_expected(result):
                 tally.add(result.failure.kind, of_metric=outcome.tried)
-            if result.failure or (not outcome.reused and evaluation.is_measured(result.job)):
+            if result.failure or (not outcome.reused and evaluate_stage.is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
     if reused:
         console.say("evaluate", f"{reused} of {asked} results were measured before  (--again to repeat)")

@@ -20,7 +20,7 @@ from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
-    from cifar_deploy.stages.adopt import Shape
+    from cifar_deploy.stages.bench import Shape
 
 
 class Command(TyperCommand):
@@ -90,7 +90,7 @@ def _isa(text: str) -> str:
 def _shape(text: str) -> "Shape":
     """image=1,3,224,224 or ids=1,128:int64. An input's name may hold a colon or an equals sign itself."""
     from cifar_deploy.core.arrays import has_random
-    from cifar_deploy.stages.adopt import Shape
+    from cifar_deploy.stages.bench import Shape
 
     name, _, rest = text.rpartition("=")
     sizes, _, dtype = rest.partition(":")

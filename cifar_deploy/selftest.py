@@ -20,15 +20,17 @@ import numpy as np
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.backends.known import BUSY_MS, HELD_BYTES
-from cifar_deploy.core import files, isolate, statistics
+from cifar_deploy.core import files, statistics
 from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.progress import OnProgress, Progress
-from cifar_deploy.core.records import Parity, Result
+from cifar_deploy.core.records import Result
 from cifar_deploy.core.store import Store, as_artifact
 from cifar_deploy.datasets.known import FLIPPED, IMAGES
 from cifar_deploy.metrics.summary import Summary, against_itself, first_column
-from cifar_deploy.stages import export
+from cifar_deploy.stages.export import gate
 from cifar_deploy.stages.rounds import Rigour
+from cifar_deploy.workers import export
 
 _BACKEND = "cifar_deploy.backends.known:"
 _DATASET = "cifar_deploy.datasets.known:"
@@ -254,15 +256,14 @@ def check_gate(bench: Bench) -> Iterator[Check]:
         np.save(reference.logits, np.eye(10, dtype=np.float32)[pixels[:, 0, 0, 0]])
         reasons = {}
         for name in ("ANSWERS", "ANSWERS_OTHERWISE"):
-            parity = isolate.call(
-                "cifar_deploy.stages.export:check",
-                Parity,
+            parity = Worker().call(
+                export.check,
                 artifact=as_artifact(checkpoint),
                 backend=BACKENDS.given(_BACKEND + name),
                 reference=reference,
                 staged=folder,
             )
-            reasons[name] = export.gate(parity, "onnx")
+            reasons[name] = gate(parity, "onnx")
     yield _check(
         "the parity gate",
         reasons["ANSWERS"] is None and reasons["ANSWERS_OTHERWISE"] is not None,

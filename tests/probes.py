@@ -14,7 +14,7 @@ import numpy as np
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import memory
 from cifar_deploy.core.errors import DataError
-from cifar_deploy.core.isolate import call
+from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import (
     Artifact,
@@ -177,7 +177,7 @@ def leave_a_session_behind(path: Path, ends: str) -> None:
 
 def parent_of_a_sleeper(path: str) -> None:
     """For a process of its own: start a worker and wait for it."""
-    call("tests.probes:write_pid_and_sleep", type(None), path=path)
+    Worker().call(write_pid_and_sleep, path=path)
 
 
 def a_checkpoint(weights: File | None = None) -> Checkpoint:

@@ -15,12 +15,12 @@ from _pytest.mark.structures import ParameterSet
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.backends.tensors import is_compiled
-from cifar_deploy.core import isolate
 from cifar_deploy.core.arrays import random_arrays
 from cifar_deploy.core.errors import Unsupported, UsageError
+from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.records import Tensor
 from cifar_deploy.core.registry import interpreter_for
-from cifar_deploy.stages.adopt import Shape, taken
+from cifar_deploy.stages.bench import Shape, taken
 from tests import models
 from tests.conftest import Exported, heed_ctrl_c, need_plugin, run_cli, run_here
 from tests.test_cli import assert_refused
@@ -81,7 +81,7 @@ def test_executorch_opens_a_program_that_takes_a_number(tmp_path: Path) -> None:
     backend, path = BACKENDS["executorch"], tmp_path / "model.pte"
     need_plugin(backend)
     interpreter = interpreter_for(backend.requires, backend.environment)
-    isolate.call("tests.models:times_a_number", type(None), started_with=interpreter, path=path)
+    Worker(interpreter=interpreter).call(models.times_a_number, path=path)
     (row,), done = bench(path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert row["values"]["latency.p50"]["number"] > 0
@@ -208,7 +208,7 @@ def test_data_outside_the_files_folder_are_not_read(tmp_path: Path) -> None:
 
 def test_a_crash_is_a_row_beside_the_others(tmp_path: Path) -> None:
     path = models.images(tmp_path / "images.onnx")
-    rows, done = bench(path, *ORT, "--backend", "tests.workers:CRASHES_ON_ANY_FILE", cwd=tmp_path)
+    rows, done = bench(path, *ORT, "--backend", "tests.plugins:CRASHES_ON_ANY_FILE", cwd=tmp_path)
     assert done.returncode == 1
     assert not rows[0]["failures"] and rows[0]["values"]["latency.p50"]["number"] > 0
     assert rows[1]["failures"]["latency.p50"]["kind"] == "crashed" and "SIGSEGV" in done.stdout
@@ -333,5 +333,5 @@ def test_a_backend_that_is_not_here_is_no_failure_unless_a_file_needs_it(
 
 def test_a_backend_that_is_not_here_is_a_row_with_the_remedy(tmp_path: Path) -> None:
     path = models.images(tmp_path / "images.onnx")
-    (planned, *_) = pipeline.adopt([path], backends=["tests.workers:LACKS_A_PACKAGE"])
+    (planned, *_) = pipeline.adopt([path], backends=["tests.plugins:LACKS_A_PACKAGE"])
     assert planned.failure and planned.failure.kind == "unavailable" and "pip install" in planned.failure.reason

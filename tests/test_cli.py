@@ -148,14 +148,14 @@ def test_images_of_two_sizes_are_both_named(tmp_path: Path) -> None:
 
 
 def test_a_custom_network_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
-    done = run_cli("train", "tests.workers:wrong_shape", *TINY, "--out", tmp_path)
+    done = run_cli("train", "tests.plugins:wrong_shape", *TINY, "--out", tmp_path)
     assert_refused(done, 2, "(2, 11)", "(2, 10)")
     assert not list(tmp_path.glob("exported/*"))
 
 
 def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_changes_it(tmp_path: Path) -> None:
     done = run_cli(
-        "train", "tests.workers:of_one_size", *FEW_IMAGES, "--recipe", "fast", "--epochs", "3", "--out", tmp_path
+        "train", "tests.plugins:of_one_size", *FEW_IMAGES, "--recipe", "fast", "--epochs", "3", "--out", tmp_path
     )
     assert_refused(done, 2, "cannot take images of 24×24", "recipe fast", "--recipe paper")
     assert not list(tmp_path.glob("training/*")) and not list(tmp_path.glob("exported/*"))
@@ -163,10 +163,10 @@ def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_cha
 
 def test_a_custom_network_goes_the_whole_road(tmp_path: Path) -> None:
     done = run_cli(
-        "run", *TINY, "--network", "tests.workers:linear", "--metric", "accuracy", "--format", "onnx", "--out", tmp_path
+        "run", *TINY, "--network", "tests.plugins:linear", "--metric", "accuracy", "--format", "onnx", "--out", tmp_path
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    assert (tmp_path / "exported" / "tests.workers-linear" / "onnx" / "model.onnx").exists()
+    assert (tmp_path / "exported" / "tests.plugins-linear" / "onnx" / "model.onnx").exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_training_and_saves_nothing(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_help_answers_without_importing_what_commands_need() -> None:
     assert own <= {
         *("cifar_deploy.process", "cifar_deploy.cli", "cifar_deploy.options", "cifar_deploy.networks"),
         *(f"cifar_deploy.core{name}" for name in ("", ".defaults", ".errors", ".on_first_use")),
-        *(f"cifar_deploy.core.{name}" for name in ("registry", "interpreter", "limits", "trust")),
+        *(f"cifar_deploy.core.{name}" for name in ("cgroups", "registry", "interpreter", "limits", "trust")),
     }
 
 

@@ -10,9 +10,10 @@ from _pytest.mark.structures import ParameterSet
 
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Backend
-from cifar_deploy.core import isolate, trust
+from cifar_deploy.core import trust
 from cifar_deploy.core.errors import Unavailable, printable
 from cifar_deploy.core.interpreter import running
+from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.records import Failure
 from cifar_deploy.core.registry import interpreter_for, obstacle
 from cifar_deploy.core.store import Store
@@ -25,7 +26,8 @@ from cifar_deploy.metrics import METRICS, Copied, Measured
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.reports import REPORTS
-from cifar_deploy.stages import export, plan
+from cifar_deploy.stages import export
+from cifar_deploy.stages.export import readers
 from tests import probes
 from tests.conftest import Exported, need_plugin
 
@@ -43,7 +45,7 @@ def _marked(*names: str) -> ParameterSet:
 
 _OF_PIXELS = tuple(FORMATS.of_pixels(name) for name in ("torchscript", "onnx", "onnx_int8", "openvino_ir"))
 
-PAIRS = [_marked(name, format) for format in (*FORMATS, *_OF_PIXELS) for name in plan.readers(format)]
+PAIRS = [_marked(name, format) for format in (*FORMATS, *_OF_PIXELS) for name in readers(format)]
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -64,7 +66,7 @@ def test_a_backend_gives_logits_of_any_batch_size_as_float32(name: str, format: 
     if interpreter == running():
         probes.write_logits(**arguments)  # in this process, which has imported the runtimes once
     else:
-        isolate.call("tests.probes:write_logits", type(None), started_with=interpreter, **arguments)
+        Worker(interpreter=interpreter).call(probes.write_logits, **arguments)
     together, alone = np.load(folder / "together.npy"), np.load(folder / "alone.npy")
     assert together.shape == (5, 10) and together.dtype == np.float32
     np.testing.assert_allclose(alone, together, atol=1e-4)
@@ -75,7 +77,7 @@ def test_a_format_has_a_gate_and_a_reader(name: str) -> None:
     format = FORMATS[name]
     assert isinstance(format, Format) and format.summary and format.filename
     assert format.tolerance >= 0 and 0 < format.agreement <= 1
-    assert plan.readers(name)
+    assert readers(name)
 
 
 @pytest.mark.parametrize("name", [_marked(name) for name in (*FORMATS, *_OF_PIXELS) if name != "checkpoint"])
@@ -83,7 +85,7 @@ def test_an_export_passed_its_gate_through_its_runtime(name: str, exported: Expo
     artifact, _ = exported(name)
     here = [
         backend
-        for backend in plan.readers(name)
+        for backend in readers(name)
         if not obstacle(BACKENDS[backend].requires, BACKENDS[backend].programs, BACKENDS[backend].environment)
     ]
     assert [parity.backend for parity in artifact.parity] == here

@@ -16,7 +16,7 @@ from cifar_deploy.core import files, sealing, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, Untrusted, WrongOutput
 from cifar_deploy.core.store import Store, read_lines
 from cifar_deploy.reports import REPORTS
-from cifar_deploy.stages import results
+from cifar_deploy.stages import export, results
 from tests.conftest import TINY, run_cli, run_here
 from tests.probes import a_block
 
@@ -373,7 +373,7 @@ def test_an_export_that_fails_leaves_the_good_one(foreign: Path, monkeypatch: py
     def refuse(*_: Any) -> None:
         raise WrongOutput("its logits differ")
 
-    monkeypatch.setattr(pipeline, "_gated", refuse)
+    monkeypatch.setattr(export, "_gated", refuse)
     with store:
         (outcome,) = pipeline.export(store, ["resnet8"], ["onnx"], again=True)
     assert outcome.value.failure and outcome.value.failure.kind == "wrong output"

@@ -12,7 +12,7 @@ from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
 from cifar_deploy.core.errors import LoadError, Unsupported, UsageError
-from cifar_deploy.core.isolate import call
+from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.store import Store
 from tests.conftest import Exported, need_plugin, run_cli
@@ -77,8 +77,8 @@ def kernels(path: Path) -> str:
 def test_the_variable_really_caps_the_convolutions(int8: tuple[Store, Path]) -> None:
     _, path = int8
     isa = BACKENDS["openvino"].isa
-    assert "avx512" in call("tests.test_instructions:kernels", str, path=path)
-    under = call("tests.test_instructions:kernels", str, path=path, variables=isa["avx2"])
+    assert "avx512" in Worker().call(kernels, path=path)
+    under = Worker(variables=isa["avx2"]).call(kernels, path=path)
     assert "avx2" in under and "avx512" not in under
 
 

@@ -17,11 +17,10 @@ LAYERS = [
     {"process"},
     {"selftest"},
     {"pipeline"},
-    {"adoption"},
-    {"evaluation"},
     {"stages"},
-    {"training"},
     {"sections"},
+    {"workers"},
+    {"training"},
     {"datasets", "formats", "backends", "devices", "metrics", "reports", "recipes"},
     {"environments"},
     {"networks"},
@@ -34,10 +33,15 @@ HEAVY = {
 }
 # These run in workers alone, where torch is what is wanted.
 TORCH_AT_THE_TOP = {
-    "stages/train.py",
     *(f"training/{n}.py" for n in ("batches", "clock", "loop", "optimise", "ranks", "state", "subject", "trial")),
     *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "floor", "complete", "answers", "counting")),
 }
+
+# In the order of the pipeline.
+STAGES = (
+    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "report", "compare"),
+    *("environments", "doctor"),
+)
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
@@ -66,10 +70,23 @@ def test_a_file_imports_only_from_its_right(file: str) -> None:
         assert _layer(parts[1]) > _layer(own), f"{file} imports {name}"
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("stages/") and "__init__" not in file])
-def test_no_stage_imports_another(file: str) -> None:
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_only_stages_further_left(stage: str) -> None:
+    left = STAGES[: STAGES.index(stage)]
+    for name in _imports(ast.parse((PACKAGE / "stages" / f"{stage}.py").read_text())):
+        if name.startswith("cifar_deploy.stages."):
+            assert name.split(".")[2] in left, f"stages/{stage}.py imports {name}"
+
+
+def test_every_stage_is_in_the_list_and_in_the_docstring() -> None:
+    assert sorted(STAGES) == sorted(path.stem for path in (PACKAGE / "stages").glob("*.py") if path.stem != "__init__")
+    assert ", ".join(STAGES) in (PACKAGE / "stages" / "__init__.py").read_text()
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.startswith("workers/") and "__init__" not in file])
+def test_no_worker_imports_another(file: str) -> None:
     for name in _imports(ast.parse((PACKAGE / file).read_text())):
-        assert not name.startswith("cifar_deploy.stages"), f"{file} imports {name}"
+        assert not name.startswith("cifar_deploy.workers"), f"{file} imports {name}"
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file not in TORCH_AT_THE_TOP])

@@ -17,11 +17,14 @@ from cifar_deploy import pipeline
 from cifar_deploy.core import machine, sealing
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Unavailable, UsageError
+from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.records import Begun, Training
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.stages.prepare import Prepared
+from cifar_deploy.stages import train
+from cifar_deploy.workers.prepare import Prepared
+from tests import plugins
 from tests.conftest import (
     FEW_BACKENDS,
     FEW_FORMATS,
@@ -102,7 +105,7 @@ def test_a_crash_is_still_there_when_no_time_is_left_to_try_again(copy: Path) ->
     planned = pipeline.plan(
         store,
         formats=["onnx"],
-        backends=["tests.workers:CRASHES_ONCE_IN_A_WHILE"],
+        backends=["tests.plugins:CRASHES_ONCE_IN_A_WHILE"],
         metrics=["latency"],
         conditions=pipeline.Conditions(seconds=0.05),
     )
@@ -223,16 +226,11 @@ def test_a_second_run_measures_nothing_again_and_imports_no_torch(copy: Path) ->
 
 
 def test_a_worker_of_onnx_runtime_never_imports_torch(road: Path) -> None:
-    from cifar_deploy.core import isolate
 
     store = Store(road)
     planned = pipeline.plan(store, backends=["onnxruntime"], metrics=["accuracy"])
-    answer = isolate.call(
-        "tests.workers:measure_and_list_torch",
-        list[str],
-        job=planned[0].job,
-        root=road,
-        data_folder=pipeline.prepare("digits").folder,
+    answer = Worker().call(
+        plugins.measure_and_list_torch, job=planned[0].job, root=road, data_folder=pipeline.prepare("digits").folder
     )
     assert answer == []
 
@@ -264,11 +262,11 @@ def test_a_torchscript_of_somebody_else_runs_only_with_trust(copy: Path, tmp_pat
 @pytest.mark.parametrize(
     ("backend", "kind", "word"),
     [
-        ("tests.workers:CRASHES", "crashed", "SIGSEGV"),
-        ("tests.workers:HANGS", "timed out", "no progress"),
-        ("tests.workers:RUNS_OUT_OF_MEMORY", "out of memory", "MemoryError"),
-        ("tests.workers:REFUSES", "load error", "no such operator"),
-        ("tests.workers:ANSWERS_NAN", "wrong output", "no numbers"),
+        ("tests.plugins:CRASHES", "crashed", "SIGSEGV"),
+        ("tests.plugins:HANGS", "timed out", "no progress"),
+        ("tests.plugins:RUNS_OUT_OF_MEMORY", "out of memory", "MemoryError"),
+        ("tests.plugins:REFUSES", "load error", "no such operator"),
+        ("tests.plugins:ANSWERS_NAN", "wrong output", "no numbers"),
     ],
 )
 def test_a_bad_backend_becomes_a_row_with_its_reason_and_the_rest_goes_on(
@@ -289,23 +287,23 @@ def test_a_bad_backend_becomes_a_row_with_its_reason_and_the_rest_goes_on(
     ("format", "words"), [("WRONG_WEIGHTS", "its logits differ"), ("WRONG_SHAPE", "answers with (256, 5)")]
 )
 def test_a_wrong_export_is_a_failure_and_leaves_no_file(format: str, words: str, copy: Path) -> None:
-    done = run_cli("export", "--format", f"tests.workers:{format}", "--out", copy)
+    done = run_cli("export", "--format", f"tests.plugins:{format}", "--out", copy)
     assert done.returncode == 1
-    assert f"resnet8 tests.workers:{format}: wrong output: " in done.stdout and words in done.stdout
-    folder = copy / "exported" / "resnet8" / f"tests.workers.{format}"
+    assert f"resnet8 tests.plugins:{format}: wrong output: " in done.stdout and words in done.stdout
+    folder = copy / "exported" / "resnet8" / f"tests.plugins.{format}"
     assert [path.name for path in folder.iterdir()] == ["artifact.json"]
 
 
 def test_an_export_that_one_runtime_misreads_is_kept_for_the_other(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = run_cli("export", "--format", "tests.workers:MISREAD", "--out", copy)
+    done = run_cli("export", "--format", "tests.plugins:MISREAD", "--out", copy)
     assert done.returncode == 1 and "1 of the asked" in done.stderr
     line = next(line for line in done.stdout.splitlines() if "MISREAD" in line)
     assert "through onnxruntime within" in line
     assert (
-        "wrong output: resnet8 tests.workers:MISREAD: tests.workers:ANSWERS_NAN answers with logits that are no num"
+        "wrong output: resnet8 tests.plugins:MISREAD: tests.plugins:ANSWERS_NAN answers with logits that are no num"
         in line
     )
-    store, only = Store(copy), {"formats": ["tests.workers:MISREAD"], "metrics": ["accuracy"]}
+    store, only = Store(copy), {"formats": ["tests.plugins:MISREAD"], "metrics": ["accuracy"]}
     right, wrong = pipeline.plan(store, **only)  # type: ignore[arg-type]
     assert wrong.failure and wrong.failure.kind == "wrong output" and "no numbers" in wrong.failure.reason
     assert right.job.backend == "onnxruntime" and not right.failure
@@ -355,9 +353,9 @@ def test_an_unfinished_training_of_something_else_is_refused_with_the_difference
     prepared = Prepared(data=wanted.data, folder=tmp_path, decoded=False)
     as_wanted = {"name": "small", "recipe": wanted.recipe}
     with pytest.raises(UsageError) as refused:
-        pipeline.training_of(store, prepared, "resnet8", **as_wanted)  # type: ignore[arg-type]
+        train.training_of(store, prepared, "resnet8", **as_wanted)  # type: ignore[arg-type]
     assert difference in str(refused.value) and "--again" in str(refused.value)
-    assert pipeline.training_of(store, prepared, "resnet8", again=True, **as_wanted) == wanted  # type: ignore[arg-type]
+    assert train.training_of(store, prepared, "resnet8", again=True, **as_wanted) == wanted  # type: ignore[arg-type]
 
 
 def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(tmp_path: Path) -> None:
@@ -474,7 +472,7 @@ def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = ["--out", tmp_path]
-    assert run_cli("train", "resnet8", "--dataset", "tests.workers:NOISE", "--epochs", "1", *out).returncode == 0
+    assert run_cli("train", "resnet8", "--dataset", "tests.plugins:NOISE", "--epochs", "1", *out).returncode == 0
     monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path / "empty"))
 
     exported = run_cli("export", "--format", "onnx", *out)

@@ -17,7 +17,6 @@ from cifar_deploy.core.records import Result
 from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import summary
 from cifar_deploy.selftest import Bench, Check
-from cifar_deploy.stages import export
 from tests.probes import calm
 
 
@@ -102,7 +101,7 @@ def test_a_verdict_that_is_always_stable_is_noticed(recorded: Recorded, monkeypa
 
 
 def test_a_gate_that_is_always_open_is_noticed(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "gate", lambda parity, format: None)
+    monkeypatch.setattr(selftest, "gate", lambda parity, format: None)
     assert outcomes(selftest.check_gate(recorded)) == {"the parity gate": "failed"}
 
 
@@ -116,7 +115,9 @@ def test_a_death_that_is_called_otherwise_is_noticed(monkeypatch: pytest.MonkeyP
 
 def test_what_cannot_be_measured_at_all_is_a_check_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolate, "_ending", lambda status, killed_for_memory: ("crashed", "died"))
-    monkeypatch.setattr(isolate, "_wait", lambda process, *arguments: process.kill() or process.wait() or True)
+    monkeypatch.setattr(
+        isolate, "_wait", lambda running, *arguments: running._process.kill() or running._process.wait() or True
+    )
     with pytest.raises(WorkerFailed):  # not even the known images can be prepared
         list(selftest.run(["memory"]))
 

@@ -340,7 +340,7 @@ class Tensor:
 class Artifact:
     """A checkpoint in a format. Without files, if the export failed: then `failure` says why.
 
-    Or a file that was made elsewhere (see adoption): its name is its path, it has no format, its files stand under their
+    Or a file that was made elsewhere (see stages.bench): its name is its path, it has no format, its files stand under their
     whole paths, the main one first, and it takes random arrays instead of images.
     """
 

@@ -1,6 +1,6 @@
 """Where images come from. A new data set is one file here and one line below.
 
-The cache of decoded arrays, the checks and the fingerprint are `stages.prepare`'s: a data set only says what it is
+The cache of decoded arrays, the checks and the fingerprint are `workers.prepare`'s: a data set only says what it is
 made from and decodes it.
 """
 

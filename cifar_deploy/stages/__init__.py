@@ -1,1 +1,4 @@
-"""The verbs, in the order of the road: prepare, train, export, plan, evaluate, report. None imports another."""
+"""What the parent decides, reuses and stores, in the order of the pipeline: each imports only stages further left.
+
+prepare, train, export, plan, results, rounds, evaluate, bench, report, compare, environments, doctor
+"""

@@ -4,18 +4,22 @@ They share no round, so a ratio is of all rounds of one to all rounds of the oth
 difference is claimed below what the machines' own controls show, nor below 3 %.
 """
 
+import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from cifar_deploy.core import statistics
-from cifar_deploy.core.errors import UsageError
+from cifar_deploy.core import statistics, untrusted
+from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.store import is_floor
+from cifar_deploy.core.store import Samples, grouped, is_floor, read_lines
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, Summary, against_itself, agreement, first_column, is_timed
+from cifar_deploy.stages.results import fault
 
 _RATIO = Column(title="B / A", unit="", stored_unit="1", digits=3, interval=True)
 
@@ -34,7 +38,37 @@ class Pair:
     slowdown: float = 1.0
 
 
-def compare(a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *, unlike: bool = False) -> list[Pair]:
+def compare(a: Path, b: Path, *, unlike: bool = False) -> list[Pair]:
+    """How the results of `b` differ from those of `a`: output folders, or results.jsonl files with their raw/ beside them.
+
+    Raises UsageError if there is nothing to compare, or, unless `unlike`, if the two answer different questions.
+    """
+    (results_a, raw_a), (results_b, raw_b) = _read_results(a), _read_results(b)
+    return pairs_of(results_a, results_b, raw_a, raw_b, unlike=unlike)
+
+
+def _read_results(path: Path) -> tuple[list[Result], Raw]:
+    file = _results_file(path)
+    lines = read_lines(file, fault)
+    told = lines.told()
+    if told and not lines.blocks:
+        raise Corrupt(f"{file}: {told[0]}; give a results.jsonl that `cifar-deploy evaluate` wrote")
+    for left_out in told:
+        warnings.warn(f"{file}: {left_out}")
+    return grouped(lines.blocks), Samples(file.parent)
+
+
+def _results_file(path: Path) -> Path:
+    untrusted.check_named(path, "give an output folder, or a results.jsonl")
+    for candidate in (path, path / "results.jsonl", path / "reports" / "results.jsonl"):
+        if os.path.lexists(candidate) and not candidate.is_dir():
+            untrusted.check_named(candidate, "give another")
+            untrusted.open_regular(candidate).close()
+            return candidate
+    raise UsageError(f"{path}: neither a results.jsonl nor a folder that holds reports/results.jsonl; give another")
+
+
+def pairs_of(a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *, unlike: bool = False) -> list[Pair]:
     """Every timed cell and every accuracy; what failed, or is in one of the two alone, is said to.
 
     Raises UsageError if the two have none in common, or if the two are not of the same question (protocol, data, batch, threads), unless

@@ -1,166 +1,160 @@
-"""Checkpoint + format -> files, and the parity gate that they must pass.
+"""Trained networks -> artifacts, each validated against its network on every runtime that is here."""
 
-Writing and checking are two processes: the second holds the runtime that will run the artifact, and may do without
-torch. The gate compares the artifact's logits with the eager network's on the same real test images.
-"""
-
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import files, machine
-from cifar_deploy.core.arrays import Pixels, as_input, choose, mapped, portions
-from cifar_deploy.core.errors import ExportError, Unavailable, WrongOutput, loading, raised_as
-from cifar_deploy.core.records import Artifact, Checkpoint, Data, File, Parity, Recipe, Training
-from cifar_deploy.core.registry import need
-from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
-from cifar_deploy.formats import FORMATS, Choices, Source
+from cifar_deploy.core import files, machine, registry, trust
+from cifar_deploy.core.errors import Corrupt, DeployError, WrongOutput
+from cifar_deploy.core.isolate import Worker
+from cifar_deploy.core.outcome import Outcome, failure_of
+from cifar_deploy.core.progress import OnProgress, Progress
+from cifar_deploy.core.records import Artifact, Checkpoint, Data, Job, Misreading, Parity
+from cifar_deploy.core.registry import interpreter_for
+from cifar_deploy.core.store import CHECKPOINT, Store, as_artifact, floor_name
+from cifar_deploy.formats import FORMATS
+from cifar_deploy.stages import prepare, train
+from cifar_deploy.workers import export as worker
 
-# Real test images that the gate looks at; with them the agreement is known to 0.4 points.
-GATE_IMAGES = 256
-_GATE_BATCH = 64
-
-FLOOR_NETWORK = "cifar_deploy.networks.floor:floor"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """What the exports of one network are compared with: real images, and its own logits of them."""
-
-    images: Path  # the folder of a data set's arrays
-    stand_in: str | None  # the source of the images, if the network was trained on others
-    logits: Path  # an .npy that the first export writes
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    files: tuple[File, ...]
-    seconds: float
-    choices: Choices
+def export(
+    store: Store,
+    names: Sequence[str] = (),
+    formats: Sequence[str] | None = None,
+    *,
+    input: Literal["float32", "uint8"] = "float32",
+    again: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Outcome[Artifact]]:
+    """Each training in each format, through the parity gate. A failure is an Artifact that holds its reason."""
+    checkpoints = [train.checkpoint(store, name) for name in names or train.names(store)]
+    wanted = [FORMATS.given(format) for format in formats or FORMATS if format != CHECKPOINT]
+    if input == "uint8":
+        wanted = [FORMATS.of_pixels(format) for format in wanted]
+    pairs = [(checkpoint, format) for checkpoint in checkpoints for format in wanted]
+    with files.scratch() as references:
+        for done, (checkpoint, format) in enumerate(pairs):
+            name = checkpoint.training.name
+            if on_progress:
+                on_progress(Progress(done=done, total=len(pairs), message=f"{name} {format}"))
+            yield _export(store, checkpoint, format, again, references / f"{name}.npy")
 
 
-def write(checkpoint: Checkpoint, format: str, root: Path, reference: Reference, staged: Path) -> Written:
-    """Write the artifact's files into the folder `staged`, and the reference's logits unless they are there.
-
-    Raises ExportError with the converter's own words if it fails, Unavailable if a package or the training images are
-    missing, Corrupt if the weights are not those of the record.
-    """
+def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool, logits: Path) -> Outcome[Artifact]:
+    """One of them; `logits` is where the network's own are, or will be for its other formats."""
     plugin = FORMATS[format]
-    need("format", format, plugin.requires, plugin.programs, plugin.environment)
-    import torch
-
-    from cifar_deploy.networks import answers, complete
-
-    training = checkpoint.training
-    weights = Store(root).verified(as_artifact(checkpoint))[WEIGHTS]
-    network = complete.load(training.network, training.data, weights)
-    pixels = gate_pixels(reference.images)
-    if not reference.logits.exists():
-        # Else a format would be blamed for what the network does itself.
-        few = torch.from_numpy(as_input(pixels[:2]))
-        if reason := answers.unfit(training.network, network, few, len(training.data.classes)):
-            raise ExportError(f"{training.name}: the network itself {reason}")
-        with files.whole(reference.logits) as part, open(part, "wb") as output, torch.no_grad():
-            np.save(output, network(torch.from_numpy(as_input(pixels))).numpy())
-    source = Source(
-        network=complete.OfPixels(network).eval() if plugin.input == "uint8" else network,
+    interpreter = registry.interpreter_for(plugin.requires, plugin.environment)
+    versions = machine.versions([*plugin.requires, "numpy"], interpreter.path)
+    if not again and (existing := _still_good(store, checkpoint, format, versions)):
+        return Outcome(value=existing, reused=True)
+    folder = store.artifact_folder(checkpoint.training.name, format)
+    artifact = Artifact(
         checkpoint=checkpoint,
-        images=torch.from_numpy(plugin.prepare(pixels)),
-        training_images=lambda count: _training_images(checkpoint, format, reference, count),
-    )
-    begun = time.perf_counter()
-    with raised_as(lambda error: ExportError(f"{training.name} to {format}: {type(error).__name__}: {error}")):
-        choices = dict(plugin.write(source, staged / plugin.filename))
-    seconds = time.perf_counter() - begun
-    if not plugin.is_portable:
-        choices["processor"] = machine.machine().chip
-    return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds, choices=choices)
-
-
-def _training_images(checkpoint: Checkpoint, format: str, reference: Reference, count: int) -> NDArray[Any]:
-    if reference.stand_in:
-        raise Unavailable(
-            f"format {format}: needs training images, and those of {checkpoint.training.name} "
-            f"({checkpoint.training.data.source}) are not in the cache; "
-            f"run `cifar-deploy data --dataset {checkpoint.training.data.dataset}`, with --data-dir where it needs one"
-        )
-    pixels = mapped(reference.images / "train_images.npy")
-    return FORMATS[format].prepare(pixels[np.random.default_rng(0).permutation(len(pixels))[:count]])
-
-
-def floor(data: Data, root: Path, name: str) -> Checkpoint:
-    """Commit the network that does next to nothing, for images of this data set, as if it had been trained by this name."""
-    from cifar_deploy.formats.checkpoint import save
-    from cifar_deploy.networks import complete
-
-    store = Store(root)
-    return commit_untrained(
-        store, name, FLOOR_NETWORK, data, lambda weights: save(complete.build(FLOOR_NETWORK, data), weights)
-    )
-
-
-def commit_untrained(store: Store, name: str, network: str, data: Data, write: Callable[[Path], object]) -> Checkpoint:
-    """A network without parameters as if it had been trained; `write(path)` makes the file of its weights."""
-    with files.staging(store.checkpoint_folder(name)) as staged:
-        write(staged / WEIGHTS)
-        checkpoint = untrained(name, network, data, described(staged / WEIGHTS), machine.now())
-        store.save_checkpoint(checkpoint, staged)
-    return checkpoint
-
-
-def untrained(name: str, network: str, data: Data, weights: File, finished: str) -> Checkpoint:
-    """The record of what nobody has trained here."""
-    recipe = Recipe(name="none", optimizer="adam", learning_rate=0.0, epochs=0, batch_size=1, seed=0)
-    return Checkpoint(
-        training=Training(name=name, network=network, recipe=recipe, data=data),
-        weights=weights,
-        parameters=0,
-        multiply_adds=0,
-        curve=(),
-        test_images=0,
-        device="cpu",
-        device_name=machine.machine().processor,
-        threads=1,
-        peak_bytes=None,
-        device_peak_bytes=None,
-        machine=machine.machine(),
-        versions=machine.versions(["torch", "numpy"]),
+        format=format,
+        files=(),
+        parity=(),
+        failure=None,
+        versions=versions,
+        seconds=0.0,
         commit=machine.commit(),
-        finished=finished,
+        finished=machine.now(),
     )
+    with files.staging(folder) as staged:
+        try:
+            images = prepare.images_for(checkpoint)
+            stand_in = prepare.stand_in_of(images, checkpoint)
+            reference = worker.Reference(images=images, stand_in=stand_in, logits=logits)
+            written = Worker(interpreter=interpreter).call(
+                worker.write,
+                checkpoint=checkpoint,
+                format=format,
+                root=store.root,
+                reference=reference,
+                staged=staged,
+            )
+            artifact = dataclasses.replace(
+                artifact, files=written.files, seconds=written.seconds, choices=written.choices
+            )
+            artifact = _gated(artifact, reference, staged)
+        except DeployError as error:
+            with files.naming(folder):
+                for part in staged.iterdir():
+                    files.ask_for_room(part)
+            artifact = dataclasses.replace(artifact, files=(), failure=failure_of(error))
+        # What cannot be made today is no reason to lose what was made before.
+        if not (artifact.failure and _is_whole(store, checkpoint, format)):
+            store.save_artifact(artifact, staged)
+    if plugin.is_program:
+        for file in artifact.files:
+            trust.remember(file.sha256)
+    return Outcome(value=artifact, reused=False)
 
 
-def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) -> Parity:
-    """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference."""
-    plugin = BACKENDS[backend]
-    need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
-    format = FORMATS[artifact.format]
-    images = format.prepare(gate_pixels(reference.images))
-    with loading(f"{artifact.name} {artifact.format}", backend):
-        predict = plugin.load(staged / format.filename, artifact, plugin.targets["cpu"], 1)
-        logits = np.concatenate([predict(images[:1]), *map(predict, portions(images[1:], _GATE_BATCH))])
-    expected = np.load(reference.logits)
-    if logits.shape != expected.shape:
-        raise WrongOutput(
-            f"{artifact.name} {artifact.format}: {backend} answers with {logits.shape} for {len(images)} images, "
-            f"and the network with {expected.shape}"
-        )
-    if not np.isfinite(logits).all():
-        raise WrongOutput(f"{artifact.name} {artifact.format}: {backend} answers with logits that are no numbers")
-    return Parity(
-        backend=backend,
-        images=len(images),
-        largest_difference=float(np.abs(logits - expected).max()),
-        largest_logit=float(np.abs(expected).max()),
-        agreement=float((logits.argmax(1) == expected.argmax(1)).mean()),
-        stand_in=reference.stand_in,
-    )
+def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Artifact:
+    """The artifact with what the gate found, through every backend that can be asked here.
+
+    Raises WrongOutput if all that answer do so otherwise than the network, and the last error if none of them answers.
+    """
+    found, misread, failed = [], [], None
+    for backend in readers(artifact.format):
+        plugin = BACKENDS[backend]
+        if registry.obstacle(plugin.requires, plugin.programs, plugin.environment):
+            continue
+        try:
+            parity = Worker(interpreter=registry.interpreter_for(plugin.requires, plugin.environment)).call(
+                worker.check,
+                artifact=artifact,
+                backend=backend,
+                reference=reference,
+                staged=staged,
+            )
+            if reason := gate(parity, artifact.format):
+                raise WrongOutput(f"{artifact.name} {artifact.format}: {reason}")
+            found.append(parity)
+        except WrongOutput as error:
+            versions = versions_of(backend)
+            misread.append(Misreading(backend=backend, versions=versions, reason=str(error)))
+        except DeployError as error:
+            failed = error
+    if misread and not found:
+        raise WrongOutput(misread[0].reason)
+    if failed and not found:
+        raise failed
+    return dataclasses.replace(artifact, parity=tuple(found), misread=tuple(misread))
+
+
+def _is_whole(store: Store, checkpoint: Checkpoint, format: str) -> bool:
+    """Whether an earlier export of these weights is there, by whatever versions."""
+    with contextlib.suppress(Corrupt):
+        existing = store.artifact(checkpoint.training.name, format)
+        if existing and not existing.failure and existing.checkpoint.weights == checkpoint.weights:
+            store.verified(existing)
+            return True
+    return False
+
+
+def _still_good(store: Store, checkpoint: Checkpoint, format: str, versions: dict[str, str]) -> Artifact | None:
+    """An earlier export of the same weights by the same versions, if its files are whole."""
+    try:
+        existing = store.artifact(checkpoint.training.name, format)
+        if not existing or existing.failure or existing.versions != versions:
+            return None
+        if existing.checkpoint.weights != checkpoint.weights or is_for_other_processor(existing):
+            return None
+        if any(parity.stand_in for parity in existing.parity) and prepare.find(checkpoint.training.data.fingerprint):
+            return None  # checked on other images; now the network's own are here
+        store.verified(existing)
+    except Corrupt:
+        return None
+    if FORMATS[format].is_program and not all(trust.knows(file.sha256) for file in existing.files):
+        return None  # somebody else's: it would not be run
+    return existing
 
 
 def gate(parity: Parity, format: str) -> str | None:
@@ -176,7 +170,59 @@ def gate(parity: Parity, format: str) -> str | None:
     return None
 
 
-def gate_pixels(data_folder: Path) -> Pixels:
-    stored = mapped(data_folder / "test_images.npy")
-    pixels: Pixels = stored[choose(len(stored), GATE_IMAGES)]
-    return pixels
+def readers(format: str, backends: Iterable[str] | None = None) -> list[str]:
+    """The backends that read a format: those that say so, and those that the format names itself."""
+    base = FORMATS.base(format)
+    named = [BACKENDS.given(name) for name in FORMATS[format].read_by]  # by the format's own code, which is trusted
+    names = dict.fromkeys([*BACKENDS, *named]) if backends is None else backends
+    return [name for name in names if base in BACKENDS[name].reads or name in named]
+
+
+def versions_of(backend: str) -> dict[str, str]:
+    """Of the packages that a job on it depends on, where it runs."""
+    plugin = BACKENDS[backend]
+    return machine.versions([*plugin.requires, "numpy"], interpreter_for(plugin.requires, plugin.environment).path)
+
+
+def is_for_other_processor(artifact: Artifact) -> bool:
+    """Whether it is for a processor that is not this one."""
+    return "processor" in artifact.choices and artifact.choices["processor"] != machine.machine().chip
+
+
+def floors(store: Store, timed: Iterable[Job]) -> list[Job]:
+    """For each runtime and way of running it, a job with the network that does next to nothing; exported if need be."""
+    trust.give([worker.FLOOR_NETWORK])  # though only records name it
+    artifacts: dict[tuple[str, str], Artifact | None] = {}
+    jobs: dict[str, Job] = {}
+    for timed_job in timed:
+        data, format = timed_job.artifact.checkpoint.training.data, timed_job.artifact.format
+        if (data.fingerprint, format) not in artifacts:
+            artifacts[data.fingerprint, format] = _floor(store, data, format)
+        if artifact := artifacts[data.fingerprint, format]:
+            job = dataclasses.replace(timed_job, artifact=artifact)
+            jobs[job.key] = job
+    return list(jobs.values())
+
+
+def _floor(store: Store, data: Data, format: str) -> Artifact | None:
+    """None if this format cannot hold it: then the report has no floor for it."""
+    name = floor_name(data)
+    try:
+        checkpoint = _whole_floor(store, name) or Worker().call(worker.floor, data, store.root, name)
+        if format == CHECKPOINT:
+            return as_artifact(checkpoint)
+        with files.scratch() as folder:
+            artifact = _export(store, checkpoint, format, False, folder / "reference.npy").value
+    except DeployError as error:
+        log.warning("no floor for %s: %s", format, error)
+        return None
+    return None if artifact.failure else artifact
+
+
+def _whole_floor(store: Store, name: str) -> Checkpoint | None:
+    """None if it is not there, or damaged: it is made again then."""
+    with contextlib.suppress(Corrupt):
+        if checkpoint := store.checkpoint(name):
+            store.verified(as_artifact(checkpoint))
+            return checkpoint
+    return None

@@ -1,5 +1,6 @@
 """Artifacts -> Jobs, and a reason for each pair that cannot run here."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,9 +9,14 @@ from cifar_deploy.core import machine
 from cifar_deploy.core.errors import Unavailable, Unsupported, UsageError, WrongOutput
 from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.records import Artifact, Failure, Job
-from cifar_deploy.core.registry import interpreter_for, need
+from cifar_deploy.core.registry import need
+from cifar_deploy.core.store import Store
+from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS, PROTOCOL, Copied
+from cifar_deploy.networks import NETWORKS
+from cifar_deploy.stages import train
+from cifar_deploy.stages.export import is_for_other_processor, readers, versions_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +37,7 @@ class Planned:
     failure: Failure | None = None
 
 
-def readers(format: str, backends: Iterable[str] | None = None) -> list[str]:
-    """The backends that read a format: those that say so, and those that the format names itself."""
-    base = FORMATS.base(format)
-    named = [BACKENDS.given(name) for name in FORMATS[format].read_by]  # by the format's own code, which is trusted
-    names = dict.fromkeys([*BACKENDS, *named]) if backends is None else backends
-    return [name for name in names if base in BACKENDS[name].reads or name in named]
-
-
-def plan(
+def jobs(
     artifacts: Iterable[Artifact],
     backends: Sequence[str] | None,
     devices: Sequence[str],
@@ -100,17 +98,6 @@ def _under(item: Planned, isa: Isa) -> Planned:
     return Planned(job=job)
 
 
-def versions_of(backend: str) -> dict[str, str]:
-    """Of the packages that a job on it depends on, where it runs."""
-    plugin = BACKENDS[backend]
-    return machine.versions([*plugin.requires, "numpy"], interpreter_for(plugin.requires, plugin.environment).path)
-
-
-def is_made_elsewhere(artifact: Artifact) -> bool:
-    """Whether it is for a processor that is not this one."""
-    return "processor" in artifact.choices and artifact.choices["processor"] != machine.machine().chip
-
-
 def planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> Planned:
     """One job, and why it cannot run here if it cannot."""
     plugin, measured = BACKENDS[backend], METRICS[metric]
@@ -147,7 +134,7 @@ def _obstacle(job: Job) -> Failure | None:
     try:
         if job.device not in plugin.targets:
             raise Unsupported(f"backend {job.backend}: runs on {', '.join(plugin.targets)}, not on {job.device}")
-        if is_made_elsewhere(job.artifact):
+        if is_for_other_processor(job.artifact):
             raise Unsupported(
                 f"{job.artifact.name} {job.artifact.format}: was made for another processor "
                 f"({job.artifact.choices['processor']}); run `cifar-deploy export` here"
@@ -156,3 +143,56 @@ def _obstacle(job: Job) -> Failure | None:
     except (Unsupported, Unavailable) as error:
         return Failure(kind=error.kind, reason=str(error))
     return None
+
+
+def plan(
+    store: Store,
+    names: Sequence[str] = (),
+    *,
+    formats: Sequence[str] | None = None,
+    backends: Sequence[str] | None = None,
+    devices: Sequence[str] = ("cpu",),
+    metrics: Sequence[str] | None = None,
+    conditions: Conditions = Conditions(),
+) -> list[Planned]:
+    """What `evaluate` will measure: every artifact of the trainings on every backend that reads it.
+
+    Raises UnknownName or UsageError for a name that is nothing here.
+    """
+    check_names(formats=formats, backends=backends, devices=devices, metrics=metrics)
+    artifacts = []
+    for name in names or train.names(store):
+        weights = train.checkpoint(store, name).weights
+        for artifact in store.artifacts(name):
+            # An export of weights that were since replaced would be compared with the wrong network.
+            if artifact.checkpoint.weights == weights and artifact.format in (formats or [artifact.format]):
+                artifacts.append(artifact)
+    for artifact in artifacts:
+        for stray in store.strays(artifact):
+            path = store.artifact_folder(artifact.name, artifact.format) / stray
+            warnings.warn(f"{path}: belongs to no export; it is neither counted nor opened")
+    for format in formats or ():
+        if not any(artifact.format == format for artifact in artifacts):
+            raise UsageError(
+                f"--format: no {format} of {', '.join(names or train.names(store))} is exported; run `cifar-deploy export`"
+            )
+    return jobs(artifacts, backends, devices, metrics or list(METRICS), conditions)
+
+
+def check_names(
+    networks: Iterable[str] | None = None,
+    formats: Iterable[str] | None = None,
+    backends: Iterable[str] | None = None,
+    devices: Iterable[str] | None = None,
+    metrics: Iterable[str] | None = None,
+) -> None:
+    """Names that the user gave: raises UnknownName for the first that is none, before any work is done."""
+    for registry_, names in (
+        (NETWORKS, networks),
+        (FORMATS, formats),
+        (BACKENDS, backends),
+        (DEVICES, devices),
+        (METRICS, metrics),
+    ):
+        for name in names or ():
+            registry_.given(name)

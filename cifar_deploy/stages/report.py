@@ -3,15 +3,39 @@
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core import files
+from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.core.records import Checkpoint, Result
-from cifar_deploy.core.store import is_floor
+from cifar_deploy.core.store import Samples, Store, grouped, is_floor
 from cifar_deploy.core.table import Record, Section, Table, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, Summary
+from cifar_deploy.reports import REPORTS
 from cifar_deploy.sections import accuracy, adopted, deployment, instructions, memory, pixels, sustained, training
 from cifar_deploy.sections.common import Cells, is_of_training
+from cifar_deploy.stages.plan import Planned
+from cifar_deploy.stages.results import fault
+
+
+def report(store: Store, planned: Iterable[Planned] | None = None) -> tuple[Table, list[Path]]:
+    """The table of the results so far, or of what is planned alone, and the files that it was written to."""
+    lines, samples = store.lines(fault), Samples(store.reports)
+    if lines.left_out and not lines.blocks:
+        raise Corrupt(f"{store.results_path}: {lines.told()[0]}; run `cifar-deploy evaluate` again")
+    results = grouped(lines.blocks)
+    if planned is not None:
+        keys = {item.job.key for item in planned}
+        results = [result for result in results if result.job.key in keys]
+    table = build(results, samples)
+    table = dataclasses.replace(table, lost=(*lines.told(), *samples.told()))
+    paths = []
+    for name in REPORTS:
+        path = store.reports / f"report.{REPORTS[name].suffix}"
+        files.write_text(path, REPORTS[name].render(table))
+        paths.append(path)
+    return table, paths
 
 
 def build(results: Sequence[Result], raw: Raw) -> Table:

@@ -1,161 +1,148 @@
-"""Recipe -> Checkpoint: a network trained on arrays in memory, whole batches at a time.
+"""A recipe and data -> a trained network: finished before, gone on with, or trained now."""
 
-The clock of `seconds` runs while steps are made (batch assembly, forward, backward, update, progress told); evaluation
-and saving are outside, and inside `wall_seconds`. Each epoch's randomness is seeded by the recipe and the epoch's number, and
-what has been drawn of it is saved with the weights, so a training that goes on where it was interrupted gives the weights
-that it would have given uninterrupted: bit for bit on the CPU with the same threads.
-
-Under torchrun every rank calls this, each with its own copy of the images; the first one writes (see training.ranks).
-"""
-
-import copy
-import dataclasses
-import math
-from pathlib import Path
-
-from cifar_deploy.core import files, machine, memory
-from cifar_deploy.core.errors import Diverged, Unavailable, UsageError
-from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Checkpoint, File, Training
-from cifar_deploy.core.store import WEIGHTS, Store, described
-from cifar_deploy.devices import BY_PREFERENCE, DEVICES
-from cifar_deploy.formats.checkpoint import halved, save_trained
-from cifar_deploy.training import curves, loop, ranks
-from cifar_deploy.training.state import State
-from cifar_deploy.training.subject import Subject, evaluate, subject_of
-
-_PACKAGES = ("torch", "numpy")
-
-# Weights are stored as float16 if the test accuracy stays so near, 5 images of 10,000.
-_SAME_ACCURACY = 0.0005
+from cifar_deploy.core import files, ranks
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S
+from cifar_deploy.core.errors import Corrupt, UnknownName, UsageError
+from cifar_deploy.core.isolate import Worker
+from cifar_deploy.core.outcome import Outcome
+from cifar_deploy.core.progress import OnProgress
+from cifar_deploy.core.records import Checkpoint, Recipe, Training
+from cifar_deploy.core.store import Store, as_artifact, check_name
+from cifar_deploy.devices import DEVICES
+from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
+from cifar_deploy.recipes import RECIPES
+from cifar_deploy.workers import train as worker
+from cifar_deploy.workers.prepare import Prepared
 
 
 def train(
-    training: Training,
-    root: Path,
-    data_folder: Path,
-    device: str,
-    threads: int,
-    limit_test: int | None,
-    checkpoint_every_s: float,
-) -> Checkpoint:
-    """Train, from the last saved state if there is one, and commit weights and record into the store at `root`.
+    store: Store,
+    prepared: Prepared,
+    network: str,
+    *,
+    name: str | None = None,
+    recipe: Recipe = RECIPES["paper"],
+    device: str = "auto",
+    threads: int | None = None,
+    limit_test: int | None = None,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    again: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Outcome[Checkpoint]:
+    """Train a network, go on with a training that was interrupted, or return the one that is finished.
 
-    The state is saved after each epoch, and within one whenever so many seconds have passed, unless there are several
-    ranks. `device` may be "auto". Raises Diverged when the loss is no longer a number, Unavailable if the device is not
-    here, UsageError if the network cannot take the recipe's images.
+    One that was begun with `again` and interrupted goes on without it. The state is saved after each epoch, and within
+    one every `checkpoint_every_s`.
+
+    Raises UsageError if the name belongs to a training that differs in network, data or recipe, unless `again`.
+    Under torchrun this is for the first rank; the others `follow`.
     """
-    device, device_name = _device(device)
-    store = Store(root)
-    folder = store.training_folder(training.name)
-    with ranks.joined(device) as group:
-        group.from_first((training, limit_test))
-        subject = subject_of(training, data_folder, device, threads, limit_test, group)
-        test_images = len(subject.arrays.test_labels)
-        setting: dict[str, str | int] = {
-            "device": device if device == "cpu" else device_name,
-            "threads": threads,
-            "ranks": group.count,
-            "processor": machine.machine().chip,
-            "torch": machine.versions(["torch"])["torch"],
-        }
-        store.begin(training)
-        state = State(folder, setting, test_images)
-        try:
-            ended = loop.run(subject, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
-        except Diverged:
-            state.remove()  # from there the same recipe would only diverge again
-            raise
-        group.from_first(None)  # so that no rank leaves before the last one is done
-    network = subject.network
-    rounded = _rounded_accuracy(subject) if training.recipe.weights == "float16" else None
-    half = rounded is not None and _is_the_same(rounded, ended.curve[-1].accuracy, test_images)
-    if rounded is not None:
-        kept_as = "they are stored so" if half else "too far off, they are stored as float32"
-        report(1, 1, milestone=f"with weights as float16: test accuracy {rounded:.2%}; {kept_as}")
-    checkpoint = Checkpoint(
+    if device != "auto":
+        DEVICES.given(device)
+    training = training_of(store, prepared, network, name=name, recipe=recipe, again=again)
+    finished = _finished(store, training.name, again)
+    unfinished = None if again else store.unfinished(training.name)
+    if not unfinished:
+        files.discard(store.training_folder(training.name))
+    if finished and not again and not _is_same(unfinished, training):
+        store.verified(as_artifact(finished))
+        if ranks.count() > 1:
+            Worker().call(worker.dismiss, device)
+        return Outcome(value=finished, reused=True)
+    threads = threads or ranks.threads()
+    checkpoint = Worker(pool_threads=threads, on_progress=on_progress).call(
+        worker.train,
         training=training,
-        weights=File(name=WEIGHTS, bytes=0, sha256=""),  # until they are written: then little is left to go wrong
-        parameters=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
-        multiply_adds=subject.trial.multiply_adds,
-        curve=tuple(ended.curve),
-        test_images=test_images,
+        root=store.root,
+        data_folder=prepared.folder,
         device=device,
-        device_name=device_name,
         threads=threads,
-        ranks=group.count,
-        changes=ended.changes,
-        rounded_accuracy=rounded,
-        layout=subject.trial.layout,
-        uncounted=subject.trial.uncounted,
-        peak_bytes=memory.peak_bytes(),
-        device_peak_bytes=DEVICES[device].peak_bytes(),
-        machine=machine.machine(),
-        versions=machine.versions(_PACKAGES),
-        commit=machine.commit(),
-        finished=machine.now(),
+        limit_test=limit_test,
+        checkpoint_every_s=checkpoint_every_s,
     )
-    with files.staging(store.checkpoint_folder(training.name)) as staged:
-        with files.whole(staged / WEIGHTS) as part:
-            save_trained(training.network, network, training.data, part, half=half)
-        curves.write(staged, ended.curve)
-        curves.write_events(staged, ended.curve)
-        checkpoint = dataclasses.replace(checkpoint, weights=described(staged / WEIGHTS))
-        store.save_checkpoint(checkpoint, staged)  # last: now it is finished
-    state.remove()
-    return checkpoint
+    return Outcome(value=checkpoint, reused=False)
 
 
-def follow(training: Training, data_folder: Path, device: str, threads: int) -> None:
-    """What every rank but the first does. Raises UsageError if the first one trains something else."""
-    device, _ = _device(device)
-    with ranks.joined(device) as group:
-        told: tuple[Training, int | None] | None = group.from_first(None)
-        if told is None:
-            return  # trained before
-        wanted, limit_test = told
-        if difference := wanted.difference(training):
-            raise UsageError(f"the first rank trains {difference}; start all ranks with the same")
-        loop.run(subject_of(training, data_folder, device, threads, limit_test, group), None, math.inf, "")
-        group.from_first(None)
+def follow(
+    prepared: Prepared,
+    network: str,
+    *,
+    name: str | None = None,
+    recipe: Recipe = RECIPES["paper"],
+    device: str = "auto",
+    threads: int | None = None,
+) -> None:
+    """Train along with the first rank, under torchrun; it alone reads and writes an output folder."""
+    threads = threads or ranks.threads()
+    Worker(pool_threads=threads).call(
+        worker.follow,
+        training=_training(prepared, network, name, recipe),
+        data_folder=prepared.folder,
+        device=device,
+        threads=threads,
+    )
 
 
-def dismiss(device: str) -> None:
-    """Tell the ranks that follow that what was asked for has been trained before."""
-    device, _ = _device(device)
-    with ranks.joined(device) as group:
-        group.from_first(None)
+def training_of(
+    store: Store,
+    prepared: Prepared,
+    network: str,
+    *,
+    name: str | None = None,
+    recipe: Recipe = RECIPES["paper"],
+    again: bool = False,
+) -> Training:
+    """What `train` would train. Raises UsageError where it would, before anything is done."""
+    training = _training(prepared, network, name, recipe)
+    if again:
+        return training
+    finished = _finished(store, training.name, again)
+    there = [one for one in (store.unfinished(training.name), finished and finished.training) if one]
+    if there and not any(_is_same(one, training) for one in there):
+        raise UsageError(
+            f"{training.name}: exists already with {there[0].difference(training)}; "
+            "give another --name, or --again to replace it"
+        )
+    return training
 
 
-def _rounded_accuracy(subject: Subject) -> float | None:
-    """On the test images, with weights as they come back from a file of float16; the network's own stay as they are.
-
-    None if it cannot be found out, which is no reason to lose a training.
-    """
-    network = subject.network
-    before = copy.deepcopy(network.state_dict())
+def _finished(store: Store, name: str, again: bool) -> Checkpoint | None:
+    """A damaged record raises Corrupt, unless the network is trained again, or was begun to be."""
     try:
-        network.load_state_dict(halved(network))
-        return evaluate(network, subject.arrays, ranks.Group(subject.device), subject.trial.layout)
-    except Exception as error:
-        report(1, 1, milestone=f"warning: not tested with weights as float16 ({type(error).__name__}: {error})")
-        return None
-    finally:
-        network.load_state_dict(before)
+        return store.checkpoint(name)
+    except Corrupt:
+        if again or store.unfinished(name):
+            return None
+        raise
 
 
-def _is_the_same(accuracy: float, other: float, images: int) -> bool:
-    """Counted in images, as the fractions were."""
-    return round(abs(accuracy - other) * images) <= _SAME_ACCURACY * images
+def _is_same(there: Training | None, wanted: Training) -> bool:
+    return there is not None and there.difference(wanted) is None
 
 
-def _device(wanted: str) -> tuple[str, str]:
-    """A device's name here and its description; for "auto" the first that is present."""
-    if wanted != "auto":
-        return wanted, DEVICES[wanted].probe()
-    for name in BY_PREFERENCE:
-        try:
-            return name, DEVICES[name].probe()
-        except Unavailable:
-            continue
-    raise Unavailable("--device auto: no device is here, not even a processor")
+def _training(prepared: Prepared, network: str, name: str | None, recipe: Recipe) -> Training:
+    NETWORKS.given(network)
+    ranks.check_batch(recipe.batch_size)
+    return Training(
+        name=check_name(name or network.replace(":", "-")), network=network, recipe=recipe, data=prepared.data
+    )
+
+
+def names(store: Store) -> list[str]:
+    """The trained networks. Raises UsageError if there is none."""
+    found = store.names()
+    if not found:
+        raise UsageError(
+            f"{store.exported}: no trained network; run `cifar-deploy train-all` first, or give another --out"
+        )
+    # The default networks first, in their order, as everywhere.
+    order = {name: index for index, name in enumerate(DEFAULT_NETWORKS)}
+    return sorted(found, key=lambda name: (order.get(name, len(order)), name))
+
+
+def checkpoint(store: Store, name: str) -> Checkpoint:
+    """The trained network of this name. Raises UnknownName if there is none."""
+    found = store.checkpoint(check_name(name))
+    if not found:
+        raise UnknownName.among("trained network", name, store.names() or ["none yet: run `cifar-deploy train`"])
+    return found

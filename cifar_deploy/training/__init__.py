@@ -1,3 +1,3 @@
-"""The parts of `stages.train`, which needs torch: what a step sees (batches), what it does (optimise), epoch after epoch (loop),
+"""The parts of `workers.train`, which needs torch: what a step sees (batches), what it does (optimise), epoch after epoch (loop),
 with others (ranks), and what is kept meanwhile (state, curves).
 """

@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 
 from cifar_deploy import pipeline
-from cifar_deploy.core import isolate, machine, registry, sealing
+from cifar_deploy.core import launch, machine, registry, sealing
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable
+from cifar_deploy.core.isolate import Worker
+from tests import probes
 from tests.conftest import ROOT, heed_ctrl_c, run_cli
-from tests.workers import IN_AN_ENVIRONMENT, TINY_ENVIRONMENT
+from tests.plugins import IN_AN_ENVIRONMENT, TINY_ENVIRONMENT
 
-NAME = "tests.workers:TINY_ENVIRONMENT"
+NAME = "tests.plugins:TINY_ENVIRONMENT"
 
 
 def write_wheel(folder: Path, name: str, version: str) -> None:
@@ -70,7 +72,7 @@ def own_cache(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_worker_in_it_finds_its_packages_first_and_then_the_parents(environment: Environment) -> None:
     there = registry.interpreter_for(["tiny_package"], environment)
-    told = isolate.call("tests.probes:versions_imported", dict[str, str], started_with=there)
+    told = Worker(interpreter=there).call(probes.versions_imported)
     assert told == {"tiny_package": "1.0", "iniconfig": "99.0", "numpy": metadata.version("numpy")}
     assert importlib.util.find_spec("tiny_package") is None and metadata.version("iniconfig") != "99.0"
 
@@ -86,10 +88,10 @@ def test_its_packages_come_first_where_this_program_is_installed_beside_the_pare
 ) -> None:
     """As after `pip install cifar-deploy`: then its own folder is the parent's site-packages."""
     beside = Path(metadata.distribution("numpy").locate_file(""))  # type: ignore[arg-type]
-    monkeypatch.setattr(isolate, "__file__", str(beside / "cifar_deploy" / "core" / "isolate.py"))
+    monkeypatch.setattr(launch, "__file__", str(beside / "cifar_deploy" / "core" / "launch.py"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     there = registry.interpreter_for(["tiny_package"], environment)
-    told = isolate.call("tests.probes:versions_imported", dict[str, str], started_with=there)
+    told = Worker(interpreter=there).call(probes.versions_imported)
     assert told["iniconfig"] == "99.0"
 
 
@@ -199,7 +201,7 @@ def test_to_remove_what_is_not_there_is_a_usage_error(own_cache: Path) -> None:
 def test_a_backend_that_lives_in_one_is_measured_there(environment: Environment, road: Path, tmp_path: Path) -> None:
     out = shutil.copytree(road, tmp_path / "out")
     pipeline.prepare("digits", None)
-    backend = "tests.workers:IN_AN_ENVIRONMENT"
+    backend = "tests.plugins:IN_AN_ENVIRONMENT"
     with pipeline.Store(out) as store:
         planned = pipeline.plan(store, formats=["onnx"], backends=[backend], metrics=["accuracy", "memory"])
         assert [item.job.versions["tiny_package"] for item in planned] == ["1.0", "1.0"]
@@ -209,7 +211,7 @@ def test_a_backend_that_lives_in_one_is_measured_there(environment: Environment,
 
 def test_a_cell_whose_environment_is_not_made_is_a_row_with_the_remedy(road: Path, own_cache: Path) -> None:
     (planned,) = pipeline.plan(
-        pipeline.Store(road), formats=["onnx"], backends=["tests.workers:IN_AN_ENVIRONMENT"], metrics=["latency"]
+        pipeline.Store(road), formats=["onnx"], backends=["tests.plugins:IN_AN_ENVIRONMENT"], metrics=["latency"]
     )
     assert planned.failure and planned.failure.kind == "unavailable"
     assert planned.failure.reason.endswith("run `cifar-deploy env create tiny`")

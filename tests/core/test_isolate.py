@@ -1,92 +1,96 @@
 """However a worker ends, its parent goes on and knows why."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cifar_deploy.core.errors import DataError, WorkerFailed
-from cifar_deploy.core.isolate import call
+from cifar_deploy.core.isolate import Worker
+from cifar_deploy.core.launch import Setting
 from cifar_deploy.core.progress import Progress
-from cifar_deploy.core.records import Recipe
+from tests import probes
 from tests.probes import a_checkpoint
 
 
-def fails(name: str, timeout_s: float = 60, **arguments: object) -> WorkerFailed:
+def fails(function: Callable[..., object], timeout_s: float = 60, **arguments: object) -> WorkerFailed:
     with pytest.raises(WorkerFailed) as caught:
-        call(f"tests.probes:{name}", type(None), timeout_s=timeout_s, **arguments)
+        Worker(timeout_s=timeout_s).call(function, **arguments)
     return caught.value
 
 
 def test_a_value_comes_back_and_arguments_arrive_as_annotated(tmp_path: Path) -> None:
     recipe = a_checkpoint().training.recipe
-    told = call("tests.probes:describe", list[str], recipe=recipe, numbers=(1, 2), folder=tmp_path)
+    told = Worker().call(probes.describe, recipe=recipe, numbers=(1, 2), folder=tmp_path)
     assert told == ["adam", "3", type(tmp_path).__name__]
 
 
 def test_a_record_comes_back_equal() -> None:
     recipe = a_checkpoint().training.recipe
-    assert call("tests.probes:same_recipe", Recipe, recipe=recipe) == recipe
+    assert Worker().call(probes.same_recipe, recipe=recipe) == recipe
 
 
 def test_a_worker_starts_without_torch() -> None:
-    assert call("tests.probes:knows_torch", bool) is False
+    assert Worker().call(probes.knows_torch) is False
 
 
 def test_an_expected_failure_is_raised_as_it_was() -> None:
     with pytest.raises(DataError, match=r"^größer: no images$"):
-        call("tests.probes:raise_data_error", type(None), message="größer: no images")
+        Worker().call(probes.raise_data_error, message="größer: no images")
 
 
 def test_an_unexpected_error_fails_with_the_end_of_the_log() -> None:
-    failure = fails("raise_value_error", message="odd")
+    failure = fails(probes.raise_value_error, message="odd")
     assert failure.kind == "failed"
     assert "ValueError: odd" in str(failure)
     assert "printed before the error" in failure.log and "Traceback" in failure.log
 
 
 def test_a_memory_error_is_out_of_memory() -> None:
-    assert fails("raise_memory_error").kind == "out of memory"
+    assert fails(probes.raise_memory_error).kind == "out of memory"
 
 
-def test_a_function_that_does_not_exist_fails_with_its_name() -> None:
-    failure = fails("no_such_function")
-    assert failure.kind == "failed" and "no_such_function" in str(failure)
+def test_a_function_that_a_fresh_python_cannot_find_fails_with_its_name() -> None:
+    def within() -> None: ...
+
+    failure = fails(within)
+    assert failure.kind == "failed" and "within" in str(failure)
 
 
 def test_a_segmentation_fault_is_a_crash_with_its_signal() -> None:
-    failure = fails("segfault")
+    failure = fails(probes.segfault)
     assert failure.kind == "crashed" and "SIGSEGV" in str(failure)
     assert "in segfault" in failure.log
 
 
 def test_a_killed_worker_becomes_a_failure_with_its_signal() -> None:
-    failure = fails("kill_oneself")
+    failure = fails(probes.kill_oneself)
     assert failure.kind == "crashed" and "SIGKILL" in str(failure)
 
 
 def test_an_exit_without_a_reply_is_a_crash_with_its_code() -> None:
-    failure = fails("exit_silently")
+    failure = fails(probes.exit_silently)
     assert failure.kind == "crashed" and "exit code 3" in str(failure)
 
 
 def test_a_worker_without_progress_is_timed_out() -> None:
     started = time.monotonic()
-    failure = fails("sleep_forever", timeout_s=1)
+    failure = fails(probes.sleep_forever, timeout_s=1)
     assert failure.kind == "timed out" and "1 s" in str(failure)
     assert time.monotonic() - started < 10
 
 
 def test_progress_is_shown_and_extends_the_limit() -> None:
     seen: list[Progress] = []
-    done = call("tests.probes:report_for", str, timeout_s=2, on_progress=seen.append, seconds=3.5)
+    done = Worker(timeout_s=2, on_progress=seen.append).call(probes.report_for, seconds=3.5)
     assert done == "done"
     assert len(seen) > 3
     assert [step.done for step in seen] == sorted(step.done for step in seen)
@@ -94,13 +98,13 @@ def test_progress_is_shown_and_extends_the_limit() -> None:
 
 
 def test_the_thread_variables_are_set_for_every_pool() -> None:
-    told = call("tests.probes:thread_variables", dict[str, str], pool_threads=3)
+    told = Worker(pool_threads=3).call(probes.thread_variables)
     assert set(told.values()) == {"3"}
 
 
 def test_no_runtime_reports_its_use_and_a_call_adds_variables_of_its_own() -> None:
-    assert call("tests.probes:variable", str, name="ORT_DISABLE_TELEMETRY") == "1"
-    assert call("tests.probes:variable", str, name="OF_THE_CALL", variables={"OF_THE_CALL": "x"}) == "x"
+    assert Worker().call(probes.variable, name="ORT_DISABLE_TELEMETRY") == "1"
+    assert Worker(variables={"OF_THE_CALL": "x"}).call(probes.variable, name="OF_THE_CALL") == "x"
 
 
 def test_what_a_killed_worker_and_its_libraries_put_aside_goes_with_it(
@@ -108,14 +112,14 @@ def test_what_a_killed_worker_and_its_libraries_put_aside_goes_with_it(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert fails("put_aside_and_die").kind == "crashed"
+    assert fails(probes.put_aside_and_die).kind == "crashed"
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_compiled_is_kept_for_later_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path))
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)  # torch sets it in the process that has compiled
-    kept = Path(call("tests.probes:compiled_code", str))
+    kept = Path(Worker().call(probes.compiled_code))
     assert kept.parent == tmp_path
 
 
@@ -141,8 +145,93 @@ def test_a_worker_dies_when_its_parent_is_killed(tmp_path: Path) -> None:
 def test_what_a_worker_started_in_a_session_of_its_own_goes_with_it(ends: str, tmp_path: Path) -> None:
     path = tmp_path / "pid"
     with contextlib.suppress(WorkerFailed):
-        call("tests.probes:leave_a_session_behind", type(None), timeout_s=1.5, path=path, ends=ends)
+        Worker(timeout_s=1.5).call(probes.leave_a_session_behind, path=path, ends=ends)
     assert _soon(lambda: not _lives(int(path.read_text())), seconds=5)
+
+
+class Elsewhere:
+    """A launcher for a host that shares no folder: it sends the request and brings back what the worker wrote."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.status = 0
+
+    @contextlib.contextmanager
+    def start(self, folder: Path, setting: Setting) -> Iterator["Elsewhere"]:
+        self._home = folder
+        (self.place / "request.json").write_bytes((folder / "request.json").read_bytes())
+        command = [setting.interpreter.python, "-m", "cifar_deploy.core.worker", str(self.place)]
+        with open(self.place / "log.txt", "wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.place,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **setting.variables, "PYTHONPATH": str(Path(__file__).parents[2])},
+            )
+        try:
+            yield self
+        finally:
+            self._process.kill()
+            self._process.communicate()
+
+    def ended(self, timeout_s: float) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.status = self._process.wait(timeout_s)
+        for name in ("progress.json", "reply.json", "log.txt"):
+            with contextlib.suppress(FileNotFoundError):
+                (self._home / name).write_bytes((self.place / name).read_bytes())
+        return self._process.poll() is not None
+
+
+def test_another_launcher_runs_the_same_worker_elsewhere(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    away = Worker(
+        launcher=Elsewhere(tmp_path), variables={"OF_THE_CALL": "there"}, on_progress=seen.append, timeout_s=30
+    )
+    assert away.call(probes.variable, "OF_THE_CALL") == "there"
+    assert json.loads((tmp_path / "request.json").read_text())["function"] == "tests.probes:variable"
+    assert away.call(probes.report_for, seconds=1.5) == "done"
+    assert seen and seen[-1].milestones == ("began",)
+    with pytest.raises(DataError, match=r"^größer: no images$"):
+        away.call(probes.raise_data_error, message="größer: no images")
+
+
+def test_what_dies_elsewhere_is_told_as_here(tmp_path: Path) -> None:
+    with pytest.raises(WorkerFailed) as caught:
+        Worker(launcher=Elsewhere(tmp_path), timeout_s=30).call(probes.exit_silently)
+    assert caught.value.kind == "crashed" and "exit code 3" in str(caught.value)
+
+
+def test_a_renamed_argument_is_an_error_of_types(tmp_path: Path) -> None:
+    """What a string could not show."""
+    pytest.importorskip("mypy")
+    program = """
+from cifar_deploy.core.isolate import Worker
+from cifar_deploy.core.launch import Setting
+
+def measure(seconds: float) -> int:
+    return 1
+
+right: int = Worker().call(measure, seconds=1.0)
+Worker().call(measure, duration=1.0)  # renamed
+Worker().call(measure)  # missing
+reply: str = Worker().call(measure, 1.0)  # of another type
+"""
+    (tmp_path / "program.py").write_text(program)
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--cache-dir", str(tmp_path / "cache")]
+    found = subprocess.run(
+        [*command, str(tmp_path / "program.py")],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        env={**os.environ, "MYPYPATH": ""},
+    )
+    lines = {int(line.split(":")[1]) for line in found.stdout.splitlines() if ": error:" in line}
+    wrong = {number for number, line in enumerate(program.splitlines(), start=1) if "#" in line}
+    assert lines == wrong, found.stdout + found.stderr
 
 
 def _soon(holds: Callable[[], bool], seconds: float = 20) -> bool:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cifar_deploy.core import isolate, limits
+from cifar_deploy.core import limits
 from cifar_deploy.core.errors import UsageError, WorkerFailed
+from cifar_deploy.core.isolate import Worker
+from tests import probes
 from tests.conftest import run_here
 
 _MIB = 2**20
@@ -33,11 +35,11 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def test_a_worker_under_its_limit_runs_and_one_above_it_does_not(kind: str) -> None:
     with limits.memory(400 * _MIB) as enough:
-        assert isolate.call("tests.probes:hold", int, limit=enough, mebibytes=200) == 200 * _MIB
+        assert Worker(limit=enough).call(probes.hold, mebibytes=200) == 200 * _MIB
         counted = limits.counted_peak(enough)
         assert counted is None or 200 * _MIB < counted < 300 * _MIB
     with limits.memory(100 * _MIB) as too_little, pytest.raises(WorkerFailed) as caught:
-        isolate.call("tests.probes:hold", int, limit=too_little, mebibytes=200)
+        Worker(limit=too_little).call(probes.hold, mebibytes=200)
     assert caught.value.kind == "out of memory"
     if kind == "RLIMIT_DATA":
         assert (enough.kind, too_little.kind) == (kind, kind)
@@ -52,15 +54,15 @@ def test_an_error_under_a_limit_passes_through_and_leaves_no_group() -> None:
 
 def test_a_worker_has_a_limit_even_if_nobody_asked_for_one(kind: str) -> None:
     with limits.at_most(100 * _MIB), pytest.raises(WorkerFailed) as caught:
-        isolate.call("tests.probes:hold", int, mebibytes=200)
+        Worker().call(probes.hold, mebibytes=200)
     assert caught.value.kind == "out of memory"
     assert re.search(r"under a limit of 100 MiB \(.+; CIFAR_DEPLOY_MEMORY_LIMIT sets it\)", str(caught.value))
-    assert isolate.call("tests.probes:hold", int, mebibytes=200) == 200 * _MIB
+    assert Worker().call(probes.hold, mebibytes=200) == 200 * _MIB
 
 
 def test_an_error_that_is_not_of_memory_says_nothing_of_the_limit() -> None:
     with pytest.raises(WorkerFailed) as caught:
-        isolate.call("tests.probes:raise_value_error", type(None), message="odd")
+        Worker().call(probes.raise_value_error, message="odd")
     assert "limit" not in str(caught.value)
 
 

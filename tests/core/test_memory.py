@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cifar_deploy.core import isolate, memory
+from cifar_deploy.core import memory
+from cifar_deploy.core.isolate import Worker
+from tests import probes
 
 
 def test_what_is_resident_grows_by_what_is_taken() -> None:
@@ -15,7 +17,7 @@ def test_what_is_resident_grows_by_what_is_taken() -> None:
 
 
 def test_a_peak_can_start_again() -> None:
-    grown, restarted = isolate.call("tests.probes:peak_after_a_moment", list[int])
+    grown, restarted = Worker().call(probes.peak_after_a_moment)
     assert grown > 200 * 2**20 > restarted
 
 

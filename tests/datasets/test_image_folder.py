@@ -21,7 +21,7 @@ from PIL import Image
 from cifar_deploy.core.errors import Corrupt, DataError, DeployError, UsageError
 from cifar_deploy.datasets import image_folder
 from cifar_deploy.datasets.image_folder import identify, load
-from cifar_deploy.stages import prepare
+from cifar_deploy.workers import prepare
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def compared(a: list[Result], b: list[Result], unlike: bool = False) -> compare.
     def no_samples(reading: object) -> dict[str, object]:
         raise AssertionError
 
-    (pair,) = compare.compare(a, b, no_samples, no_samples, unlike=unlike)  # type: ignore[arg-type]
+    (pair,) = compare.pairs_of(a, b, no_samples, no_samples, unlike=unlike)  # type: ignore[arg-type]
     return pair
 
 
@@ -58,13 +58,13 @@ def test_what_crashed_or_is_missing_in_b_does_not_pass_the_gate() -> None:
     failure = Failure(kind="crashed", reason="died of SIGSEGV")
     crashed = [*results(job, 1.0), *grouped([a_block(job=other, session=a_session(other), failure=failure)])]
     no_samples: Any = None
-    pairs = compare.compare(good, crashed, no_samples, no_samples)
+    pairs = compare.pairs_of(good, crashed, no_samples, no_samples)
     assert [pair.word for pair in pairs] == ["tie", "failed"] and "SIGSEGV" in pairs[1].reason
     assert compare.slower(pairs, 0.05) == [pairs[1]]
 
-    pairs = compare.compare(good, results(job, 1.0), no_samples, no_samples)
+    pairs = compare.pairs_of(good, results(job, 1.0), no_samples, no_samples)
     assert [pair.word for pair in pairs] == ["tie", "missing"] and len(compare.slower(pairs, 0.05)) == 1
-    pairs = compare.compare(results(job, 1.0), good, no_samples, no_samples)
+    pairs = compare.pairs_of(results(job, 1.0), good, no_samples, no_samples)
     assert [pair.word for pair in pairs] == ["tie", "new"] and compare.slower(pairs, 0.05) == []
 
 

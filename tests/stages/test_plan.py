@@ -4,12 +4,12 @@ import pytest
 
 from cifar_deploy.core import machine
 from cifar_deploy.core.records import Artifact, Failure
-from cifar_deploy.stages.plan import Conditions, plan
+from cifar_deploy.stages.plan import Conditions, jobs
 from tests.probes import a_job
 
 
 def obstacle(artifact: Artifact) -> Failure | None:
-    (planned,) = plan([artifact], ["onnxruntime"], ["cpu"], ["latency"], Conditions())
+    (planned,) = jobs([artifact], ["onnxruntime"], ["cpu"], ["latency"], Conditions())
     return planned.failure
 
 

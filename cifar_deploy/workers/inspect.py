@@ -7,20 +7,10 @@ from typing import Any
 
 from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.core import trust, untrusted
-from cifar_deploy.core.arrays import has_random
-from cifar_deploy.core.errors import LoadError, Unsupported, UsageError, loading, one_line
-from cifar_deploy.core.records import File, Tensor
+from cifar_deploy.core.errors import LoadError, loading
+from cifar_deploy.core.records import File
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import described
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What `--shape` says of an input. Without a type: the file's, or float32 where it has none."""
-
-    name: str
-    sizes: tuple[int, ...]
-    dtype: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,55 +105,3 @@ _BESIDE: Mapping[str, Callable[[Path], list[Path]]] = {
     ".onnx": _external_data,
     ".xml": _weights,
 }
-
-
-def taken(path: Path, inputs: tuple[Input, ...], shapes: Mapping[str, Shape]) -> tuple[Tensor, ...]:
-    """The arrays to give a file. A first dimension that is free is the batch, and 1; other free ones have to be given.
-
-    Raises UsageError if `shapes` lacks one or contradicts the file, Unsupported if an input is not of numbers.
-    """
-    return tuple(_tensor(f"{path}: input {input.name}", input, shapes.get(input.name)) for input in inputs)
-
-
-def _tensor(what: str, input: Input, given: Shape | None) -> Tensor:
-    dtype = input.dtype or (given and given.dtype) or "float32"
-    if not has_random(dtype):
-        raise Unsupported(f"{what} is of {dtype}, of which there are no random arrays; only numbers can be made up")
-    if given and given.dtype not in (None, dtype):
-        raise UsageError(f"{what} is of {dtype}, and --shape says {given.dtype}; leave the type out")
-    sizes = given.sizes if given else _sizes(input)
-    if sizes is None:
-        raise UsageError(f"{what} is {_shown(input)}; say how large, as in --shape {input.name}={_example(input)}")
-    if input.shape is not None and not _fits(sizes, input.shape):
-        raise UsageError(
-            f"{what} is {_shown(input)}, and --shape says {','.join(map(str, sizes))}; give sizes that fit, or leave it out"
-        )
-    return Tensor(name=one_line(input.name), dtype=dtype, shape=sizes)
-
-
-def _sizes(input: Input) -> tuple[int, ...] | None:
-    """None if it takes more to know them."""
-    if input.shape is None:
-        return None
-    sizes = [1 if place == 0 and not isinstance(size, int) else size for place, size in enumerate(input.shape)]
-    known = tuple(size for size in sizes if isinstance(size, int))
-    return known if len(known) == len(sizes) else None
-
-
-def _fits(sizes: tuple[int, ...], shape: tuple[int | str | None, ...]) -> bool:
-    return len(sizes) == len(shape) and all(
-        size == known for size, known in zip(sizes, shape, strict=True) if isinstance(known, int)
-    )
-
-
-def _shown(input: Input) -> str:
-    if input.shape is None:
-        return "of a shape that the file does not tell"
-    return f"[{', '.join('?' if size is None else str(size) for size in input.shape)}]"
-
-
-def _example(input: Input) -> str:
-    if input.shape is None:
-        return "1,3,224,224 (float32, or 1,128:int64)"
-    first, *others = (size if isinstance(size, int) else "N" for size in input.shape)
-    return ",".join(map(str, [1 if first == "N" else first, *others]))

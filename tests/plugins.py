@@ -19,9 +19,9 @@ from cifar_deploy.formats import Choices, Source, onnx, torchscript
 
 def measure_and_list_torch(job: Job, root: Path, data_folder: Path) -> list[str]:
     """Measure a job here, then say which modules of torch were imported."""
-    from cifar_deploy.stages import evaluate
+    from cifar_deploy.workers import measure
 
-    evaluate.measure(job, root, data_folder, None, "probe", False)
+    measure.measure(job, root, data_folder, None, "probe", False)
     return sorted(name for name in sys.modules if name.split(".")[0] == "torch")
 
 
@@ -121,7 +121,7 @@ WRONG_WEIGHTS = replace(
 MISREAD = replace(
     onnx.FORMAT,
     summary="an export that one of its two runtimes misreads",
-    read_by=("tests.workers:ANSWERS_NAN", "onnxruntime"),
+    read_by=("tests.plugins:ANSWERS_NAN", "onnxruntime"),
 )
 WRONG_SHAPE = replace(
     torchscript.FORMAT, summary="an export with fewer classes", write=_write_fewer_classes, read_by=("torchscript",)

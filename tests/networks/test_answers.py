@@ -14,7 +14,7 @@ from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.store import WEIGHTS, Store, described
 from cifar_deploy.formats.checkpoint import save, save_trained
 from cifar_deploy.networks import answers, complete
-from cifar_deploy.stages import export
+from cifar_deploy.workers import export
 from tests.probes import a_checkpoint
 
 DATA = dataclasses.replace(a_checkpoint().training.data, classes=tuple("abcdefghij"), height=32, width=32)

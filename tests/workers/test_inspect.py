@@ -10,9 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from cifar_deploy import adoption, pipeline
+from cifar_deploy import pipeline
 from cifar_deploy.core.errors import Corrupt, DeployError, LoadError, UsageError
-from cifar_deploy.stages.adopt import look
+from cifar_deploy.stages import bench
+from cifar_deploy.workers.inspect import look
 from tests import models
 from tests.conftest import need_package
 
@@ -170,7 +171,7 @@ def test_an_onnx_file_without_a_graph_is_none(tmp_path: Path, content: bytes) ->
     refused(tmp_path / "m.onnx", "is no ONNX model")
 
 
-@pytest.mark.parametrize("check", [lambda path: adoption._check(path), lambda path: pipeline.compare(path, path)])
+@pytest.mark.parametrize("check", [lambda path: bench._check(path), lambda path: pipeline.compare(path, path)])
 def test_what_is_not_there_is_a_usage_error_and_what_cannot_be_read_is_not(
     check: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,26 +2,37 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cifar_deploy.backends import BACKENDS
+from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.core import isolate, machine, untrusted
+from cifar_deploy.core.arrays import has_random
 from cifar_deploy.core.codec import to_json
-from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, UsageError
+from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, Unsupported, UsageError, one_line
+from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Artifact, Data, Failure, File, Tensor
 from cifar_deploy.core.registry import interpreter_for
-from cifar_deploy.stages import adopt as adopt_stage
-from cifar_deploy.stages import export as export_stage
-from cifar_deploy.stages import plan as plan_stage
-from cifar_deploy.stages.adopt import Look, Shape
+from cifar_deploy.stages import plan
 from cifar_deploy.stages.plan import Conditions, Planned
+from cifar_deploy.workers import inspect
+from cifar_deploy.workers.export import untrained
 
 # What can be said of a file without knowing what its answers should be.
 METRICS = ("latency", "memory", "file_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What `--shape` says of an input. Without a type: the file's, or float32 where it has none."""
+
+    name: str
+    sizes: tuple[int, ...]
+    dtype: str | None = None
 
 
 def adopt(
@@ -47,19 +58,12 @@ def adopt(
         if on_progress:
             on_progress(Progress(done=done, total=len(pairs), message=f"opening {path} on {backend}"))
         try:
-            found = isolate.call(
-                "cifar_deploy.stages.adopt:look",
-                Look,
-                timeout_s=timeout_s,
-                started_with=interpreter_for(BACKENDS[backend].requires, BACKENDS[backend].environment),
-                path=path,
-                backend=backend,
-                trusted=trusted,
-            )
+            interpreter = interpreter_for(BACKENDS[backend].requires, BACKENDS[backend].environment)
+            found = Worker(timeout_s=timeout_s, interpreter=interpreter).call(inspect.look, path, backend, trusted)
             if found.inputs is None:
                 continue
             names.update(input.name for input in found.inputs)
-            takes = adopt_stage.taken(path, found.inputs, given)
+            takes = taken(path, found.inputs, given)
             artifacts.append((_artifact(path, found.files, takes), backend))
         except UsageError:
             raise
@@ -72,7 +76,7 @@ def adopt(
     if names and (unknown := [name for name in given if name not in names]):
         raise UnknownName.among("input (--shape)", unknown[0], sorted(names))
     return [
-        plan_stage.planned(artifact, backend, "cpu", metric, conditions)
+        plan.planned(artifact, backend, "cpu", metric, conditions)
         for artifact, backend in artifacts
         for metric in METRICS
     ]
@@ -134,7 +138,7 @@ def _artifact(
         deviation=(),
     )
     return Artifact(
-        checkpoint=export_stage.untrained(str(path), str(path), data, File(name="", bytes=0, sha256=""), written),
+        checkpoint=untrained(str(path), str(path), data, File(name="", bytes=0, sha256=""), written),
         format="",
         files=found,
         parity=(),
@@ -145,3 +149,55 @@ def _artifact(
         finished=written,
         takes=takes,
     )
+
+
+def taken(path: Path, inputs: tuple[Input, ...], shapes: Mapping[str, Shape]) -> tuple[Tensor, ...]:
+    """The arrays to give a file. A first dimension that is free is the batch, and 1; other free ones have to be given.
+
+    Raises UsageError if `shapes` lacks one or contradicts the file, Unsupported if an input is not of numbers.
+    """
+    return tuple(_tensor(f"{path}: input {input.name}", input, shapes.get(input.name)) for input in inputs)
+
+
+def _tensor(what: str, input: Input, given: Shape | None) -> Tensor:
+    dtype = input.dtype or (given and given.dtype) or "float32"
+    if not has_random(dtype):
+        raise Unsupported(f"{what} is of {dtype}, of which there are no random arrays; only numbers can be made up")
+    if given and given.dtype not in (None, dtype):
+        raise UsageError(f"{what} is of {dtype}, and --shape says {given.dtype}; leave the type out")
+    sizes = given.sizes if given else _sizes(input)
+    if sizes is None:
+        raise UsageError(f"{what} is {_shown(input)}; say how large, as in --shape {input.name}={_example(input)}")
+    if input.shape is not None and not _fits(sizes, input.shape):
+        raise UsageError(
+            f"{what} is {_shown(input)}, and --shape says {','.join(map(str, sizes))}; give sizes that fit, or leave it out"
+        )
+    return Tensor(name=one_line(input.name), dtype=dtype, shape=sizes)
+
+
+def _sizes(input: Input) -> tuple[int, ...] | None:
+    """None if it takes more to know them."""
+    if input.shape is None:
+        return None
+    sizes = [1 if place == 0 and not isinstance(size, int) else size for place, size in enumerate(input.shape)]
+    known = tuple(size for size in sizes if isinstance(size, int))
+    return known if len(known) == len(sizes) else None
+
+
+def _fits(sizes: tuple[int, ...], shape: tuple[int | str | None, ...]) -> bool:
+    return len(sizes) == len(shape) and all(
+        size == known for size, known in zip(sizes, shape, strict=True) if isinstance(known, int)
+    )
+
+
+def _shown(input: Input) -> str:
+    if input.shape is None:
+        return "of a shape that the file does not tell"
+    return f"[{', '.join('?' if size is None else str(size) for size in input.shape)}]"
+
+
+def _example(input: Input) -> str:
+    if input.shape is None:
+        return "1,3,224,224 (float32, or 1,128:int64)"
+    first, *others = (size if isinstance(size, int) else "N" for size in input.shape)
+    return ",".join(map(str, [1 if first == "N" else first, *others]))

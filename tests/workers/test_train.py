@@ -12,8 +12,8 @@ from cifar_deploy.core.arrays import as_input
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.core.records import Checkpoint, Recipe, Training
 from cifar_deploy.core.store import Store, as_artifact
-from cifar_deploy.stages import train as stage
 from cifar_deploy.training import subject
+from cifar_deploy.workers import train as stage
 from tests.probes import a_checkpoint
 
 DATA = dataclasses.replace(a_checkpoint().training.data, classes=tuple("abcdefghij"), height=32, width=32)

@@ -18,7 +18,8 @@ from cifar_deploy.core import files, sealing
 from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError, Unavailable, UnknownName, UsageError
 from cifar_deploy.datasets import digits
-from cifar_deploy.stages import prepare
+from cifar_deploy.stages import prepare as stage
+from cifar_deploy.workers import prepare
 from tests.probes import a_checkpoint
 
 
@@ -86,18 +87,18 @@ def test_what_a_killed_process_left_is_deleted(cache: Path) -> None:
 
 def test_a_prepared_data_set_is_found_by_its_fingerprint() -> None:
     prepared = prepare.prepare("digits", None)
-    assert prepare.find(prepared.data.fingerprint) == prepared.folder
-    assert prepare.find("0" * 64) is None
+    assert stage.find(prepared.data.fingerprint) == prepared.folder
+    assert stage.find("0" * 64) is None
 
 
 def test_the_digits_stand_in_for_images_of_their_own_size_alone() -> None:
     checkpoint = a_checkpoint()  # of 9×8 images that nobody has
     with pytest.raises(Unavailable, match="not in the cache"):
-        prepare.images_for(checkpoint)
+        stage.images_for(checkpoint)
     data = dataclasses.replace(checkpoint.training.data, height=32, width=32)
     checkpoint = dataclasses.replace(checkpoint, training=dataclasses.replace(checkpoint.training, data=data))
-    folder = prepare.images_for(checkpoint)
-    assert "handwritten digits" in str(prepare.stand_in_of(folder, checkpoint))
+    folder = stage.images_for(checkpoint)
+    assert "handwritten digits" in str(stage.stand_in_of(folder, checkpoint))
 
 
 def test_the_statistics_are_exact() -> None:
@@ -173,7 +174,7 @@ def test_a_changed_digit_anywhere_in_the_record_is_found() -> None:
         content = bytearray(whole)
         content[place] = ord("1") if content[place] == ord("2") else ord("2")
         path.write_bytes(content)
-        assert prepare._cached(first.folder) is None, whole[place - 20 : place + 20]
+        assert prepare.cached(first.folder) is None, whole[place - 20 : place + 20]
     assert prepare.prepare("digits", None).decoded
     assert path.read_bytes() == whole
 
@@ -187,7 +188,7 @@ def test_a_flipped_bit_in_the_record_is_found_or_harmless() -> None:
         content = bytearray(whole)
         content[place] ^= 1 << (place % 8)
         path.write_bytes(content)
-        assert prepare._cached(first.folder) in (None, first.data)
+        assert prepare.cached(first.folder) in (None, first.data)
 
 
 def test_a_record_that_lost_its_checksum_is_not_believed() -> None:
@@ -195,9 +196,9 @@ def test_a_record_that_lost_its_checksum_is_not_believed() -> None:
     record = sealing.read_json(first.folder / "data.json")
     del record["checksum"]
     sealing.write_json(first.folder / "data.json", record)
-    assert prepare.find(first.data.fingerprint) is None
+    assert stage.find(first.data.fingerprint) is None
     assert prepare.prepare("digits", None).decoded
-    assert prepare.find(first.data.fingerprint) == first.folder
+    assert stage.find(first.data.fingerprint) == first.folder
 
 
 def test_a_damaged_copy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +235,7 @@ def test_who_reads_a_copy_while_another_mends_it_finds_it_whole(monkeypatch: pyt
     with ThreadPoolExecutor(1) as pool:
         mended = pool.submit(prepare.prepare, "digits", None)
         assert mending.wait(10)
-        assert prepare.find(first.data.fingerprint) == first.folder
+        assert stage.find(first.data.fingerprint) == first.folder
         found.set()
         assert mended.result().decoded
     assert all_there == [True] * 5

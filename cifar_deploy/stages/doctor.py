@@ -1,0 +1,41 @@
+"""What can be chosen here, and what is in the way of the rest."""
+
+from cifar_deploy.core.isolate import Worker
+from cifar_deploy.core.store import Store, grouped
+from cifar_deploy.environments import ENVIRONMENTS
+from cifar_deploy.metrics.summary import Cell
+from cifar_deploy.stages import results as results_stage
+from cifar_deploy.workers import catalogue as worker
+from cifar_deploy.workers.catalogue import Entry
+
+
+def catalogue() -> list[Entry]:
+    """Every plugin there is, and what it lacks here."""
+    return Worker().call(worker.catalogue)
+
+
+def obstacles(store: Store) -> dict[str, list[str]]:
+    """What stands in the way, by its reason: of the plugins that lack something here, and of the store's exports and cells."""
+    found: dict[str, list[str]] = {}
+
+    def add(reason: str, what: str) -> None:
+        those = found.setdefault(reason, [])
+        if what not in those:
+            those.append(what)
+
+    for entry in catalogue():
+        # An environment is in nobody's way but that of the plugins that need it, and they say so.
+        if entry.lacks and entry.kind != ENVIRONMENTS.kind:
+            add(entry.lacks, f"{entry.kind} {entry.name}")
+    for name in store.names():
+        for artifact in store.artifacts(name):
+            if artifact.failure:
+                add(f"{artifact.failure.kind}: {artifact.failure.reason}", f"export of {name} to {artifact.format}")
+    lines = store.lines(results_stage.fault)
+    for told in lines.told():
+        add(told, f"results in {store.results_path}")
+    newest = {(Cell.of(r), r.job.metric): r for r in grouped(lines.blocks) if not r.job.special}
+    for (cell, metric), result in newest.items():
+        if result.failure:
+            add(f"{result.failure.kind}: {result.failure.reason}", f"{metric} of {cell}")
+    return found

@@ -1,0 +1,99 @@
+"""Job -> Reading, in a process of its own."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core import files, trust, untrusted
+from cifar_deploy.core.arrays import mapped, random_arrays
+from cifar_deploy.core.errors import Corrupt, WrongOutput, loading
+from cifar_deploy.core.records import Job, Reading
+from cifar_deploy.core.store import Store
+from cifar_deploy.devices import DEVICES
+from cifar_deploy.formats import FORMATS
+from cifar_deploy.metrics import METRICS, Copied, TestImages, Workbench, out_of_range
+
+
+def measure(
+    job: Job, root: Path, data_folder: Path | None, stand_in: str | None, raw_name: str, trusted: bool
+) -> Reading:
+    """Run the job's metric; its samples or predictions go to reports/raw before the reading is returned.
+
+    `data_folder` holds the images, if the artifact takes images. Its hash is checked before any parser sees it, and a
+    program that this user did not export is not run unless `trusted`. Raises Corrupt, Untrusted, LoadError, or whatever
+    the runtime raises while it runs.
+    """
+    metric, backend = METRICS[job.metric], BACKENDS[job.backend]
+    assert not isinstance(metric, Copied)
+    store = Store(root)
+    with store.view(job.artifact) as paths:
+        if _is_program(job) and not trusted:
+            for file in job.artifact.files:
+                trust.check(paths[file.name], file.sha256)
+
+        def import_runtime() -> None:
+            for module in (*backend.requires, *backend.modules):
+                importlib.import_module(module)
+            # Asking for a device takes PyTorch; another runtime says itself what it lacks.
+            if job.device != "cpu" and "torch" in backend.requires:
+                DEVICES[job.device].probe()
+
+        def load() -> Callable[[Any], Any]:
+            import_runtime()
+            return _loaded(job, paths)
+
+        images = None
+        if data_folder:
+            images = TestImages(
+                pixels=mapped(data_folder / "test_images.npy"),
+                labels=np.load(data_folder / "test_labels.npy"),
+                prepare=FORMATS[job.artifact.format].prepare,
+            )
+        bench = Workbench(
+            job=job, batches=_batches(job, images), images=images, import_runtime=import_runtime, load=load
+        )
+        measurement = metric.measure(bench)
+    if fault := out_of_range(job.metric, measurement.values):
+        raise WrongOutput(f"{job.artifact.title} on {job.backend}: {fault}")
+    reading = Reading(values=measurement.values, disturbance=measurement.disturbance, stand_in=stand_in)
+    if not measurement.arrays:
+        return reading
+    path = store.raw_path(raw_name)
+    with files.whole(path) as part, open(part, "wb") as output:
+        np.savez_compressed(output, **dict(measurement.arrays))  # type: ignore[arg-type]
+    return replace(reading, raw=raw_name, raw_sha256=untrusted.sha256(path))
+
+
+def _is_program(job: Job) -> bool:
+    if job.artifact.takes is None:
+        return FORMATS[job.artifact.format].is_program
+    opener = BACKENDS[job.backend].opens
+    return opener is not None and opener.is_program
+
+
+def _loaded(job: Job, paths: Mapping[str, Path]) -> Callable[[Any], Any]:
+    """`paths` are the verified files, by the names that the artifact's record gives them: nothing else is opened."""
+    backend, artifact = BACKENDS[job.backend], job.artifact
+    target = backend.targets[job.device]
+    name = FORMATS[artifact.format].filename if artifact.takes is None else next(iter(paths), "")
+    if name not in paths:
+        raise Corrupt(f"{artifact.title}: its record does not list {name or 'a file'}; export it again (--again)")
+    if artifact.takes is None:
+        with loading(artifact.title, job.backend):
+            return backend.load(paths[name], artifact, target, job.threads)
+    assert backend.opens
+    with loading(name, job.backend):
+        return backend.opens.open(paths[name], target, job.threads).run
+
+
+def _batches(job: Job, images: TestImages | None) -> Callable[[int, int], Sequence[Any]]:
+    if images:
+        return lambda count, size: list(images.batches(images.repeated(count * size), size))
+    assert job.artifact.takes is not None
+    takes = job.artifact.takes
+    return lambda count, size: random_arrays(takes, count)

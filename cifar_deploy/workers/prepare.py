@@ -1,0 +1,165 @@
+"""A data set -> checked uint8 arrays on disk, decoded once and mapped into memory by whoever needs them.
+
+The cache has a folder for each source. Its arrays are verified by their fingerprint each time a command begins, and their
+record by its own hash; if either is damaged, the images are decoded again. A damaged file is replaced in its place, and
+the record last: whoever reads the folder meanwhile finds each file, and it is whole.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_deploy.core import cache, codec, files, sealing
+from cifar_deploy.core.arrays import ImageSet, Pixels, mapped, portions
+from cifar_deploy.core.codec import to_json
+from cifar_deploy.core.errors import Corrupt, DataError
+from cifar_deploy.core.locks import Lock
+from cifar_deploy.core.progress import report
+from cifar_deploy.core.records import Data
+from cifar_deploy.core.registry import need
+from cifar_deploy.datasets import DATASETS
+
+_COUNTED_PIXELS = 2**22
+
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A data set that is ready: what it is, and the folder of its arrays."""
+
+    data: Data
+    folder: Path
+    decoded: bool  # now, rather than found in the cache
+
+    def array(self, name: str) -> NDArray[Any]:
+        """`train_images`, `train_labels`, `test_images` or `test_labels`, mapped into memory."""
+        return load_array(self.folder, name)
+
+
+def prepare(dataset: str, data_dir: Path | None) -> Prepared:
+    """The data set from the cache, or decoded into it. Raises DataError or UsageError if there is none to be had."""
+    plugin = DATASETS[dataset]
+    need("data set", dataset, plugin.requires)
+    try:
+        identity = plugin.identify(data_dir)
+    except OSError as error:
+        raise DataError(
+            f"--data-dir: {error.filename} cannot be read ({error.strerror}); mend that, or give another"
+        ) from error
+    folder = cache.folder() / "data" / f"{dataset.replace(':', '.')}-{identity}"
+    try:
+        with locked(folder):
+            files.sweep(folder)  # this folder alone is ours: another process may be writing its neighbour
+            if data := cached(folder):
+                return Prepared(data=data, folder=folder, decoded=False)
+            if record_path(folder).exists():
+                report(0, 1, milestone="the copy in the cache is damaged, or of an earlier version: it is made again")
+            images = plugin.load(data_dir)
+            _check(images)
+            data = _described(dataset, images)
+            _write(folder, images, data)
+            return Prepared(data=data, folder=folder, decoded=True)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder}: {error.strerror}; the cache is set by CIFAR_DEPLOY_CACHE"
+        ) from error
+
+
+def locked(folder: Path) -> Lock:
+    return Lock(folder.with_name(f"{folder.name}.lock"), busy=None)
+
+
+def load_array(folder: Path, name: str) -> NDArray[Any]:
+    return mapped(folder / f"{name}.npy")
+
+
+def cached(folder: Path) -> Data | None:
+    """The record of what is cached, if it is there and whole."""
+    try:
+        data = read_record(folder)
+        arrays = [load_array(folder, name) for name in _ARRAYS]
+    except (Corrupt, OSError):
+        return None
+    return data if _fingerprint(arrays, data.classes) == data.fingerprint else None
+
+
+def in_the_cache() -> list[Path]:
+    """The folder of every data set that has a record there."""
+    return sorted(record.parent for record in (cache.folder() / "data").glob("*/data.json"))
+
+
+def record_path(folder: Path) -> Path:
+    return folder / "data.json"
+
+
+def read_record(folder: Path) -> Data:
+    """Raises Corrupt if it is damaged: mean, std and source are in no fingerprint."""
+    return codec.load(Data, record_path(folder), "run `cifar-deploy data` again")
+
+
+def _check(images: ImageSet) -> None:
+    for name, pixels, labels in (
+        ("training", images.train_images, images.train_labels),
+        ("test", images.test_images, images.test_labels),
+    ):
+        if not len(pixels) or len(pixels) != len(labels):
+            raise DataError(
+                f"{images.source}: {len(pixels)} {name} images and {len(labels)} labels; there must be a label each"
+            )
+        if labels.min() < 0 or labels.max() >= len(images.classes):
+            raise DataError(f"{images.source}: a {name} label is not one of the {len(images.classes)} classes")
+
+
+def _described(dataset: str, images: ImageSet) -> Data:
+    mean, deviation = statistics(images.train_images)
+    arrays = [getattr(images, name) for name in _ARRAYS]
+    return Data(
+        dataset=dataset,
+        source=images.source,
+        fingerprint=_fingerprint(arrays, images.classes),
+        classes=images.classes,
+        train_images=len(images.train_images),
+        test_images=len(images.test_images),
+        height=images.train_images.shape[1],
+        width=images.train_images.shape[2],
+        mean=mean,
+        deviation=deviation,
+    )
+
+
+def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pixels in [0, 1]: exact, from counts of the 256 levels."""
+    levels = np.arange(256) / 255
+    # bincount takes eight bytes a pixel, so it gets some of the images at a time.
+    size = max(1, _COUNTED_PIXELS // (pixels.shape[1] * pixels.shape[2]))
+    means, deviations = [], []
+    for channel in range(pixels.shape[3]):
+        counts = sum(np.bincount(part[..., channel].ravel(), minlength=256) for part in portions(pixels, size))
+        share = counts / pixels[..., channel].size
+        mean = float(share @ levels)
+        means.append(mean)
+        deviations.append(float(np.sqrt(share @ (levels - mean) ** 2)))
+    return tuple(means), tuple(deviations)
+
+
+def _fingerprint(arrays: list[NDArray[Any]], classes: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(json.dumps(classes).encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _write(folder: Path, images: ImageSet, data: Data) -> None:
+    """Over a copy that is damaged, if there is one: nothing is deleted, since another process may be about to read it."""
+    for done, name in enumerate(_ARRAYS):
+        with files.whole(folder / f"{name}.npy") as part, open(part, "wb") as file:
+            np.save(file, getattr(images, name))
+        report(done, len(_ARRAYS), "writing the cache")
+    sealing.write_record(record_path(folder), to_json(data))

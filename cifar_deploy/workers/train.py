@@ -1,0 +1,174 @@
+"""Recipe -> Checkpoint: a network trained on arrays in memory, whole batches at a time.
+
+The clock of `seconds` runs while steps are made (batch assembly, forward, backward, update, progress told); evaluation
+and saving are outside, and inside `wall_seconds`. Each epoch's randomness is seeded by the recipe and the epoch's number, and
+what has been drawn of it is saved with the weights, so a training that goes on where it was interrupted gives the weights
+that it would have given uninterrupted: bit for bit on the CPU with the same threads.
+
+Under torchrun every rank calls this, each with its own copy of the images; the first one writes (see training.ranks).
+"""
+
+import copy
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifar_deploy.core import files, machine, memory
+from cifar_deploy.core.errors import Diverged, Unavailable, UsageError
+from cifar_deploy.core.progress import report
+from cifar_deploy.core.records import Checkpoint, File, Training
+from cifar_deploy.core.store import WEIGHTS, Store, described
+from cifar_deploy.devices import BY_PREFERENCE, DEVICES
+from cifar_deploy.formats.checkpoint import halved, save_trained
+
+if TYPE_CHECKING:
+    from cifar_deploy.training.subject import Subject
+
+_PACKAGES = ("torch", "numpy")
+
+# Weights are stored as float16 if the test accuracy stays so near, 5 images of 10,000.
+_SAME_ACCURACY = 0.0005
+
+
+def train(
+    training: Training,
+    root: Path,
+    data_folder: Path,
+    device: str,
+    threads: int,
+    limit_test: int | None,
+    checkpoint_every_s: float,
+) -> Checkpoint:
+    """Train, from the last saved state if there is one, and commit weights and record into the store at `root`.
+
+    The state is saved after each epoch, and within one whenever so many seconds have passed, unless there are several
+    ranks. `device` may be "auto". Raises Diverged when the loss is no longer a number, Unavailable if the device is not
+    here, UsageError if the network cannot take the recipe's images.
+    """
+    from cifar_deploy.training import curves, loop, ranks
+    from cifar_deploy.training.state import State
+    from cifar_deploy.training.subject import subject_of
+
+    device, device_name = _device(device)
+    store = Store(root)
+    folder = store.training_folder(training.name)
+    with ranks.joined(device) as group:
+        group.from_first((training, limit_test))
+        subject = subject_of(training, data_folder, device, threads, limit_test, group)
+        test_images = len(subject.arrays.test_labels)
+        setting: dict[str, str | int] = {
+            "device": device if device == "cpu" else device_name,
+            "threads": threads,
+            "ranks": group.count,
+            "processor": machine.machine().chip,
+            "torch": machine.versions(["torch"])["torch"],
+        }
+        store.begin(training)
+        state = State(folder, setting, test_images)
+        try:
+            ended = loop.run(subject, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
+        except Diverged:
+            state.remove()  # from there the same recipe would only diverge again
+            raise
+        group.from_first(None)  # so that no rank leaves before the last one is done
+    network = subject.network
+    rounded = _rounded_accuracy(subject) if training.recipe.weights == "float16" else None
+    half = rounded is not None and _is_the_same(rounded, ended.curve[-1].accuracy, test_images)
+    if rounded is not None:
+        kept_as = "they are stored so" if half else "too far off, they are stored as float32"
+        report(1, 1, milestone=f"with weights as float16: test accuracy {rounded:.2%}; {kept_as}")
+    checkpoint = Checkpoint(
+        training=training,
+        weights=File(name=WEIGHTS, bytes=0, sha256=""),  # until they are written: then little is left to go wrong
+        parameters=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
+        multiply_adds=subject.trial.multiply_adds,
+        curve=tuple(ended.curve),
+        test_images=test_images,
+        device=device,
+        device_name=device_name,
+        threads=threads,
+        ranks=group.count,
+        changes=ended.changes,
+        rounded_accuracy=rounded,
+        layout=subject.trial.layout,
+        uncounted=subject.trial.uncounted,
+        peak_bytes=memory.peak_bytes(),
+        device_peak_bytes=DEVICES[device].peak_bytes(),
+        machine=machine.machine(),
+        versions=machine.versions(_PACKAGES),
+        commit=machine.commit(),
+        finished=machine.now(),
+    )
+    with files.staging(store.checkpoint_folder(training.name)) as staged:
+        with files.whole(staged / WEIGHTS) as part:
+            save_trained(training.network, network, training.data, part, half=half)
+        curves.write(staged, ended.curve)
+        curves.write_events(staged, ended.curve)
+        checkpoint = dataclasses.replace(checkpoint, weights=described(staged / WEIGHTS))
+        store.save_checkpoint(checkpoint, staged)  # last: now it is finished
+    state.remove()
+    return checkpoint
+
+
+def follow(training: Training, data_folder: Path, device: str, threads: int) -> None:
+    """What every rank but the first does. Raises UsageError if the first one trains something else."""
+    from cifar_deploy.training import loop, ranks
+    from cifar_deploy.training.subject import subject_of
+
+    device, _ = _device(device)
+    with ranks.joined(device) as group:
+        told: tuple[Training, int | None] | None = group.from_first(None)
+        if told is None:
+            return  # trained before
+        wanted, limit_test = told
+        if difference := wanted.difference(training):
+            raise UsageError(f"the first rank trains {difference}; start all ranks with the same")
+        loop.run(subject_of(training, data_folder, device, threads, limit_test, group), None, math.inf, "")
+        group.from_first(None)
+
+
+def dismiss(device: str) -> None:
+    """Tell the ranks that follow that what was asked for has been trained before."""
+    from cifar_deploy.training import ranks
+
+    device, _ = _device(device)
+    with ranks.joined(device) as group:
+        group.from_first(None)
+
+
+def _rounded_accuracy(subject: "Subject") -> float | None:
+    """On the test images, with weights as they come back from a file of float16; the network's own stay as they are.
+
+    None if it cannot be found out, which is no reason to lose a training.
+    """
+    from cifar_deploy.training import ranks
+    from cifar_deploy.training.subject import evaluate
+
+    network = subject.network
+    before = copy.deepcopy(network.state_dict())
+    try:
+        network.load_state_dict(halved(network))
+        return evaluate(network, subject.arrays, ranks.Group(subject.device), subject.trial.layout)
+    except Exception as error:
+        report(1, 1, milestone=f"warning: not tested with weights as float16 ({type(error).__name__}: {error})")
+        return None
+    finally:
+        network.load_state_dict(before)
+
+
+def _is_the_same(accuracy: float, other: float, images: int) -> bool:
+    """Counted in images, as the fractions were."""
+    return round(abs(accuracy - other) * images) <= _SAME_ACCURACY * images
+
+
+def _device(wanted: str) -> tuple[str, str]:
+    """A device's name here and its description; for "auto" the first that is present."""
+    if wanted != "auto":
+        return wanted, DEVICES[wanted].probe()
+    for name in BY_PREFERENCE:
+        try:
+            return name, DEVICES[name].probe()
+        except Unavailable:
+            continue
+    raise Unavailable("--device auto: no device is here, not even a processor")
