@@ -38,7 +38,7 @@ def main() -> None:
         conditions = pipeline.Conditions(seconds=arguments.seconds)
         begun = time.perf_counter()
         planned = pipeline.plan(store, [arguments.name], metrics=["latency"], conditions=conditions)
-        list(pipeline.evaluate(store, planned, again=True))
+        list(pipeline.evaluate(store, planned, force=True))
         wall_s = time.perf_counter() - begun
         last = max((block.session for block in store.blocks() if block.session), key=lambda session: session.started)
         blocks = [block for block in store.blocks() if block.session == last]

@@ -92,8 +92,9 @@ def main() -> None:
 
 def _run(store: pipeline.Store, prepared: pipeline.Prepared, network: str, recipe: Recipe) -> dict[str, Any]:
     name = f"{network}-{recipe.name}-seed{recipe.seed}".replace(" ", "-").replace(",", "")
+    settings = pipeline.TrainingSettings(recipe=recipe)
     with console.following(name) as on_progress:
-        done = pipeline.train(store, prepared, network, name=name, recipe=recipe, on_progress=on_progress).value
+        done = pipeline.train(store, prepared, network, settings, name=name, on_progress=on_progress).value
     found = {"accuracy": done.curve[-1].accuracy, "loss": done.curve[-1].loss, "seconds": round(done.seconds, 1)}
     print(f"{network:<14} {recipe.name:<20} {found['accuracy']:.2%}  {found['seconds']:.0f} s", flush=True)
     return found

@@ -19,7 +19,7 @@ from typer.exceptions import Abort, TyperException
 
 import cifar_deploy
 from cifar_deploy import options, process
-from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, ROUNDS
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, ROUNDS, SECONDS, TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
 from cifar_deploy.core.on_first_use import Module
 from cifar_deploy.networks import DEFAULT_NETWORKS
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from cifar_deploy import console, environments, pipeline, recipes, selftest
     from cifar_deploy.core import codec, environment, files, machine, ranks
     from cifar_deploy.core.environment import Made
-    from cifar_deploy.core.machine import Isa
-    from cifar_deploy.core.records import Recipe
+    from cifar_deploy.core.records import Isa, Recipe
     from cifar_deploy.core.store import Store
     from cifar_deploy.core.table import Table
     from cifar_deploy.stages import compare as compare_stage
@@ -113,22 +112,22 @@ def run(
     train_threads: options.TrainThreads = None,
     device: options.TrainDevice = "auto",
     bf16: options.BFloat16 = False,
-    half: options.Half = False,
+    save_fp16: options.SaveFp16 = False,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     format: options.Formats = None,
     backend: options.Backends = None,
     metric: options.Metrics = None,
-    threads: options.Threads = 1,
-    batch_size: options.BatchSize = None,
-    seconds: options.Seconds = 0.5,
+    threads: options.Threads = None,
+    batch_size: options.BatchSizes = None,
+    seconds: options.Seconds = SECONDS,
     rounds: options.Rounds = ROUNDS,
-    precision: options.Precision = None,
+    target_interval: options.TargetInterval = None,
     budget: options.Budget = None,
     controls: options.Controls = True,
-    timeout: options.Timeout = 600.0,
+    timeout: options.Timeout = TIMEOUT_S,
     memory_limit: options.MemoryLimit = None,
-    again: options.Again = False,
+    force: options.Force = False,
     trust: options.Trust = False,
     trust_code: options.TrustCode = None,
     out: options.Out = Path("."),
@@ -137,39 +136,31 @@ def run(
     networks = network or list(DEFAULT_NETWORKS)
     plan_stage.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
     conditions = _conditions(threads, seconds, batch_size, limit_test)
-    rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
-    made = _recipe(recipe, epochs, train_batch_size, learning_rate, seed, limit_train, half=half, bf16=bf16)
+    settings = pipeline.EvaluationSettings(
+        sampling=pipeline.Sampling(rounds=rounds, target_interval=target_interval, budget_s=budget),
+        controls=controls,
+        overhead=controls,
+        trusted=trust,
+        timeout_s=timeout,
+    )
+    training = pipeline.TrainingSettings(
+        recipe=_recipe(
+            recipe, epochs, train_batch_size, learning_rate, seed, limit_train, save_fp16=save_fp16, bf16=bf16
+        ),
+        device=device,
+        threads=train_threads,
+        limit_test=limit_test,
+    )
     tally = _Tally(by_name=bool(format or backend or device not in ("auto", "cpu")), metrics_by_name=bool(metric))
     with _store(out) as store:
-        names = _train(
-            store,
-            networks,
-            made,
-            dataset,
-            data_dir,
-            tally,
-            device=device,
-            threads=train_threads,
-            limit_test=limit_test,
-            again=again,
-        )
+        names = _train(store, networks, training, dataset, data_dir, tally, force=force)
         if names:
-            _export(store, names, format, again, tally)
+            _export(store, names, format, force, tally)
             devices = ["cpu"] if device == "auto" else [device]
             planned = pipeline.plan(
                 store, names, formats=format, backends=backend, devices=devices, metrics=metric, conditions=conditions
             )
-            _evaluate(
-                store,
-                planned,
-                tally,
-                rigour=rigour,
-                controls=controls,
-                floors=controls,
-                again=again,
-                trusted=trust,
-                timeout_s=timeout,
-            )
+            _evaluate(store, planned, settings, force, tally)
             _report(store)
     tally.exit()
 
@@ -201,29 +192,24 @@ def train(
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
     bf16: options.BFloat16 = False,
-    half: options.Half = False,
+    save_fp16: options.SaveFp16 = False,
     batch_norm: options.BatchNorm = "synchronised",
     checkpoint_every: options.CheckpointEvery = CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     memory_limit: options.MemoryLimit = None,
-    again: options.Again = False,
+    force: options.Force = False,
     out: options.Out = Path("."),
 ) -> None:
     """Train one network; go on with it if it was interrupted. Several processes may share the work: start it by torchrun."""
-    _train_alone(
-        out,
-        [network],
-        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, half, bf16),
-        dataset,
-        data_dir,
-        device,
-        name=name,
+    settings = pipeline.TrainingSettings(
+        recipe=_recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, save_fp16, bf16),
+        device=device,
         threads=threads,
         limit_test=limit_test,
         checkpoint_every_s=checkpoint_every,
-        again=again,
     )
+    _train_alone(out, [network], settings, dataset, data_dir, name=name, force=force)
 
 
 @app.command()
@@ -239,28 +225,24 @@ def train_all(
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
     bf16: options.BFloat16 = False,
-    half: options.Half = False,
+    save_fp16: options.SaveFp16 = False,
     batch_norm: options.BatchNorm = "synchronised",
     checkpoint_every: options.CheckpointEvery = CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     memory_limit: options.MemoryLimit = None,
-    again: options.Again = False,
+    force: options.Force = False,
     out: options.Out = Path("."),
 ) -> None:
     """Train several networks under the same recipe, one after the other."""
-    _train_alone(
-        out,
-        network or list(DEFAULT_NETWORKS),
-        _recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, half, bf16),
-        dataset,
-        data_dir,
-        device,
+    settings = pipeline.TrainingSettings(
+        recipe=_recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, save_fp16, bf16),
+        device=device,
         threads=threads,
         limit_test=limit_test,
         checkpoint_every_s=checkpoint_every,
-        again=again,
     )
+    _train_alone(out, network or list(DEFAULT_NETWORKS), settings, dataset, data_dir, force=force)
 
 
 @app.command()
@@ -269,7 +251,7 @@ def export(
     format: options.Formats = None,
     input: options.Input = "float32",
     memory_limit: options.MemoryLimit = None,
-    again: options.Again = False,
+    force: options.Force = False,
     trust_code: options.TrustCode = None,
     out: options.Out = Path("."),
 ) -> None:
@@ -277,7 +259,7 @@ def export(
     plan_stage.check_names(formats=format)
     tally = _Tally(by_name=bool(format))
     with _store(out) as store:
-        _export(store, name or [], format, again, tally, input)
+        _export(store, name or [], format, force, tally, input)
     tally.exit()
 
 
@@ -288,29 +270,38 @@ def evaluate(
     backend: options.Backends = None,
     device: options.Devices = None,
     metric: options.Metrics = None,
-    threads: options.Threads = 1,
-    batch_size: options.BatchSize = None,
-    seconds: options.Seconds = 0.5,
+    threads: options.Threads = None,
+    batch_size: options.BatchSizes = None,
+    seconds: options.Seconds = SECONDS,
     rounds: options.Rounds = ROUNDS,
-    precision: options.Precision = None,
+    target_interval: options.TargetInterval = None,
     budget: options.Budget = None,
     controls: options.Controls = True,
     verify_memory: options.VerifyMemory = False,
-    isa: options.IsaLevels = None,
-    sustain: options.Sustain = None,
+    max_isa: options.MaxIsa = None,
+    soak: options.Soak = None,
     limit_test: options.LimitTest = None,
-    timeout: options.Timeout = 600.0,
+    timeout: options.Timeout = TIMEOUT_S,
     memory_limit: options.MemoryLimit = None,
-    again: options.Again = False,
+    force: options.Force = False,
     trust: options.Trust = False,
     trust_code: options.TrustCode = None,
     out: options.Out = Path("."),
 ) -> None:
     """Measure exported networks on each runtime, every number in a process of its own."""
     conditions = _conditions(threads, seconds, batch_size, limit_test)
-    rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
+    settings = pipeline.EvaluationSettings(
+        sampling=pipeline.Sampling(rounds=rounds, target_interval=target_interval, budget_s=budget),
+        controls=controls,
+        overhead=controls,
+        verify_memory=verify_memory,
+        isa=tuple(cast("list[Isa]", max_isa or [])),
+        soak_s=soak,
+        trusted=trust,
+        timeout_s=timeout,
+    )
     tally = _Tally(by_name=bool(format or backend or device), metrics_by_name=bool(metric))
-    if sustain is not None:
+    if soak is not None:
         conditions = dataclasses.replace(conditions, seconds=max(seconds, rounds_stage.SUSTAINED_BLOCK_S))
     with _store(out) as store:
         planned = pipeline.plan(
@@ -322,20 +313,7 @@ def evaluate(
             metrics=metric,
             conditions=conditions,
         )
-        _evaluate(
-            store,
-            planned,
-            tally,
-            rigour=rigour,
-            controls=controls,
-            floors=controls,
-            verify_memory=verify_memory,
-            isa=cast("list[Isa]", isa or []),
-            sustain_s=sustain,
-            again=again,
-            trusted=trust,
-            timeout_s=timeout,
-        )
+        _evaluate(store, planned, settings, force, tally)
     tally.exit()
 
 
@@ -344,14 +322,14 @@ def bench(
     file: options.Files,
     shape: options.Shapes = None,
     backend: options.Backends = None,
-    threads: options.Threads = 1,
-    seconds: options.Seconds = 0.5,
+    threads: options.Threads = None,
+    seconds: options.Seconds = SECONDS,
     rounds: options.Rounds = ROUNDS,
-    precision: options.Precision = None,
+    target_interval: options.TargetInterval = None,
     budget: options.Budget = None,
-    timeout: options.Timeout = 600.0,
+    timeout: options.Timeout = TIMEOUT_S,
     memory_limit: options.MemoryLimit = None,
-    again: options.Again = False,
+    force: options.Force = False,
     trust: options.Trust = False,
     as_json: options.AsJson = False,
     out: options.Kept = None,
@@ -359,7 +337,12 @@ def bench(
     """Latency, memory and size of model files that were made elsewhere, side by side, on random input."""
     plan_stage.check_names(backends=backend)
     conditions = _conditions(threads, seconds, None, None)
-    rigour = pipeline.Rigour(rounds=rounds, precision=precision, budget_s=budget)
+    settings = pipeline.EvaluationSettings(
+        sampling=pipeline.Sampling(rounds=rounds, target_interval=target_interval, budget_s=budget),
+        overhead=False,
+        trusted=trust,
+        timeout_s=timeout,
+    )
     tally = _Tally(by_name=bool(backend))
     with console.following("bench", milestones=not as_json) as on_progress, _bench_store(out) as store:
         planned = pipeline.adopt(
@@ -373,16 +356,7 @@ def bench(
         )
         failed: dict[tuple[str, str], FailureKind] = {}
         ran = set()
-        for outcome in pipeline.evaluate(
-            store,
-            planned,
-            rigour=rigour,
-            floors=False,
-            again=again,
-            trusted=trust,
-            timeout_s=timeout,
-            on_progress=on_progress,
-        ):
+        for outcome in pipeline.evaluate(store, planned, settings, force=force, on_progress=on_progress):
             job, failure = outcome.value.job, outcome.value.failure
             if failure:
                 failed[job.artifact.name, job.backend] = failure.kind
@@ -423,12 +397,12 @@ def compare(
     a: options.Before,
     b: options.After,
     fail_if_slower: options.FailIfSlower = None,
-    unlike: options.Unlike = False,
+    allow_mismatch: options.AllowMismatch = False,
     trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
 ) -> None:
     """How the results of B differ from those of A, with intervals; below 3 % between sessions everything is a tie."""
-    pairs = pipeline.compare(a, b, unlike=unlike)
+    pairs = pipeline.compare(a, b, allow_mismatch=allow_mismatch)
     if as_json:
         console.print_json(codec.to_json(pairs))
     else:
@@ -497,10 +471,10 @@ app.add_typer(env, name="env", no_args_is_help=True)
 
 
 @env.command("create")
-def env_create(name: options.EnvironmentName, again: options.Again = False) -> None:
+def env_create(name: options.EnvironmentName, force: options.Force = False) -> None:
     """Make one in the user's cache, over the packages that are here; pip installs what these lack."""
     with console.following(name) as on_progress:
-        made = pipeline.equip(name, again=again, on_progress=on_progress)
+        made = pipeline.equip(name, force=force, on_progress=on_progress)
     console.say("env", f"{name}: {_of_environment(made.value)}" + ("  (made before)" if made.reused else ""))
 
 
@@ -582,12 +556,12 @@ def _recipe(
     seed: int | None,
     limit: int | None,
     batch_norm: str = "synchronised",
-    half: bool = False,
+    save_fp16: bool = False,
     bf16: bool = False,
 ) -> Recipe:
     given = {
         "arithmetic": "bfloat16" if bf16 else None,
-        "weights": "float16" if half else None,
+        "weights": "float16" if save_fp16 else None,
         "batch_norm": batch_norm,
         "epochs": epochs,
         "batch_size": batch_size,
@@ -599,9 +573,14 @@ def _recipe(
     return dataclasses.replace(recipes.RECIPES[recipes.RECIPES.given(name)], **changes)
 
 
-def _conditions(threads: int, seconds: float, batch_size: int | None, limit_test: int | None) -> pipeline.Conditions:
-    machine.check_threads(threads)
-    return pipeline.Conditions(threads=threads, seconds=seconds, batch_size=batch_size, limit_test=limit_test)
+def _conditions(
+    threads: list[int] | None, seconds: float, batch_sizes: list[int] | None, limit_test: int | None
+) -> pipeline.Conditions:
+    for count in threads or ():
+        machine.check_threads(count)
+    return pipeline.Conditions(
+        threads=tuple(threads or (1,)), seconds=seconds, batch_sizes=tuple(batch_sizes or ()), limit_test=limit_test
+    )
 
 
 def _prepare(dataset: str, data_dir: Path | None, quiet: bool = False) -> pipeline.Prepared:
@@ -616,61 +595,49 @@ def _prepare(dataset: str, data_dir: Path | None, quiet: bool = False) -> pipeli
 def _train_alone(
     out: Path,
     networks: Sequence[str],
-    recipe: Recipe,
+    settings: pipeline.TrainingSettings,
     dataset: str,
     data_dir: Path | None,
-    device: str,
-    **how: Any,
+    *,
+    name: str | None = None,
+    force: bool,
 ) -> None:
     """A command that trains, and does nothing else."""
-    plan_stage.check_names(networks, devices=[] if device == "auto" else [device])
-    ranks.check_batch(recipe.batch_size)
-    if ranks.rank() > 0:
-        _follow(networks[0], recipe, dataset, data_dir, device=device, **how)
+    plan_stage.check_names(networks, devices=[] if settings.device == "auto" else [settings.device])
+    ranks.check_batch(settings.recipe.batch_size)
+    if ranks.rank() > 0:  # the first rank alone says anything, unless it goes wrong
+        pipeline.follow(pipeline.prepare(dataset, data_dir), networks[0], settings, name=name)
         return
     tally = _Tally()
     with _store(out) as store:
-        _train(store, networks, recipe, dataset, data_dir, tally, device=device, **how)
+        _train(store, networks, settings, dataset, data_dir, tally, name=name, force=force)
     tally.exit()
 
 
 def _train(
     store: Store,
     networks: Sequence[str],
-    recipe: Recipe,
+    settings: pipeline.TrainingSettings,
     dataset: str,
     data_dir: Path | None,
     tally: _Tally,
     *,
     name: str | None = None,
-    threads: int | None = None,
-    again: bool = False,
-    **how: Any,
+    force: bool,
 ) -> list[str]:
-    """Train each network, `how` as pipeline.train takes it; the names of those that are trained now.
-
-    One that fails does not keep the next from it.
-    """
-    if threads is not None:
-        machine.check_threads(threads)
+    """Train each network; the names of those that are trained now. One that fails does not keep the next from it."""
+    if settings.threads is not None:
+        machine.check_threads(settings.threads)
     prepared = _prepare(dataset, data_dir)
     for network in networks:
-        train_stage.training_of(store, prepared, network, name=name, recipe=recipe, again=again)
+        train_stage.training_of(store, prepared, network, settings.recipe, name=name, force=force)
     names = []
     for network in networks:
-        console.say("train", f"{name or network}: {recipe}")
+        console.say("train", f"{name or network}: {settings.recipe}")
         try:
             with console.following(network) as on_progress:
                 trained = pipeline.train(
-                    store,
-                    prepared,
-                    network,
-                    name=name,
-                    recipe=recipe,
-                    threads=threads,
-                    again=again,
-                    on_progress=on_progress,
-                    **how,
+                    store, prepared, network, settings, name=name, force=force, on_progress=on_progress
                 )
         except UsageError:
             raise
@@ -685,32 +652,16 @@ def _train(
     return names
 
 
-def _follow(
-    network: str,
-    recipe: Recipe,
-    dataset: str,
-    data_dir: Path | None,
-    *,
-    name: str | None = None,
-    device: str,
-    threads: int | None,
-    **_: Any,
-) -> None:
-    """Train along with the first rank, which alone says anything unless it goes wrong."""
-    prepared = pipeline.prepare(dataset, data_dir)
-    pipeline.follow(prepared, network, name=name, recipe=recipe, device=device, threads=threads)
-
-
 def _export(
     store: Store,
     names: Sequence[str],
     formats: Sequence[str] | None,
-    again: bool,
+    force: bool,
     tally: _Tally,
     input: Literal["float32", "uint8"] = "float32",
 ) -> None:
     with console.following("export") as on_progress:
-        for exported in pipeline.export(store, names, formats, input=input, again=again, on_progress=on_progress):
+        for exported in pipeline.export(store, names, formats, input=input, force=force, on_progress=on_progress):
             console.say(
                 "export", console.artifact_line(exported.value) + ("  (exported before)" if exported.reused else "")
             )
@@ -720,11 +671,16 @@ def _export(
                 tally.add("wrong output")
 
 
-def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, **how: Any) -> None:
-    """Measure what is planned, `how` as pipeline.evaluate takes it."""
+def _evaluate(
+    store: Store,
+    planned: Sequence[pipeline.Planned],
+    settings: pipeline.EvaluationSettings,
+    force: bool,
+    tally: _Tally,
+) -> None:
     reused = asked = 0
     with console.following("evaluate") as on_progress:
-        for outcome in pipeline.evaluate(store, planned, on_progress=on_progress, **how):
+        for outcome in pipeline.evaluate(store, planned, settings, force=force, on_progress=on_progress):
             result = outcome.value
             reused += outcome.reused
             asked += 1
@@ -733,7 +689,7 @@ def _evaluate(store: Store, planned: Sequence[pipeline.Planned], tally: _Tally, 
             if result.failure or (not outcome.reused and evaluate_stage.is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
     if reused:
-        console.say("evaluate", f"{reused} of {asked} results were measured before  (--again to repeat)")
+        console.say("evaluate", f"{reused} of {asked} results were measured before  (--force to repeat)")
 
 
 def _report(store: Store) -> None:
@@ -833,10 +789,10 @@ def _how_to_go_on(arguments: list[str]) -> str:
         return "nothing is kept; with --out the same command would go on"
     if arguments[:2] == ["env", "create"]:
         return "nothing was changed; the same command starts over"
-    if "--again" in arguments:
+    if "--force" in arguments:
         if arguments[:1] == ["train"]:
-            return "if a state was saved, the same command without --again goes on from there"
-        return "with --again the same command starts over"
+            return "if a state was saved, the same command without --force goes on from there"
+        return "with --force the same command starts over"
     return "the same command goes on from here"
 
 

@@ -16,10 +16,10 @@ from cifar_deploy import process
 from cifar_deploy.core import progress
 from cifar_deploy.core.errors import printable
 from cifar_deploy.core.progress import OnProgress
-from cifar_deploy.core.records import Artifact, Checkpoint, Result
+from cifar_deploy.core.records import Artifact, Checkpoint, Result, UnderLimit
 from cifar_deploy.core.table import Column, Section, Table
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Summary
+from cifar_deploy.metrics.summary import Cell, Summary
 
 # Where the output is no terminal it is a log: wide enough for a whole table, and a line of progress now and then.
 _LOG_WIDTH = 160
@@ -130,11 +130,12 @@ def artifact_line(artifact: Artifact) -> str:
 
 def result_line(result: Result) -> str:
     job = result.job
-    under = f" under {isa}" if (isa := job.options.get("isa")) else ""
-    cell = f"{job.artifact.title} on {job.backend}, {job.metric}{under}"
-    if limit := job.options.get("limit_bytes"):
-        room = f"under {float(limit) / 2**20:,.1f} MiB ({job.options['limit_kind']}, {job.options['limit']})"
-        return f"{cell}: ran {room}" if not result.failure else f"{cell}: did not run {room}: {result.failure.kind}"
+    cell = f"{Cell.of(result)}, {job.metric}"
+    if isinstance(job.trial, UnderLimit):
+        ended = f"did not run {job.trial}: {result.failure.kind}" if result.failure else f"ran {job.trial}"
+        return f"{cell}: {ended} (expected: {job.trial.expected})"
+    if not job.is_ordinary:
+        cell += f" {job.trial}"
     if result.failure:
         return f"{cell}: {result.failure.kind}: {result.failure.reason}"
     metric = METRICS[job.metric]

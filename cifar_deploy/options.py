@@ -23,10 +23,22 @@ if TYPE_CHECKING:
     from cifar_deploy.stages.bench import Shape
 
 
+# Former names, understood for one more version and shown nowhere.
+_FORMER = {
+    "--again": "--force",
+    "--half": "--save-fp16",
+    "--isa": "--max-isa",
+    "--precision": "--target-interval",
+    "--sustain": "--soak",
+    "--unlike": "--allow-mismatch",
+}
+
+
 class Command(TyperCommand):
     """A command that refuses an empty value, a second value of an option that takes one, and a folder that is gone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = [self._today(arg) for arg in args]
         if not ctx.resilient_parsing:  # of shell completion
             self._check(*self.make_parser(ctx).parse_args(list(args))[::2])
         return super().parse_args(ctx, args)
@@ -37,6 +49,13 @@ class Command(TyperCommand):
         except OSError as error:
             raise DeployError(f"working directory: is gone ({error.strerror}); change to another one") from error
         return super().invoke(ctx)
+
+    def _today(self, argument: str) -> str:
+        """A former name of an option as its name of today."""
+        name, equals, value = argument.partition("=")
+        new = _FORMER.get(name)
+        known = {name for parameter in self.params for name in parameter.opts}
+        return f"{new}{equals}{value}" if new in known and name not in known else argument
 
     def _check(self, given: dict[str, Any], order: list[Any]) -> None:
         for parameter in self.params:
@@ -79,7 +98,7 @@ def _fraction(text: str) -> float:
 
 
 def _isa(text: str) -> str:
-    from cifar_deploy.core.machine import Isa
+    from cifar_deploy.core.records import Isa
 
     levels = get_args(Isa)
     if text not in levels:
@@ -183,8 +202,8 @@ BatchNorm = Annotated[
     Literal["synchronised", "per-rank"],
     typer.Option("--batch-norm", help="Under torchrun: statistics of the whole batch, or of each rank's share."),
 ]
-Half = Annotated[
-    bool, typer.Option("--half", help="Store the weights as float16, if the accuracy stays within 0.05 points.")
+SaveFp16 = Annotated[
+    bool, typer.Option("--save-fp16", help="Store the weights as float16, if the accuracy stays within 0.05 points.")
 ]
 BFloat16 = Annotated[
     bool,
@@ -235,21 +254,40 @@ Metrics = Annotated[
         "--metric", help="May be repeated. (default: all)", autocompletion=_names("metrics:METRICS"), show_default=False
     ),
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that each measurement may use.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Of the throughput. (default: 64)")]
+Threads = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Threads that each measurement may use; repeat it to compare several.",
+        show_default="1",
+    ),
+]
+BatchSizes = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Images in a call, of latency and throughput; repeat it to compare several.",
+        show_default="1 for latency, 64 for throughput",
+    ),
+]
 Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="How long a timed block lasts.")]
 Rounds = Annotated[
     int, typer.Option("--rounds", min=1, help="How often each timed cell is visited; 6 or more give an interval.")
 ]
-Precision = Annotated[
+TargetInterval = Annotated[
     float | None,
     typer.Option(
-        "--precision", parser=_fraction, metavar="2%", help="A cell may stop early once its interval is within ±this."
+        "--target-interval",
+        parser=_fraction,
+        metavar="2%",
+        help="Stop measuring a configuration early once its interval is within ± this.",
     ),
 ]
 Budget = Annotated[
     float | None,
-    typer.Option("--budget", parser=_duration, metavar="10m", help="Time for the rounds: as many as fit are gone."),
+    typer.Option("--budget", parser=_duration, metavar="10m", help="Time budget; runs as many rounds as fit."),
 ]
 Controls = Annotated[
     bool,
@@ -272,7 +310,7 @@ MemoryLimit = Annotated[
         show_default="90 % of what is available",
     ),
 ]
-Again = Annotated[bool, typer.Option("--again", help="Do again what is already there.")]
+Force = Annotated[bool, typer.Option("--force", help="Redo existing results.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run program files (.ts, .pt, .pt2) that you did not export yourself.")
 ]
@@ -293,19 +331,21 @@ VerifyMemory = Annotated[
     bool,
     typer.Option("--verify-memory", help="Run each again under a memory limit just above its peak, and below."),
 ]
-IsaLevels = Annotated[
+MaxIsa = Annotated[
     list[str] | None,
     typer.Option(
-        "--isa",
+        "--max-isa",
         parser=_isa,
         metavar="[sse41|avx2|avx512]",
-        help="Classify again with every 8-bit artifact, its runtime held to older instructions; may be repeated.",
+        help="Classify again with every INT8 artifact, its runtime limited to these instructions; may be repeated.",
         show_default=False,
     ),
 ]
-Sustain = Annotated[
+Soak = Annotated[
     float | None,
-    typer.Option("--sustain", parser=_duration, metavar="10m", help="Keep the cells under load so long, in rotation."),
+    typer.Option(
+        "--soak", parser=_duration, metavar="10m", help="Keep all configurations under load for this long, in rotation."
+    ),
 ]
 EnvironmentName = Annotated[
     str, typer.Argument(help="One of `env list`.", autocompletion=_names("environments:ENVIRONMENTS"))
@@ -321,7 +361,9 @@ FailIfSlower = Annotated[
         help="Exit with 1 if a cell of B is slower by more than this and by more than a tie, or cannot be compared.",
     ),
 ]
-Unlike = Annotated[bool, typer.Option("--unlike", help="Compare even other data, threads, batch sizes or protocols.")]
+AllowMismatch = Annotated[
+    bool, typer.Option("--allow-mismatch", help="Compare even other data, threads, batch sizes or protocols.")
+]
 Files = Annotated[list[Path], typer.Argument(help="Model files; which suffixes are opened, `list` says.")]
 Shapes = Annotated[
     list[Any] | None,

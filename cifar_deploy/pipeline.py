@@ -18,26 +18,28 @@ from cifar_deploy.stages.bench import Shape, adopt
 from cifar_deploy.stages.compare import Pair, compare
 from cifar_deploy.stages.doctor import catalogue, obstacles
 from cifar_deploy.stages.environments import equip
-from cifar_deploy.stages.evaluate import evaluate
+from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
 from cifar_deploy.stages.export import export
 from cifar_deploy.stages.plan import Conditions, Planned, plan
 from cifar_deploy.stages.prepare import prepare
 from cifar_deploy.stages.report import report
-from cifar_deploy.stages.rounds import Rigour
-from cifar_deploy.stages.train import follow, train
+from cifar_deploy.stages.rounds import Sampling
+from cifar_deploy.stages.train import TrainingSettings, follow, train
 from cifar_deploy.workers.catalogue import Entry
 from cifar_deploy.workers.prepare import Prepared
 
 __all__ = [
     "Conditions",
     "Entry",
+    "EvaluationSettings",
     "Outcome",
     "Pair",
     "Planned",
     "Prepared",
-    "Rigour",
+    "Sampling",
     "Shape",
     "Store",
+    "TrainingSettings",
     "adopt",
     "catalogue",
     "compare",

@@ -29,7 +29,7 @@ from cifar_deploy.core.store import Store, as_artifact
 from cifar_deploy.datasets.known import FLIPPED, IMAGES
 from cifar_deploy.metrics.summary import Summary, against_itself, first_column
 from cifar_deploy.stages.export import gate
-from cifar_deploy.stages.rounds import Rigour
+from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.workers import export
 
 _BACKEND = "cifar_deploy.backends.known:"
@@ -85,9 +85,10 @@ class Bench:
                 metrics=[metric],
                 conditions=pipeline.Conditions(seconds=_SECONDS),
             )
-            outcomes = pipeline.evaluate(
-                store, planned, rigour=Rigour(rounds=rounds), floors=False, again=True, timeout_s=timeout_s
+            settings = pipeline.EvaluationSettings(
+                sampling=Sampling(rounds=rounds), overhead=False, timeout_s=timeout_s
             )
+            outcomes = pipeline.evaluate(store, planned, settings, force=True)
             found = {outcome.value.job.backend.removeprefix(_BACKEND): outcome.value for outcome in outcomes}
             if controls := [result for result in store.results() if result.control]:
                 found["control"] = controls[-1]

@@ -53,7 +53,7 @@ def assert_refused(done: object, code: int, *words: str) -> None:
         (["train", "resnet8", "--name", "../evil"], ["../evil", "--name"]),
         (["data", "--dataset", "image_folder"], ["--data-dir"]),
         (["data", "--dataset", "image_folder", "--data-dir", "nowhere"], ["nowhere", "does not exist"]),
-        (["evaluate", "--isa", "avx3"], ["--isa", "avx3", "sse41, avx2, avx512"]),
+        (["evaluate", "--max-isa", "avx3"], ["--max-isa", "avx3", "sse41, avx2, avx512"]),
         (["evaluate"], ["no trained network", "train-all"]),
         (["export", "resnet8"], ["resnet8"]),
     ],

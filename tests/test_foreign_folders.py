@@ -89,7 +89,7 @@ def test_a_result_imports_nothing(
             "training.network",
             ["evaluate", "--format", "checkpoint", "--metric", "memory"],
         ),
-        ("checkpoint/checkpoint.json", "training.network", ["export", "--format", "onnx", "--again"]),
+        ("checkpoint/checkpoint.json", "training.network", ["export", "--format", "onnx", "--force"]),
         ("onnx/artifact.json", "format", ["evaluate"]),
     ],
 )
@@ -140,7 +140,7 @@ def test_a_program_whose_record_lists_no_file_or_another_one_does_not_run(foreig
         store = Store(foreign)
         planned = pipeline.plan(store, formats=["torchscript"], metrics=["memory"])
         with store:
-            (outcome,) = pipeline.evaluate(store, planned, again=True)
+            (outcome,) = pipeline.evaluate(store, planned, force=True)
         assert outcome.value.failure and "does not list" in outcome.value.failure.reason
 
 
@@ -216,7 +216,7 @@ def test_code_that_a_record_names_runs_when_it_is_trusted_by_name(foreign: Path)
     )
     path = foreign / "exported" / "resnet8" / "checkpoint" / "checkpoint.json"
     rewrite(path, lambda record: put(record, "training.network", "mine:network"))
-    arguments = ["evaluate", "--format", "checkpoint", "--metric", "memory", "--out", foreign, "--again"]
+    arguments = ["evaluate", "--format", "checkpoint", "--metric", "memory", "--out", foreign, "--force"]
     refused = run_cli(*arguments, cwd=foreign.parent)
     assert refused.returncode == 1 and "--trust-code mine:network" in refused.stdout
     assert not (foreign.parent / "ran").exists()
@@ -248,8 +248,8 @@ def test_a_network_whose_record_is_damaged_can_be_trained_again(foreign: Path) -
     path = foreign / "exported" / "resnet8" / "checkpoint" / "checkpoint.json"
     path.write_text(path.read_text().replace('"threads": 1', '"threads": 2').replace('"epochs": 1', '"epochs": 2'))
     refused = run_cli("train", "resnet8", *TINY, "--out", foreign)
-    assert refused.returncode == 1 and "train again (--again)" in refused.stderr
-    done = run_cli("train", "resnet8", *TINY, "--out", foreign, "--again")
+    assert refused.returncode == 1 and "train again (--force)" in refused.stderr
+    done = run_cli("train", "resnet8", *TINY, "--out", foreign, "--force")
     assert done.returncode == 0 and Store(foreign).checkpoint("resnet8"), done.stderr
 
 
@@ -375,7 +375,7 @@ def test_an_export_that_fails_leaves_the_good_one(foreign: Path, monkeypatch: py
 
     monkeypatch.setattr(export, "_gated", refuse)
     with store:
-        (outcome,) = pipeline.export(store, ["resnet8"], ["onnx"], again=True)
+        (outcome,) = pipeline.export(store, ["resnet8"], ["onnx"], force=True)
     assert outcome.value.failure and outcome.value.failure.kind == "wrong output"
     assert store.artifact("resnet8", "onnx") == before
     assert before and store.verified(before)

@@ -39,7 +39,7 @@ def test_the_labels_under_older_instructions_stand_beside_this_processors(int8: 
     with store:
         found = {
             (outcome.value.job.backend, outcome.value.job.options.get("isa")): outcome.value
-            for outcome in pipeline.evaluate(store, planned, isa=["avx2"])
+            for outcome in pipeline.evaluate(store, planned, pipeline.EvaluationSettings(isa=("avx2",)))
         }
         table, _ = pipeline.report(store)
     assert set(found) == {(name, isa) for name in ("onnxruntime", "openvino") for isa in (None, "avx2")}
@@ -57,7 +57,7 @@ def test_the_labels_under_older_instructions_stand_beside_this_processors(int8: 
 
 
 def test_a_runtime_that_cannot_be_held_is_no_failure_of_what_was_asked(int8: tuple[Store, Path]) -> None:
-    done = run_cli("evaluate", "--metric", "accuracy", "--isa", "avx2", "--limit-test", "64", "--out", int8[0].root)
+    done = run_cli("evaluate", "--metric", "accuracy", "--max-isa", "avx2", "--limit-test", "64", "--out", int8[0].root)
     assert done.returncode == 0 and "unsupported: backend onnxruntime: cannot be held to avx2" in done.stdout, (
         done.stderr
     )
@@ -97,7 +97,7 @@ def test_a_runtime_that_does_not_obey_is_not_believed(
 def test_without_an_8_bit_accuracy_there_is_nothing_to_ask(road: Path) -> None:
     planned = pipeline.plan(Store(road), formats=["onnx"], metrics=["accuracy"])
     with pytest.raises(UsageError, match="--format onnx_int8"):
-        list(pipeline.evaluate(Store(road), planned, isa=["avx2"]))
+        list(pipeline.evaluate(Store(road), planned, pipeline.EvaluationSettings(isa=("avx2",))))
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from cifar_deploy.core import cache
 from cifar_deploy.core.store import Store
 from tests.conftest import heed_ctrl_c, run_cli, wait_until_free
 
-_EXPORT = ["export", "resnet8", "--format", "torchscript", "--format", "onnx", "--again"]
+_EXPORT = ["export", "resnet8", "--format", "torchscript", "--format", "onnx", "--force"]
 _EVALUATE = ["evaluate", "--format", "onnx", "--backend", "onnxruntime", "--metric", "latency", "--metric", "memory"]
-_EVALUATE += ["--seconds", "0.05", "--rounds", "3", "--no-controls", "--again"]
+_EVALUATE += ["--seconds", "0.05", "--rounds", "3", "--no-controls", "--force"]
 _CODES = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 _LONGEST_S = 12.0
 

@@ -111,8 +111,9 @@ def test_a_crash_is_still_there_when_no_time_is_left_to_try_again(copy: Path) ->
     )
     with store:
         for rounds, budget_s in ((3, None), (3, 0.1)):
-            rigour = pipeline.Rigour(rounds=rounds, budget_s=budget_s)
-            (outcome,) = pipeline.evaluate(store, planned, rigour=rigour, controls=False, floors=False)
+            sampling = pipeline.Sampling(rounds=rounds, budget_s=budget_s)
+            settings = pipeline.EvaluationSettings(sampling=sampling, controls=False, overhead=False)
+            (outcome,) = pipeline.evaluate(store, planned, settings)
             assert outcome.value.failure and outcome.value.failure.kind == "crashed"
         assert outcome.reused
 
@@ -131,7 +132,7 @@ def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> N
     ("arguments", "words"),
     [
         (["--metric", "latency", "--verify-memory"], "--verify-memory: memory is not among the metrics"),
-        (["--metric", "accuracy", "--sustain", "10m"], "--sustain: nothing that is timed is among the metrics"),
+        (["--metric", "accuracy", "--soak", "10m"], "--soak: nothing that is timed is among the metrics"),
     ],
 )
 def test_an_option_that_has_nothing_to_do_is_refused(road: Path, arguments: list[str], words: str) -> None:
@@ -182,7 +183,7 @@ def test_a_long_load_compares_its_first_minute_with_its_last(copy: Path) -> None
         "onnxruntime",
         "--metric",
         "throughput",
-        "--sustain",
+        "--soak",
         "7s",
         "--out",
         str(copy),
@@ -240,7 +241,7 @@ def test_a_damaged_artifact_is_refused_before_it_is_parsed(copy: Path) -> None:
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
-    done = run_cli("evaluate", "--backend", "onnxruntime", "--metric", "memory", "--again", "--out", copy)
+    done = run_cli("evaluate", "--backend", "onnxruntime", "--metric", "memory", "--force", "--out", copy)
     assert done.returncode == 1
     assert "load error" in done.stdout and "model.onnx" in done.stdout and "sha256" in done.stdout
     mended = run_cli("export", "--format", "onnx", "--out", copy)
@@ -248,7 +249,7 @@ def test_a_damaged_artifact_is_refused_before_it_is_parsed(copy: Path) -> None:
 
 
 def test_a_torchscript_of_somebody_else_runs_only_with_trust(copy: Path, tmp_path: Path) -> None:
-    arguments = ["evaluate", "--backend", "torchscript", "--metric", "memory", "--again", "--out", str(copy)]
+    arguments = ["evaluate", "--backend", "torchscript", "--metric", "memory", "--force", "--out", str(copy)]
     patch = pytest.MonkeyPatch()
     patch.setenv("CIFAR_DEPLOY_STATE", str(tmp_path / "empty"))
     try:
@@ -275,7 +276,7 @@ def test_a_bad_backend_becomes_a_row_with_its_reason_and_the_rest_goes_on(
     store = Store(copy)
     planned = pipeline.plan(store, formats=["onnx"], backends=[backend, "onnxruntime"], metrics=["accuracy"])
     with store:
-        outcomes = list(pipeline.evaluate(store, planned, again=True, timeout_s=8))
+        outcomes = list(pipeline.evaluate(store, planned, pipeline.EvaluationSettings(timeout_s=8), force=True))
         table, _ = pipeline.report(store)
     first, second = (outcome.value for outcome in outcomes)
     assert first.failure and first.failure.kind == kind and word in first.failure.reason
@@ -326,7 +327,7 @@ def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(co
 def test_another_recipe_under_the_same_name_is_refused_with_the_difference(copy: Path) -> None:
     done = run_cli("train", "resnet8", *TINY, "--seed", "7", "--out", copy)
     assert done.returncode == 2
-    assert "seed 0, not 7" in done.stderr and "--again" in done.stderr
+    assert "seed 0, not 7" in done.stderr and "--force" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -351,11 +352,10 @@ def test_an_unfinished_training_of_something_else_is_refused_with_the_difference
     store.begin(from_json(Training, record))
     (store.training_folder("small") / "state.1.pt").touch()
     prepared = Prepared(data=wanted.data, folder=tmp_path, decoded=False)
-    as_wanted = {"name": "small", "recipe": wanted.recipe}
     with pytest.raises(UsageError) as refused:
-        train.training_of(store, prepared, "resnet8", **as_wanted)  # type: ignore[arg-type]
-    assert difference in str(refused.value) and "--again" in str(refused.value)
-    assert train.training_of(store, prepared, "resnet8", again=True, **as_wanted) == wanted  # type: ignore[arg-type]
+        train.training_of(store, prepared, "resnet8", wanted.recipe, name="small")
+    assert difference in str(refused.value) and "--force" in str(refused.value)
+    assert train.training_of(store, prepared, "resnet8", wanted.recipe, name="small", force=True) == wanted
 
 
 def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(tmp_path: Path) -> None:
@@ -429,12 +429,12 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 def test_what_was_begun_again_and_interrupted_goes_on_without_again(uninterrupted: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     shutil.copytree(uninterrupted, out)
-    command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(out), "--again"]
+    command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(out), "--force"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as process:
         wait_for(out / "training" / "resnet8", "state.*.json", process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
-    assert "if a state was saved, the same command without --again goes on from there" in errors
+    assert "if a state was saved, the same command without --force goes on from there" in errors
     before = Store(out).checkpoint("resnet8")
     resumed = run_cli(*_FOUR_EPOCHS, out)
     assert resumed.returncode == 0 and "going on after epoch" in resumed.stdout, resumed.stdout + resumed.stderr
@@ -455,7 +455,7 @@ def test_a_state_that_a_finished_training_left_does_not_begin_it_anew(uninterrup
 
 
 def test_weights_stored_as_float16_take_half_the_room_and_classify_the_same(road: Path, tmp_path: Path) -> None:
-    assert run_cli("train", "resnet8", *TINY, "--half", "--out", tmp_path).returncode == 0
+    assert run_cli("train", "resnet8", *TINY, "--save-fp16", "--out", tmp_path).returncode == 0
     whole, half = Store(road).checkpoint("resnet8"), Store(tmp_path).checkpoint("resnet8")
     assert whole and half and whole.curve[-1].loss == half.curve[-1].loss, "one seed, one training"
     assert half.rounded_accuracy == half.curve[-1].accuracy

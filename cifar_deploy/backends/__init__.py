@@ -9,8 +9,7 @@ from pathlib import Path
 
 from cifar_deploy.core.arrays import Arrays, Predict
 from cifar_deploy.core.environment import Environment
-from cifar_deploy.core.machine import Isa
-from cifar_deploy.core.records import Artifact
+from cifar_deploy.core.records import Artifact, Isa
 from cifar_deploy.core.registry import Registry
 
 

@@ -65,7 +65,7 @@ class Generations:
                 self._good = number
                 return loaded
         if recorded:
-            raise Corrupt(f"{self._folder}: none of the saved versions can be read; start over with --again")
+            raise Corrupt(f"{self._folder}: none of the saved versions can be read; start over with --force")
         return None
 
     def _numbers(self) -> list[int]:

@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from cifar_deploy.core import cgroups, errors, files, interpreter, limits, progress, ranks, trust
 from cifar_deploy.core.codec import from_json, to_json
+from cifar_deploy.core.defaults import TIMEOUT_S
 from cifar_deploy.core.errors import FailureKind, WorkerFailed
 from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.launch import LOCAL, Launcher, Running, Setting
@@ -24,9 +25,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-# Without a new line of progress for so long, a worker hangs.
-TIMEOUT_S = 600.0
 
 _POLL_S = 0.25
 _LOG_LINES = 20

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import cifar_deploy
 from cifar_deploy.core import cgroups
 from cifar_deploy.core.errors import Unsupported, UsageError
-from cifar_deploy.core.records import Machine
+from cifar_deploy.core.records import Isa, Machine
 
 # Of x86, then of Arm: vectors, then what there is for 8 and 16 bits.
 _INSTRUCTIONS = (
@@ -25,7 +24,6 @@ _INSTRUCTIONS = (
 
 # Levels of x86 instructions that a runtime may be held to, and what Linux calls what a processor needs for it. None of
 # them has dot products of 8 bits (VNNI).
-Isa = Literal["sse41", "avx2", "avx512"]
 _NEEDS: dict[Isa, str | None] = {"sse41": None, "avx2": "avx2", "avx512": "avx512f"}
 
 
@@ -33,9 +31,9 @@ def check_isa(isa: Isa) -> None:
     """Raises Unsupported if this processor lacks these instructions itself."""
     here, needs = machine(), _NEEDS[isa]
     if here.architecture not in ("x86_64", "AMD64"):
-        raise Unsupported(f"--isa: {isa} is a level of x86 instructions, and this processor is {here.architecture}")
+        raise Unsupported(f"--max-isa: {isa} is a level of x86 instructions, and this processor is {here.architecture}")
     if needs and here.instructions and needs not in here.instructions:
-        raise Unsupported(f"--isa: this processor has no {isa} itself")
+        raise Unsupported(f"--max-isa: this processor has no {isa} itself")
 
 
 @functools.cache

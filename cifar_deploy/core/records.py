@@ -23,6 +23,9 @@ from cifar_deploy.core.progress import counted
 
 T = TypeVar("T")
 
+# Levels of x86 instructions that a runtime can be held to.
+Isa = Literal["sse41", "avx2", "avx512"]
+
 # Of images and convolutions in memory.
 Layout = Literal["channels_last", "contiguous"]
 
@@ -381,6 +384,55 @@ class Artifact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ordinary:
+    """Measured as everything is, for the tables."""
+
+    kind: Literal["ordinary"] = "ordinary"
+
+    def __str__(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnderLimit:
+    """Measured under a memory limit, to check a claimed peak."""
+
+    kind: Literal["under limit"] = "under limit"
+    limit_bytes: AtLeastOne
+    limited_by: str  # as limits.Limit.kind
+    # "either": below the claimed peak, part of which may be shared with other processes.
+    expected: Literal["runs", "either", "runs out"]
+
+    def __str__(self) -> str:
+        return f"under {self.limit_bytes / 2**20:,.1f} MiB ({self.limited_by})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sustained:
+    """Measured again and again, in rotation with other jobs, for so long."""
+
+    kind: Literal["sustained"] = "sustained"
+    seconds: Positive
+
+    def __str__(self) -> str:
+        return f"under load for {self.seconds:g} s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnderIsa:
+    """Measured with the runtime held to older instructions."""
+
+    kind: Literal["under isa"] = "under isa"
+    isa: Isa
+
+    def __str__(self) -> str:
+        return f"under {self.isa}"
+
+
+Trial = Ordinary | UnderLimit | Sustained | UnderIsa
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One thing to measure: an artifact on a backend and a device, one metric, under stated conditions."""
 
@@ -390,20 +442,22 @@ class Job:
     metric: str
     threads: AtLeastOne
     batch_size: AtLeastOne
-    options: Mapping[str, int | float | str | None]
+    seconds: Positive | None = None  # that a timed block lasts; None where nothing is timed
+    limit_test: AtLeastOne | None = None  # so many test images; None: all, or the metric needs none
+    trial: Trial = Ordinary()
     protocol: Count  # rises when a metric's meaning does
     machine: Machine
     versions: Mapping[str, str]
     backend_options: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
 
     @property
-    def special(self) -> bool:
-        """Measured under conditions that are the question themselves: a limit of memory, a long load, older instructions."""
-        return bool(self.options.keys() & {"limit_bytes", "sustain_s", "isa"})
+    def is_ordinary(self) -> bool:
+        """Whether its conditions are not the question themselves."""
+        return isinstance(self.trial, Ordinary)
 
     @functools.cached_property
     def key(self) -> str:
-        """The same for the same question: whoever has an answer with this key need not measure again."""
+        """16 hex digits that identify what is measured. Two jobs share a key if a stored result of one answers the other."""
         identity = {
             "name": self.artifact.name,
             "weights": self.artifact.checkpoint.weights.sha256,
@@ -418,7 +472,9 @@ class Job:
                     "metric",
                     "threads",
                     "batch_size",
-                    "options",
+                    "seconds",
+                    "limit_test",
+                    "trial",
                     "backend_options",
                     "protocol",
                 )

@@ -46,8 +46,8 @@ _BESIDE_WEIGHTS = ("metrics.jsonl", "tensorboard")
 _LARGEST_RESULTS = 2**30
 _LARGEST_SAMPLES = 2**28
 
-_RESTORE = "restore it from a copy, or train again (--again)"
-_EXPORT_AGAIN = "export again (--again)"
+_RESTORE = "restore it from a copy, or train again (--force)"
+_EXPORT_AGAIN = "export again (--force)"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -144,7 +144,7 @@ class Store:
         path = self.training_folder(name) / "training.json"
         if not path.exists() or not any(path.parent.glob("state.*")):
             return None
-        begun = codec.load(Begun, path, "restore it from a copy, or start over with --again")
+        begun = codec.load(Begun, path, "restore it from a copy, or start over with --force")
         return begun.training if begun.replaces == self._finished(name) else None
 
     def _finished(self, name: str) -> str | None:
@@ -366,13 +366,13 @@ def read_raw(reports: Path, reading: Reading) -> Mapping[str, NDArray[Any]]:
     """The samples or predictions behind a reading. Raises Corrupt if they are gone or damaged."""
     path = raw_path(reports, str(reading.raw))
     if not path.exists():
-        raise Corrupt(f"{path}: samples are gone; measure again (--again)")
+        raise Corrupt(f"{path}: samples are gone; measure again (--force)")
     try:
         if reading.raw_sha256 and untrusted.sha256(path) != reading.raw_sha256:
-            raise Corrupt(f"{path}: samples are damaged (sha256 differs); measure again (--again)")
-        return arrays.read_npz(path, _LARGEST_SAMPLES, "measure again (--again)")
+            raise Corrupt(f"{path}: samples are damaged (sha256 differs); measure again (--force)")
+        return arrays.read_npz(path, _LARGEST_SAMPLES, "measure again (--force)")
     except OSError as error:
-        raise Corrupt(f"{path}: samples cannot be read ({error.strerror}); measure again (--again)") from error
+        raise Corrupt(f"{path}: samples cannot be read ({error.strerror}); measure again (--force)") from error
 
 
 class Samples:
@@ -440,7 +440,7 @@ def verified(path: Path, record: File, copy: Path | None = None) -> Path:
     """`path`, if the file there, or its `copy`, has the size and the hash of its record; else Corrupt."""
     read = copy or path
     if not read.exists():
-        raise Corrupt(f"{path}: is missing; train or export again (--again)")
+        raise Corrupt(f"{path}: is missing; train or export again (--force)")
     if read.stat().st_size != record.bytes or untrusted.sha256(read) != record.sha256:
-        raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); train or export again (--again)")
+        raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); train or export again (--force)")
     return path

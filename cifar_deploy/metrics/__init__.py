@@ -46,12 +46,7 @@ class Workbench:
     @property
     def seconds(self) -> float:
         """How long a timed block lasts."""
-        return float(self.job.options["seconds"] or 0)
-
-    @property
-    def limit_test(self) -> int | None:
-        limit = self.job.options["limit_test"]
-        return None if limit is None else int(limit)
+        return self.job.seconds or 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +89,7 @@ class Measured:
     options: tuple[Literal["seconds", "limit_test"], ...]
     measure: Callable[[Workbench], Measurement]
     timed: bool = False
+    batched: bool = False  # measured at the batch sizes that were asked for
     needs_labels: bool = False  # other images of the same size will not do
 
 

@@ -15,7 +15,7 @@ from cifar_deploy.metrics import Measured, Measurement, Workbench
 
 
 def measure(bench: Workbench) -> Measurement:
-    limit, images = bench.limit_test, bench.images
+    limit, images = bench.job.limit_test, bench.images
     assert images
     chosen = choose(len(images.labels), limit)
     labels = images.labels[chosen]

@@ -95,4 +95,5 @@ METRIC = Measured(
     options=("seconds",),
     measure=measure,
     timed=True,
+    batched=True,
 )

@@ -27,6 +27,18 @@ def is_timed(job: Job) -> bool:
     return isinstance(metric, Measured) and metric.timed
 
 
+def is_batched(metric: str) -> bool:
+    """Whether a metric is measured at the batch sizes that were asked for."""
+    plugin = METRICS[metric]
+    return isinstance(plugin, Measured) and plugin.batched
+
+
+def own_batch_size(metric: str) -> int:
+    """At which a metric is measured unless another was asked for."""
+    plugin = METRICS[metric]
+    return plugin.batch_size if isinstance(plugin, Measured) else 1
+
+
 def first_column(metric: str) -> str:
     """What cells are compared by."""
     return next(iter(METRICS[metric].columns))
@@ -40,16 +52,19 @@ class Cell(NamedTuple):
     backend: str
     device: str
     threads: int
+    batch_size: int | None = None  # None: each metric's own
 
     @classmethod
     def of(cls, result: Result) -> "Cell":
         job = result.job
-        return cls(job.artifact.name, job.artifact.format, job.backend, job.device, job.threads)
+        batch_size = job.batch_size if is_batched(job.metric) and job.batch_size != own_batch_size(job.metric) else None
+        return cls(job.artifact.name, job.artifact.format, job.backend, job.device, job.threads, batch_size)
 
     def __str__(self) -> str:
         name = "floor" if is_floor(self.name) else self.name
         threads = f", {self.threads} threads" if self.threads != 1 else ""
-        return f"{f'{name} {self.format}'.rstrip()} on {self.backend} ({self.device}{threads})"
+        batch = f", batch {self.batch_size}" if self.batch_size else ""
+        return f"{f'{name} {self.format}'.rstrip()} on {self.backend} ({self.device}{threads}{batch})"
 
 
 class Summary:
@@ -126,7 +141,7 @@ def samples(reading: Reading, raw: Raw) -> NDArray[np.int64]:
     """The nanoseconds of each call behind a timed reading. Raises Corrupt if they are lost, or are not the reading's."""
     found = raw(reading).get("samples_ns")
     if found is None or found.dtype.kind not in "iu" or found.shape != (reading.values["samples"],) or found.min() < 0:
-        raise Corrupt(f"{reading.raw}: its samples are not those of the result; measure again (--again)")
+        raise Corrupt(f"{reading.raw}: its samples are not those of the result; measure again (--force)")
     return found
 
 

@@ -41,4 +41,5 @@ METRIC = Measured(
     options=("seconds",),
     measure=measure,
     timed=True,
+    batched=True,
 )

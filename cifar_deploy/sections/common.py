@@ -8,24 +8,63 @@ from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.store import CHECKPOINT
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS, Copied
-from cifar_deploy.metrics.summary import Cell, Summary
+from cifar_deploy.metrics.summary import Cell, Summary, is_batched
 
 # What every other format and backend is seen against.
 EAGER = (CHECKPOINT, "pytorch")
 
 Cells = dict[Cell, dict[str, Summary]]  # by metric
 
+# What is a label only where it differs, by its title.
+_VARYING = {"device": "device", "threads": "threads", "batch": "batch_size"}
+
 
 def label_titles(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """What tells these cells apart: device and threads only where they differ, no format of files from elsewhere."""
+    """What tells these cells apart: device, threads and batch only where they differ, no format of external files."""
     cells = list(cells)
-    varying = [field for field in ("device", "threads") if len({getattr(cell, field) for cell in cells}) > 1]
+    varying = [title for title, field in _VARYING.items() if len({getattr(cell, field) for cell in cells}) > 1]
     named = ("network", "format") if any(cell.format for cell in cells) else ("file",)
     return (*named, "backend", *varying)
 
 
 def labels_of(cell: Cell, titles: Iterable[str]) -> tuple[str, ...]:
-    return tuple(cell.name if title in ("network", "file") else str(getattr(cell, title)) for title in titles)
+    return tuple(_label(cell, title) for title in titles)
+
+
+def _label(cell: Cell, title: str) -> str:
+    if title in ("network", "file"):
+        return cell.name
+    value = getattr(cell, _VARYING.get(title, title))
+    return "own" if value is None else str(value)
+
+
+def by_batch(cells: Cells) -> Cells:
+    """The cells for a table: the values that belong to no batch size stand in the rows of all of them.
+
+    A metric's own batch size is one of the others where that was asked for too, and a row of its own elsewhere.
+    """
+    found: Cells = {}
+    for cell, of_cell in cells.items():
+        own = cell._replace(batch_size=None)
+        sizes = [other.batch_size for other in cells if other.batch_size and other._replace(batch_size=None) == own]
+        if not sizes:
+            found[cell] = of_cell
+            continue
+        shared = {metric: summary for metric, summary in cells.get(own, {}).items() if not is_batched(metric)}
+        if cell.batch_size:
+            batched = {
+                metric: summary
+                for metric, summary in cells.get(own, {}).items()
+                if is_batched(metric) and summary.result.job.batch_size == cell.batch_size
+            }
+            found[cell] = {**shared, **batched, **of_cell}
+        elif left := {
+            metric: summary
+            for metric, summary in of_cell.items()
+            if is_batched(metric) and summary.result.job.batch_size not in sizes
+        }:
+            found[cell] = {**shared, **left}
+    return found
 
 
 def eager_of(cell: Cell, cells: Cells) -> dict[str, Summary] | None:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell, Summary, first_column
+from cifar_deploy.metrics.summary import Cell, Summary, first_column, is_batched
 from cifar_deploy.sections.common import (
     Cells,
+    by_batch,
     eager_of,
     filled,
     headline_columns,
@@ -26,6 +27,7 @@ _SPEED_UP = Column(title="eager / this", unit="×", stored_unit="1", interval=Tr
 
 def deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Section:
     """One row a cell: what runs, and what it costs there."""
+    cells = by_batch(cells)
     titles = label_titles(cells)
     columns: dict[str, Column] = {}
     for key, column in headline_columns(name for name in METRICS if not is_of_training(name)).items():
@@ -77,8 +79,13 @@ def _conditions(cells: Cells, control: Sequence[float]) -> tuple[str, ...]:
     threads = sorted({cell.threads for cell in cells})
     notes = [f"On {', '.join(devices)}, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}."]
     every = [summary.result for of_cell in cells.values() for summary in of_cell.values()]
-    if batches := sorted({result.job.batch_size for result in every if result.job.metric == "throughput"}):
-        notes.append(f"Latency at batch 1, throughput at batch {' and '.join(map(str, batches))}.")
-    if limits := sorted({str(limit) for result in every if (limit := result.job.options.get("limit_test"))}):
+    own = {summary.result.job.metric: summary.result for of in cells.values() for summary in of.values()}
+    if len({cell.batch_size for cell in cells}) > 1:
+        notes.append("Latency is that of a whole batch. Own: each metric's own batch size.")
+    elif batches := [
+        f"{metric} at batch {result.job.batch_size}" for metric, result in own.items() if is_batched(metric)
+    ]:
+        notes.append(f"{', '.join(batches).capitalize()}.")
+    if limits := sorted({str(limit) for result in every if (limit := result.job.limit_test)}):
         notes.append(f"Accuracy over only {' and '.join(limits)} test images (--limit-test).")
     return (*notes, *how_measured(cells, control))

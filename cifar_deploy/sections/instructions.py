@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cifar_deploy.core.records import Result
+from cifar_deploy.core.records import Result, UnderIsa
 from cifar_deploy.core.table import Column, Row, Section
 from cifar_deploy.metrics.summary import Cell, Raw, agreement
 from cifar_deploy.sections.accuracy import HOW_PAIRED, PAIRED, paired_row
@@ -14,9 +14,9 @@ _ENDED = Column(title="ended", unit="", stored_unit="")
 def under_older(results: Sequence[Result], cells: Cells, raw: Raw) -> Section | None:
     """Each 8-bit cell's labels under a level of instructions against its labels under this processor's own."""
     newest = {
-        (Cell.of(result), str(result.job.options["isa"])): result
+        (Cell.of(result), trial.isa): result
         for result in results
-        if "isa" in result.job.options and is_current(result, cells)
+        if isinstance(trial := result.job.trial, UnderIsa) and is_current(result, cells)
     }
     titles = label_titles(cells)
     rows: list[Row] = []

@@ -13,7 +13,10 @@ RANK = Column(title="rank", unit="", stored_unit="")
 
 
 def ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], list[float]]:
-    """Places by latency among the cells of the newest session, and how far its control lies from its cell."""
+    """Places by latency among the cells of the newest session, and how far its control lies from its cell.
+
+    Those of different batch sizes have places of their own.
+    """
     timed = {cell: of["latency"].result for cell, of in cells.items() if "latency" in of and of["latency"].values}
     sessions = [result.session for result in timed.values() if result.session]
     if not sessions:
@@ -22,10 +25,14 @@ def ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], li
     together = {cell: result for cell, result in timed.items() if result.session == session}
     control = against_itself([*together.values(), *(c for c in controls if c.session == session)], "latency")
     noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
-    medians = [result.rounds(first_column("latency")) for result in together.values()]
-    if min(map(len, medians)) < statistics.ROUNDS_FOR_AN_INTERVAL:
+    if min(len(result.readings) for result in together.values()) < statistics.ROUNDS_FOR_AN_INTERVAL:
         return {}, control
-    return dict(zip(together, statistics.ranks(medians, noise), strict=True)), control
+    places: dict[Cell, str] = {}
+    for size in sorted({result.job.batch_size for result in together.values()}):
+        alike = {cell: result for cell, result in together.items() if result.job.batch_size == size}
+        medians = [result.rounds(first_column("latency")) for result in alike.values()]
+        places |= dict(zip(alike, statistics.ranks(medians, noise), strict=True))
+    return places, control
 
 
 def how_measured(cells: Cells, control: Sequence[float]) -> list[str]:

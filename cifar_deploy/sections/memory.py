@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from cifar_deploy.core.limits import ABOVE, BELOW
-from cifar_deploy.core.records import Result
+from cifar_deploy.core.records import Result, UnderLimit
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell
@@ -38,26 +38,25 @@ def under_limits(results: Sequence[Result], cells: Cells) -> Section | None:
     bytes_ = {"unit": "MiB", "stored_unit": "bytes", "scale": 1 / 2**20, "digits": 1}
     columns = {
         "claim": Column(title="claimed peak", **bytes_),  # type: ignore[arg-type]
-        "above the claim": Column(title=f"{ABOVE:.0%} of it", unit="", stored_unit=""),
-        "below the claim": Column(title=f"{BELOW:.0%} of it", unit="", stored_unit=""),
+        "runs": Column(title=f"{ABOVE:.0%} of it", unit="", stored_unit=""),
+        "either": Column(title=f"{BELOW:.0%} of it", unit="", stored_unit=""),
         "counted": Column(title="counted", **bytes_),  # type: ignore[arg-type]
-        "below what was counted": Column(title=f"{BELOW:.0%} of that", unit="", stored_unit=""),
+        "runs out": Column(title=f"{BELOW:.0%} of that", unit="", stored_unit=""),
         "kind": Column(title="limited by", unit="", stored_unit=""),
     }
     values: dict[Cell, dict[str, Value]] = {}
     words: dict[Cell, dict[str, str]] = {}
     for result in results:
-        cell, options = Cell.of(result), result.job.options
-        if "limit_bytes" not in options or not is_current(result, cells):
+        cell, trial = Cell.of(result), result.job.trial
+        if not isinstance(trial, UnderLimit) or not is_current(result, cells):
             continue
-        where, mebibytes = str(options["limit"]), float(options["limit_bytes"] or 0) / 2**20
         ended = "ran" if result.reading else result.failure.kind if result.failure else ""
-        words.setdefault(cell, {})[where] = f"{ended} in {mebibytes:,.1f} MiB"
-        words[cell]["kind"] = str(options["limit_kind"])
+        words.setdefault(cell, {})[trial.expected] = f"{ended} in {trial.limit_bytes / 2**20:,.1f} MiB"
+        words[cell]["kind"] = trial.limited_by
         of_cell, memory = values.setdefault(cell, {}), cells[cell].get("memory")
         if memory and "peak" in memory.values:
             of_cell["claim"] = Value(number=max(memory.values[key].number for key in ("peak", "batch")))
-        if where == "above the claim" and result.reading and "counted" in result.reading.values:
+        if trial.expected == "runs" and result.reading and "counted" in result.reading.values:
             of_cell["counted"] = Value(number=result.reading.values["counted"])
     titles = label_titles(cells)
     rows = [Row(labels=labels_of(cell, titles), values=values[cell], words=words[cell]) for cell in values]

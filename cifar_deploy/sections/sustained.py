@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from cifar_deploy.core import statistics
-from cifar_deploy.core.records import Block, Reading, Result
+from cifar_deploy.core.records import Block, Reading, Result, Sustained
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, first_column
@@ -18,7 +18,7 @@ def sustained(results: Sequence[Result], cells: Cells) -> Section | None:
     newest = {
         (Cell.of(result), result.job.metric): result
         for result in results
-        if "sustain_s" in result.job.options and is_current(result, cells)
+        if isinstance(result.job.trial, Sustained) and is_current(result, cells)
     }
     columns = {
         "first": Column(title="first minute", unit="", stored_unit=""),

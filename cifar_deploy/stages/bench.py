@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cifar_deploy.backends import BACKENDS, Input
-from cifar_deploy.core import isolate, machine, untrusted
+from cifar_deploy.core import machine, untrusted
 from cifar_deploy.core.arrays import has_random
 from cifar_deploy.core.codec import to_json
+from cifar_deploy.core.defaults import TIMEOUT_S
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, Unsupported, UsageError, one_line
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import failure_of
@@ -42,7 +43,7 @@ def adopt(
     shapes: Iterable[Shape] = (),
     conditions: Conditions = Conditions(),
     trusted: bool = False,
-    timeout_s: float = isolate.TIMEOUT_S,
+    timeout_s: float = TIMEOUT_S,
     on_progress: OnProgress | None = None,
 ) -> list[Planned]:
     """What `evaluate` will measure of files that were made elsewhere: each on every backend that opens it.
@@ -76,9 +77,10 @@ def adopt(
     if names and (unknown := [name for name in given if name not in names]):
         raise UnknownName.among("input (--shape)", unknown[0], sorted(names))
     return [
-        plan.planned(artifact, backend, "cpu", metric, conditions)
+        item
         for artifact, backend in artifacts
         for metric in METRICS
+        for item in plan.planned(artifact, backend, "cpu", metric, conditions)
     ]
 
 

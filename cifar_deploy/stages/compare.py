@@ -19,6 +19,7 @@ from cifar_deploy.core.store import Samples, grouped, is_floor, read_lines
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, Summary, against_itself, agreement, first_column, is_timed
+from cifar_deploy.sections.common import label_titles, labels_of
 from cifar_deploy.stages.results import fault
 
 _RATIO = Column(title="B / A", unit="", stored_unit="1", digits=3, interval=True)
@@ -38,13 +39,13 @@ class Pair:
     slowdown: float = 1.0
 
 
-def compare(a: Path, b: Path, *, unlike: bool = False) -> list[Pair]:
+def compare(a: Path, b: Path, *, allow_mismatch: bool = False) -> list[Pair]:
     """How the results of `b` differ from those of `a`: output folders, or results.jsonl files with their raw/ beside them.
 
-    Raises UsageError if there is nothing to compare, or, unless `unlike`, if the two answer different questions.
+    Raises UsageError if there is nothing to compare, or, unless `allow_mismatch`, if the two answer different questions.
     """
     (results_a, raw_a), (results_b, raw_b) = _read_results(a), _read_results(b)
-    return pairs_of(results_a, results_b, raw_a, raw_b, unlike=unlike)
+    return pairs_of(results_a, results_b, raw_a, raw_b, allow_mismatch=allow_mismatch)
 
 
 def _read_results(path: Path) -> tuple[list[Result], Raw]:
@@ -68,37 +69,54 @@ def _results_file(path: Path) -> Path:
     raise UsageError(f"{path}: neither a results.jsonl nor a folder that holds reports/results.jsonl; give another")
 
 
-def pairs_of(a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *, unlike: bool = False) -> list[Pair]:
+def pairs_of(
+    a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *, allow_mismatch: bool = False
+) -> list[Pair]:
     """Every timed cell and every accuracy; what failed, or is in one of the two alone, is said to.
 
     Raises UsageError if the two have none in common, or if the two are not of the same question (protocol, data, batch, threads), unless
-    `unlike` is asked for.
+    `allow_mismatch` is asked for.
     """
     noise = max([statistics.NOISE_BETWEEN_SESSIONS, *_noises(a), *_noises(b)])
-    newest_a, newest_b = _newest(a), _newest(b)
-    if not newest_a.keys() & newest_b.keys():
+    in_a, in_b = _by_settings(a), _by_settings(b)
+    if not in_a.keys() & in_b.keys():
         raise UsageError("compare: no timed cell and no accuracy is in both; nothing to compare")
-    pairs = []
-    for key in sorted({*newest_a, *newest_b}):
-        if key not in newest_a or key not in newest_b:
-            result = (newest_a.get(key) or newest_b[key])[-1]
-            missing = key not in newest_b
-            word: Literal["missing", "new"] = "missing" if missing else "new"
-            pairs.append(_without_numbers(result, word, f"is not in {'B' if missing else 'A'}"))
-            continue
-        first, second = _most_alike(newest_a[key], newest_b[key])
-        if not unlike and (difference := _unlike(first, second)):
-            raise UsageError(f"compare: {Cell.of(first)}, {key[1]}: {difference}; --unlike compares them all the same")
-        failures = [
-            f"in {side} {r.failure.kind}: {r.failure.reason}" for side, r in (("A", first), ("B", second)) if r.failure
-        ]
-        if failures:
-            pairs.append(_without_numbers(first, "failed", "; ".join(failures)))
-        elif is_timed(first.job):
-            pairs.append(_timed(first, second, noise))
-        else:
-            pairs.append(_accuracy(first, second, raw_a, raw_b))
+    pairs: list[Pair] = []
+    for key in sorted({*in_a, *in_b}):
+        ours, theirs = in_a.get(key, {}), in_b.get(key, {})
+        shared = sorted(ours.keys() & theirs.keys())
+        if shared or not ours or not theirs:
+            for settings in sorted({*ours, *theirs}):
+                if settings in shared:
+                    first, second = _most_alike(ours[settings], theirs[settings])
+                    pairs.append(_pair(first, second, raw_a, raw_b, noise, allow_mismatch))
+                else:
+                    pairs.append(_of_one(ours.get(settings), theirs.get(settings)))
+        else:  # other threads or batch sizes
+            first, second = list(ours.values())[-1][-1], list(theirs.values())[-1][-1]
+            pairs.append(_pair(first, second, raw_a, raw_b, noise, allow_mismatch))
     return pairs
+
+
+def _pair(first: Result, second: Result, raw_a: Raw, raw_b: Raw, noise: float, allow_mismatch: bool) -> Pair:
+    if not allow_mismatch and (difference := _unlike(first, second)):
+        raise UsageError(
+            f"compare: {Cell.of(first)}, {first.job.metric}: {difference}; --allow-mismatch compares them all the same"
+        )
+    failures = [
+        f"in {side} {r.failure.kind}: {r.failure.reason}" for side, r in (("A", first), ("B", second)) if r.failure
+    ]
+    if failures:
+        return _without_numbers(first, "failed", "; ".join(failures))
+    return _timed(first, second, noise) if is_timed(first.job) else _accuracy(first, second, raw_a, raw_b)
+
+
+def _of_one(ours: Sequence[Result] | None, theirs: Sequence[Result] | None) -> Pair:
+    """A configuration that is in A or in B alone."""
+    if ours:
+        return _without_numbers(ours[-1], "missing", "is not in B")
+    assert theirs
+    return _without_numbers(theirs[-1], "new", "is not in A")
 
 
 def _without_numbers(result: Result, word: Literal["failed", "missing", "new"], reason: str) -> Pair:
@@ -113,12 +131,14 @@ def section(pairs: Iterable[Pair]) -> Section:
         "ratio": _RATIO,
         "word": Column(title="so B is", unit="", stored_unit=""),
     }
+    pairs = list(pairs)
+    titles = label_titles(pair.cell for pair in pairs)
     rows, notes = [], []
     for pair in pairs:
         column = METRICS[pair.metric].columns[first_column(pair.metric)]
         rows.append(
             Row(
-                labels=(pair.cell.name, pair.cell.format, pair.cell.backend, pair.metric),
+                labels=(*labels_of(pair.cell, titles), pair.metric),
                 values={"ratio": Value(number=pair.ratio.value, estimate=pair.ratio)} if pair.ratio else {},
                 words={
                     **{key: value.text(column, unit=True) for key, value in (("a", pair.a), ("b", pair.b)) if value},
@@ -128,7 +148,7 @@ def section(pairs: Iterable[Pair]) -> Section:
         )
         if pair.reason:
             notes.append(f"{pair.cell}, {pair.metric}: {pair.word}: {pair.reason}")
-    labels = ("network", "format", "backend", "metric")
+    labels = (*titles, "metric")
     return Section(title="B against A", label_titles=labels, columns=columns, rows=tuple(rows), notes=tuple(notes))
 
 
@@ -153,13 +173,16 @@ def _noises(results: Sequence[Result]) -> Iterator[float]:
             yield statistics.noise(ratios)
 
 
-def _newest(results: Sequence[Result]) -> dict[tuple[tuple[str, ...], str], list[Result]]:
-    """By network, format, backend, device and metric; of several threads or batch sizes all, the newest last."""
-    found: dict[tuple[tuple[str, ...], str], list[Result]] = {}
+def _by_settings(results: Sequence[Result]) -> dict[tuple[tuple[str, ...], str], dict[tuple[int, int], list[Result]]]:
+    """By network, format, backend, device and metric; within these by threads and batch size, the newest last."""
+    found: dict[tuple[tuple[str, ...], str], dict[tuple[int, int], list[Result]]] = {}
     for result in results:
-        compared = is_timed(result.job) or result.job.metric == "accuracy"
-        if compared and not (result.control or result.job.special or is_floor(result.job.artifact.name)):
-            found.setdefault((Cell.of(result)[:4], result.job.metric), []).append(result)
+        job = result.job
+        compared = is_timed(job) or job.metric == "accuracy"
+        if compared and not (result.control or not job.is_ordinary or is_floor(job.artifact.name)):
+            settings = found.setdefault((Cell.of(result)[:4], job.metric), {})
+            of_these = settings.pop((job.threads, job.batch_size), [])  # so that the order is that of the newest
+            settings[job.threads, job.batch_size] = [*of_these, result]
     return found
 
 
@@ -183,7 +206,7 @@ def _unlike(a: Result, b: Result) -> str | None:
     for name in ("batch_size", "threads"):
         if getattr(first, name) != getattr(second, name):
             return f"{name.replace('_', ' ')} {getattr(first, name)} and {getattr(second, name)}"
-    if first.options.get("limit_test") != second.options.get("limit_test"):
+    if first.limit_test != second.limit_test:
         return "tested on other images (--limit-test)"
     return None
 

@@ -34,7 +34,7 @@ def obstacles(store: Store) -> dict[str, list[str]]:
     lines = store.lines(results_stage.fault)
     for told in lines.told():
         add(told, f"results in {store.results_path}")
-    newest = {(Cell.of(r), r.job.metric): r for r in grouped(lines.blocks) if not r.job.special}
+    newest = {(Cell.of(r), r.job.metric): r for r in grouped(lines.blocks) if r.job.is_ordinary}
     for (cell, metric), result in newest.items():
         if result.failure:
             add(f"{result.failure.kind}: {result.failure.reason}", f"{metric} of {cell}")

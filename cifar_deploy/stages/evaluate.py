@@ -5,82 +5,96 @@ import dataclasses
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import isolate, limits, machine
+from cifar_deploy.core import limits, machine
+from cifar_deploy.core.defaults import TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.core.isolate import Worker
-from cifar_deploy.core.machine import Isa
 from cifar_deploy.core.outcome import Outcome, failure_of
 from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
-from cifar_deploy.core.records import Block, Failure, Job, Reading, Result, Session
+from cifar_deploy.core.records import (
+    Block,
+    Failure,
+    Isa,
+    Job,
+    Reading,
+    Result,
+    Session,
+    Sustained,
+    UnderIsa,
+    UnderLimit,
+)
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.core.store import Store, is_floor
 from cifar_deploy.metrics import METRICS, Copied
-from cifar_deploy.metrics.summary import is_timed
+from cifar_deploy.metrics.summary import is_batched, is_timed, own_batch_size
 from cifar_deploy.stages import export, plan, prepare, results, rounds
 from cifar_deploy.stages.plan import Planned
-from cifar_deploy.stages.rounds import Rigour
+from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.workers import measure
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How to evaluate, apart from what is measured and under which conditions."""
+
+    sampling: Sampling = Sampling()
+    controls: bool = True  # a second run of one configuration of each metric, in every round
+    overhead: bool = True  # a no-op model on each runtime besides
+    verify_memory: bool = False  # every memory job again, under limits around its peak
+    isa: tuple[Isa, ...] = ()  # every accuracy of an INT8 format again, with the runtime held to older instructions
+    soak_s: float | None = None  # instead of rounds: the timed jobs in rotation for so long
+    trusted: bool = False  # programs that this user did not export are run
+    timeout_s: float = TIMEOUT_S
+
+
 def evaluate(
     store: Store,
     planned: Iterable[Planned],
+    settings: EvaluationSettings = EvaluationSettings(),
     *,
-    rigour: Rigour = Rigour(),
-    controls: bool = True,
-    floors: bool = True,
-    verify_memory: bool = False,
-    isa: Sequence[Isa] = (),
-    sustain_s: float | None = None,
-    again: bool = False,
-    trusted: bool = False,
-    timeout_s: float = isolate.TIMEOUT_S,
+    force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Outcome[Result]]:
     """Each job's result, measured now or found from before; every block is stored as it ends.
 
     First what is measured once, in the order of the plan; then the timed jobs, in rounds (see stages.rounds), their
-    results at the end of the last one. `floors` adds, for each runtime, a network that does next to nothing, `controls`
-    a second visit to one cell of each metric. `verify_memory` runs every memory job again under limits around its peak;
-    `isa` classifies again with every 8-bit artifact under older instructions; `sustain_s` keeps the timed jobs under load
-    for so long instead of measuring them in rounds. Raises DeployError if the budget is too small for one round.
+    results at the end of the last one. Raises DeployError if the budget is too small for one round, UsageError if the
+    settings ask for what is not planned.
     """
     planned = list(planned)
     timed = [item for item in planned if is_timed(item.job) and not item.failure]
     once = [item for item in planned if item not in timed]
-    if verify_memory and not any(item.job.metric == "memory" for item in planned):
+    if settings.verify_memory and not any(item.job.metric == "memory" for item in planned):
         raise UsageError("--verify-memory: memory is not among the metrics; add --metric memory")
-    if sustain_s is not None and not timed:
-        raise UsageError("--sustain: nothing that is timed is among the metrics; add --metric latency or throughput")
-    if isa:
-        once += plan.under_isa(once, isa)
-    evaluation = _Evaluation(store, again, trusted, timeout_s, on_progress)
+    if settings.soak_s is not None and not timed:
+        raise UsageError("--soak: nothing that is timed is among the metrics; add --metric latency or throughput")
+    if settings.isa:
+        once += plan.under_isa(once, settings.isa)
+    evaluation = _Evaluation(store, settings, force, on_progress)
     yield from evaluation.once(once)
-    if verify_memory:
+    if settings.verify_memory:
         yield from evaluation.under_limits([item for item in once if item.job.metric == "memory" and not item.failure])
-    if timed and sustain_s is not None:
-        yield from evaluation.sustained(timed, sustain_s)
+    if timed and settings.soak_s is not None:
+        yield from evaluation.sustained(timed, settings.soak_s)
     elif timed:
-        if floors:
+        if settings.overhead:
             timed += [Planned(job=job) for job in export.floors(store, [item.job for item in timed])]
-        yield from evaluation.in_rounds(timed, rigour, controls)
+        yield from evaluation.in_rounds(timed)
 
 
 class _Evaluation:
     """What all the blocks of one `evaluate` share."""
 
-    def __init__(
-        self, store: Store, again: bool, trusted: bool, timeout_s: float, on_progress: OnProgress | None
-    ) -> None:
+    def __init__(self, store: Store, settings: EvaluationSettings, force: bool, on_progress: OnProgress | None) -> None:
         self._store = store
-        self._again = again
-        self._trusted = trusted
-        self._timeout_s = timeout_s
+        self._settings = settings
+        self._force = force
         self._show = on_progress or (lambda latest: None)
 
     def once(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
@@ -88,16 +102,17 @@ class _Evaluation:
         known = {result.job.key: result for result in self._results() if not result.session}
         for done, item in enumerate(planned):
             earlier = known.get(item.job.key)
-            if earlier and not self._again and self._still_valid(earlier, item):
+            if earlier and not self._force and self._still_valid(earlier, item):
                 yield Outcome(value=earlier, reused=True, tried=not item.failure)
                 continue
             self._show(Progress(done=done, total=len(planned), message=_title(item.job)))
             block = self._measured(item.job, item.failure)
             yield Outcome(value=Result(job=item.job, blocks=(block,)), reused=False, tried=not item.failure)
 
-    def in_rounds(self, planned: Sequence[Planned], rigour: Rigour, controls: bool) -> Iterator[Outcome[Result]]:
+    def in_rounds(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
+        sampling, controls = self._settings.sampling, self._settings.controls
         blocks = self._store.blocks(results.fault)
-        session, visits = rounds.open_session([item.job for item in planned], blocks, controls, self._again)
+        session, visits = rounds.open_session([item.job for item in planned], blocks, controls, self._force)
         known: dict[str, dict[int, Block]] = {visit.cell: {} for visit in visits}
         for block in blocks:
             if block.session == session and (cell := rounds.cell(block.job, block.control)) in known:
@@ -107,29 +122,29 @@ class _Evaluation:
         measured: set[str] = set()
         failed: set[str] = set()  # now: what failed in an earlier run is tried again
         plan: tuple[str, ...] = ()
-        for number in range(rigour.rounds):
+        for number in range(sampling.rounds):
             due = [
                 visit
                 for visit in rounds.in_order(session, number, visits)
                 if visit.cell not in failed
                 and not self._stands(known[visit.cell].get(number))
-                and not rounds.may_stop(rounds.medians_of(known[visit.cell].values()), rigour.precision)
+                and not rounds.may_stop(rounds.medians_of(known[visit.cell].values()), sampling.target_interval)
             ]
             if not due:
                 continue
             round_s = sum(costs.seconds(visit.job) for visit in due)
             if not measured:
-                plan = (self._plan(rigour, number, len(due), round_s, spent_s),)
-            if not rounds.fit(rigour, round_s, spent_s):
-                plan += (f"{counted(number, 'round')} of {rigour.rounds}: another does not fit into the budget",)
+                plan = (self._plan(sampling, number, len(due), round_s, spent_s),)
+            if not rounds.fit(sampling, round_s, spent_s):
+                plan += (f"{counted(number, 'round')} of {sampling.rounds}: another does not fit into the budget",)
                 self._show(Progress(done=1, total=1, milestones=plan))
                 break
             for place, visit in enumerate(due):
                 self._show(
                     Progress(
                         done=number * len(visits) + place,
-                        total=rigour.rounds * len(visits),
-                        message=f"round {number + 1}/{rigour.rounds}  {_title(visit.job)}",
+                        total=sampling.rounds * len(visits),
+                        message=f"round {number + 1}/{sampling.rounds}  {_title(visit.job)}",
                         milestones=plan,
                     )
                 )
@@ -146,17 +161,17 @@ class _Evaluation:
                 result = Result(job=visit.job, blocks=tuple(of_cell[index] for index in sorted(of_cell)))
                 yield Outcome(value=result, reused=visit.cell not in measured)
 
-    def _plan(self, rigour: Rigour, number: int, cells: int, round_s: float, spent_s: float) -> str:
+    def _plan(self, sampling: Sampling, number: int, cells: int, round_s: float, spent_s: float) -> str:
         """How long it will take, for people. Raises DeployError if the budget is too small for the first round."""
-        left = rigour.rounds - number
+        left = sampling.rounds - number
         plan = f"{counted(cells, 'cell')} × {counted(left, 'round')}, about {duration(round_s * left)}"
-        if rigour.budget_s is None:
+        if sampling.budget_s is None:
             return plan
         if not spent_s:
-            rounds.check_budget(rigour, round_s, cells)
-            return f"{plan}, of which as many rounds as fit into {duration(rigour.budget_s)}"
-        left_s = max(0.0, rigour.budget_s - spent_s)
-        return f"{plan}, of which as many rounds as fit into the {duration(left_s)} that are left of {duration(rigour.budget_s)}"
+            rounds.check_budget(sampling, round_s, cells)
+            return f"{plan}, of which as many rounds as fit into {duration(sampling.budget_s)}"
+        left_s = max(0.0, sampling.budget_s - spent_s)
+        return f"{plan}, of which as many rounds as fit into the {duration(left_s)} that are left of {duration(sampling.budget_s)}"
 
     def under_limits(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
         """Each memory job again under a limit just above its claimed peak, just below it, and below what was counted.
@@ -171,26 +186,32 @@ class _Evaluation:
                 continue
             self._show(Progress(done=done, total=len(planned), message=f"{_title(item.job)} under a limit"))
             claim = max(values["peak"], values["batch"])
-            enough = self._limited(item.job, int(claim * limits.ABOVE), "above the claim", known)
+            enough = self._limited(item.job, int(claim * limits.ABOVE), "runs", known)
             yield enough
-            yield self._limited(item.job, int(claim * limits.BELOW), "below the claim", known)
+            yield self._limited(item.job, int(claim * limits.BELOW), "either", known)
             if enough.value.reading and (counted_bytes := enough.value.reading.values.get("counted")):
-                yield self._limited(item.job, int(counted_bytes * limits.BELOW), "below what was counted", known)
+                yield self._limited(item.job, int(counted_bytes * limits.BELOW), "runs out", known)
 
-    def _limited(self, job: Job, limit_bytes: int, where: str, known: Mapping[str, Result]) -> Outcome[Result]:
+    def _limited(
+        self,
+        job: Job,
+        limit_bytes: int,
+        expected: Literal["runs", "either", "runs out"],
+        known: Mapping[str, Result],
+    ) -> Outcome[Result]:
         with limits.memory(limit_bytes) as limit:
-            options = {**job.options, "limit_bytes": limit_bytes, "limit_kind": limit.kind, "limit": where}
-            limited = dataclasses.replace(job, options=options)
+            trial = UnderLimit(limit_bytes=limit_bytes, limited_by=limit.kind, expected=expected)
+            limited = dataclasses.replace(job, trial=trial)
             earlier = known.get(limited.key)
-            if earlier and not self._again and (earlier.reading or is_expected(earlier)):
+            if earlier and not self._force and (earlier.reading or is_expected(earlier)):
                 return Outcome(value=earlier, reused=True)
             block = self._measured(limited, None, limit=limit)
         return Outcome(value=Result(job=limited, blocks=(block,)), reused=False)
 
     def sustained(self, planned: Sequence[Planned], seconds: float) -> Iterator[Outcome[Result]]:
         """The timed jobs in rotation until the time is over: what the first minute gives, and what the last."""
-        jobs = [dataclasses.replace(item.job, options={**item.job.options, "sustain_s": seconds}) for item in planned]
-        session, visits = rounds.open_session(jobs, (), controls=False, again=True)
+        jobs = [dataclasses.replace(item.job, trial=Sustained(seconds=seconds)) for item in planned]
+        session, visits = rounds.open_session(jobs, (), controls=False, force=True)
         blocks: dict[str, list[Block]] = {visit.cell: [] for visit in visits}
         begun, number = time.monotonic(), 0
         while (elapsed := time.monotonic() - begun) < seconds:
@@ -241,7 +262,7 @@ class _Evaluation:
         reading: Reading | None = None
         if not failure:
             try:
-                reading = _read(self._store, job, started, self._trusted, self._timeout_s, limit)
+                reading = _read(self._store, job, started, self._settings, limit)
             except DeployError as error:
                 failure = failure_of(error)
         block = Block(
@@ -261,11 +282,12 @@ class _Evaluation:
 
 def _title(job: Job) -> str:
     title = f"floor {job.artifact.format}" if is_floor(job.artifact.name) else job.artifact.title
-    under = f" under {isa}" if (isa := job.options.get("isa")) else ""
-    return f"{title} {job.backend} {job.metric}{under}"
+    threads = f"{counted(job.threads, 'thread')}" if job.threads != 1 else ""
+    batch = f"batch {job.batch_size}" if is_batched(job.metric) and job.batch_size != own_batch_size(job.metric) else ""
+    return " ".join(filter(None, (title, job.backend, job.metric, threads, batch, str(job.trial))))
 
 
-def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float, limit: limits.Limit | None) -> Reading:
+def _read(store: Store, job: Job, started: str, settings: EvaluationSettings, limit: limits.Limit | None) -> Reading:
     metric, backend = METRICS[job.metric], BACKENDS[job.backend]
     if isinstance(metric, Copied):
         return copy(job)
@@ -276,10 +298,10 @@ def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float,
     worker = Worker(
         pool_threads=job.threads,
         # Nothing is reported while a block is timed, of which a latency has two.
-        timeout_s=timeout_s + 2 * float(job.options.get("seconds") or 0),
+        timeout_s=settings.timeout_s + 2 * (job.seconds or 0),
         limit=limit,
         interpreter=interpreter_for(backend.requires, backend.environment),
-        variables=backend.isa[isa] if (isa := job.options.get("isa")) else {},  # type: ignore[index]
+        variables=backend.isa[job.trial.isa] if isinstance(job.trial, UnderIsa) else {},
     )
     reading = worker.call(
         measure.measure,
@@ -288,7 +310,7 @@ def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float,
         data_folder=images,
         stand_in=stand_in,
         raw_name=f"{job.key}-{started.replace(':', '').replace('+0000', 'Z')}-{secrets.token_hex(2)}",
-        trusted=trusted,
+        trusted=settings.trusted,
     )
     if limit and (counted := limits.counted_peak(limit)):
         return dataclasses.replace(reading, values={**reading.values, "counted": counted})
@@ -296,9 +318,10 @@ def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float,
 
 
 def is_expected(result: Result) -> bool:
-    """Whether it is no failure that this one failed: under a limit that is to show how much memory is needed."""
-    below = str(result.job.options.get("limit", "")).startswith("below")
-    return below and result.failure is not None and result.failure.kind == "out of memory"
+    """True if running out of memory was this job's purpose, or may have been: a limit set below the claimed peak."""
+    trial = result.job.trial
+    may_run_out = isinstance(trial, UnderLimit) and trial.expected != "runs"
+    return may_run_out and result.failure is not None and result.failure.kind == "out of memory"
 
 
 def is_measured(job: Job) -> bool:

@@ -29,7 +29,7 @@ def export(
     formats: Sequence[str] | None = None,
     *,
     input: Literal["float32", "uint8"] = "float32",
-    again: bool = False,
+    force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Outcome[Artifact]]:
     """Each training in each format, through the parity gate. A failure is an Artifact that holds its reason."""
@@ -43,15 +43,15 @@ def export(
             name = checkpoint.training.name
             if on_progress:
                 on_progress(Progress(done=done, total=len(pairs), message=f"{name} {format}"))
-            yield _export(store, checkpoint, format, again, references / f"{name}.npy")
+            yield _export(store, checkpoint, format, force, references / f"{name}.npy")
 
 
-def _export(store: Store, checkpoint: Checkpoint, format: str, again: bool, logits: Path) -> Outcome[Artifact]:
+def _export(store: Store, checkpoint: Checkpoint, format: str, force: bool, logits: Path) -> Outcome[Artifact]:
     """One of them; `logits` is where the network's own are, or will be for its other formats."""
     plugin = FORMATS[format]
     interpreter = registry.interpreter_for(plugin.requires, plugin.environment)
     versions = machine.versions([*plugin.requires, "numpy"], interpreter.path)
-    if not again and (existing := _still_good(store, checkpoint, format, versions)):
+    if not force and (existing := _still_good(store, checkpoint, format, versions)):
         return Outcome(value=existing, reused=True)
     folder = store.artifact_folder(checkpoint.training.name, format)
     artifact = Artifact(

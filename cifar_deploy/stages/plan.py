@@ -1,14 +1,15 @@
 """Artifacts -> Jobs, and a reason for each pair that cannot run here."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
+from cifar_deploy.core.defaults import SECONDS
 from cifar_deploy.core.errors import Unavailable, Unsupported, UsageError, WrongOutput
-from cifar_deploy.core.machine import Isa
-from cifar_deploy.core.records import Artifact, Failure, Job
+from cifar_deploy.core.records import Artifact, Failure, Isa, Job, UnderIsa
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
@@ -21,11 +22,11 @@ from cifar_deploy.stages.export import is_for_other_processor, readers, versions
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Under what a job is measured. `batch_size` replaces the throughput's own."""
+    """Under what the jobs are measured: each at every number of threads, and if it is batched at every batch size."""
 
-    threads: int = 1
-    seconds: float = 0.5
-    batch_size: int | None = None
+    threads: tuple[int, ...] = (1,)
+    seconds: float = SECONDS
+    batch_sizes: tuple[int, ...] = ()  # none: each metric's own
     limit_test: int | None = None
 
 
@@ -44,7 +45,7 @@ def jobs(
     metrics: Sequence[str],
     conditions: Conditions,
 ) -> list[Planned]:
-    """A job for each artifact, backend that reads it, device and metric, in this order.
+    """A job for each artifact, backend that reads it, device, metric, number of threads and batch size, in this order.
 
     Raises UsageError if a backend was asked for by name and reads none of the artifacts.
     """
@@ -57,11 +58,12 @@ def jobs(
                 f"among {', '.join(sorted(formats))}; export one, or leave it out"
             )
     return [
-        planned(artifact, backend, device, metric, conditions)
+        item
         for artifact in artifacts
         for backend in readers(artifact.format, backends)
         for device in devices
         for metric in metrics
+        for item in planned(artifact, backend, device, metric, conditions)
     ]
 
 
@@ -77,14 +79,14 @@ def under_isa(planned: Iterable[Planned], levels: Iterable[Isa]) -> list[Planned
     ]
     if not of_8_bits:
         raise UsageError(
-            "--isa: there is no accuracy of an 8-bit format among these; export one (--format onnx_int8), and "
+            "--max-isa: there is no accuracy of an 8-bit format among these; export one (--format onnx_int8), and "
             "measure --metric accuracy"
         )
     return [_under(item, isa) for item in of_8_bits for isa in levels]
 
 
 def _under(item: Planned, isa: Isa) -> Planned:
-    job = replace(item.job, options={**item.job.options, "isa": isa})
+    job = replace(item.job, trial=UnderIsa(isa=isa))
     if item.failure:
         return Planned(job=job, failure=item.failure)
     try:
@@ -98,30 +100,37 @@ def _under(item: Planned, isa: Isa) -> Planned:
     return Planned(job=job)
 
 
-def planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> Planned:
-    """One job, and why it cannot run here if it cannot."""
+def planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> list[Planned]:
+    """The jobs of one metric, each with why it cannot run here if it cannot."""
     plugin, measured = BACKENDS[backend], METRICS[metric]
-    options: Mapping[str, int | float | str | None] = {}
-    batch_size = 1
-    if not isinstance(measured, Copied):
-        options = {name: getattr(conditions, name) for name in measured.options}
-        batch_size = measured.batch_size
-        if metric == "throughput" and conditions.batch_size:
-            batch_size = conditions.batch_size
-    job = Job(
-        artifact=artifact,
-        backend=backend,
-        device=device,
-        metric=metric,
-        threads=conditions.threads,
-        batch_size=batch_size,
-        options=options,
-        protocol=PROTOCOL,
-        machine=machine.machine(),
-        versions=versions_of(backend),
-        backend_options=plugin.options,
-    )
-    return Planned(job=job, failure=_obstacle(job))
+    settings: dict[str, Any] = {}
+    batch_sizes: tuple[int, ...] = (1,)
+    threads = conditions.threads
+    if isinstance(measured, Copied):
+        threads = threads[:1]
+    else:
+        settings = {name: getattr(conditions, name) for name in measured.options}
+        batch_sizes = (measured.batch_size,)
+        if measured.batched and conditions.batch_sizes:
+            batch_sizes = conditions.batch_sizes
+    jobs = [
+        Job(
+            artifact=artifact,
+            backend=backend,
+            device=device,
+            metric=metric,
+            threads=count,
+            batch_size=batch_size,
+            **settings,
+            protocol=PROTOCOL,
+            machine=machine.machine(),
+            versions=versions_of(backend),
+            backend_options=plugin.options,
+        )
+        for count in dict.fromkeys(threads)
+        for batch_size in dict.fromkeys(batch_sizes)
+    ]
+    return [Planned(job=job, failure=_obstacle(job)) for job in jobs]
 
 
 def _obstacle(job: Job) -> Failure | None:

@@ -43,7 +43,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
 
     Raises DeployError if there is nothing to report.
     """
-    ordinary = [result for result in results if not result.control and not result.job.special]
+    ordinary = [result for result in results if not result.control and result.job.is_ordinary]
     if not any(not is_floor(result.job.artifact.name) for result in ordinary):
         only = "only loads and limits were measured" if results else "there are no results yet"
         raise DeployError(f"report: {only}; run `cifar-deploy evaluate` first")
@@ -98,13 +98,13 @@ def _current(results: Sequence[Result]) -> list[Result]:
     Left out are other machines than the last, weights that were replaced, and, within a cell, artifacts and versions
     other than the newest: a row never mixes two of them. Floors and controls stay with the session that they belong to.
     """
-    machine = next(result.job.machine for result in reversed(results) if not result.job.special)
+    machine = next(result.job.machine for result in reversed(results) if result.job.is_ordinary)
     here = [result for result in results if result.job.machine == machine]
     weights = {result.job.artifact.name: result.job.artifact.checkpoint.weights.sha256 for result in here}
     made_of = {Cell.of(result): (result.job.artifact.files, result.job.versions) for result in here}
     newest: dict[tuple[Cell, str, bool], Result] = {}
     for result in here:
-        if result.job.special:
+        if not result.job.is_ordinary:
             continue
         cell, artifact = Cell.of(result), result.job.artifact
         if (
@@ -217,7 +217,8 @@ def _records(summary: Summary) -> Iterable[Record]:
         "metric": job.metric,
     }
     trace: dict[str, str | int | float | None] = {
-        "options": json.dumps(dict(job.options)),
+        "seconds": job.seconds,
+        "limit_test": job.limit_test,
         "backend_options": json.dumps(dict(job.backend_options)),
         "choices": json.dumps(dict(job.artifact.choices)),
         "inputs": ", ".join(map(str, job.artifact.takes or ())) or None,

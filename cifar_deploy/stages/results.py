@@ -1,6 +1,6 @@
 """Which stored results may be used. A folder may be somebody else's, or damaged: what a line says is looked at first."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core.errors import DeployError
@@ -8,18 +8,6 @@ from cifar_deploy.core.records import Block
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS, Measured, out_of_range
-
-# What a job's options hold, and of which type each is.
-_OPTIONS: Mapping[str, tuple[type, ...]] = {
-    "seconds": (float, int),
-    "limit_test": (int, type(None)),
-    "limit_bytes": (int,),
-    "limit_kind": (str,),
-    "limit": (str,),
-    "isa": (str,),
-    "sustain_s": (float, int),
-}
-_OF_A_LIMIT = {"limit_bytes", "limit_kind", "limit"}
 
 
 def fault(block: Block) -> str | None:
@@ -40,15 +28,6 @@ def _names(block: Block) -> str | None:
     return None
 
 
-def _options(block: Block) -> str | None:
-    for name, value in block.job.options.items():
-        if name in _OPTIONS and (isinstance(value, bool) or not isinstance(value, _OPTIONS[name])):
-            return f"option {name} is {value!r}"
-    if _OF_A_LIMIT & block.job.options.keys() and not block.job.options.keys() >= _OF_A_LIMIT:
-        return "its limit is not said as a whole"
-    return None
-
-
 def _session(block: Block) -> str | None:
     timed = isinstance(metric := METRICS[block.job.metric], Measured) and metric.timed
     if timed and block.reading and not block.session:
@@ -64,4 +43,4 @@ def _values(block: Block) -> str | None:
     return out_of_range(block.job.metric, block.reading.values) if block.reading else None
 
 
-_LOOKS: tuple[Callable[[Block], str | None], ...] = (_names, _options, _session, _values)
+_LOOKS: tuple[Callable[[Block], str | None], ...] = (_names, _session, _values)

@@ -25,7 +25,7 @@ from cifar_deploy.metrics.summary import first_column, is_timed
 # Long enough that the processor is hardly ever idle between two blocks.
 SUSTAINED_BLOCK_S = 5.0
 
-# After so many rounds a cell may stop for its precision; fixed beforehand, since an interval looked at after every round
+# After so many rounds a cell may stop at its target interval; fixed beforehand, since an interval looked at after every round
 # would too often be caught when it happens to be narrow. How much the looks cost in coverage: benchmarks/coverage.py.
 LOOKS = (6, 9, 13, 18, 25, 35, 50)
 
@@ -34,11 +34,11 @@ _START_S = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rigour:
-    """How thoroughly to measure: rounds at most, the half width at which a cell may stop, seconds for all rounds."""
+class Sampling:
+    """How many rounds: at most so many, fewer where an interval is within ±`target_interval` (0.02: 2 %) or the budget is spent."""
 
     rounds: int = ROUNDS
-    precision: float | None = None
+    target_interval: float | None = None
     budget_s: float | None = None
 
 
@@ -59,7 +59,7 @@ def cell(job: Job, control: bool) -> str:
 
 
 def open_session(
-    jobs: Sequence[Job], blocks: Iterable[Block], controls: bool, again: bool
+    jobs: Sequence[Job], blocks: Iterable[Block], controls: bool, force: bool
 ) -> tuple[Session, list[Visit]]:
     """The newest session that holds all these cells, to go on with or to use again, else a new one; and its visits.
 
@@ -67,7 +67,7 @@ def open_session(
     """
     needed = {job.key for job in jobs}
     earlier = {block.session for block in blocks if block.session and needed <= set(block.session.cells)}
-    if earlier and not again:
+    if earlier and not force:
         session = max(earlier, key=lambda session: session.started)
         found = [Visit(job=job, control=control) for control in (False, True) for job in jobs]
         return session, [visit for visit in found if visit.cell in session.cells]
@@ -97,9 +97,9 @@ def in_order(session: Session, number: int, wanted: Sequence[Visit]) -> list[Vis
     return sorted(wanted, key=lambda visit: places.index(visit.cell))
 
 
-def may_stop(medians: Sequence[float], precision: float | None) -> bool:
+def may_stop(medians: Sequence[float], target_interval: float | None) -> bool:
     """Whether a cell is as precise as it was asked to be, if it may be asked after so many rounds."""
-    return precision is not None and len(medians) in LOOKS and estimate(medians).half_width <= precision
+    return target_interval is not None and len(medians) in LOOKS and estimate(medians).half_width <= target_interval
 
 
 class Costs:
@@ -123,21 +123,21 @@ class Costs:
             return self._visits[job.key]
         start_s = self._starts.get((job.backend, job.artifact.format), _START_S)
         # Latency has a second block, end to end.
-        return start_s + (2 if job.metric == "latency" else 1) * float(job.options.get("seconds") or 0)
+        return start_s + (2 if job.metric == "latency" else 1) * (job.seconds or 0)
 
 
-def check_budget(rigour: Rigour, round_s: float, count: int) -> None:
+def check_budget(sampling: Sampling, round_s: float, count: int) -> None:
     """Raises DeployError, saying what is needed, if not even one round fits into the budget."""
-    if rigour.budget_s is not None and rigour.budget_s < round_s:
+    if sampling.budget_s is not None and sampling.budget_s < round_s:
         raise DeployError(
-            f"--budget: {rigour.budget_s:g} s is too little for one round of {counted(count, 'cell')}, about {round_s:.0f} s; "
+            f"--budget: {sampling.budget_s:g} s is too little for one round of {counted(count, 'cell')}, about {round_s:.0f} s; "
             "give more, or fewer cells (--backend, --metric) or less --seconds"
         )
 
 
-def fit(rigour: Rigour, round_s: float, spent_s: float) -> bool:
+def fit(sampling: Sampling, round_s: float, spent_s: float) -> bool:
     """Whether another round ends within the budget."""
-    return rigour.budget_s is None or spent_s + round_s <= rigour.budget_s
+    return sampling.budget_s is None or spent_s + round_s <= sampling.budget_s
 
 
 def medians_of(blocks: Iterable[Block]) -> list[float]:

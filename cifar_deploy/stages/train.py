@@ -1,5 +1,7 @@
 """A recipe and data -> a trained network: finished before, gone on with, or trained now."""
 
+from dataclasses import dataclass, field
+
 from cifar_deploy.core import files, ranks
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S
 from cifar_deploy.core.errors import Corrupt, UnknownName, UsageError
@@ -15,103 +17,100 @@ from cifar_deploy.workers import train as worker
 from cifar_deploy.workers.prepare import Prepared
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How to train: the recipe, which decides the weights, and what does not."""
+
+    recipe: Recipe = field(default_factory=lambda: RECIPES["paper"])
+    device: str = "auto"
+    threads: int | None = None  # None: all that are allowed
+    limit_test: int | None = None
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S
+
+
 def train(
     store: Store,
     prepared: Prepared,
     network: str,
+    settings: TrainingSettings | None = None,
     *,
     name: str | None = None,
-    recipe: Recipe = RECIPES["paper"],
-    device: str = "auto",
-    threads: int | None = None,
-    limit_test: int | None = None,
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
-    again: bool = False,
+    force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Outcome[Checkpoint]:
     """Train a network, go on with a training that was interrupted, or return the one that is finished.
 
-    One that was begun with `again` and interrupted goes on without it. The state is saved after each epoch, and within
-    one every `checkpoint_every_s`.
+    One that was begun with `force` and interrupted goes on without it. The state is saved after each epoch, and within
+    one every `checkpoint_every_s` of the settings.
 
-    Raises UsageError if the name belongs to a training that differs in network, data or recipe, unless `again`.
+    Raises UsageError if the name belongs to a training that differs in network, data or recipe, unless `force`.
     Under torchrun this is for the first rank; the others `follow`.
     """
-    if device != "auto":
-        DEVICES.given(device)
-    training = training_of(store, prepared, network, name=name, recipe=recipe, again=again)
-    finished = _finished(store, training.name, again)
-    unfinished = None if again else store.unfinished(training.name)
+    settings = settings or TrainingSettings()
+    if settings.device != "auto":
+        DEVICES.given(settings.device)
+    training = training_of(store, prepared, network, settings.recipe, name=name, force=force)
+    finished = _finished(store, training.name, force)
+    unfinished = None if force else store.unfinished(training.name)
     if not unfinished:
         files.discard(store.training_folder(training.name))
-    if finished and not again and not _is_same(unfinished, training):
+    if finished and not force and not _is_same(unfinished, training):
         store.verified(as_artifact(finished))
         if ranks.count() > 1:
-            Worker().call(worker.dismiss, device)
+            Worker().call(worker.dismiss, settings.device)
         return Outcome(value=finished, reused=True)
-    threads = threads or ranks.threads()
+    threads = settings.threads or ranks.threads()
     checkpoint = Worker(pool_threads=threads, on_progress=on_progress).call(
         worker.train,
         training=training,
         root=store.root,
         data_folder=prepared.folder,
-        device=device,
+        device=settings.device,
         threads=threads,
-        limit_test=limit_test,
-        checkpoint_every_s=checkpoint_every_s,
+        limit_test=settings.limit_test,
+        checkpoint_every_s=settings.checkpoint_every_s,
     )
     return Outcome(value=checkpoint, reused=False)
 
 
 def follow(
-    prepared: Prepared,
-    network: str,
-    *,
-    name: str | None = None,
-    recipe: Recipe = RECIPES["paper"],
-    device: str = "auto",
-    threads: int | None = None,
+    prepared: Prepared, network: str, settings: TrainingSettings | None = None, *, name: str | None = None
 ) -> None:
     """Train along with the first rank, under torchrun; it alone reads and writes an output folder."""
-    threads = threads or ranks.threads()
+    settings = settings or TrainingSettings()
+    threads = settings.threads or ranks.threads()
     Worker(pool_threads=threads).call(
         worker.follow,
-        training=_training(prepared, network, name, recipe),
+        training=_training(prepared, network, name, settings.recipe),
         data_folder=prepared.folder,
-        device=device,
+        device=settings.device,
         threads=threads,
     )
 
 
 def training_of(
-    store: Store,
-    prepared: Prepared,
-    network: str,
-    *,
-    name: str | None = None,
-    recipe: Recipe = RECIPES["paper"],
-    again: bool = False,
+    store: Store, prepared: Prepared, network: str, recipe: Recipe, *, name: str | None = None, force: bool = False
 ) -> Training:
     """What `train` would train. Raises UsageError where it would, before anything is done."""
     training = _training(prepared, network, name, recipe)
-    if again:
+    if force:
         return training
-    finished = _finished(store, training.name, again)
+    finished = _finished(store, training.name, force)
     there = [one for one in (store.unfinished(training.name), finished and finished.training) if one]
     if there and not any(_is_same(one, training) for one in there):
         raise UsageError(
             f"{training.name}: exists already with {there[0].difference(training)}; "
-            "give another --name, or --again to replace it"
+            "give another --name, or --force to replace it"
         )
     return training
 
 
-def _finished(store: Store, name: str, again: bool) -> Checkpoint | None:
+def _finished(store: Store, name: str, force: bool) -> Checkpoint | None:
     """A damaged record raises Corrupt, unless the network is trained again, or was begun to be."""
     try:
         return store.checkpoint(name)
     except Corrupt:
-        if again or store.unfinished(name):
+        if force or store.unfinished(name):
             return None
         raise
 

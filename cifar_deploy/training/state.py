@@ -78,7 +78,7 @@ class State:
         if test_images != self._test_images:
             raise DeployError(
                 f"{self.folder.name}: was begun with {test_images} test images, not {self._test_images}; give "
-                f"--limit-test {test_images}, or --again to start over"
+                f"--limit-test {test_images}, or --force to start over"
             )
         if changed := [
             f"{name} {now}, not {before.get(name)}" for name, now in self._setting.items() if now != before.get(name)
@@ -102,7 +102,7 @@ def restored(saved: dict[str, Any], network: nn.Module, optimizer: torch.optim.O
         optimizer.load_state_dict(saved["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise Corrupt(
-            f"the saved state is of another network or version ({one_line(str(error), 100)}); start over with --again"
+            f"the saved state is of another network or version ({one_line(str(error), 100)}); start over with --force"
         ) from error
     torch.set_rng_state(saved["random"])
     if saved["random_cuda"] is not None and torch.cuda.is_available():

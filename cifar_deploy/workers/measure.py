@@ -82,7 +82,7 @@ def _loaded(job: Job, paths: Mapping[str, Path]) -> Callable[[Any], Any]:
     target = backend.targets[job.device]
     name = FORMATS[artifact.format].filename if artifact.takes is None else next(iter(paths), "")
     if name not in paths:
-        raise Corrupt(f"{artifact.title}: its record does not list {name or 'a file'}; export it again (--again)")
+        raise Corrupt(f"{artifact.title}: its record does not list {name or 'a file'}; export it again (--force)")
     if artifact.takes is None:
         with loading(artifact.title, job.backend):
             return backend.load(paths[name], artifact, target, job.threads)

@@ -159,7 +159,7 @@ def test_one_that_is_damaged_is_made_anew(content: str | None, words: str, own_c
 def test_what_pip_cannot_install_is_one_line_and_leaves_what_was_there(own_cache: Path, wheels: Path) -> None:
     assert not pipeline.equip(NAME).reused and pipeline.equip(NAME).reused
     hidden = shutil.move(wheels / "tiny_package-1.0-py3-none-any.whl", own_cache)
-    done = run_cli("env", "create", NAME, "--again")
+    done = run_cli("env", "create", NAME, "--force")
     shutil.move(hidden, wheels)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -88,7 +88,7 @@ def test_if_none_is_any_good_that_is_said_each_time(later: Generations, tmp_path
     for path in tmp_path.glob("*.pt"):
         path.write_bytes(b"")
     for _ in range(2):
-        with pytest.raises(Corrupt, match="--again"):
+        with pytest.raises(Corrupt, match="--force"):
             read(later)
 
 

@@ -25,11 +25,11 @@ def results(job: Job, factor: float, control: float = 1.0, rounds: int = 7) -> l
     return grouped(blocks)
 
 
-def compared(a: list[Result], b: list[Result], unlike: bool = False) -> compare.Pair:
+def compared(a: list[Result], b: list[Result], allow_mismatch: bool = False) -> compare.Pair:
     def no_samples(reading: object) -> dict[str, object]:
         raise AssertionError
 
-    (pair,) = compare.pairs_of(a, b, no_samples, no_samples, unlike=unlike)  # type: ignore[arg-type]
+    (pair,) = compare.pairs_of(a, b, no_samples, no_samples, allow_mismatch=allow_mismatch)  # type: ignore[arg-type]
     return pair
 
 
@@ -122,7 +122,7 @@ def test_what_answers_another_question_is_refused_unless_asked_for(change: dict[
     other = replace(a_job(), **change)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=words):
         compared(results(a_job(), 1.0), results(other, 1.0))
-    assert compared(results(a_job(), 1.0), results(other, 1.0), unlike=True).word == "tie"
+    assert compared(results(a_job(), 1.0), results(other, 1.0), allow_mismatch=True).word == "tie"
 
 
 def test_other_data_are_refused() -> None:

@@ -7,7 +7,7 @@ import pytest
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.records import Job
 from cifar_deploy.stages import rounds
-from cifar_deploy.stages.rounds import Costs, Rigour
+from cifar_deploy.stages.rounds import Costs, Sampling
 from tests.probes import a_block, a_job
 
 
@@ -17,19 +17,19 @@ def jobs() -> list[Job]:
 
 
 def test_every_metric_has_a_control_on_a_runtime_that_starts_fast() -> None:
-    session, visits = rounds.open_session(jobs(), [], controls=True, again=False)
+    session, visits = rounds.open_session(jobs(), [], controls=True, force=False)
     controls = [visit.job for visit in visits if visit.control]
     assert [(job.metric, job.backend) for job in controls] == [
         ("latency", "onnxruntime"),
         ("throughput", "onnxruntime"),
     ]
     assert len(set(session.cells)) == 6 and session.cells == tuple(visit.cell for visit in visits)
-    _, without = rounds.open_session(jobs(), [], controls=False, again=False)
+    _, without = rounds.open_session(jobs(), [], controls=False, force=False)
     assert not any(visit.control for visit in without)
 
 
 def test_each_round_has_an_order_of_its_own_and_always_the_same_one() -> None:
-    session, visits = rounds.open_session(jobs(), [], controls=True, again=False)
+    session, visits = rounds.open_session(jobs(), [], controls=True, force=False)
     orders = [[visit.cell for visit in rounds.in_order(session, number, visits)] for number in range(7)]
     assert all(sorted(order) == sorted(session.cells) for order in orders)
     assert len({tuple(order) for order in orders}) > 3
@@ -40,24 +40,24 @@ def test_each_round_has_an_order_of_its_own_and_always_the_same_one() -> None:
 
 
 def test_a_session_goes_on_if_it_holds_all_that_is_wanted_in_whatever_order() -> None:
-    session, visits = rounds.open_session(jobs(), [], controls=True, again=False)
+    session, visits = rounds.open_session(jobs(), [], controls=True, force=False)
     blocks = [a_block(job=visits[0].job, session=session)]
-    again, the_same = rounds.open_session(jobs()[::-1], blocks, controls=True, again=False)
+    again, the_same = rounds.open_session(jobs()[::-1], blocks, controls=True, force=False)
     assert again is session and {visit.cell for visit in the_same} == set(session.cells)
     # Of a part, the controls whose cells are in it.
     fast, slow, *_ = jobs()
-    again, part = rounds.open_session([fast], blocks, controls=True, again=False)
+    again, part = rounds.open_session([fast], blocks, controls=True, force=False)
     assert again is session and [visit.control for visit in part] == [False, True]
-    again, part = rounds.open_session([slow], blocks, controls=True, again=False)
+    again, part = rounds.open_session([slow], blocks, controls=True, force=False)
     assert again is session and [visit.control for visit in part] == [False]
 
 
 def test_a_session_is_new_if_a_cell_is_or_if_it_is_asked_for() -> None:
-    session, visits = rounds.open_session(jobs(), [], controls=True, again=False)
+    session, visits = rounds.open_session(jobs(), [], controls=True, force=False)
     blocks = [a_block(job=visits[0].job, session=session)]
-    assert rounds.open_session(jobs(), blocks, controls=True, again=True)[0] != session
+    assert rounds.open_session(jobs(), blocks, controls=True, force=True)[0] != session
     more = [*jobs(), replace(jobs()[0], threads=2)]
-    assert rounds.open_session(more, blocks, controls=True, again=False)[0] != session
+    assert rounds.open_session(more, blocks, controls=True, force=False)[0] != session
 
 
 def test_a_cell_stops_only_at_a_look_and_only_if_it_is_precise() -> None:
@@ -86,7 +86,7 @@ def test_a_board_on_which_a_runtime_starts_slowly_is_believed() -> None:
 
 def test_a_budget_too_small_for_a_round_says_what_is_needed() -> None:
     with pytest.raises(DeployError, match="--budget: 5 s is too little for one round of 8 cells, about 40 s"):
-        rounds.check_budget(Rigour(budget_s=5), 40.0, 8)
-    rounds.check_budget(Rigour(budget_s=41), 40.0, 8)
-    assert rounds.fit(Rigour(budget_s=100), 40, 60) and not rounds.fit(Rigour(budget_s=100), 40, 61)
-    assert rounds.fit(Rigour(), 40, 1e9)
+        rounds.check_budget(Sampling(budget_s=5), 40.0, 8)
+    rounds.check_budget(Sampling(budget_s=41), 40.0, 8)
+    assert rounds.fit(Sampling(budget_s=100), 40, 60) and not rounds.fit(Sampling(budget_s=100), 40, 61)
+    assert rounds.fit(Sampling(), 40, 1e9)

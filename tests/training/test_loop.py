@@ -80,9 +80,9 @@ def test_a_long_test_is_seen_to_go_on(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_state_of_another_network_or_version_is_refused_with_the_way_out() -> None:
     subject, other = a_subject(ranks.Group("cpu")), nn.Linear(3, 10)
     saved = {"network": other.state_dict(), "optimizer": subject.optimizer.state_dict()}
-    with pytest.raises(Corrupt, match="--again"):
+    with pytest.raises(Corrupt, match="--force"):
         restored(saved, subject.network, subject.optimizer)
     older = torch.optim.Adam(subject.network.parameters())  # all parameters in one group
     saved = {"network": subject.network.state_dict(), "optimizer": older.state_dict()}
-    with pytest.raises(Corrupt, match="--again"):
+    with pytest.raises(Corrupt, match="--force"):
         restored(saved, subject.network, subject.optimizer)

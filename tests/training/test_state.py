@@ -52,12 +52,12 @@ def test_another_setting_is_kept_with_what_follows(begun: Path) -> None:
 
 
 def test_other_test_images_are_refused(begun: Path) -> None:
-    with pytest.raises(DeployError, match=r"2 test images, not 64; give --limit-test 2, or --again"):
+    with pytest.raises(DeployError, match=r"2 test images, not 64; give --limit-test 2, or --force"):
         state_in(begun, test_images=64).newest()
 
 
 def test_states_that_cannot_be_read_are_refused_and_stay(begun: Path) -> None:
     next(begun.glob("*.pt")).write_bytes(b"")
     for _ in range(2):
-        with pytest.raises(Corrupt, match="none of the saved versions can be read; start over with --again"):
+        with pytest.raises(Corrupt, match="none of the saved versions can be read; start over with --force"):
             state_in(begun).newest()
