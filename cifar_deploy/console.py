@@ -114,7 +114,7 @@ def checkpoint_line(checkpoint: Checkpoint) -> str:
 
 def artifact_line(artifact: Artifact) -> str:
     if artifact.failure:
-        return f"{artifact.name} {artifact.format}: {artifact.failure.kind}: {artifact.failure.reason}"
+        return f"{artifact.title}: {artifact.failure.kind}: {artifact.failure.reason}"
     gates = ", ".join(
         f"through {parity.backend} within {parity.largest_difference:.1e} of the network's logits"
         + (f", {parity.agreement:.1%} of labels as its own" if parity.agreement < 1 else "")
@@ -122,7 +122,7 @@ def artifact_line(artifact: Artifact) -> str:
         for parity in artifact.parity
     )
     return (
-        f"{artifact.name} {artifact.format}: {artifact.bytes / 2**20:.2f} MiB, {gates or 'no backend here to check it'}"
+        f"{artifact.title}: {artifact.bytes / 2**20:.2f} MiB, {gates or 'no backend here to check it'}"
         + "".join(f"; wrong output: {misreading.reason}" for misreading in artifact.misread)
         + (f"; {artifact.chosen}" if artifact.choices else "")
     )

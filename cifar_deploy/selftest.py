@@ -6,6 +6,7 @@ cache of its own, and is deleted at the end.
 """
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
@@ -24,10 +25,11 @@ from cifar_deploy.core import files, statistics
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.progress import OnProgress, Progress
-from cifar_deploy.core.records import Result
-from cifar_deploy.core.store import Store, as_artifact
+from cifar_deploy.core.records import Artifact, Baseline, File, Result
+from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.datasets.known import FLIPPED, IMAGES
 from cifar_deploy.metrics.summary import Summary, against_itself, first_column
+from cifar_deploy.stages import plan
 from cifar_deploy.stages.export import gate
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.workers import export
@@ -54,16 +56,20 @@ class Check:
 
 
 class Bench:
-    """A store with a network in it that backends.known answer for, once for each of the two data sets."""
+    """A store with artifacts that backends.known answer for, one for each of the two data sets."""
 
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder / "out")
+        self.artifacts: dict[str, Artifact] = {}
 
     def place(self, name: str, dataset: str) -> pipeline.Prepared:
-        """A training of this name, as if it were finished."""
+        """An artifact under this name, whose file no backend of the self-test reads."""
         prepared = pipeline.prepare(_DATASET + dataset)
-        unread = b"not read by any backend of the self-test"
-        export.commit_untrained(self.store, name, "known", prepared.data, lambda weights: weights.write_bytes(unread))
+        wanted = Baseline(network="known", data=prepared.data, weights=File(name=WEIGHTS, bytes=0, sha256=""))
+        with files.staging(self.store.folder_of(as_artifact(wanted))) as staged:
+            (staged / WEIGHTS).write_bytes(b"not read by any backend of the self-test")
+            self.artifacts[name] = as_artifact(dataclasses.replace(wanted, weights=described(staged / WEIGHTS)))
+            self.store.save_artifact(self.artifacts[name], staged)
         return prepared
 
     def measure(
@@ -78,12 +84,12 @@ class Bench:
     ) -> dict[str, Result]:
         """By backend; `control` beside them if the metric is timed. Raises DeployError if one fails and may not."""
         with self.store as store:
-            planned = pipeline.plan(
-                store,
-                [name],
-                backends=[_BACKEND + backend for backend in backends],
-                metrics=[metric],
-                conditions=pipeline.Conditions(seconds=_SECONDS),
+            planned = plan.jobs(
+                [self.artifacts[name]],
+                [BACKENDS.given(_BACKEND + backend) for backend in backends],
+                ["cpu"],
+                [metric],
+                pipeline.Conditions(seconds=_SECONDS),
             )
             settings = pipeline.EvaluationSettings(
                 sampling=Sampling(rounds=rounds), overhead=False, timeout_s=timeout_s
@@ -248,8 +254,6 @@ def check_failures(bench: Bench) -> Iterator[Check]:
 
 def check_gate(bench: Bench) -> Iterator[Check]:
     """An export whose logits are the network's passes the parity gate, one whose logits are not does not."""
-    checkpoint = bench.store.checkpoint("right")
-    assert checkpoint
     prepared = pipeline.prepare(_DATASET + "RIGHT")
     pixels = export.gate_pixels(prepared.folder)
     with files.scratch() as folder:
@@ -259,12 +263,12 @@ def check_gate(bench: Bench) -> Iterator[Check]:
         for name in ("ANSWERS", "ANSWERS_OTHERWISE"):
             parity = Worker().call(
                 export.check,
-                artifact=as_artifact(checkpoint),
+                artifact=bench.artifacts["right"],
                 backend=BACKENDS.given(_BACKEND + name),
                 reference=reference,
                 staged=folder,
             )
-            reasons[name] = gate(parity, "onnx")
+            reasons[name] = gate(parity, dataclasses.replace(bench.artifacts["right"], format="onnx"))
     yield _check(
         "the parity gate",
         reasons["ANSWERS"] is None and reasons["ANSWERS_OTHERWISE"] is not None,

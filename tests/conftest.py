@@ -88,9 +88,10 @@ def run_here(capfd: pytest.CaptureFixture[str], *arguments: object) -> subproces
     return subprocess.CompletedProcess(list(arguments), code, output, errors)
 
 
-def heed_ctrl_c() -> None:
-    """For `preexec_fn`: whoever runs the tests in the background has Ctrl-C ignored, and so have all that they start."""
+def heed_signals() -> None:
+    """For `preexec_fn`: what a shell's `&` (Ctrl-C) and nohup (SIGHUP) ignore, all that they start ignores too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def wait_for(folder: Path, pattern: str, process: subprocess.Popen[Any]) -> None:

@@ -22,7 +22,7 @@ from cifar_deploy.core.records import Tensor
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.stages.bench import Shape, taken
 from tests import models
-from tests.conftest import Exported, heed_ctrl_c, need_plugin, run_cli, run_here
+from tests.conftest import Exported, heed_signals, need_plugin, run_cli, run_here
 from tests.test_cli import assert_refused
 
 QUICK = ["--rounds", "1", "--seconds", "0.02"]
@@ -293,7 +293,7 @@ def test_ctrl_c_says_that_nothing_is_kept(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
-        preexec_fn=heed_ctrl_c,
+        preexec_fn=heed_signals,
     ) as running:
         assert running.stdout and "99 rounds" in running.stdout.readline()
         running.send_signal(signal.SIGINT)

@@ -20,7 +20,7 @@ import torch
 from cifar_deploy.core.generations import Generations
 from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.store import Store
-from tests.conftest import heed_ctrl_c, run_cli, wait_until_free
+from tests.conftest import heed_signals, run_cli, wait_until_free
 
 _EPOCHS = 6
 # The recipe with the most to keep: momentum, a schedule, images that are moved, mirrored and grow.
@@ -117,7 +117,7 @@ def _training(out: Path, told: Path, moment: float) -> Iterator[subprocess.Popen
     command = [sys.executable, "-m", "cifar_deploy", *_TRAIN, str(out)]
     with (
         open(told, "wb") as file,
-        subprocess.Popen(command, stdout=file, stderr=file, preexec_fn=heed_ctrl_c) as process,
+        subprocess.Popen(command, stdout=file, stderr=file, preexec_fn=heed_signals) as process,
     ):
         while not told.stat().st_size and process.poll() is None:
             time.sleep(0.01)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, heed_ctrl_c, wait_for
+from tests.conftest import ROOT, heed_signals, wait_for
 
 _COMMAND = [sys.executable, "-m", "cifar_deploy"]
 _CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 143}
@@ -25,7 +25,7 @@ def _started(*arguments: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        preexec_fn=heed_ctrl_c,
+        preexec_fn=heed_signals,
     )
     status = Path(f"/proc/{process.pid}/status")
     deadline = time.monotonic() + 30
@@ -111,7 +111,7 @@ def test_a_signal_that_python_loses_ends_it_all_the_same(how: str, tmp_path: Pat
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            preexec_fn=heed_ctrl_c,
+            preexec_fn=heed_signals,
         )
         assert done.returncode == (7 if how == "exec" else _CODES[number]), done.stderr
         assert done.stderr.count("\n") == (how == "destructor"), done.stderr
@@ -132,7 +132,7 @@ with process.signals_raised():
 
 @needs_proc
 def test_signals_that_come_together_end_the_worker_too(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", _WAITS, str(tmp_path / "pid")], preexec_fn=heed_ctrl_c)
+    process = subprocess.Popen([sys.executable, "-c", _WAITS, str(tmp_path / "pid")], preexec_fn=heed_signals)
     wait_for(tmp_path, "pid", process)
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
         process.send_signal(number)

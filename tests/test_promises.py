@@ -12,7 +12,7 @@ import pytest
 
 from cifar_deploy.core import cache
 from cifar_deploy.core.store import Store
-from tests.conftest import heed_ctrl_c, run_cli, wait_until_free
+from tests.conftest import heed_signals, run_cli, wait_until_free
 
 _EXPORT = ["export", "resnet8", "--format", "torchscript", "--format", "onnx", "--force"]
 _EVALUATE = ["evaluate", "--format", "onnx", "--backend", "onnxruntime", "--metric", "latency", "--metric", "memory"]
@@ -30,7 +30,7 @@ def out(road: Path, tmp_path: Path) -> Path:
 def start(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "cifar_deploy", *map(str, arguments)]
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals
     )
 
 

@@ -31,7 +31,7 @@ from tests.conftest import (
     FEW_IMAGES,
     QUICK,
     TINY,
-    heed_ctrl_c,
+    heed_signals,
     run_cli,
     wait_for,
     wait_until_free,
@@ -407,7 +407,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_ctrl_c,
+        preexec_fn=heed_signals,
     ) as process:
         wait_for(broken / "training" / "resnet8", "state.*.json", process)
         process.send_signal(number)
@@ -430,7 +430,7 @@ def test_what_was_begun_again_and_interrupted_goes_on_without_again(uninterrupte
     out = tmp_path / "again"
     shutil.copytree(uninterrupted, out)
     command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(out), "--force"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals) as process:
         wait_for(out / "training" / "resnet8", "state.*.json", process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cifar_deploy.backends import Backend
 from cifar_deploy.backends.tensors import predicting
 from cifar_deploy.core.arrays import Predict
-from cifar_deploy.core.records import Artifact
+from cifar_deploy.core.records import Artifact, External, Layout
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,12 +21,19 @@ def network(path: Path, artifact: Artifact, target: str, threads: int) -> nn.Mod
     from cifar_deploy.networks import complete
 
     torch.set_num_threads(threads)
-    training = artifact.checkpoint.training
-    return complete.load(training.network, training.data, path, target, artifact.checkpoint.layout)
+    origin = artifact.origin
+    assert not isinstance(origin, External)
+    return complete.load(origin.network, origin.data, path, target, origin.layout)
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
-    return predicting(network(path, artifact, target, threads), target, layout=artifact.checkpoint.layout)
+    return predicting(network(path, artifact, target, threads), target, layout=layout_of(artifact))
+
+
+def layout_of(artifact: Artifact) -> Layout:
+    """Of images and convolutions in memory."""
+    assert not isinstance(artifact.origin, External)
+    return artifact.origin.layout
 
 
 BACKEND = Backend(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cifar_deploy.backends import Backend
-from cifar_deploy.backends.pytorch import network
+from cifar_deploy.backends.pytorch import layout_of, network
 from cifar_deploy.backends.tensors import predicting
 from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.records import Artifact
@@ -13,7 +13,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     import torch
 
     compiled = torch.compile(network(path, artifact, target, threads), options={"freezing": True})
-    return predicting(compiled, target, layout=artifact.checkpoint.layout, compiles=True)
+    return predicting(compiled, target, layout=layout_of(artifact), compiles=True)
 
 
 BACKEND = Backend(

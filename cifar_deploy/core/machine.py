@@ -104,7 +104,8 @@ def commit() -> str | None:
     if not (source / ".git").exists():
         return None
     try:
-        git = ["git", "-C", str(source)]
+        # A status that is killed would leave its lock on the index: it shall take none.
+        git = ["git", "--no-optional-locks", "-C", str(source)]
         asked = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10)
         changed = subprocess.run(
             [*git, "status", "--porcelain", "--", "cifar_deploy"], capture_output=True, text=True, timeout=10

@@ -340,15 +340,84 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Artifact:
-    """A checkpoint in a format. Without files, if the export failed: then `failure` says why.
+class Trained:
+    """Of a network that was trained here."""
 
-    Or a file that was made elsewhere (see stages.bench): its name is its path, it has no format, its files stand under their
-    whole paths, the main one first, and it takes random arrays instead of images.
+    kind: Literal["trained"] = "trained"
+    checkpoint: Checkpoint
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.training.name
+
+    @property
+    def network(self) -> str:
+        """A name of `networks`, or module:function."""
+        return self.checkpoint.training.network
+
+    @property
+    def data(self) -> Data:
+        return self.checkpoint.training.data
+
+    @property
+    def weights(self) -> File:
+        return self.checkpoint.weights
+
+    @property
+    def layout(self) -> Layout:
+        return self.checkpoint.layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """Of a no-op network, whose cost is the runtime's overhead; or of one whose answers are known."""
+
+    kind: Literal["baseline"] = "baseline"
+    network: str  # module:function
+    data: Data  # whose images it takes
+    weights: File
+    layout: Layout = "channels_last"
+
+    @property
+    def name(self) -> str:
+        # With a space, which the name of a training cannot have.
+        return f"no-op {self.data.fingerprint[:12]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class External:
+    """A file that this program did not make. It takes random arrays."""
+
+    kind: Literal["external"] = "external"
+    path: str
+    takes: tuple[Tensor, ...]
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+
+Origin = Trained | Baseline | External
+
+# What the images of an artifact are: (N, 3, H, W) in [0, 1], or (N, H, W, 3) in 0..255.
+ImageType = Literal["float32", "uint8"]
+
+
+def variant_name(format: str, input: ImageType) -> str:
+    """A format for people and folders, with its input where that is not the usual one."""
+    return format if input == "float32" else f"{format}-{input}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A network in a format, or an external model. Without files, if the export failed: then `failure` says why.
+
+    The files of an external model stand under their whole paths, the main one first.
     """
 
-    checkpoint: Checkpoint
-    format: str
+    origin: Origin
+    format: str | None  # None: an external model's, which its suffix tells
+    input: ImageType = "float32"
     files: tuple[File, ...]
     parity: tuple[Parity, ...]  # one for each backend that could be asked here
     failure: Failure | None
@@ -358,17 +427,40 @@ class Artifact:
     finished: str
     # What its format was told, or chose itself.
     choices: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
-    takes: tuple[Tensor, ...] | None = None  # None: images
     misread: tuple[Misreading, ...] = ()
 
     @property
     def name(self) -> str:
-        return self.checkpoint.training.name
+        return self.origin.name
+
+    @property
+    def variant(self) -> str:
+        """The format with its input, as a name; "" for an external model."""
+        return variant_name(self.format, self.input) if self.format else ""
 
     @property
     def title(self) -> str:
         """For people."""
-        return f"{self.name} {self.format}".rstrip()
+        return f"{self.name} {self.variant}".rstrip()
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """Of the training that it came from, if it came from one."""
+        return self.origin.checkpoint if isinstance(self.origin, Trained) else None
+
+    @property
+    def takes(self) -> tuple[Tensor, ...]:
+        """The arrays that an external model takes; none of one that takes images."""
+        return self.origin.takes if isinstance(self.origin, External) else ()
+
+    @property
+    def data(self) -> Data | None:
+        """The data set whose images it takes, if it takes images."""
+        return None if isinstance(self.origin, External) else self.origin.data
+
+    @property
+    def weights_sha256(self) -> str | None:
+        return None if isinstance(self.origin, External) else self.origin.weights.sha256
 
     @property
     def bytes(self) -> int:
@@ -459,10 +551,12 @@ class Job:
     def key(self) -> str:
         """16 hex digits that identify what is measured. Two jobs share a key if a stored result of one answers the other."""
         identity = {
+            "origin": self.artifact.origin.kind,
             "name": self.artifact.name,
-            "weights": self.artifact.checkpoint.weights.sha256,
-            "data": self.artifact.checkpoint.training.data.fingerprint,
+            "weights": self.artifact.weights_sha256,
+            "data": self.artifact.data.fingerprint if self.artifact.data else to_json(self.artifact.takes),
             "format": self.artifact.format,
+            "input": self.artifact.input,
             "files": [file.sha256 for file in self.artifact.files],
             **{
                 name: to_json(getattr(self, name))

@@ -2,6 +2,7 @@
 
     exported/<name>/checkpoint/   weights.safetensors, checkpoint.json, metrics.jsonl (a line an epoch)
     exported/<name>/<format>/     the artifact's files, artifact.json
+    baselines/<data>/<format>/    the same of the no-op network for images of a data set
     training/<name>/              state of a training that is not finished
     reports/results.jsonl         a line a block, appended as it ends
     reports/raw/                  the samples and predictions behind the lines
@@ -27,11 +28,24 @@ from typing import Any, BinaryIO, Self, TypeAlias
 
 from numpy.typing import NDArray
 
-from cifar_deploy.core import arrays, codec, files, sealing, untrusted
+from cifar_deploy.core import arrays, codec, files, machine, sealing, untrusted
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Corrupt, Unwritable, UsageError
 from cifar_deploy.core.locks import Lock
-from cifar_deploy.core.records import Artifact, Begun, Block, Checkpoint, Data, File, Reading, Result, Session, Training
+from cifar_deploy.core.records import (
+    Artifact,
+    Baseline,
+    Begun,
+    Block,
+    Checkpoint,
+    External,
+    File,
+    Reading,
+    Result,
+    Session,
+    Trained,
+    Training,
+)
 
 # Rises when a line of results.jsonl changes its meaning; readers skip, with a warning, what is newer than they are.
 RESULTS_VERSION = 2
@@ -59,21 +73,13 @@ def check_name(name: str) -> str:
     return name
 
 
-def floor_name(data: Data) -> str:
-    """Under what the network that does next to nothing is kept, for images of this data set. No training has such a name."""
-    return f"_floor-{data.fingerprint[:12]}"
-
-
-def is_floor(name: str) -> bool:
-    return name.startswith("_floor-")
-
-
 class Store:
     """One output folder. Reading is free; writing belongs inside `with Store(root) as store:`, which locks it."""
 
     def __init__(self, root: Path | str = ".") -> None:
         self.root = Path(root).absolute()
         self.exported = self.root / "exported"
+        self.baselines = self.root / "baselines"
         self.reports = self.root / "reports"
         self.training = self.root / "training"
         self.log = self.root / "log.txt"
@@ -90,7 +96,7 @@ class Store:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise Unwritable(f"{what}; make room or give another folder") from error
             raise UsageError(f"{what}; give another folder") from error
-        for folder in (self.exported, self.reports, self.training):
+        for folder in (self.exported, self.baselines, self.reports, self.training):
             files.sweep(folder)
         files.sweep_scratch()
         return self
@@ -98,7 +104,8 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        files.sweep(self.exported)  # killed workers leave what they were shown
+        for folder in (self.exported, self.baselines):  # killed workers leave what they were shown
+            files.sweep(folder)
         self._lock.__exit__()
 
     # Checkpoints
@@ -106,7 +113,7 @@ class Store:
     def names(self) -> list[str]:
         """The trainings that are finished."""
         found = (path.parents[1].name for path in self.exported.glob("*/checkpoint/checkpoint.json"))
-        return sorted(name for name in found if not is_floor(name))
+        return sorted(name for name in found if _NAME.fullmatch(name))
 
     def checkpoint_folder(self, name: str) -> Path:
         return self.exported / name / CHECKPOINT
@@ -157,16 +164,28 @@ class Store:
 
     # Artifacts
 
-    def artifact_folder(self, name: str, format: str) -> Path:
-        return self.exported / name / format.replace(":", ".")
+    def artifact_folder(self, name: str, variant: str) -> Path:
+        """Of a trained network's artifact, by the network's name and the artifact's variant."""
+        return self.exported / name / variant.replace(":", ".")
 
-    def artifact(self, name: str, format: str) -> Artifact | None:
+    def folder_of(self, artifact: Artifact) -> Path:
+        """Where the files of an artifact lie, and its record; not of an external model."""
+        if isinstance(artifact.origin, Baseline):
+            return self.baselines / artifact.origin.data.fingerprint[:12] / artifact.variant.replace(":", ".")
+        return self.artifact_folder(artifact.name, artifact.variant)
+
+    def artifact(self, name: str, variant: str) -> Artifact | None:
         """An export's record, or None. The record of the checkpoint itself comes from the checkpoint."""
-        if format == CHECKPOINT:
+        if variant == CHECKPOINT:
             checkpoint = self.checkpoint(name)
             return as_artifact(checkpoint) if checkpoint else None
-        path = self.artifact_folder(name, format) / "artifact.json"
-        return self._artifact(name, path) if path.exists() else None
+        path = self.artifact_folder(name, variant) / "artifact.json"
+        return self._artifact(path) if path.exists() else None
+
+    def earlier(self, artifact: Artifact) -> Artifact | None:
+        """What was exported before in the place of this artifact, or None."""
+        path = self.folder_of(artifact) / "artifact.json"
+        return self._artifact(path) if path.exists() else None
 
     def artifacts(self, name: str) -> Iterator[Artifact]:
         """The checkpoint first, then every export."""
@@ -174,13 +193,13 @@ class Store:
             yield as_artifact(checkpoint)
         for path in sorted((self.exported / name).glob("*/artifact.json")):
             if not files.is_leftover(path.parent.name):
-                yield self._artifact(name, path)
+                yield self._artifact(path)
 
-    def _artifact(self, name: str, path: Path) -> Artifact:
+    def _artifact(self, path: Path) -> Artifact:
         artifact = codec.load(Artifact, path, _EXPORT_AGAIN)
-        if artifact.takes is not None or self.artifact_folder(artifact.name, artifact.format) != path.parent:
-            found = f"{artifact.name} {artifact.format}".strip()
-            raise Corrupt(f"{path}: is the record of {found}, not of {name} {path.parent.name}; {_EXPORT_AGAIN}")
+        if isinstance(artifact.origin, External) or self.folder_of(artifact) != path.parent:
+            here = f"{path.parent.parent.name} {path.parent.name}"
+            raise Corrupt(f"{path}: is the record of {artifact.title}, not of {here}; {_EXPORT_AGAIN}")
         return artifact
 
     def save_artifact(self, artifact: Artifact, staged: Path) -> None:
@@ -192,7 +211,7 @@ class Store:
         for path in list(staged.iterdir()):
             if path.name not in kept:
                 files.remove(path)
-        _commit(staged, self.artifact_folder(artifact.name, artifact.format), "artifact.json", artifact)
+        _commit(staged, self.folder_of(artifact), "artifact.json", artifact)
 
     def verified(self, artifact: Artifact) -> Mapping[str, Path]:
         """The artifact's files by name, each of the size and hash that its record says; else Corrupt.
@@ -204,10 +223,10 @@ class Store:
     @contextlib.contextmanager
     def view(self, artifact: Artifact) -> Iterator[Mapping[str, Path]]:
         """As `verified`, in a folder that holds these files and nothing else: a runtime opens some files by itself."""
-        if artifact.takes is not None:
+        if isinstance(artifact.origin, External):
             yield self.verified(artifact)  # they lie where their owner has put them
             return
-        with files.staging(self.artifact_folder(artifact.name, artifact.format)) as alone:
+        with files.staging(self.folder_of(artifact)) as alone:
             for file in artifact.files:
                 place = self._place(artifact, file)
                 if place.exists():
@@ -217,13 +236,13 @@ class Store:
 
     def _place(self, artifact: Artifact, file: File) -> Path:
         """The path of a file of an artifact. The record of an external model holds whole paths, any other record names."""
-        if artifact.takes is not None:
+        if isinstance(artifact.origin, External):
             return Path(file.name)
-        return untrusted.inside(self.artifact_folder(artifact.name, artifact.format), file.name)
+        return untrusted.inside(self.folder_of(artifact), file.name)
 
     def strays(self, artifact: Artifact) -> list[str]:
         """What lies beside the artifact's files and is none of them: neither counted, nor checked, nor opened."""
-        folder = self.artifact_folder(artifact.name, artifact.format)
+        folder = self.folder_of(artifact)
         ours = {"artifact.json", "checkpoint.json", *_BESIDE_WEIGHTS, *(file.name for file in artifact.files)}
         found = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
         return sorted(name for name in found if name not in ours and not files.is_leftover(name))
@@ -417,18 +436,20 @@ def _mend_end(file: BinaryIO) -> None:
             file.write(b"\n")
 
 
-def as_artifact(checkpoint: Checkpoint) -> Artifact:
-    """A checkpoint as the artifact of format `checkpoint`, which the network itself runs from."""
+def as_artifact(of: Checkpoint | Trained | Baseline) -> Artifact:
+    """The weights as the artifact of format `checkpoint`, which the network itself runs from."""
+    origin = Trained(checkpoint=of) if isinstance(of, Checkpoint) else of
+    made = origin.checkpoint if isinstance(origin, Trained) else None
     return Artifact(
-        checkpoint=checkpoint,
+        origin=origin,
         format=CHECKPOINT,
-        files=(checkpoint.weights,),
+        files=(origin.weights,),
         parity=(),
         failure=None,
-        versions=checkpoint.versions,
+        versions=made.versions if made else {},
         seconds=0.0,
-        commit=checkpoint.commit,
-        finished=checkpoint.finished,
+        commit=made.commit if made else None,
+        finished=made.finished if made else machine.now(),
     )
 
 

@@ -1,8 +1,6 @@
 """From a network to a file. A new format is one file here and one line below.
 
-`checkpoint` is what training writes; the others are made from it by `export`. Of each of those, NAME-uint8 is the same
-with the images as files and cameras give them for its input: uint8 (N, H, W, 3), which the graph itself brings to what
-the network takes.
+`checkpoint` is what training writes; the others are made from it by `export`, each for float32 or uint8 images.
 """
 
 from __future__ import annotations
@@ -17,7 +15,8 @@ from numpy.typing import NDArray
 
 from cifar_deploy.core.arrays import Pixels, as_input
 from cifar_deploy.core.environment import Environment
-from cifar_deploy.core.records import Checkpoint
+from cifar_deploy.core.errors import UnknownName
+from cifar_deploy.core.records import Artifact, Baseline, ImageType, Trained, variant_name
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.store import CHECKPOINT
 
@@ -33,7 +32,7 @@ class Source:
     """What a format is made from."""
 
     network: nn.Module  # in evaluation mode, on the CPU
-    checkpoint: Checkpoint
+    origin: Trained | Baseline
     images: Tensor  # real test images as the network takes them (see Format.prepare), to trace with and nothing else
     # So many as the network takes them, in a seeded order; raises Unavailable where there are none.
     training_images: Callable[[int], NDArray[Any]]
@@ -61,51 +60,20 @@ class Format:
     precision: Literal["float32", "float16", "int8"] = "float32"
     reduces: str | None = None  # the float32 format that this one is a smaller form of
     read_by: tuple[str, ...] = ()  # backends that do not list this format themselves
-    input: Literal["float32", "uint8"] = "float32"
+    input: ImageType = "float32"
+
+    def taking(self, input: ImageType) -> Format:
+        """The same with another input, which the graph itself brings to what the network takes."""
+        if input == self.input:
+            return self
+        return replace(self, summary=f"{self.summary}; its input is uint8 (N, H, W, 3)", input=input)
 
     def prepare(self, pixels: Pixels) -> NDArray[Any]:
         """Stored pixels as an artifact of this format takes them: Images, or as they are."""
         return as_input(pixels) if self.input == "float32" else np.ascontiguousarray(pixels)
 
 
-class Formats(Registry[Format]):
-    """The formats below, and each but the checkpoint as NAME-uint8 too."""
-
-    _SUFFIX = "-uint8"
-
-    def __getitem__(self, name: str) -> Format:
-        base = self.base(name)
-        if base == name:
-            return super().__getitem__(name)
-        format = super().__getitem__(base)
-        return replace(
-            format,
-            summary=f"{format.summary}; its input is uint8 (N, H, W, 3)",
-            input="uint8",
-            reduces=format.reduces and self.of_pixels(format.reduces),
-        )
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(self.base(name))
-
-    def check(self, name: str) -> str:
-        super().check(self.base(name))
-        return name
-
-    def given(self, name: str) -> str:
-        super().given(self.base(name))
-        return name
-
-    def base(self, name: str) -> str:
-        """The format that a name is a form of, or is itself: backends read both. A checkpoint has no other form."""
-        base = name.removesuffix(self._SUFFIX)
-        return name if base == CHECKPOINT else base
-
-    def of_pixels(self, name: str) -> str:
-        return self.base(name) + self._SUFFIX
-
-
-FORMATS = Formats(
+FORMATS: Registry[Format] = Registry(
     "format",
     __name__,
     {
@@ -126,3 +94,20 @@ FORMATS = Formats(
         "executorch_int8": "executorch_int8:FORMAT",
     },
 )
+
+
+def given(name: str) -> tuple[str, ImageType]:
+    """The format and the input that the user named, as `onnx` or `onnx-uint8`. Raises UnknownName."""
+    suffix = variant_name("", "uint8")
+    base = name.removesuffix(suffix)
+    if base == name:
+        return FORMATS.given(name), "float32"
+    if base == CHECKPOINT:
+        raise UnknownName.among(FORMATS.kind, name, FORMATS)
+    return FORMATS.given(base), "uint8"
+
+
+def format_of(artifact: Artifact) -> Format:
+    """Of an artifact that is no external model."""
+    assert artifact.format
+    return FORMATS[artifact.format].taking(artifact.input)

@@ -78,16 +78,16 @@ def _complete(source: Source, path: Path, opset: int) -> None:
     import onnx
 
     model = onnx.load(path)
-    checkpoint, data = source.checkpoint, source.checkpoint.training.data
+    origin, data = source.origin, source.origin.data
     _check(model, source, opset)
     onnx.helper.set_model_props(
         model,
         {
-            "network": checkpoint.training.network,
+            "network": origin.network,
             "classes": json.dumps(data.classes, ensure_ascii=False),
             "data": data.source,
             "data_fingerprint": data.fingerprint,
-            "weights_sha256": checkpoint.weights.sha256,
+            "weights_sha256": origin.weights.sha256,
             "input": "RGB in [0, 1]; the network normalises it"
             if source.images.is_floating_point()
             else "RGB in 0..255, channels last; the network normalises it",
@@ -115,7 +115,7 @@ def _check(model: object, source: Source, asked: int) -> None:
         raise ExportError(f"torch.onnx wrote opset {opset}, not {asked}")
     expected = {
         "image": ["batch", *source.images.shape[1:]],
-        "logits": ["batch", len(source.checkpoint.training.data.classes)],
+        "logits": ["batch", len(source.origin.data.classes)],
     }
     for value in (*model.graph.input, *model.graph.output):
         shape = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]

@@ -21,7 +21,9 @@ def measure(bench: Workbench) -> Measurement:
     labels = images.labels[chosen]
     pixels = images.pixels if limit is None else images.pixels[chosen]
     predict = bench.load()
-    classes = len(bench.job.artifact.checkpoint.training.data.classes)
+    data = bench.job.artifact.data
+    assert data
+    classes = len(data.classes)
     predicted, margins = [], []
     for batch in images.batches(pixels, bench.job.batch_size):
         logits = np.asarray(predict(batch))

@@ -8,6 +8,8 @@ from cifar_deploy.metrics import Copied
 
 def read(job: Job) -> dict[str, float]:
     checkpoint = job.artifact.checkpoint
+    if not checkpoint:
+        return {}
     if checkpoint.multiply_adds is None:
         raise Unavailable(f"multiply_adds: the network could not be counted ({checkpoint.uncounted})")
     return {"multiply_adds": checkpoint.multiply_adds}

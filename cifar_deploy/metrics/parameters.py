@@ -8,5 +8,5 @@ METRIC = Copied(
     summary="trainable parameters",
     better="lower",
     columns={"parameters": Column(title="parameters", unit="M", stored_unit="1", scale=1e-6)},
-    read=lambda job: {"parameters": job.artifact.checkpoint.parameters},
+    read=lambda job: {"parameters": job.artifact.checkpoint.parameters} if job.artifact.checkpoint else {},
 )

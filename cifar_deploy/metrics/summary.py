@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.records import Job, Reading, Result
+from cifar_deploy.core.records import ImageType, Job, Reading, Result, variant_name
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.store import is_floor
 from cifar_deploy.core.table import Column, Value
 from cifar_deploy.core.verdict import Verdict, judge
 from cifar_deploy.metrics import METRICS, Copied, Measured
@@ -48,7 +47,8 @@ class Cell(NamedTuple):
     """What is compared: everything measured of one cell stands in one row."""
 
     name: str
-    format: str
+    format: str  # "" of an external model
+    input: ImageType
     backend: str
     device: str
     threads: int
@@ -58,13 +58,20 @@ class Cell(NamedTuple):
     def of(cls, result: Result) -> "Cell":
         job = result.job
         batch_size = job.batch_size if is_batched(job.metric) and job.batch_size != own_batch_size(job.metric) else None
-        return cls(job.artifact.name, job.artifact.format, job.backend, job.device, job.threads, batch_size)
+        artifact = job.artifact
+        return cls(
+            artifact.name, artifact.format or "", artifact.input, job.backend, job.device, job.threads, batch_size
+        )
+
+    @property
+    def variant(self) -> str:
+        """The format with its input, for people; "" of an external model."""
+        return variant_name(self.format, self.input) if self.format else ""
 
     def __str__(self) -> str:
-        name = "floor" if is_floor(self.name) else self.name
         threads = f", {self.threads} threads" if self.threads != 1 else ""
         batch = f", batch {self.batch_size}" if self.batch_size else ""
-        return f"{f'{name} {self.format}'.rstrip()} on {self.backend} ({self.device}{threads}{batch})"
+        return f"{f'{self.name} {self.variant}'.rstrip()} on {self.backend} ({self.device}{threads}{batch})"
 
 
 class Summary:
@@ -151,11 +158,25 @@ def predictions(result: Result, raw: Raw) -> Mapping[str, NDArray[Any]] | None:
         return None
     with contextlib.suppress(Corrupt):
         found, values = raw(result.reading), result.reading.values
-        classes = len(result.job.artifact.checkpoint.training.data.classes)
+        classes = len(classes_of(result))
         limits = {"predicted": classes, "labels": classes, "chosen": math.inf}
         if all(_is_index(found.get(name), values.get("images"), limit) for name, limit in limits.items()):
             return found
     return None
+
+
+def classes_of(result: Result) -> tuple[str, ...]:
+    """The names of the outputs; () for an external model."""
+    data = result.job.artifact.data
+    return data.classes if data else ()
+
+
+def same_input(first: Job, second: Job) -> bool:
+    """Whether two jobs are fed with the same: images of one data set, or random arrays of the same shapes."""
+    old, new = first.artifact, second.artifact
+    if old.data and new.data:
+        return old.data.fingerprint == new.data.fingerprint
+    return old.takes == new.takes
 
 
 def _is_index(array: NDArray[Any] | None, count: float | None, limit: float) -> bool:
@@ -168,7 +189,7 @@ def _is_index(array: NDArray[Any] | None, count: float | None, limit: float) -> 
 def agreement(first: Result, second: Result, raw_first: Raw, raw_second: Raw) -> statistics.Agreement | None:
     """Two accuracies compared image by image; None if one is missing, or they are of different images."""
     old, new = predictions(first, raw_first), predictions(second, raw_second)
-    data = [result.job.artifact.checkpoint.training.data.fingerprint for result in (first, second)]
-    if old is None or new is None or data[0] != data[1] or not np.array_equal(old["chosen"], new["chosen"]):
+    same = same_input(first.job, second.job)
+    if old is None or new is None or not same or not np.array_equal(old["chosen"], new["chosen"]):
         return None
     return statistics.agreement(old["predicted"], new["predicted"], old["labels"])

@@ -11,6 +11,8 @@ from cifar_deploy.metrics import Copied
 
 def read(job: Job) -> dict[str, float]:
     checkpoint = job.artifact.checkpoint
+    if not checkpoint:
+        return {}
     if checkpoint.peak_bytes is None:
         raise Unavailable("training_memory: could not be read where the network was trained (no /proc)")
     values: dict[str, float] = {"peak": checkpoint.peak_bytes}

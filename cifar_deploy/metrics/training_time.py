@@ -13,6 +13,8 @@ from cifar_deploy.metrics import Copied
 
 def read(job: Job) -> dict[str, float]:
     checkpoint = job.artifact.checkpoint
+    if not checkpoint:
+        return {}
     seconds, _ = judge_training(checkpoint)
     return {"seconds": seconds, "spent": checkpoint.seconds, "wall_seconds": checkpoint.wall_seconds}
 
@@ -27,5 +29,5 @@ METRIC = Copied(
         "wall_seconds": Column(title="training, wall", unit="s", stored_unit="s", digits=1, headline=False),
     },
     read=read,
-    judge=lambda job: judge_training(job.artifact.checkpoint)[1],
+    judge=lambda job: judge_training(job.artifact.checkpoint)[1] if job.artifact.checkpoint else None,
 )

@@ -9,7 +9,7 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.statistics import Agreement, Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics.summary import Cell, Raw, agreement, predictions
+from cifar_deploy.metrics.summary import Cell, Raw, agreement, classes_of, predictions
 from cifar_deploy.sections.common import EAGER, Cells, eager_of, filled, label_titles, labels_of
 
 _COUNTED = {"unit": "images", "stored_unit": "images", "digits": 0}
@@ -80,7 +80,7 @@ def by_class(cells: Cells, raw: Raw) -> list[Section]:
     for cell, of_cell in cells.items():
         if "accuracy" not in of_cell or not (result := of_cell["accuracy"].result).reading:
             continue
-        classes = result.job.artifact.checkpoint.training.data.classes
+        classes = classes_of(result)
         columns |= {name: Column(title=name, unit="%", stored_unit="1", scale=100, digits=1) for name in classes}
         if not (found := predictions(result, raw)):
             rows.append(Row(labels=labels_of(cell, titles), values={}, words=dict.fromkeys(classes[:1], _LOST)))
@@ -133,7 +133,7 @@ def changed(cells: Cells, raw: Raw) -> Section | None:
             lost.append(str(cell))
         if not compared or not old or not new:
             continue
-        classes = this.job.artifact.checkpoint.training.data.classes
+        classes = classes_of(this)
         for place in compared.changed:
             words = {
                 "image": str(old["chosen"][place]),

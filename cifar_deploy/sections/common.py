@@ -34,6 +34,8 @@ def labels_of(cell: Cell, titles: Iterable[str]) -> tuple[str, ...]:
 def _label(cell: Cell, title: str) -> str:
     if title in ("network", "file"):
         return cell.name
+    if title == "format":
+        return cell.variant
     value = getattr(cell, _VARYING.get(title, title))
     return "own" if value is None else str(value)
 
@@ -71,7 +73,7 @@ def eager_of(cell: Cell, cells: Cells) -> dict[str, Summary] | None:
     """The same network through PyTorch eager, on the same device and threads; None for itself, or if it is not there."""
     if (cell.format, cell.backend) == EAGER:
         return None
-    return cells.get(cell._replace(format=EAGER[0], backend=EAGER[1]))
+    return cells.get(cell._replace(format=EAGER[0], input="float32", backend=EAGER[1]))
 
 
 def paired_ratio(numerator: Summary | None, denominator: Summary | None, column: str) -> Estimate | None:

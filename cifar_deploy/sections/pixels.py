@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.sections.common import Cells, label_titles, labels_of, paired_ratio
 
@@ -19,10 +18,9 @@ def in_the_graph(cells: Cells) -> Section | None:
     """A row for each cell that was measured with both inputs in one session; None if there is none."""
     titles, rows = label_titles(cells), []
     for cell, of_cell in cells.items():
-        of_pixels = FORMATS.of_pixels(cell.format)
-        if cell.format == of_pixels:
+        if cell.input == "uint8":
             continue
-        ours = cells.get(cell._replace(format=of_pixels), {}).get("latency")
+        ours = cells.get(cell._replace(input="uint8"), {}).get("latency")
         theirs = of_cell.get("latency")
         ratio = paired_ratio(ours, theirs, _KEY)
         if ours and theirs and ratio:

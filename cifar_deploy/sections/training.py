@@ -44,7 +44,9 @@ def original_report(cells: Cells, checkpoints: dict[str, Checkpoint]) -> Section
     rows, notes = [], []
     for network, reported in ORIGINAL_REPORT.items():
         for name, checkpoint in checkpoints.items():
-            eager = next((of for cell, of in cells.items() if cell[:3] == (name, *EAGER)), None)
+            eager = next(
+                (of for cell, of in cells.items() if (cell.name, cell.format, cell.backend) == (name, *EAGER)), None
+            )
             if checkpoint.training.network == network and eager:
                 row = row_of((name,), eager, columns)
                 values = {**row.values, "reported": Value(number=reported)}

@@ -1,7 +1,5 @@
 """Files that were made elsewhere -> what `evaluate` measures, the parent's side. No file is read here, and none run."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,18 +8,16 @@ from pathlib import Path
 from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.core import machine, untrusted
 from cifar_deploy.core.arrays import has_random
-from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.defaults import TIMEOUT_S
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, Unsupported, UsageError, one_line
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
-from cifar_deploy.core.records import Artifact, Data, Failure, File, Tensor
+from cifar_deploy.core.records import Artifact, External, Failure, File, Tensor
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.stages import plan
 from cifar_deploy.stages.plan import Conditions, Planned
 from cifar_deploy.workers import inspect
-from cifar_deploy.workers.export import untrained
 
 # What can be said of a file without knowing what its answers should be.
 METRICS = ("latency", "memory", "file_size")
@@ -125,31 +121,16 @@ def _check(path: Path) -> None:
 def _artifact(
     path: Path, found: tuple[File, ...], takes: tuple[Tensor, ...], failure: Failure | None = None
 ) -> Artifact:
-    """The file as if it had been exported, of a network that nobody has trained, on data that are random arrays."""
-    written = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    data = Data(
-        dataset="random",
-        source="random arrays",
-        fingerprint=hashlib.sha256(json.dumps(to_json(takes)).encode()).hexdigest(),
-        classes=(),
-        train_images=0,
-        test_images=0,
-        height=0,
-        width=0,
-        mean=(),
-        deviation=(),
-    )
     return Artifact(
-        checkpoint=untrained(str(path), str(path), data, File(name="", bytes=0, sha256=""), written),
-        format="",
+        origin=External(path=str(path), takes=takes),
+        format=None,
         files=found,
         parity=(),
         failure=failure,
         versions={},
         seconds=0.0,
         commit=machine.commit(),
-        finished=written,
-        takes=takes,
+        finished=datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds"),
     )
 
 

@@ -13,12 +13,21 @@ from typing import Literal
 
 from cifar_deploy.core import statistics, untrusted
 from cifar_deploy.core.errors import Corrupt, UsageError
-from cifar_deploy.core.records import Result
+from cifar_deploy.core.records import Baseline, Result
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.store import Samples, grouped, is_floor, read_lines
+from cifar_deploy.core.store import Samples, grouped, read_lines
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell, Raw, Summary, against_itself, agreement, first_column, is_timed
+from cifar_deploy.metrics.summary import (
+    Cell,
+    Raw,
+    Summary,
+    against_itself,
+    agreement,
+    first_column,
+    is_timed,
+    same_input,
+)
 from cifar_deploy.sections.common import label_titles, labels_of
 from cifar_deploy.stages.results import fault
 
@@ -179,8 +188,8 @@ def _by_settings(results: Sequence[Result]) -> dict[tuple[tuple[str, ...], str],
     for result in results:
         job = result.job
         compared = is_timed(job) or job.metric == "accuracy"
-        if compared and not (result.control or not job.is_ordinary or is_floor(job.artifact.name)):
-            settings = found.setdefault((Cell.of(result)[:4], job.metric), {})
+        if compared and not (result.control or not job.is_ordinary or isinstance(job.artifact.origin, Baseline)):
+            settings = found.setdefault((Cell.of(result)[:5], job.metric), {})
             of_these = settings.pop((job.threads, job.batch_size), [])  # so that the order is that of the newest
             settings[job.threads, job.batch_size] = [*of_these, result]
     return found
@@ -198,11 +207,11 @@ def _most_alike(first: Sequence[Result], second: Sequence[Result]) -> tuple[Resu
 def _unlike(a: Result, b: Result) -> str | None:
     """In what two results do not answer the same question. Seconds and rounds are only how well they answer it."""
     first, second = a.job, b.job
-    data = first.artifact.checkpoint.training.data, second.artifact.checkpoint.training.data
     if first.protocol != second.protocol:
         return f"measured under protocol {first.protocol} and {second.protocol}"
-    if data[0].fingerprint != data[1].fingerprint:
-        return f"of other data ({data[0].source}; {data[1].source})"
+    if not same_input(first, second):
+        words = (job.artifact.data.source if job.artifact.data else "random arrays" for job in (first, second))
+        return f"of other data ({'; '.join(words)})"
     for name in ("batch_size", "threads"):
         if getattr(first, name) != getattr(second, name):
             return f"{name.replace('_', ' ')} {getattr(first, name)} and {getattr(second, name)}"

@@ -30,7 +30,7 @@ def obstacles(store: Store) -> dict[str, list[str]]:
     for name in store.names():
         for artifact in store.artifacts(name):
             if artifact.failure:
-                add(f"{artifact.failure.kind}: {artifact.failure.reason}", f"export of {name} to {artifact.format}")
+                add(f"{artifact.failure.kind}: {artifact.failure.reason}", f"export of {name} to {artifact.variant}")
     lines = store.lines(results_stage.fault)
     for told in lines.told():
         add(told, f"results in {store.results_path}")

@@ -28,7 +28,7 @@ from cifar_deploy.core.records import (
     UnderLimit,
 )
 from cifar_deploy.core.registry import interpreter_for
-from cifar_deploy.core.store import Store, is_floor
+from cifar_deploy.core.store import Store
 from cifar_deploy.metrics import METRICS, Copied
 from cifar_deploy.metrics.summary import is_batched, is_timed, own_batch_size
 from cifar_deploy.stages import export, plan, prepare, results, rounds
@@ -83,9 +83,10 @@ def evaluate(
     if timed and settings.soak_s is not None:
         yield from evaluation.sustained(timed, settings.soak_s)
     elif timed:
+        baselines: list[Job] = []
         if settings.overhead:
-            timed += [Planned(job=job) for job in export.floors(store, [item.job for item in timed])]
-        yield from evaluation.in_rounds(timed)
+            baselines = export.baselines(store, [item.job for item in timed])
+        yield from evaluation.in_rounds([item.job for item in timed], baselines)
 
 
 class _Evaluation:
@@ -109,10 +110,11 @@ class _Evaluation:
             block = self._measured(item.job, item.failure)
             yield Outcome(value=Result(job=item.job, blocks=(block,)), reused=False, tried=not item.failure)
 
-    def in_rounds(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
+    def in_rounds(self, jobs: Sequence[Job], baselines: Sequence[Job]) -> Iterator[Outcome[Result]]:
+        """The results of `jobs`. The baselines are measured beside them."""
         sampling, controls = self._settings.sampling, self._settings.controls
         blocks = self._store.blocks(results.fault)
-        session, visits = rounds.open_session([item.job for item in planned], blocks, controls, self._force)
+        session, visits = rounds.open_session([*jobs, *baselines], blocks, controls, self._force)
         known: dict[str, dict[int, Block]] = {visit.cell: {} for visit in visits}
         for block in blocks:
             if block.session == session and (cell := rounds.cell(block.job, block.control)) in known:
@@ -155,9 +157,10 @@ class _Evaluation:
                 spent_s += block.seconds
                 if block.failure:
                     failed.add(visit.cell)
+        wanted = {job.key for job in jobs}
         for visit in visits:
             of_cell = known[visit.cell]
-            if of_cell and not visit.control and not is_floor(visit.job.artifact.name):
+            if of_cell and not visit.control and visit.job.key in wanted:
                 result = Result(job=visit.job, blocks=tuple(of_cell[index] for index in sorted(of_cell)))
                 yield Outcome(value=result, reused=visit.cell not in measured)
 
@@ -281,7 +284,7 @@ class _Evaluation:
 
 
 def _title(job: Job) -> str:
-    title = f"floor {job.artifact.format}" if is_floor(job.artifact.name) else job.artifact.title
+    title = job.artifact.title
     threads = f"{counted(job.threads, 'thread')}" if job.threads != 1 else ""
     batch = f"batch {job.batch_size}" if is_batched(job.metric) and job.batch_size != own_batch_size(job.metric) else ""
     return " ".join(filter(None, (title, job.backend, job.metric, threads, batch, str(job.trial))))
@@ -291,10 +294,10 @@ def _read(store: Store, job: Job, started: str, settings: EvaluationSettings, li
     metric, backend = METRICS[job.metric], BACKENDS[job.backend]
     if isinstance(metric, Copied):
         return copy(job)
-    checkpoint, images, stand_in = job.artifact.checkpoint, None, None
-    if job.artifact.takes is None:
-        images = prepare.folder_of(checkpoint) if metric.needs_labels else prepare.images_for(checkpoint)
-        stand_in = prepare.stand_in_of(images, checkpoint)
+    images, stand_in = None, None
+    if data := job.artifact.data:
+        images = prepare.folder_of(data) if metric.needs_labels else prepare.images_for(data)
+        stand_in = prepare.stand_in_of(images, data)
     worker = Worker(
         pool_threads=job.threads,
         # Nothing is reported while a block is timed, of which a latency has two.

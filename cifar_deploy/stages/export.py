@@ -5,7 +5,6 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine, registry, trust
@@ -13,10 +12,20 @@ from cifar_deploy.core.errors import Corrupt, DeployError, WrongOutput
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
-from cifar_deploy.core.records import Artifact, Checkpoint, Data, Job, Misreading, Parity
+from cifar_deploy.core.records import (
+    Artifact,
+    Baseline,
+    Data,
+    File,
+    ImageType,
+    Job,
+    Misreading,
+    Parity,
+    Trained,
+)
 from cifar_deploy.core.registry import interpreter_for
-from cifar_deploy.core.store import CHECKPOINT, Store, as_artifact, floor_name
-from cifar_deploy.formats import FORMATS
+from cifar_deploy.core.store import CHECKPOINT, WEIGHTS, Store, as_artifact
+from cifar_deploy.formats import FORMATS, format_of
 from cifar_deploy.stages import prepare, train
 from cifar_deploy.workers import export as worker
 
@@ -28,67 +37,66 @@ def export(
     names: Sequence[str] = (),
     formats: Sequence[str] | None = None,
     *,
-    input: Literal["float32", "uint8"] = "float32",
+    input: ImageType = "float32",
     force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Outcome[Artifact]]:
-    """Each training in each format, through the parity gate. A failure is an Artifact that holds its reason."""
-    checkpoints = [train.checkpoint(store, name) for name in names or train.names(store)]
+    """Each training in each format, validated. A failure is an Artifact that holds its reason."""
+    origins = [Trained(checkpoint=train.checkpoint(store, name)) for name in names or train.names(store)]
     wanted = [FORMATS.given(format) for format in formats or FORMATS if format != CHECKPOINT]
-    if input == "uint8":
-        wanted = [FORMATS.of_pixels(format) for format in wanted]
-    pairs = [(checkpoint, format) for checkpoint in checkpoints for format in wanted]
+    pairs = [(origin, format) for origin in origins for format in wanted]
     with files.scratch() as references:
-        for done, (checkpoint, format) in enumerate(pairs):
-            name = checkpoint.training.name
+        for done, (origin, format) in enumerate(pairs):
+            artifact = _wanted(origin, format, input)
             if on_progress:
-                on_progress(Progress(done=done, total=len(pairs), message=f"{name} {format}"))
-            yield _export(store, checkpoint, format, force, references / f"{name}.npy")
+                on_progress(Progress(done=done, total=len(pairs), message=artifact.title))
+            yield _export(store, artifact, force, references / f"{origin.name}.npy")
 
 
-def _export(store: Store, checkpoint: Checkpoint, format: str, force: bool, logits: Path) -> Outcome[Artifact]:
-    """One of them; `logits` is where the network's own are, or will be for its other formats."""
+def _wanted(origin: Trained | Baseline, format: str, input: ImageType) -> Artifact:
+    """What is to be exported, without its files."""
     plugin = FORMATS[format]
-    interpreter = registry.interpreter_for(plugin.requires, plugin.environment)
-    versions = machine.versions([*plugin.requires, "numpy"], interpreter.path)
-    if not force and (existing := _still_good(store, checkpoint, format, versions)):
-        return Outcome(value=existing, reused=True)
-    folder = store.artifact_folder(checkpoint.training.name, format)
-    artifact = Artifact(
-        checkpoint=checkpoint,
+    return Artifact(
+        origin=origin,
         format=format,
+        input=input,
         files=(),
         parity=(),
         failure=None,
-        versions=versions,
+        versions=machine.versions(
+            [*plugin.requires, "numpy"], interpreter_for(plugin.requires, plugin.environment).path
+        ),
         seconds=0.0,
         commit=machine.commit(),
         finished=machine.now(),
     )
-    with files.staging(folder) as staged:
+
+
+def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcome[Artifact]:
+    """One of them; `logits` is where the network's own are, or will be for its other formats."""
+    plugin, artifact = format_of(wanted), wanted
+    assert wanted.data
+    if not force and (existing := _still_good(store, wanted)):
+        return Outcome(value=existing, reused=True)
+    with files.staging(store.folder_of(wanted)) as staged:
         try:
-            images = prepare.images_for(checkpoint)
-            stand_in = prepare.stand_in_of(images, checkpoint)
+            images = prepare.images_for(wanted.data)
+            stand_in = prepare.stand_in_of(images, wanted.data)
             reference = worker.Reference(images=images, stand_in=stand_in, logits=logits)
-            written = Worker(interpreter=interpreter).call(
-                worker.write,
-                checkpoint=checkpoint,
-                format=format,
-                root=store.root,
-                reference=reference,
-                staged=staged,
+            written = Worker(interpreter=interpreter_for(plugin.requires, plugin.environment)).call(
+                worker.write, wanted=wanted, root=store.root, reference=reference, staged=staged
             )
             artifact = dataclasses.replace(
-                artifact, files=written.files, seconds=written.seconds, choices=written.choices
+                wanted, files=written.files, seconds=written.seconds, choices=written.choices
             )
             artifact = _gated(artifact, reference, staged)
         except DeployError as error:
-            with files.naming(folder):
+            with files.naming(store.folder_of(wanted)):
                 for part in staged.iterdir():
                     files.ask_for_room(part)
             artifact = dataclasses.replace(artifact, files=(), failure=failure_of(error))
         # What cannot be made today is no reason to lose what was made before.
-        if not (artifact.failure and _is_whole(store, checkpoint, format)):
+        if not (artifact.failure and _is_whole(store, wanted)):
             store.save_artifact(artifact, staged)
     if plugin.is_program:
         for file in artifact.files:
@@ -102,7 +110,7 @@ def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Art
     Raises WrongOutput if all that answer do so otherwise than the network, and the last error if none of them answers.
     """
     found, misread, failed = [], [], None
-    for backend in readers(artifact.format):
+    for backend in readers(str(artifact.format)):
         plugin = BACKENDS[backend]
         if registry.obstacle(plugin.requires, plugin.programs, plugin.environment):
             continue
@@ -114,8 +122,8 @@ def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Art
                 reference=reference,
                 staged=staged,
             )
-            if reason := gate(parity, artifact.format):
-                raise WrongOutput(f"{artifact.name} {artifact.format}: {reason}")
+            if reason := gate(parity, artifact):
+                raise WrongOutput(f"{artifact.title}: {reason}")
             found.append(parity)
         except WrongOutput as error:
             versions = versions_of(backend)
@@ -129,42 +137,43 @@ def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Art
     return dataclasses.replace(artifact, parity=tuple(found), misread=tuple(misread))
 
 
-def _is_whole(store: Store, checkpoint: Checkpoint, format: str) -> bool:
+def _is_whole(store: Store, wanted: Artifact) -> bool:
     """Whether an earlier export of these weights is there, by whatever versions."""
     with contextlib.suppress(Corrupt):
-        existing = store.artifact(checkpoint.training.name, format)
-        if existing and not existing.failure and existing.checkpoint.weights == checkpoint.weights:
+        existing = store.earlier(wanted)
+        if existing and not existing.failure and existing.weights_sha256 == wanted.weights_sha256:
             store.verified(existing)
             return True
     return False
 
 
-def _still_good(store: Store, checkpoint: Checkpoint, format: str, versions: dict[str, str]) -> Artifact | None:
+def _still_good(store: Store, wanted: Artifact) -> Artifact | None:
     """An earlier export of the same weights by the same versions, if its files are whole."""
+    assert wanted.data
     try:
-        existing = store.artifact(checkpoint.training.name, format)
-        if not existing or existing.failure or existing.versions != versions:
+        existing = store.earlier(wanted)
+        if not existing or existing.failure or existing.versions != wanted.versions:
             return None
-        if existing.checkpoint.weights != checkpoint.weights or is_for_other_processor(existing):
+        if existing.weights_sha256 != wanted.weights_sha256 or is_for_other_processor(existing):
             return None
-        if any(parity.stand_in for parity in existing.parity) and prepare.find(checkpoint.training.data.fingerprint):
+        if any(parity.stand_in for parity in existing.parity) and prepare.find(wanted.data.fingerprint):
             return None  # checked on other images; now the network's own are here
         store.verified(existing)
     except Corrupt:
         return None
-    if FORMATS[format].is_program and not all(trust.knows(file.sha256) for file in existing.files):
+    if format_of(wanted).is_program and not all(trust.knows(file.sha256) for file in existing.files):
         return None  # somebody else's: it would not be run
     return existing
 
 
-def gate(parity: Parity, format: str) -> str | None:
+def gate(parity: Parity, artifact: Artifact) -> str | None:
     """Why an artifact does not pass, or None if it does."""
-    plugin = FORMATS[format]
+    plugin = format_of(artifact)
     allowed = plugin.tolerance * max(1.0, parity.largest_logit)
     if parity.largest_difference > allowed or parity.agreement < plugin.agreement:
         return (
             f"through {parity.backend} its logits differ from the network's by up to {parity.largest_difference:.3g} "
-            f"({format} allows {allowed:.3g}), and {parity.agreement:.1%} of {parity.images} labels agree "
+            f"({artifact.variant} allows {allowed:.3g}), and {parity.agreement:.1%} of {parity.images} labels agree "
             f"(it needs {plugin.agreement:.0%})"
         )
     return None
@@ -172,10 +181,9 @@ def gate(parity: Parity, format: str) -> str | None:
 
 def readers(format: str, backends: Iterable[str] | None = None) -> list[str]:
     """The backends that read a format: those that say so, and those that the format names itself."""
-    base = FORMATS.base(format)
     named = [BACKENDS.given(name) for name in FORMATS[format].read_by]  # by the format's own code, which is trusted
     names = dict.fromkeys([*BACKENDS, *named]) if backends is None else backends
-    return [name for name in names if base in BACKENDS[name].reads or name in named]
+    return [name for name in names if format in BACKENDS[name].reads or name in named]
 
 
 def versions_of(backend: str) -> dict[str, str]:
@@ -189,40 +197,49 @@ def is_for_other_processor(artifact: Artifact) -> bool:
     return "processor" in artifact.choices and artifact.choices["processor"] != machine.machine().chip
 
 
-def floors(store: Store, timed: Iterable[Job]) -> list[Job]:
-    """For each runtime and way of running it, a job with the network that does next to nothing; exported if need be."""
-    trust.give([worker.FLOOR_NETWORK])  # though only records name it
+def baselines(store: Store, timed: Iterable[Job]) -> list[Job]:
+    """For each runtime and way of running it, a job with the no-op network; exported if need be."""
+    trust.give([worker.NO_OP])  # though only records name it
     artifacts: dict[tuple[str, str], Artifact | None] = {}
     jobs: dict[str, Job] = {}
-    for timed_job in timed:
-        data, format = timed_job.artifact.checkpoint.training.data, timed_job.artifact.format
-        if (data.fingerprint, format) not in artifacts:
-            artifacts[data.fingerprint, format] = _floor(store, data, format)
-        if artifact := artifacts[data.fingerprint, format]:
-            job = dataclasses.replace(timed_job, artifact=artifact)
+    for of_network in timed:
+        artifact = of_network.artifact
+        if not artifact.data:
+            continue
+        place = artifact.data.fingerprint, artifact.variant
+        if place not in artifacts:
+            artifacts[place] = _baseline(store, artifact.data, str(artifact.format), artifact.input)
+        if baseline := artifacts[place]:
+            job = dataclasses.replace(of_network, artifact=baseline)
             jobs[job.key] = job
     return list(jobs.values())
 
 
-def _floor(store: Store, data: Data, format: str) -> Artifact | None:
-    """None if this format cannot hold it: then the report has no floor for it."""
-    name = floor_name(data)
+def _baseline(store: Store, data: Data, format: str, input: ImageType) -> Artifact | None:
+    """None if this format cannot hold it: then the report has no runtime overhead for it."""
     try:
-        checkpoint = _whole_floor(store, name) or Worker().call(worker.floor, data, store.root, name)
+        weights = _no_op(store, data)
         if format == CHECKPOINT:
-            return as_artifact(checkpoint)
+            return weights
+        assert isinstance(weights.origin, Baseline)
         with files.scratch() as folder:
-            artifact = _export(store, checkpoint, format, False, folder / "reference.npy").value
+            artifact = _export(store, _wanted(weights.origin, format, input), False, folder / "reference.npy").value
     except DeployError as error:
-        log.warning("no floor for %s: %s", format, error)
+        log.warning("no runtime overhead for %s: %s", format, error)
         return None
     return None if artifact.failure else artifact
 
 
-def _whole_floor(store: Store, name: str) -> Checkpoint | None:
-    """None if it is not there, or damaged: it is made again then."""
+def _no_op(store: Store, data: Data) -> Artifact:
+    """The no-op network's weights as an artifact: found whole, or made."""
+    nothing = File(name=WEIGHTS, bytes=0, sha256="")
+    wanted = as_artifact(Baseline(network=worker.NO_OP, data=data, weights=nothing))
     with contextlib.suppress(Corrupt):
-        if checkpoint := store.checkpoint(name):
-            store.verified(as_artifact(checkpoint))
-            return checkpoint
-    return None
+        if existing := store.earlier(wanted):
+            store.verified(existing)
+            return existing
+    with files.staging(store.folder_of(wanted)) as staged:
+        weights = Worker().call(worker.write_no_op, data, staged)
+        made = as_artifact(Baseline(network=worker.NO_OP, data=data, weights=weights))
+        store.save_artifact(made, staged)
+    return made

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cifar_deploy import formats as formats_module
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
 from cifar_deploy.core.defaults import SECONDS
@@ -13,7 +14,7 @@ from cifar_deploy.core.records import Artifact, Failure, Isa, Job, UnderIsa
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
-from cifar_deploy.formats import FORMATS
+from cifar_deploy.formats import format_of
 from cifar_deploy.metrics import METRICS, PROTOCOL, Copied
 from cifar_deploy.networks import NETWORKS
 from cifar_deploy.stages import train
@@ -50,7 +51,7 @@ def jobs(
     Raises UsageError if a backend was asked for by name and reads none of the artifacts.
     """
     artifacts = list(artifacts)
-    formats = {artifact.format for artifact in artifacts}
+    formats = {str(artifact.format) for artifact in artifacts}
     for backend in backends or ():
         if not any(backend in readers(format, [backend]) for format in formats):
             raise UsageError(
@@ -60,7 +61,7 @@ def jobs(
     return [
         item
         for artifact in artifacts
-        for backend in readers(artifact.format, backends)
+        for backend in readers(str(artifact.format), backends)
         for device in devices
         for metric in metrics
         for item in planned(artifact, backend, device, metric, conditions)
@@ -73,9 +74,7 @@ def under_isa(planned: Iterable[Planned], levels: Iterable[Isa]) -> list[Planned
     Raises UsageError if there is none.
     """
     of_8_bits = [
-        item
-        for item in planned
-        if item.job.metric == "accuracy" and FORMATS[item.job.artifact.format].precision == "int8"
+        item for item in planned if item.job.metric == "accuracy" and format_of(item.job.artifact).precision == "int8"
     ]
     if not of_8_bits:
         raise UsageError(
@@ -145,7 +144,7 @@ def _obstacle(job: Job) -> Failure | None:
             raise Unsupported(f"backend {job.backend}: runs on {', '.join(plugin.targets)}, not on {job.device}")
         if is_for_other_processor(job.artifact):
             raise Unsupported(
-                f"{job.artifact.name} {job.artifact.format}: was made for another processor "
+                f"{job.artifact.title}: was made for another processor "
                 f"({job.artifact.choices['processor']}); run `cifar-deploy export` here"
             )
         need("backend", job.backend, plugin.requires, plugin.programs, plugin.environment)
@@ -174,14 +173,14 @@ def plan(
         weights = train.checkpoint(store, name).weights
         for artifact in store.artifacts(name):
             # An export of weights that were since replaced would be compared with the wrong network.
-            if artifact.checkpoint.weights == weights and artifact.format in (formats or [artifact.format]):
+            if artifact.weights_sha256 == weights.sha256 and artifact.variant in (formats or [artifact.variant]):
                 artifacts.append(artifact)
     for artifact in artifacts:
         for stray in store.strays(artifact):
-            path = store.artifact_folder(artifact.name, artifact.format) / stray
+            path = store.folder_of(artifact) / stray
             warnings.warn(f"{path}: belongs to no export; it is neither counted nor opened")
     for format in formats or ():
-        if not any(artifact.format == format for artifact in artifacts):
+        if not any(artifact.variant == format for artifact in artifacts):
             raise UsageError(
                 f"--format: no {format} of {', '.join(names or train.names(store))} is exported; run `cifar-deploy export`"
             )
@@ -196,12 +195,8 @@ def check_names(
     metrics: Iterable[str] | None = None,
 ) -> None:
     """Names that the user gave: raises UnknownName for the first that is none, before any work is done."""
-    for registry_, names in (
-        (NETWORKS, networks),
-        (FORMATS, formats),
-        (BACKENDS, backends),
-        (DEVICES, devices),
-        (METRICS, metrics),
-    ):
+    for name in formats or ():
+        formats_module.given(name)
+    for registry_, names in ((NETWORKS, networks), (BACKENDS, backends), (DEVICES, devices), (METRICS, metrics)):
         for name in names or ():
             registry_.given(name)

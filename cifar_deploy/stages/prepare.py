@@ -8,7 +8,7 @@ from cifar_deploy.core import cache
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.progress import OnProgress
-from cifar_deploy.core.records import Checkpoint, Data
+from cifar_deploy.core.records import Data
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.workers import prepare as worker
 from cifar_deploy.workers.prepare import Prepared
@@ -51,36 +51,34 @@ def _whole(folder: Path) -> Data | None:
         return None
 
 
-def folder_of(checkpoint: Checkpoint) -> Path:
-    """Where the arrays lie that a checkpoint was trained on. Raises Unavailable if they are not in the cache."""
-    data = checkpoint.training.data
+def folder_of(data: Data) -> Path:
+    """Where the arrays of a data set lie. Raises Unavailable if they are not in the cache."""
     folder = find(data.fingerprint)
     if not folder:
         raise Unavailable(
-            f"{checkpoint.training.name}: its data set ({data.source}) is not in the cache; "
+            f"data set {data.dataset}: its images ({data.source}) are not in the cache; "
             f"run `cifar-deploy data --dataset {data.dataset}`, with --data-dir where it needs one"
         )
     return folder
 
 
-def images_for(checkpoint: Checkpoint) -> Path:
-    """Where images lie to run a network on: its own data set's, or the digits, of the same size, where that is not here.
+def images_for(data: Data) -> Path:
+    """Where images lie to run a network on: its data set's, or the digits, of the same size, where that is not here.
 
     Raises Unavailable if those would not fit.
     """
-    data = checkpoint.training.data
     if folder := find(data.fingerprint):
         return folder
     stand_in = _stand_in(cache.folder())
     if (stand_in.data.height, stand_in.data.width) != (data.height, data.width):
-        return folder_of(checkpoint)
+        return folder_of(data)
     return stand_in.folder
 
 
-def stand_in_of(folder: Path, checkpoint: Checkpoint) -> str | None:
-    """The source of the images in `folder`, if they are not of the data set that the network was trained on."""
-    data = worker.read_record(folder)
-    return None if data.fingerprint == checkpoint.training.data.fingerprint else data.source
+def stand_in_of(folder: Path, data: Data) -> str | None:
+    """The source of the images in `folder`, if they are not of this data set."""
+    found = worker.read_record(folder)
+    return None if found.fingerprint == data.fingerprint else found.source
 
 
 @functools.cache

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cifar_deploy.core import files
 from cifar_deploy.core.errors import Corrupt, DeployError
-from cifar_deploy.core.records import Checkpoint, Result
-from cifar_deploy.core.store import Samples, Store, grouped, is_floor
+from cifar_deploy.core.records import Baseline, Checkpoint, External, Result
+from cifar_deploy.core.store import Samples, Store, grouped
 from cifar_deploy.core.table import Record, Section, Table, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, Summary
@@ -44,7 +44,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
     Raises DeployError if there is nothing to report.
     """
     ordinary = [result for result in results if not result.control and result.job.is_ordinary]
-    if not any(not is_floor(result.job.artifact.name) for result in ordinary):
+    if all(isinstance(result.job.artifact.origin, Baseline) for result in ordinary):
         only = "only loads and limits were measured" if results else "there are no results yet"
         raise DeployError(f"report: {only}; run `cifar-deploy evaluate` first")
     current = _current(results)
@@ -53,16 +53,17 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
     floors: Cells = {}
     for summary in summaries:
         cell = Cell.of(summary.result)
-        (floors if is_floor(cell.name) else cells).setdefault(cell, {})[summary.result.job.metric] = summary
+        is_baseline = isinstance(summary.result.job.artifact.origin, Baseline)
+        (floors if is_baseline else cells).setdefault(cell, {})[summary.result.job.metric] = summary
     controls = [result for result in current if result.control]
     checkpoints: dict[str, Checkpoint] = {}
     for cell, of_cell in cells.items():
         # The same weights may have been trained twice: what the second training says of itself counts.
-        for checkpoint in (summary.result.job.artifact.checkpoint for summary in of_cell.values()):
+        for checkpoint in filter(None, (summary.result.job.artifact.checkpoint for summary in of_cell.values())):
             if cell.name not in checkpoints or checkpoint.finished > checkpoints[cell.name].finished:
                 checkpoints[cell.name] = checkpoint
     sections: list[Section | None]
-    if current[-1].job.artifact.takes is not None:  # files that were made elsewhere: a store holds nothing else then
+    if isinstance(current[-1].job.artifact.origin, External):  # a store holds nothing else then
         facts = {"files": _each(_described(result) for result in current if result.job.artifact.files)}
         parts = memory.parts(cells)
         sections = [adopted.files(cells, controls), parts and dataclasses.replace(parts, on_screen=False)]
@@ -82,7 +83,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
             accuracy.changed(cells, raw),
         ]
     return Table(
-        title="cifar-deploy: " + ", ".join(checkpoints),
+        title="cifar-deploy: " + ", ".join(dict.fromkeys(cell.name for cell in cells)),
         facts={**facts, **_circumstances(current), **_left_out(results, current)},
         sections=tuple(section for section in sections if section),
         failures=_failures(cells),
@@ -100,17 +101,14 @@ def _current(results: Sequence[Result]) -> list[Result]:
     """
     machine = next(result.job.machine for result in reversed(results) if result.job.is_ordinary)
     here = [result for result in results if result.job.machine == machine]
-    weights = {result.job.artifact.name: result.job.artifact.checkpoint.weights.sha256 for result in here}
+    weights = {result.job.artifact.name: result.job.artifact.weights_sha256 for result in here}
     made_of = {Cell.of(result): (result.job.artifact.files, result.job.versions) for result in here}
     newest: dict[tuple[Cell, str, bool], Result] = {}
     for result in here:
         if not result.job.is_ordinary:
             continue
         cell, artifact = Cell.of(result), result.job.artifact
-        if (
-            artifact.checkpoint.weights.sha256 == weights[cell.name]
-            and (artifact.files, result.job.versions) == made_of[cell]
-        ):
+        if artifact.weights_sha256 == weights[cell.name] and (artifact.files, result.job.versions) == made_of[cell]:
             newest[cell, result.job.metric, result.control] = result
     # As they were planned, not by whichever visit came last.
     order = {cell: index for index, cell in enumerate(dict.fromkeys(map(Cell.of, sorted(here, key=_place))))}
@@ -204,16 +202,16 @@ def _doubts(cells: Cells) -> tuple[str, ...]:
 
 def _records(summary: Summary) -> Iterable[Record]:
     result = summary.result
-    job, checkpoint = result.job, result.job.artifact.checkpoint
-    data = checkpoint.training.data
+    job, artifact = result.job, result.job.artifact
+    data, checkpoint = artifact.data, artifact.checkpoint
     common: dict[str, str | int | float | None] = {
         "name": job.artifact.name,
-        "network": checkpoint.training.network,
-        "format": job.artifact.format,
+        "network": None if isinstance(artifact.origin, External) else artifact.origin.network,
+        "format": artifact.variant or None,
         "backend": job.backend,
         "device": job.device,
         "threads": job.threads,
-        "batch_size": job.batch_size if job.artifact.takes is None else None,  # else the inputs say how large they are
+        "batch_size": job.batch_size if data else None,  # else the inputs say how large they are
         "metric": job.metric,
     }
     trace: dict[str, str | int | float | None] = {
@@ -221,13 +219,13 @@ def _records(summary: Summary) -> Iterable[Record]:
         "limit_test": job.limit_test,
         "backend_options": json.dumps(dict(job.backend_options)),
         "choices": json.dumps(dict(job.artifact.choices)),
-        "inputs": ", ".join(map(str, job.artifact.takes or ())) or None,
+        "inputs": ", ".join(map(str, artifact.takes)) or None,
         "session": result.session.started if result.session else None,
-        "recipe": str(checkpoint.training.recipe),
-        "dataset": data.dataset,
-        "source": data.source,
-        "data_fingerprint": data.fingerprint,
-        "weights_sha256": checkpoint.weights.sha256,
+        "recipe": str(checkpoint.training.recipe) if checkpoint else None,
+        "dataset": data.dataset if data else None,
+        "source": data.source if data else "random arrays",
+        "data_fingerprint": data.fingerprint if data else None,
+        "weights_sha256": artifact.weights_sha256,
         "artifact_sha256": " ".join(file.sha256 for file in job.artifact.files),
         "machine": str(job.machine),
         "versions": " ".join(f"{package}={version}" for package, version in job.versions.items()),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core.errors import DeployError
-from cifar_deploy.core.records import Block
+from cifar_deploy.core.records import Block, External
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS, Measured, out_of_range
@@ -23,8 +23,10 @@ def _names(block: Block) -> str | None:
     METRICS[job.metric]
     BACKENDS[job.backend]
     DEVICES[job.device]
-    if job.artifact.takes is None:
+    if job.artifact.format:
         FORMATS[job.artifact.format]
+    if (job.artifact.format is None) != isinstance(job.artifact.origin, External):
+        return "its artifact has a format and is an external model, or neither"
     return None
 
 

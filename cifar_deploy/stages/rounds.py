@@ -16,9 +16,8 @@ from cifar_deploy.core import machine
 from cifar_deploy.core.defaults import ROUNDS
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.progress import counted
-from cifar_deploy.core.records import Block, Job, Session
+from cifar_deploy.core.records import Baseline, Block, Job, Session
 from cifar_deploy.core.statistics import estimate
-from cifar_deploy.core.store import is_floor
 from cifar_deploy.metrics import METRICS, Copied
 from cifar_deploy.metrics.summary import first_column, is_timed
 
@@ -87,7 +86,7 @@ def _controls(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _suits_as_control(job: Job) -> tuple[bool, bool]:
-    return not is_floor(job.artifact.name), "torch" not in BACKENDS[job.backend].requires
+    return not isinstance(job.artifact.origin, Baseline), "torch" not in BACKENDS[job.backend].requires
 
 
 def in_order(session: Session, number: int, wanted: Sequence[Visit]) -> list[Visit]:
@@ -115,13 +114,13 @@ class Costs:
         if block.reading and is_timed(block.job):
             self._visits[block.job.key] = block.seconds
         elif block.reading and not isinstance(METRICS[block.job.metric], Copied):
-            runtime = (block.job.backend, block.job.artifact.format)
+            runtime = (block.job.backend, block.job.artifact.variant)
             self._starts[runtime] = min(block.seconds, self._starts.get(runtime, math.inf))
 
     def seconds(self, job: Job) -> float:
         if job.key in self._visits:
             return self._visits[job.key]
-        start_s = self._starts.get((job.backend, job.artifact.format), _START_S)
+        start_s = self._starts.get((job.backend, job.artifact.variant), _START_S)
         # Latency has a second block, end to end.
         return start_s + (2 if job.metric == "latency" else 1) * (job.seconds or 0)
 

@@ -12,10 +12,10 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, trust, untrusted
 from cifar_deploy.core.arrays import mapped, random_arrays
 from cifar_deploy.core.errors import Corrupt, WrongOutput, loading
-from cifar_deploy.core.records import Job, Reading
+from cifar_deploy.core.records import External, Job, Reading
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
-from cifar_deploy.formats import FORMATS
+from cifar_deploy.formats import format_of
 from cifar_deploy.metrics import METRICS, Copied, TestImages, Workbench, out_of_range
 
 
@@ -52,7 +52,7 @@ def measure(
             images = TestImages(
                 pixels=mapped(data_folder / "test_images.npy"),
                 labels=np.load(data_folder / "test_labels.npy"),
-                prepare=FORMATS[job.artifact.format].prepare,
+                prepare=format_of(job.artifact).prepare,
             )
         bench = Workbench(
             job=job, batches=_batches(job, images), images=images, import_runtime=import_runtime, load=load
@@ -70,8 +70,8 @@ def measure(
 
 
 def _is_program(job: Job) -> bool:
-    if job.artifact.takes is None:
-        return FORMATS[job.artifact.format].is_program
+    if not isinstance(job.artifact.origin, External):
+        return format_of(job.artifact).is_program
     opener = BACKENDS[job.backend].opens
     return opener is not None and opener.is_program
 
@@ -80,10 +80,11 @@ def _loaded(job: Job, paths: Mapping[str, Path]) -> Callable[[Any], Any]:
     """`paths` are the verified files, by the names that the artifact's record gives them: nothing else is opened."""
     backend, artifact = BACKENDS[job.backend], job.artifact
     target = backend.targets[job.device]
-    name = FORMATS[artifact.format].filename if artifact.takes is None else next(iter(paths), "")
+    is_ours = not isinstance(artifact.origin, External)
+    name = format_of(artifact).filename if is_ours else next(iter(paths), "")
     if name not in paths:
         raise Corrupt(f"{artifact.title}: its record does not list {name or 'a file'}; export it again (--force)")
-    if artifact.takes is None:
+    if is_ours:
         with loading(artifact.title, job.backend):
             return backend.load(paths[name], artifact, target, job.threads)
     assert backend.opens
@@ -94,6 +95,4 @@ def _loaded(job: Job, paths: Mapping[str, Path]) -> Callable[[Any], Any]:
 def _batches(job: Job, images: TestImages | None) -> Callable[[int, int], Sequence[Any]]:
     if images:
         return lambda count, size: list(images.batches(images.repeated(count * size), size))
-    assert job.artifact.takes is not None
-    takes = job.artifact.takes
-    return lambda count, size: random_arrays(takes, count)
+    return lambda count, size: random_arrays(job.artifact.takes, count)

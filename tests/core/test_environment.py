@@ -21,7 +21,7 @@ from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.isolate import Worker
 from tests import probes
-from tests.conftest import ROOT, heed_ctrl_c, run_cli
+from tests.conftest import ROOT, heed_signals, run_cli
 from tests.plugins import IN_AN_ENVIRONMENT, TINY_ENVIRONMENT
 
 NAME = "tests.plugins:TINY_ENVIRONMENT"
@@ -177,7 +177,7 @@ def test_an_interruption_leaves_nothing_that_the_next_one_keeps(how: signal.Sign
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_ctrl_c,
+        preexec_fn=heed_signals,
     )
     while not any(own_cache.glob("tiny.tmp.*/new/pyvenv.cfg")):
         assert process.poll() is None

@@ -1,6 +1,7 @@
 """How many threads this process may use, and what the machine says of itself."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,19 @@ def test_the_machine_is_described() -> None:
 def test_only_installed_packages_have_a_version() -> None:
     versions = machine.versions(["numpy", "no-such-package"])
     assert set(versions) == {"cifar-deploy", "python", "numpy"}
+
+
+def test_asking_for_the_commit_leaves_the_index_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What refreshes the index locks it, and a command that is killed meanwhile would leave the lock."""
+    source = tmp_path / "cifar_deploy" / "core" / "machine.py"
+    source.parent.mkdir(parents=True)
+    source.write_text("first")
+    identity = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
+    os.utime(source, (1, 1))  # as it was, but for its time: the index is out of date
+    before = (tmp_path / ".git" / "index").read_bytes()
+    monkeypatch.setattr(machine, "__file__", str(source))
+    found = machine.commit.__wrapped__()
+    assert found and len(found) == 12
+    assert (tmp_path / ".git" / "index").read_bytes() == before
