@@ -68,7 +68,7 @@ def _measured(store: Store, job: Job) -> Reading:
         measure.measure,
         job=job,
         root=store.root,
-        data_folder=prepare.folder_of(job.artifact.checkpoint),
+        data_folder=prepare.folder_of(job.artifact.data),
         stand_in=None,
         raw_name="second-opinion",
         trusted=True,
@@ -98,7 +98,7 @@ def _benchmark_app(store: Store, job: Job, percentile: int) -> float:
 
 def loadgen(store: Store, job: Job) -> tuple[float, float]:
     """LoadGen in a process of its own: this file again, with the word `loadgen`."""
-    folder = prepare.folder_of(job.artifact.checkpoint)
+    folder = prepare.folder_of(job.artifact.data)
     command = [sys.executable, __file__, "loadgen", str(_model(store, job)), str(folder)]
     with tempfile.TemporaryDirectory() as logs:
         subprocess.run([*command, logs], check=True, stdout=subprocess.DEVNULL)

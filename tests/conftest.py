@@ -25,7 +25,7 @@ from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import obstacle
 from cifar_deploy.core.store import Store
-from cifar_deploy.formats import FORMATS, Format
+from cifar_deploy.formats import FORMATS, given, Format
 
 Exported: TypeAlias = Callable[[str], tuple[Artifact, Path]]
 
@@ -179,13 +179,14 @@ def exported(road: Path, of_all: Path) -> Exported:
 
     @functools.cache
     def export(format: str) -> tuple[Artifact, Path]:
-        need_plugin(FORMATS[format])
+        name, input = given(format)
+        need_plugin(FORMATS[name])
         with Lock(of_all / "exported.lock", None):
             if not Store(out).artifact("resnet8", format) and format != "checkpoint":
-                done = run_cli("export", "--format", format, "--out", out)
+                done = run_cli("export", "--format", name, "--input", input, "--out", out)
                 assert done.returncode == 0, done.stderr + done.stdout
         artifact, folder = Store(out).artifact("resnet8", format), Store(out).artifact_folder("resnet8", format)
         assert artifact and not artifact.failure, artifact
-        return artifact, folder / FORMATS[format].filename
+        return artifact, folder / FORMATS[name].filename
 
     return export

@@ -25,6 +25,7 @@ from cifar_deploy.core.records import (
     Epoch,
     Failure,
     File,
+    ImageType,
     Job,
     Machine,
     Reading,
@@ -224,16 +225,16 @@ def a_checkpoint(weights: File | None = None) -> Checkpoint:
     )
 
 
-def a_job(metric: str = "latency", format: str = "checkpoint") -> Job:
+def a_job(metric: str = "latency", format: str = "checkpoint", input: ImageType = "float32") -> Job:
     checkpoint = a_checkpoint()
     return Job(
-        artifact=replace(as_artifact(checkpoint), format=format),
+        artifact=replace(as_artifact(checkpoint), format=format, input=input),
         backend="pytorch",
         device="cpu",
         metric=metric,
         threads=1,
         batch_size=1,
-        options={"limit_test": None, "images": 64, "seconds": 0.5},
+        seconds=0.5,
         protocol=1,
         machine=checkpoint.machine,
         versions=checkpoint.versions,

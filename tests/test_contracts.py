@@ -14,14 +14,14 @@ from cifar_deploy.core import trust
 from cifar_deploy.core.errors import Unavailable, printable
 from cifar_deploy.core.interpreter import running
 from cifar_deploy.core.isolate import Worker
-from cifar_deploy.core.records import Failure
+from cifar_deploy.core.records import Failure, variant_name
 from cifar_deploy.core.registry import interpreter_for, obstacle
 from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Column, Record, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.datasets import DATASETS, Dataset
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES, Device
-from cifar_deploy.formats import FORMATS, Format
+from cifar_deploy.formats import FORMATS, Format, given
 from cifar_deploy.metrics import METRICS, Copied, Measured
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
@@ -43,9 +43,9 @@ def _marked(*names: str) -> ParameterSet:
     return pytest.param(*names, marks=[pytest.mark.slow] if set(names) & _SLOW else [])
 
 
-_OF_PIXELS = tuple(FORMATS.of_pixels(name) for name in ("torchscript", "onnx", "onnx_int8", "openvino_ir"))
+_OF_PIXELS = tuple(variant_name(name, "uint8") for name in ("torchscript", "onnx", "onnx_int8", "openvino_ir"))
 
-PAIRS = [_marked(name, format) for format in (*FORMATS, *_OF_PIXELS) for name in readers(format)]
+PAIRS = [_marked(name, format) for format in (*FORMATS, *_OF_PIXELS) for name in readers(given(format)[0])]
 
 
 @pytest.mark.parametrize("name", BACKENDS)

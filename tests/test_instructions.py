@@ -38,7 +38,7 @@ def test_the_labels_under_older_instructions_stand_beside_this_processors(int8: 
     )
     with store:
         found = {
-            (outcome.value.job.backend, outcome.value.job.options.get("isa")): outcome.value
+            (outcome.value.job.backend, getattr(outcome.value.job.trial, "isa", None)): outcome.value
             for outcome in pipeline.evaluate(store, planned, pipeline.EvaluationSettings(isa=("avx2",)))
         }
         table, _ = pipeline.report(store)

@@ -18,7 +18,7 @@ from cifar_deploy.core import machine, sealing
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Unavailable, UsageError
 from cifar_deploy.core.isolate import Worker
-from cifar_deploy.core.records import Begun, Training
+from cifar_deploy.core.records import Begun, Training, UnderLimit
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import METRICS
@@ -124,7 +124,7 @@ def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> N
     assert refused.returncode == 1 and "--budget: 20 s is too little for one round" in refused.stderr
     done = run_cli(*arguments, "--seconds", "0.2", "--rounds", "50", "--budget", "5s")
     assert done.returncode == 0, done.stderr
-    rounds = [block.round for block in Store(copy).blocks() if block.job.options.get("seconds") == 0.2]
+    rounds = [block.round for block in Store(copy).blocks() if block.job.seconds == 0.2]
     assert 1 < len(rounds) < 10 and rounds == list(range(len(rounds)))
 
 
@@ -159,16 +159,18 @@ def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "memory", "--verify-memory", "--out", str(copy)]
     done = run_cli(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "memory: ran under" in done.stdout and "above the claim" in done.stdout
-    limited = [block for block in Store(copy).blocks() if "limit_bytes" in block.job.options]
-    assert [block.job.options["limit"] for block in limited][:2] == ["above the claim", "below the claim"]
+    assert "memory: ran under" in done.stdout and "(expected: runs)" in done.stdout
+    trials = [(block, block.job.trial) for block in Store(copy).blocks()]
+    limited = [block for block, trial in trials if isinstance(trial, UnderLimit)]
+    found = [trial for _, trial in trials if isinstance(trial, UnderLimit)]
+    assert [trial.expected for trial in found][:2] == ["runs", "either"]
     assert limited[0].reading
     if "counted" in limited[0].reading.values:
         assert limited[2].failure and limited[2].failure.kind == "out of memory"
     else:
-        assert limited[0].job.options["limit_kind"] == "RLIMIT_DATA"
+        assert found[0].limited_by == "RLIMIT_DATA"
     assert f"{1 + len(limited)} of {1 + len(limited)} results were measured before" in run_cli(*arguments).stdout
-    assert len([block for block in Store(copy).blocks() if "limit_bytes" in block.job.options]) == len(limited)
+    assert len([block for block in Store(copy).blocks() if not block.job.is_ordinary]) == len(limited)
     run_cli("report", "--out", copy)
     text = (copy / "reports" / "report.md").read_text()
     assert "Memory under a limit" in text and "claimed peak" in text

@@ -10,7 +10,7 @@ import pytest
 
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.records import Block, Data, Failure, Positive, Recipe, Share, Time
+from cifar_deploy.core.records import Block, Data, Failure, Positive, Recipe, Share, Time, UnderIsa
 from tests.probes import a_block, a_checkpoint, a_job
 
 
@@ -23,9 +23,9 @@ def test_a_block_comes_back_equal(failure: Failure | None) -> None:
     result = a_block(failure=failure)
     back = from_json(Block, through_text(result))
     assert back == result
-    assert isinstance(back.job.artifact.checkpoint.training.data.classes, tuple)
-    assert isinstance(back.job.artifact.checkpoint.curve, tuple)
-    assert isinstance(back.job.options["images"], int) and isinstance(back.job.options["seconds"], float)
+    checkpoint = back.job.artifact.checkpoint
+    assert checkpoint and isinstance(checkpoint.training.data.classes, tuple)
+    assert isinstance(checkpoint.curve, tuple)
 
 
 def test_a_job_keeps_its_key() -> None:
@@ -35,7 +35,15 @@ def test_a_job_keeps_its_key() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"metric": "memory"}, {"threads": 2}, {"batch_size": 8}, {"protocol": 2}, {"options": {}}, {"versions": {}}],
+    [
+        {"metric": "memory"},
+        {"threads": 2},
+        {"batch_size": 8},
+        {"protocol": 2},
+        {"seconds": 0.1},
+        {"trial": UnderIsa(isa="avx2")},
+        {"versions": {}},
+    ],
 )
 def test_another_question_has_another_key(change: dict[str, Any]) -> None:
     job = a_job()
@@ -110,8 +118,8 @@ def test_an_unknown_field_makes_a_record_of_another_version() -> None:
 
 def test_a_wrong_field_is_named_with_its_path() -> None:
     record = through_text(a_block())
-    record["job"]["artifact"]["checkpoint"]["training"]["recipe"]["epochs"] = "two"
-    with pytest.raises(Corrupt, match=r"Block\.job\.artifact\.checkpoint\.training\.recipe\.epochs: 'two'"):
+    record["job"]["artifact"]["origin"]["checkpoint"]["training"]["recipe"]["epochs"] = "two"
+    with pytest.raises(Corrupt, match=r"Block\.job\.artifact\.origin\.checkpoint\.training\.recipe\.epochs: 'two'"):
         from_json(Block, record)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cifar_deploy.core.arrays import Images, Logits
+from cifar_deploy.core.records import Trained
 from cifar_deploy.formats import Choices, Source
 from cifar_deploy.formats.calibration import Calibration, best
 from tests.probes import a_checkpoint
@@ -46,7 +47,10 @@ class Tried:
     def best(self, *calibrations: Calibration) -> Choices:
         nothing: Any = None
         source = Source(
-            network=nothing, checkpoint=a_checkpoint(), images=nothing, training_images=lambda n: self._all[:n]
+            network=nothing,
+            origin=Trained(checkpoint=a_checkpoint()),
+            images=nothing,
+            training_images=lambda n: self._all[:n],
         )
         (self._path / "float").write_text("0 0")
         return best(source, self._path / "float", self._path / "model.xml", calibrations, logits)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_deploy.core.errors import ExportError
+from cifar_deploy.core.records import Trained
 from cifar_deploy.formats import Source, onnx
 from tests.probes import a_checkpoint
 
@@ -36,7 +37,7 @@ def source_of(network: nn.Module) -> Source:
     data = checkpoint.training.data
     return Source(
         network=network.eval(),
-        checkpoint=checkpoint,
+        origin=Trained(checkpoint=checkpoint),
         images=torch.rand(4, 3, data.height, data.width),
         training_images=lambda count: np.zeros((count, 3, data.height, data.width), np.float32),
     )

@@ -17,7 +17,7 @@ from tests.probes import a_block, a_job
 
 def measured(answer: Any) -> Measurement:
     """The accuracy of 70 images of three classes, answered by `answer(batch)`."""
-    job = replace(a_job("accuracy"), options={"limit_test": None}, batch_size=64)
+    job = replace(a_job("accuracy"), batch_size=64)
     images = metrics.TestImages(
         pixels=np.zeros((70, 8, 9, 3), np.uint8), labels=np.zeros(70, np.int64), prepare=lambda pixels: pixels
     )

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cifar_deploy.core.errors import Unavailable
+from cifar_deploy.core.records import Trained
 from cifar_deploy.metrics import METRICS, Copied
 from cifar_deploy.networks.counting import multiply_adds
 from tests import own_networks
@@ -100,6 +101,6 @@ def test_without_a_number_the_metric_says_why() -> None:
     metric, job = METRICS["multiply_adds"], a_job("multiply_adds")
     assert isinstance(metric, Copied) and metric.read(job) == {"multiply_adds": 20}
     checkpoint = dataclasses.replace(job.artifact.checkpoint, multiply_adds=None, uncounted="no formula for aten.x")
-    job = dataclasses.replace(job, artifact=dataclasses.replace(job.artifact, checkpoint=checkpoint))
+    job = dataclasses.replace(job, artifact=dataclasses.replace(job.artifact, origin=Trained(checkpoint=checkpoint)))
     with pytest.raises(Unavailable, match=r"no formula for aten\.x"):
         metric.read(job)

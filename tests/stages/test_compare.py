@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cifar_deploy.core.errors import UsageError
-from cifar_deploy.core.records import Failure, Job, Result
+from cifar_deploy.core.records import Failure, Job, Result, Trained
 from cifar_deploy.core.store import Store, grouped
 from cifar_deploy.stages import compare
 from tests.conftest import run_cli
@@ -115,7 +115,7 @@ def test_too_few_rounds_decide_nothing() -> None:
         ({"protocol": 9}, "protocol 1 and 9"),
         ({"threads": 2}, "threads 1 and 2"),
         ({"batch_size": 8}, "batch size 1 and 8"),
-        ({"options": {"limit_test": 10}}, "--limit-test"),
+        ({"limit_test": 10}, "--limit-test"),
     ],
 )
 def test_what_answers_another_question_is_refused_unless_asked_for(change: dict[str, object], words: str) -> None:
@@ -130,15 +130,27 @@ def test_other_data_are_refused() -> None:
     training = job.artifact.checkpoint.training
     data = replace(training.data, fingerprint="0" * 64)
     checkpoint = replace(job.artifact.checkpoint, training=replace(training, data=data))
-    other = replace(job, artifact=replace(job.artifact, checkpoint=checkpoint))
+    other = replace(job, artifact=replace(job.artifact, origin=Trained(checkpoint=checkpoint)))
     with pytest.raises(UsageError, match="other data"):
         compared(results(job, 1.0), results(other, 1.0))
 
 
 def test_of_several_thread_counts_the_alike_are_compared() -> None:
     one, two = a_job(), replace(a_job(), threads=2)
-    pair = compared([*results(one, 1.0), *results(two, 0.5)], results(one, 1.1))
-    assert pair.word == "slower"
+    nothing: Any = None
+    first, second = compare.pairs_of([*results(one, 1.0), *results(two, 0.5)], results(one, 1.1), nothing, nothing)
+    assert (first.word, first.cell.threads) == ("slower", 1)
+    assert (second.word, second.cell.threads) == ("missing", 2)
+
+
+def test_batch_sizes_are_compared_each_with_its_own() -> None:
+    nothing: Any = None
+    one, eight = a_job(), replace(a_job(), batch_size=8)
+    before, after = [*results(one, 1.0), *results(eight, 5.0)], [*results(one, 1.0), *results(eight, 6.0)]
+    pairs = compare.pairs_of(before, after, nothing, nothing)
+    assert [(pair.cell.batch_size, pair.word) for pair in pairs] == [(None, "tie"), (8, "slower")]
+    table = compare.section(pairs)
+    assert "batch" in table.label_titles and [row.labels[3] for row in table.rows] == ["own", "8"]
 
 
 def test_the_command_gates_a_regression_and_names_it(tmp_path: Path) -> None:

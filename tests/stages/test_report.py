@@ -8,8 +8,23 @@ import numpy as np
 import pytest
 
 from cifar_deploy.core.errors import Corrupt, DeployError
-from cifar_deploy.core.records import Block, Checkpoint, Disturbance, Failure, Job, Reading, Session, Tensor
-from cifar_deploy.core.store import floor_name, grouped
+from cifar_deploy.core.records import (
+    Baseline,
+    Block,
+    Checkpoint,
+    Disturbance,
+    External,
+    Failure,
+    File,
+    Job,
+    Reading,
+    Session,
+    Sustained,
+    Tensor,
+    Trained,
+    UnderLimit,
+)
+from cifar_deploy.core.store import grouped
 from cifar_deploy.core.table import Row, Section, Table
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import report
@@ -164,9 +179,10 @@ def test_rounds_that_lie_too_far_apart_to_tell_are_no_verdict_on_fewer_bits() ->
 
 
 def test_the_floor_is_of_the_same_runtime_and_session() -> None:
-    checkpoint = ONNX.artifact.checkpoint
-    training = replace(checkpoint.training, name=floor_name(checkpoint.training.data))
-    floor = replace(ONNX, artifact=replace(ONNX.artifact, checkpoint=replace(checkpoint, training=training)))
+    data = ONNX.artifact.data
+    assert data
+    origin = Baseline(network="module:no_op", data=data, weights=File(name="weights", bytes=1, sha256="1" * 64))
+    floor = replace(ONNX, artifact=replace(ONNX.artifact, origin=origin))
     session = a_session(EAGER, ONNX, floor)
     blocks = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(floor, session, 0.00001)]
     ship = section(report.build(grouped(blocks), no_raw), "What to ship")
@@ -238,18 +254,19 @@ def test_accuracies_of_other_images_are_not_compared(predictions: dict[str, Mapp
 
 
 def test_a_memory_limit_that_kills_is_no_failure_of_the_cell() -> None:
-    memory = replace(EAGER, metric="memory", options={})
+    memory = replace(EAGER, metric="memory", seconds=None)
     values = {"peak": 100 * 2.0**20, "batch": 110 * 2.0**20, "counted": 60 * 2.0**20}
     measured = replace(a_block(job=memory), reading=Reading(values={k: v for k, v in values.items() if k != "counted"}))
 
-    def limited(mebibytes: int, where: str) -> Job:
-        return replace(memory, options={"limit_bytes": mebibytes * 2**20, "limit_kind": "cgroup v2", "limit": where})
+    def limited(mebibytes: int, expected: Any) -> Job:
+        trial = UnderLimit(limit_bytes=mebibytes * 2**20, limited_by="cgroup v2", expected=expected)
+        return replace(memory, trial=trial)
 
     blocks = [
         measured,
-        replace(a_block(job=limited(116, "above the claim")), reading=Reading(values=values)),
-        replace(a_block(job=limited(99, "below the claim")), reading=Reading(values=values)),
-        a_block(job=limited(54, "below what was counted"), failure=Failure(kind="out of memory", reason="killed")),
+        replace(a_block(job=limited(116, "runs")), reading=Reading(values=values)),
+        replace(a_block(job=limited(99, "either")), reading=Reading(values=values)),
+        a_block(job=limited(54, "runs out"), failure=Failure(kind="out of memory", reason="killed")),
     ]
     table = report.build(grouped(blocks), no_raw)
     assert shown(section(table, "Memory under a limit"), 0) == {
@@ -276,7 +293,7 @@ def load(job: Job, session: Session, minutes: range, **changes: Any) -> list[Blo
     return blocks
 
 
-LOADED = replace(EAGER, options={"seconds": 5.0, "sustain_s": 600.0})
+LOADED = replace(EAGER, seconds=5.0, trial=Sustained(seconds=600.0))
 
 
 def test_a_long_load_is_a_section_of_its_own() -> None:
@@ -290,7 +307,7 @@ def test_a_long_load_is_a_section_of_its_own() -> None:
 
 
 def test_the_first_minute_is_the_loads_and_not_the_cells() -> None:
-    other = replace(ONNX, options=LOADED.options)
+    other = replace(ONNX, seconds=LOADED.seconds, trial=LOADED.trial)
     session = a_session(LOADED, other)
     blocks = [
         *timed(EAGER, a_session(EAGER), 0.004),
@@ -333,7 +350,7 @@ def test_results_of_another_machine_are_left_out_and_said_to_be() -> None:
 def test_two_trainings_of_the_same_weights_are_two_rows() -> None:
     checkpoint = EAGER.artifact.checkpoint
     twin = replace(checkpoint, training=replace(checkpoint.training, name="twin"))
-    other = replace(EAGER, artifact=replace(EAGER.artifact, checkpoint=twin))
+    other = replace(EAGER, artifact=replace(EAGER.artifact, origin=Trained(checkpoint=twin)))
     session = a_session(EAGER, other)
     table = report.build(grouped([*timed(EAGER, session, 0.004), *timed(other, session, 0.001)]), no_raw)
     ship = section(table, "What to ship")
@@ -349,7 +366,7 @@ def test_nothing_measured_is_said_so() -> None:
 
 
 def test_what_uint8_images_cost_end_to_end_is_said_of_the_rounds_that_both_have() -> None:
-    of_pixels = replace(a_job(format="onnx-uint8"), backend="onnxruntime")
+    of_pixels = replace(a_job(format="onnx", input="uint8"), backend="onnxruntime")
     session = a_session(ONNX, of_pixels)
     blocks = []
     for job, middle in ((ONNX, 0.00100), (of_pixels, 0.00108)):
@@ -371,11 +388,13 @@ def test_what_uint8_images_cost_end_to_end_is_said_of_the_rounds_that_both_have(
 def test_files_from_elsewhere_are_ranked_and_compared_with_the_first() -> None:
     takes = (Tensor(name="x", dtype="float32", shape=(1, 3)),)
     first, second, failed = (
-        replace(ONNX, artifact=replace(ONNX.artifact, checkpoint=untrained, format="", takes=takes), backend=backend)
-        for untrained, backend in (
-            (named("a.onnx"), "onnxruntime"),
-            (named("b.onnx"), "onnxruntime"),
-            (named("b.onnx"), "openvino"),
+        replace(
+            ONNX, artifact=replace(ONNX.artifact, origin=External(path=path, takes=takes), format=None), backend=backend
+        )
+        for path, backend in (
+            ("a.onnx", "onnxruntime"),
+            ("b.onnx", "onnxruntime"),
+            ("b.onnx", "openvino"),
         )
     )
     session = a_session(first, second)
