@@ -25,7 +25,7 @@ from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import obstacle
 from cifar_deploy.core.store import Store
-from cifar_deploy.formats import FORMATS, given, Format
+from cifar_deploy.formats import FORMATS, Format, given
 
 Exported: TypeAlias = Callable[[str], tuple[Artifact, Path]]
 
