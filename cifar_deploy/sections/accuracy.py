@@ -10,7 +10,7 @@ from cifar_deploy.core.records import Result
 from cifar_deploy.core.statistics import Agreement, Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics.summary import Cell, Raw, agreement, classes_of, predictions
-from cifar_deploy.sections.common import EAGER, Cells, eager_of, filled, label_titles, labels_of
+from cifar_deploy.sections.common import EAGER, Cells, eager_of, filled, label_titles, labels_of, with_metric
 
 _COUNTED = {"unit": "images", "stored_unit": "images", "digits": 0}
 
@@ -34,7 +34,7 @@ _LOST = "predictions unreadable"
 
 def against_eager(cells: Cells, raw: Raw) -> Section | None:
     """Every cell's labels against the eager network's, image by image."""
-    titles = label_titles(cells)
+    titles = label_titles(with_metric(cells, "accuracy"))
     rows = []
     for cell, eager, this in _pairs(cells):
         if found := agreement(eager, this, raw, raw):
@@ -74,7 +74,7 @@ def _pairs(cells: Cells) -> Iterator[tuple[Cell, Result, Result]]:
 
 def by_class(cells: Cells, raw: Raw) -> list[Section]:
     """Accuracy by class of every cell, and for each network what its eager form takes for what."""
-    title, titles = "Accuracy by class", label_titles(cells)
+    title, titles = "Accuracy by class", label_titles(with_metric(cells, "accuracy"))
     rows, confusions = [], []
     columns: dict[str, Column] = {}
     for cell, of_cell in cells.items():
@@ -125,7 +125,7 @@ def changed(cells: Cells, raw: Raw) -> Section | None:
         name: Column(title=title, unit="", stored_unit="")
         for name, title in (("image", "test image"), ("is", "is"), ("eager", "eager says"), ("this", "this says"))
     }
-    rows, lost, titles = [], [], label_titles(cells)
+    rows, lost, titles = [], [], label_titles(with_metric(cells, "accuracy"))
     for cell, eager, this in _pairs(cells):
         old, new = predictions(eager, raw), predictions(this, raw)
         compared = agreement(eager, this, raw, raw)

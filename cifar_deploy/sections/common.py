@@ -40,33 +40,43 @@ def _label(cell: Cell, title: str) -> str:
     return "own" if value is None else str(value)
 
 
-def by_batch(cells: Cells) -> Cells:
-    """The cells for a table: the values that belong to no batch size stand in the rows of all of them.
+def by_settings(cells: Cells) -> Cells:
+    """The cells for a table, by threads and batch size. What depends on neither stands in the rows of all of them.
 
     A metric's own batch size is one of the others where that was asked for too, and a row of its own elsewhere.
     """
     found: Cells = {}
-    for cell, of_cell in cells.items():
-        own = cell._replace(batch_size=None)
-        sizes = [other.batch_size for other in cells if other.batch_size and other._replace(batch_size=None) == own]
-        if not sizes:
-            found[cell] = of_cell
-            continue
-        shared = {metric: summary for metric, summary in cells.get(own, {}).items() if not is_batched(metric)}
-        if cell.batch_size:
-            batched = {
-                metric: summary
-                for metric, summary in cells.get(own, {}).items()
-                if is_batched(metric) and summary.result.job.batch_size == cell.batch_size
-            }
-            found[cell] = {**shared, **batched, **of_cell}
-        elif left := {
+    for cell in sorted(cells, key=lambda cell: _order(cell, list(cells))):
+        alike = [other for other in cells if other[:-2] == cell[:-2]]
+        sizes = [other.batch_size for other in alike if other.batch_size and other.threads == cell.threads]
+        of_own = cells.get(cell._replace(batch_size=None), {})
+        recorded = {
             metric: summary
-            for metric, summary in of_cell.items()
-            if is_batched(metric) and summary.result.job.batch_size not in sizes
-        }:
+            for other in alike
+            for metric, summary in cells[other].items()
+            if isinstance(METRICS[metric], Copied)
+        }
+        shared = {**recorded, **{metric: summary for metric, summary in of_own.items() if not is_batched(metric)}}
+        own_batched = {metric: summary for metric, summary in of_own.items() if is_batched(metric)}
+        if cell.batch_size:
+            same = {m: s for m, s in own_batched.items() if s.result.job.batch_size == cell.batch_size}
+            found[cell] = {**shared, **same, **cells[cell]}
+            continue
+        left = {m: s for m, s in own_batched.items() if s.result.job.batch_size not in sizes}
+        if left or not sizes:
             found[cell] = {**shared, **left}
     return found
+
+
+def _order(cell: Cell, cells: Sequence[Cell]) -> tuple[int, int, int]:
+    """As they came, those of different threads and batch sizes together."""
+    first = next(place for place, other in enumerate(cells) if other[:-2] == cell[:-2])
+    return first, cell.threads, cell.batch_size or 0
+
+
+def with_metric(cells: Cells, metric: str) -> Cells:
+    """Those of the cells that were measured by this metric."""
+    return {cell: of_cell for cell, of_cell in cells.items() if metric in of_cell}
 
 
 def eager_of(cell: Cell, cells: Cells) -> dict[str, Summary] | None:

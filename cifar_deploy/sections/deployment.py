@@ -8,7 +8,7 @@ from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Summary, first_column, is_batched
 from cifar_deploy.sections.common import (
     Cells,
-    by_batch,
+    by_settings,
     eager_of,
     filled,
     headline_columns,
@@ -27,7 +27,7 @@ _SPEED_UP = Column(title="eager / this", unit="×", stored_unit="1", interval=Tr
 
 def deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Section:
     """One row a cell: what runs, and what it costs there."""
-    cells = by_batch(cells)
+    cells = by_settings(cells)
     titles = label_titles(cells)
     columns: dict[str, Column] = {}
     for key, column in headline_columns(name for name in METRICS if not is_of_training(name)).items():

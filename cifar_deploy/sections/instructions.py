@@ -18,7 +18,7 @@ def under_older(results: Sequence[Result], cells: Cells, raw: Raw) -> Section | 
         for result in results
         if isinstance(trial := result.job.trial, UnderIsa) and is_current(result, cells)
     }
-    titles = label_titles(cells)
+    titles = label_titles(cell for cell, _ in newest)
     rows: list[Row] = []
     notes = [HOW_PAIRED, *_dot_products(results)]
     for (cell, isa), result in newest.items():

@@ -8,7 +8,7 @@ from cifar_deploy.core.records import Result, UnderLimit
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell
-from cifar_deploy.sections.common import Cells, filled, is_current, label_titles, labels_of, row_of
+from cifar_deploy.sections.common import Cells, filled, is_current, label_titles, labels_of, row_of, with_metric
 
 
 def parts(cells: Cells) -> Section | None:
@@ -17,8 +17,9 @@ def parts(cells: Cells) -> Section | None:
         f"memory.{key}": dataclasses.replace(column, title=column.title.removeprefix("memory: "), digits=1)
         for key, column in METRICS["memory"].columns.items()
     }
-    titles = label_titles(cells)
-    rows = [row_of(labels_of(cell, titles), of_cell, columns) for cell, of_cell in cells.items() if "memory" in of_cell]
+    measured = with_metric(cells, "memory")
+    titles = label_titles(measured)
+    rows = [row_of(labels_of(cell, titles), of_cell, columns) for cell, of_cell in measured.items()]
     if not rows:
         return None
     return filled(
@@ -58,7 +59,7 @@ def under_limits(results: Sequence[Result], cells: Cells) -> Section | None:
             of_cell["claim"] = Value(number=max(memory.values[key].number for key in ("peak", "batch")))
         if trial.expected == "runs" and result.reading and "counted" in result.reading.values:
             of_cell["counted"] = Value(number=result.reading.values["counted"])
-    titles = label_titles(cells)
+    titles = label_titles(values)
     rows = [Row(labels=labels_of(cell, titles), values=values[cell], words=words[cell]) for cell in values]
     if not rows:
         return None

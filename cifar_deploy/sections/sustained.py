@@ -28,7 +28,7 @@ def sustained(results: Sequence[Result], cells: Cells) -> Section | None:
         "temperature": Column(title="temperature", unit="°C", stored_unit=""),
         "minutes": Column(title="under load", unit="min", stored_unit="s", scale=1 / 60, digits=1),
     }
-    titles = label_titles(cells)
+    titles = label_titles(cell for cell, _ in newest)
     rows = []
     for (cell, metric), result in newest.items():
         together = [other for other in newest.values() if other.session == result.session]

@@ -423,3 +423,25 @@ def test_files_from_elsewhere_are_ranked_and_compared_with_the_first() -> None:
 def named(name: str) -> Checkpoint:
     checkpoint = EAGER.artifact.checkpoint
     return replace(checkpoint, training=replace(checkpoint.training, name=name))
+
+
+def test_threads_and_batch_sizes_are_rows_of_one_session() -> None:
+    jobs = [replace(ONNX, threads=threads, batch_size=size) for threads in (2, 1) for size in (8, 1)]
+    throughput = [replace(job, metric="throughput") for job in jobs[2:]]
+    session = a_session(*jobs, *throughput)
+    blocks = [block for index, job in enumerate(jobs) for block in timed(job, session, 0.001 * (index + 1))]
+    for job in throughput:
+        for block in timed(job, session, 0.001):
+            values = {"images_per_second": 1000.0 * job.batch_size, "samples": 100.0}
+            assert block.reading
+            blocks.append(replace(block, reading=replace(block.reading, values=values)))
+    blocks.append(replace(a_block(job=replace(ONNX, metric="file_size")), reading=Reading(values={"bytes": 2.0**20})))
+    ship = section(report.build(grouped(blocks), no_raw), "What to ship")
+    assert ship.label_titles == ("network", "format", "backend", "threads", "batch")
+    rows = {row.labels[3:]: shown(ship, index) for index, row in enumerate(ship.rows)}
+    assert list(rows) == [("1", "1"), ("1", "8"), ("2", "own"), ("2", "8")]
+    assert rows["1", "1"]["latency"].startswith("4.000")  # the metric's own size is one that was asked for
+    assert rows["1", "8"]["latency"].startswith("3.000") and rows["2", "own"]["latency"].startswith("2.000")
+    assert (rows["1", "1"]["throughput"], rows["1", "8"]["throughput"]) == ("1,000", "8,000")
+    assert {row["size"] for row in rows.values()} == {"1.00"}
+    assert rows["1", "8"]["rank"] == "2" and rows["2", "8"]["rank"] == "1"
