@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cifar_deploy.core.errors import Corrupt, DeployError
+from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.records import Block, Checkpoint, Disturbance, Failure, Job, Reading, Session, Tensor
-from cifar_deploy.core.store import floor_name, grouped
+from cifar_deploy.core.store import floor_name
 from cifar_deploy.core.table import Row, Section, Table
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import report
