@@ -97,11 +97,13 @@ def from_json(kind: type[T], value: Any, *, unknown: list[str] | None = None, po
 
     Raises Corrupt, naming the field, where the value does not fit the type or the type's `Check`.
     """
+    name = kind.__name__ if isinstance(kind, type) else str(kind)
     try:
         return typing.cast(T, _reader(kind)(value, _Context(unknown, pool)))
     except _Misfit as error:
-        way = "".join(f".{name}" for name in reversed(error.way))
-        raise Corrupt(f"{kind.__name__ if isinstance(kind, type) else kind}{way}: {error.text}") from None
+        raise Corrupt(f"{'.'.join((name, *reversed(error.way)))}: {error.text}") from None
+    except RecursionError:  # while a value is shown
+        raise Corrupt(f"{name}: is nested too deeply") from None
 
 
 class _Context(NamedTuple):

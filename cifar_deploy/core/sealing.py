@@ -59,9 +59,13 @@ def opened(record: Any) -> Any:
 
 
 def digest(record: Mapping[str, Any]) -> str:
-    """The sha256 of what a record says, in hex."""
-    # Of the values, not of the text: spaces and the order of the fields mean nothing.
-    return hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """The sha256 of what a record says, in hex. Raises Corrupt if it is nested too deeply."""
+    try:
+        # Of the values, not of the text: spaces and the order of the fields mean nothing.
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        raise Corrupt("is nested too deeply") from None
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

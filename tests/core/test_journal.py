@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -395,6 +396,20 @@ def test_lines_that_are_of_no_version_are_left_out_with_one_reason(path: Path) -
     assert len(lines.blocks) == 3
     (told,) = lines.told()
     assert told.startswith("lines 1, 2, 3 left out: Block: lacks ")
+
+
+@pytest.mark.parametrize("kind", ["block", "machine"])
+def test_a_line_is_left_out_however_deeply_it_is_nested(kind: str, path: Path) -> None:
+    whole = path.read_text()
+    depths = (10, 500, *range(sys.getrecursionlimit() - 120, sys.getrecursionlimit() + 10))
+    deep = ("[" * depth + "]" * depth for depth in depths)
+    odd = [
+        f'{{{start}"version": 3, "kind": "{kind}", "key": "x", "job": {{"artifact": {value}}}, "checksum": "x"}}'
+        for value in deep
+        for start in ('"integrity": "sha256", ', "")
+    ]
+    path.write_text(whole + "\n".join(odd) + "\n")
+    assert len(read_lines(path).left_out) == len(odd) and len(read_lines(path).blocks) == 3
 
 
 # What blocks say together

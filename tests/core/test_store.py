@@ -1,4 +1,4 @@
-"""One writer at a time, and a results file that survives crashes."""
+"""One writer at a time; records are found where they belong, with their files, and newer ones are read."""
 
 import contextlib
 import os
@@ -6,12 +6,14 @@ import platform
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cifar_deploy.core import files, locks
+from cifar_deploy.core import files, locks, sealing, upgrades
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
 from cifar_deploy.core.store import Store, as_artifact, check_name, described, verified
 from tests.probes import a_checkpoint
@@ -102,6 +104,59 @@ def test_a_saved_checkpoint_comes_back_with_its_weights(tmp_path: Path) -> None:
     assert store.checkpoint("small") == checkpoint
     assert list(store.artifacts("small")) == [as_artifact(checkpoint)]
     assert store.verified(as_artifact(checkpoint)) == {"weights.safetensors": weights}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Store:
+    """A store with a trained network, two exports of it, and a training that is not finished."""
+    with Store(tmp_path) as store:
+        for format in ("checkpoint", "onnx", "torchscript"):
+            folder = store.artifact_folder("small", format)
+            with files.staging(folder) as staged:
+                (staged / "weights.safetensors").write_bytes(b"abc")
+                checkpoint = a_checkpoint(described(staged / "weights.safetensors"))
+                if format == "checkpoint":
+                    store.save_checkpoint(checkpoint, staged)
+                else:
+                    store.save_artifact(replace(as_artifact(checkpoint), format=format), staged)
+        store.begin(replace(checkpoint.training, name="other"))
+        (store.training_folder("other") / "state.1.pt").write_bytes(b"")
+    return Store(tmp_path)
+
+
+def read_all(store: Store) -> tuple[object, ...]:
+    return store.checkpoint("small"), *store.artifacts("small"), store.unfinished("other")
+
+
+def test_every_record_says_its_version(made: Store) -> None:
+    found = [*made.exported.rglob("*.json"), *made.training.rglob("*.json")]
+    assert [sealing.read_record(path, "")["version"] for path in found] == [upgrades.VERSION] * 4
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "artifact.json", "training.json"])
+@pytest.mark.parametrize("more", [{"version": 99}, {"mood": "good"}], ids=str)
+def test_newer_records_are_read_with_one_warning_for_each_kind_of_file(
+    more: dict[str, object], name: str, made: Store
+) -> None:
+    before = read_all(made)
+    for path in made.root.rglob(name):
+        sealing.write_record(path, {**sealing.read_record(path, ""), **more})
+    with pytest.warns(UserWarning, match=f"{name}: .*(version 99|mood)") as warned:
+        assert read_all(made) == before
+        assert read_all(made) == before
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "artifact.json", "training.json"])
+def test_records_of_before_there_were_versions_are_read(name: str, made: Store) -> None:
+    before = read_all(made)
+    for path in made.root.rglob(name):
+        record = sealing.read_record(path, "")
+        del record["version"]
+        sealing.write_json(path, record)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_all(made) == before
 
 
 @pytest.mark.parametrize("content", [b"abd", b"abcd", b"", None])
