@@ -31,8 +31,9 @@ from cifar_deploy.backends import BACKENDS, Backend, openvino
 from cifar_deploy.core.arrays import Predict, as_input
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.records import Artifact, Job, Reading
+from cifar_deploy.core.samples import read_raw
 from cifar_deploy.core.statistics import Estimate, paired_ratio
-from cifar_deploy.core.store import Store, read_raw
+from cifar_deploy.core.store import Store
 from cifar_deploy.workers import measure, prepare
 
 SECONDS = 2.0

@@ -1,7 +1,6 @@
 """Somebody else's output folder: it runs no code, leads nowhere outside, and what is damaged in it is said."""
 
 import errno
-import json
 import os
 import shutil
 import sys
@@ -14,10 +13,12 @@ import pytest
 from cifar_deploy import pipeline
 from cifar_deploy.core import files, sealing, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, Untrusted, WrongOutput
-from cifar_deploy.core.store import Store, read_lines
+from cifar_deploy.core.journal import read_lines
+from cifar_deploy.core.store import Store
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import export, results
 from tests.conftest import TINY, run_cli, run_here
+from tests.lines import WholeLines
 from tests.probes import a_block
 
 EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nNETWORK = METRIC = FORMAT = BACKEND = None\n"
@@ -40,11 +41,10 @@ def rewrite(path: Path, change: Callable[[Any], None]) -> None:
 
 
 def rewrite_lines(out: Path, change: Callable[[Any], None]) -> None:
-    path = out / "reports" / "results.jsonl"
-    records = [sealing.opened(json.loads(line)) for line in path.read_text().splitlines()]
-    for record in records:
+    lines = WholeLines(out / "reports" / "results.jsonl")
+    for record in lines.records:
         change(record)
-    path.write_text("".join(json.dumps(sealing.sealed(record)) + "\n" for record in records))
+    lines.write()
 
 
 def put(record: Any, where: str, value: Any) -> None:
@@ -311,11 +311,12 @@ def test_a_line_that_cannot_be_is_left_out_with_its_reason(where: str, value: An
         if record["job"]["metric"] == "latency":
             put(record, where, value)
 
+    before = read_lines(Store(foreign).results_path, results.fault).blocks
     rewrite_lines(foreign, change)
     lines = read_lines(Store(foreign).results_path, results.fault)
-    assert len(lines.left_out) == 3 and lines.blocks  # of three backends
+    assert lines.left_out and [block for block in before if block.job.metric != "latency"] == list(lines.blocks)
     table, _ = pipeline.report(Store(foreign))
-    assert "lines" in table.lost[0] and "left out" in table.lost[0]
+    assert table.lost and all("left out" in told for told in table.lost)
     for name in ("markdown", "html"):
         assert "What could not be read" in REPORTS[name].render(table)
 

@@ -14,6 +14,7 @@ from cifar_deploy import console, pipeline
 from cifar_deploy.core import sealing
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.store import Store
+from tests.lines import WholeLines
 
 DEFAULT, ALL = 12, 1000
 
@@ -74,12 +75,34 @@ def of_gate(count: int) -> list[Any]:
 def test_whatever_a_result_holds_is_answered(seed: int, copied: Path, road: Path) -> None:
     chance, path = random.Random(seed), Store(copied).results_path
     text = path.read_text()
-    records = [sealing.opened(json.loads(line)) for line in text.splitlines()]
+    lines = WholeLines(path)
+    records = lines.records
     way, value = chance.choice(list(places(chance.choice(records)))), chance.choice(VALUES)
     only = chance.choice(records) if chance.random() < 0.3 else None
     for record in records:
         if only is None or record is only:
             put_where_it_is(record, way, value)
+    lines.write()
+    try:
+        use_results(copied, road)
+    finally:
+        path.write_text(text)
+
+
+@pytest.mark.parametrize("seed", of_gate(ALL))
+def test_so_is_whatever_a_line_holds_that_is_referred_to_or_refers(seed: int, copied: Path, road: Path) -> None:
+    chance, path = random.Random(seed), Store(copied).results_path
+    text = path.read_text()
+    records = [sealing.opened(json.loads(line)) for line in text.splitlines()]
+    record = chance.choice(records)
+    if "key" in record and chance.random() < 0.5:
+        key, version, kind = record.pop("key"), record.pop("version"), record.pop("kind")
+        put(record, chance.choice(list(places(record))), chance.choice(VALUES))
+        new = sealing.digest(record)[:16]
+        record |= {"version": version, "kind": kind, "key": new}
+        records = json.loads(json.dumps(records).replace(f'{{"ref": "{key}"}}', f'{{"ref": "{new}"}}'))
+    else:
+        put(record, chance.choice(list(places(record))), chance.choice(VALUES))
     path.write_text("".join(json.dumps(sealing.sealed(record)) + "\n" for record in records))
     try:
         use_results(copied, road)

@@ -5,9 +5,9 @@ A message names the thing, the cause and the way out: "<file or option>: <what i
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal
 
 # How a row of a report can end other than well.
 FailureKind = Literal[
@@ -172,6 +172,19 @@ def one_line(text: str, longest: int = LONGEST_LINE) -> str:
     ends = [len(text) - start for start in (cause, remedy) if start >= 0]
     kept = next((end for end in ends if end <= longest * 2 // 3), longest // 3)
     return f"{text[: longest - 1 - kept]}…{text[len(text) - kept :]}"
+
+
+_TOLD = 3  # of many, so many are named
+
+
+def by_reason(reasons: Mapping[Any, str]) -> Iterator[tuple[str, str, int]]:
+    """Each reason with those that it is given for: the first few of them in words, and how many they are."""
+    found: dict[str, list[str]] = {}
+    for one, reason in reasons.items():
+        found.setdefault(reason, []).append(str(one))
+    for reason, those in found.items():
+        more = f" and {len(those) - _TOLD:,} more" if len(those) > _TOLD else ""
+        yield reason, ", ".join(those[:_TOLD]) + more, len(those)
 
 
 def by_name(name: str) -> type[DeployError] | None:

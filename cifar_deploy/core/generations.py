@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from cifar_deploy.core import codec, files, sealing
-from cifar_deploy.core.codec import to_json
+from cifar_deploy.core import codec, files
 from cifar_deploy.core.errors import Corrupt, is_out_of_memory
 from cifar_deploy.core.records import File
 from cifar_deploy.core.store import described, verified
@@ -36,7 +35,7 @@ class Generations:
         number = 1 + max(known, default=0)
         with files.whole(self._version(number)) as part:
             save(part)
-        sealing.write_record(self._record(number), to_json(described(self._version(number))))
+        codec.save(self._record(number), described(self._version(number)))
         before, self._good = self._good, number
         for old in known:
             if old != before:

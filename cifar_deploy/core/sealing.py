@@ -42,7 +42,7 @@ def parsed(text: bytes) -> Any:
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record with its checksum: a flipped bit passes every parser."""
-    return {_INTEGRITY: _ALGORITHM, **record, _CHECKSUM: _digest(record)}
+    return {_INTEGRITY: _ALGORITHM, **record, _CHECKSUM: digest(record)}
 
 
 def opened(record: Any) -> Any:
@@ -53,14 +53,19 @@ def opened(record: Any) -> Any:
     if not isinstance(record, dict) or not {_INTEGRITY, _CHECKSUM} & record.keys():
         return record
     content = {name: value for name, value in record.items() if name not in (_INTEGRITY, _CHECKSUM)}
-    if (record.get(_INTEGRITY), record.get(_CHECKSUM)) != (_ALGORITHM, _digest(content)):
+    if (record.get(_INTEGRITY), record.get(_CHECKSUM)) != (_ALGORITHM, digest(content)):
         raise Corrupt("is damaged (its checksum differs)")
     return content
 
 
-def _digest(record: Mapping[str, Any]) -> str:
-    # Of the values, not of the text: spaces and the order of the fields mean nothing.
-    return hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def digest(record: Mapping[str, Any]) -> str:
+    """The sha256 of what a record says, in hex. Raises Corrupt if it is nested too deeply."""
+    try:
+        # Of the values, not of the text: spaces and the order of the fields mean nothing.
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        raise Corrupt("is nested too deeply") from None
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ difference is claimed below what the machines' own controls show, nor below 3 %.
 """
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Literal
 
 from cifar_deploy.core import statistics, untrusted
 from cifar_deploy.core.errors import Corrupt, UsageError
+from cifar_deploy.core.journal import grouped, read_lines
 from cifar_deploy.core.records import Baseline, Result
+from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.store import Samples, grouped, read_lines
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import (
@@ -60,11 +60,9 @@ def compare(a: Path, b: Path, *, allow_mismatch: bool = False) -> list[Pair]:
 def _read_results(path: Path) -> tuple[list[Result], Raw]:
     file = _results_file(path)
     lines = read_lines(file, fault)
-    told = lines.told()
-    if told and not lines.blocks:
-        raise Corrupt(f"{file}: {told[0]}; give a results.jsonl that `cifar-deploy evaluate` wrote")
-    for left_out in told:
-        warnings.warn(f"{file}: {left_out}")
+    if lines.left_out and not lines.blocks:
+        raise Corrupt(f"{file}: {lines.told()[0]}; give a results.jsonl that `cifar-deploy evaluate` wrote")
+    lines.warn(file)
     return grouped(lines.blocks), Samples(file.parent)
 
 

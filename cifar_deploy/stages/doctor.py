@@ -1,7 +1,8 @@
 """What can be chosen here, and what is in the way of the rest."""
 
 from cifar_deploy.core.isolate import Worker
-from cifar_deploy.core.store import Store, grouped
+from cifar_deploy.core.journal import grouped
+from cifar_deploy.core.store import Store
 from cifar_deploy.environments import ENVIRONMENTS
 from cifar_deploy.metrics.summary import Cell
 from cifar_deploy.stages import results as results_stage

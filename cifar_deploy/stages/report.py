@@ -7,8 +7,10 @@ from pathlib import Path
 
 from cifar_deploy.core import files
 from cifar_deploy.core.errors import Corrupt, DeployError
+from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.records import Baseline, Checkpoint, External, Result
-from cifar_deploy.core.store import Samples, Store, grouped
+from cifar_deploy.core.samples import Samples
+from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Record, Section, Table, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, Summary

@@ -1,4 +1,4 @@
-"""One writer at a time, and a results file that survives crashes."""
+"""One writer at a time; records are found where they belong, with their files, and newer ones are read."""
 
 import contextlib
 import os
@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cifar_deploy.core import files, locks
+from cifar_deploy.core import files, locks, sealing, upgrades
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
-from cifar_deploy.core.records import Failure, Reading
-from cifar_deploy.core.store import Store, as_artifact, check_name, described, grouped, read_raw, verified
-from tests.probes import a_block, a_checkpoint, a_job, a_session
+from cifar_deploy.core.store import Store, as_artifact, check_name, described, verified
+from tests.probes import a_checkpoint
 
 
 def test_a_second_writer_finds_the_folder_busy(tmp_path: Path) -> None:
@@ -94,104 +93,6 @@ def test_so_is_the_scratch_of_a_killed_process(tmp_path: Path, monkeypatch: pyte
         assert not folder.exists()
 
 
-def test_results_come_back_in_the_order_they_were_added(tmp_path: Path) -> None:
-    blocks = [a_block("latency"), a_block("memory")]
-    with Store(tmp_path) as store:
-        for block in blocks:
-            store.append(block)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert Store(tmp_path).blocks() == blocks
-
-
-def test_no_results_yet_is_an_empty_list(tmp_path: Path) -> None:
-    assert not Store(tmp_path).blocks()
-
-
-def test_a_torn_last_line_is_skipped_and_cut_by_the_next_result(tmp_path: Path) -> None:
-    first, second = a_block("latency"), a_block("memory")
-    with Store(tmp_path) as store:
-        store.append(first)
-        line = store.results_path.read_bytes()
-        store.results_path.write_bytes(line + line[: len(line) // 2])
-        with pytest.warns(UserWarning, match="line 2 left out"):
-            assert store.blocks() == [first]
-        store.append(second)
-        assert store.results_path.read_bytes().count(b"\n") == 2
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert store.blocks() == [first, second]
-
-
-@pytest.mark.parametrize(
-    "line", [b"garbage", b"\xff\xfe", b"[]", b"{}", b'"text"', b'{"version": 2}', b'{"version": "x"}'], ids=repr
-)
-def test_a_line_of_garbage_is_skipped_and_named(tmp_path: Path, line: bytes) -> None:
-    block = a_block()
-    with Store(tmp_path) as store:
-        store.append(block)
-        with open(store.results_path, "ab") as file:
-            file.write(line + b"\n")
-        store.append(block)
-        with pytest.warns(UserWarning, match=r"results\.jsonl: line 2 left out"):
-            assert store.blocks() == [block, block]
-
-
-def test_a_line_of_a_newer_version_is_skipped_and_named(tmp_path: Path) -> None:
-    with Store(tmp_path) as store:
-        store.append(a_block())
-        text = store.results_path.read_text()
-        store.results_path.write_text(text + text.replace('"version": 2', '"version": 99', 1))
-        with pytest.warns(UserWarning, match="line 2 left out: was written by a newer"):
-            assert len(store.blocks()) == 1
-
-
-def test_lines_of_an_earlier_version_are_left_out_with_one_warning(tmp_path: Path) -> None:
-    with Store(tmp_path) as store:
-        store.append(a_block())
-        text = store.results_path.read_text()
-        store.results_path.write_text('{"version": 1, "job": {}}\n' * 3 + text)
-        with pytest.warns(UserWarning, match="lines 1, 2, 3 left out: is of an earlier version") as warned:
-            assert len(store.blocks()) == 1
-        assert len(warned) == 1
-
-
-def test_blocks_of_a_session_are_one_result_and_a_repeated_round_replaces_the_first() -> None:
-    latency, memory = a_job("latency"), a_job("memory")
-    one, other = a_session(latency), replace(a_session(latency), seed=2)
-    blocks = [
-        a_block(job=memory),
-        a_block(job=latency, session=other, round=0),
-        a_block(job=latency, session=one, round=1, value=5.0),
-        a_block(job=latency, session=one, round=0, failure=Failure(kind="crashed", reason="died")),
-        a_block(job=latency, session=one, round=0, control=True),
-        a_block(job=latency, session=one, round=0, value=4.0),
-    ]
-    results = grouped(blocks)
-    assert [(result.job.metric, len(result.blocks), result.control) for result in results] == [
-        ("memory", 1, False),
-        ("latency", 1, False),
-        ("latency", 1, True),
-        ("latency", 2, False),
-    ]
-    assert results[-1].rounds("p50") == {0: 4.0, 1: 5.0} and results[-1].failure is None
-
-
-def test_a_round_that_failed_is_the_results_failure() -> None:
-    failure = Failure(kind="crashed", reason="died")
-    session = a_session(a_job())
-    (result,) = grouped([a_block(session=session), a_block(session=session, round=1, failure=failure)])
-    assert result.failure == failure
-
-
-def test_samples_that_are_damaged_are_named(tmp_path: Path) -> None:
-    path = Store(tmp_path).raw_path("abc")
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"no archive")
-    with pytest.raises(Corrupt, match=r"abc\.npz: cannot be read .*measure again"):
-        read_raw(tmp_path / "reports", Reading(values={}, raw="abc"))
-
-
 def test_a_saved_checkpoint_comes_back_with_its_weights(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         assert store.checkpoint("small") is None
@@ -203,6 +104,59 @@ def test_a_saved_checkpoint_comes_back_with_its_weights(tmp_path: Path) -> None:
     assert store.checkpoint("small") == checkpoint
     assert list(store.artifacts("small")) == [as_artifact(checkpoint)]
     assert store.verified(as_artifact(checkpoint)) == {"weights.safetensors": weights}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Store:
+    """A store with a trained network, two exports of it, and a training that is not finished."""
+    with Store(tmp_path) as store:
+        for format in ("checkpoint", "onnx", "torchscript"):
+            folder = store.artifact_folder("small", format)
+            with files.staging(folder) as staged:
+                (staged / "weights.safetensors").write_bytes(b"abc")
+                checkpoint = a_checkpoint(described(staged / "weights.safetensors"))
+                if format == "checkpoint":
+                    store.save_checkpoint(checkpoint, staged)
+                else:
+                    store.save_artifact(replace(as_artifact(checkpoint), format=format), staged)
+        store.begin(replace(checkpoint.training, name="other"))
+        (store.training_folder("other") / "state.1.pt").write_bytes(b"")
+    return Store(tmp_path)
+
+
+def read_all(store: Store) -> tuple[object, ...]:
+    return store.checkpoint("small"), *store.artifacts("small"), store.unfinished("other")
+
+
+def test_every_record_says_its_version(made: Store) -> None:
+    found = [*made.exported.rglob("*.json"), *made.training.rglob("*.json")]
+    assert [sealing.read_record(path, "")["version"] for path in found] == [upgrades.VERSION] * 4
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "artifact.json", "training.json"])
+@pytest.mark.parametrize("more", [{"version": 99}, {"mood": "good"}], ids=str)
+def test_newer_records_are_read_with_one_warning_for_each_kind_of_file(
+    more: dict[str, object], name: str, made: Store
+) -> None:
+    before = read_all(made)
+    for path in made.root.rglob(name):
+        sealing.write_record(path, {**sealing.read_record(path, ""), **more})
+    with pytest.warns(UserWarning, match=f"{name}: .*(version 99|mood)") as warned:
+        assert read_all(made) == before
+        assert read_all(made) == before
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "artifact.json", "training.json"])
+def test_records_of_before_there_were_versions_are_read(name: str, made: Store) -> None:
+    before = read_all(made)
+    for path in made.root.rglob(name):
+        record = sealing.read_record(path, "")
+        del record["version"]
+        sealing.write_json(path, record)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_all(made) == before
 
 
 @pytest.mark.parametrize("content", [b"abd", b"abcd", b"", None])

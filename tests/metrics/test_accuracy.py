@@ -8,8 +8,8 @@ import pytest
 
 from cifar_deploy import metrics
 from cifar_deploy.core.errors import WrongOutput
+from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.records import Reading
-from cifar_deploy.core.store import grouped
 from cifar_deploy.metrics import METRICS, Measured, Measurement, Workbench, out_of_range
 from cifar_deploy.metrics.summary import Summary
 from tests.probes import a_block, a_job

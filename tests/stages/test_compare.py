@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from cifar_deploy.core.errors import UsageError
+from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.records import Failure, Job, Result, Trained
-from cifar_deploy.core.store import Store, grouped
+from cifar_deploy.core.store import Store
 from cifar_deploy.stages import compare
 from tests.conftest import run_cli
 from tests.probes import a_block, a_job, a_session

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cifar_deploy.core.errors import Corrupt, DeployError
+from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.records import (
     Baseline,
     Block,
@@ -24,7 +25,6 @@ from cifar_deploy.core.records import (
     Trained,
     UnderLimit,
 )
-from cifar_deploy.core.store import grouped
 from cifar_deploy.core.table import Row, Section, Table
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import report

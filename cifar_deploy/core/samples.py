@@ -1,0 +1,69 @@
+"""reports/raw/: the samples and predictions behind the readings, a file each."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cifar_deploy.core import arrays, untrusted
+from cifar_deploy.core.errors import Corrupt, by_reason
+from cifar_deploy.core.records import Reading
+
+# A folder may be somebody else's: of the samples of one block, far more than enough.
+_LARGEST_BYTES = 2**28
+
+
+def raw_path(reports: Path, name: str) -> Path:
+    """Where the samples or predictions of this name lie, which has to be a plain one."""
+    return untrusted.inside(reports / "raw", f"{name}.npz")
+
+
+def has_samples(reports: Path, reading: Reading) -> bool:
+    """Whether the samples behind a reading are there, and are those that were written."""
+    try:
+        path = raw_path(reports, str(reading.raw))
+        return path.exists() and reading.raw_sha256 in (None, untrusted.sha256(path))
+    except (Corrupt, OSError):
+        return False
+
+
+def read_raw(reports: Path, reading: Reading) -> Mapping[str, NDArray[Any]]:
+    """The samples or predictions behind a reading. Raises Corrupt if they are gone or damaged."""
+    path = raw_path(reports, str(reading.raw))
+    if not path.exists():
+        raise Corrupt(f"{path}: samples are gone; measure again (--force)")
+    try:
+        if reading.raw_sha256 and untrusted.sha256(path) != reading.raw_sha256:
+            raise Corrupt(f"{path}: samples are damaged (sha256 differs); measure again (--force)")
+        return arrays.read_npz(path, _LARGEST_BYTES, "measure again (--force)")
+    except OSError as error:
+        raise Corrupt(f"{path}: samples cannot be read ({error.strerror}); measure again (--force)") from error
+
+
+class Samples:
+    """Reads what is behind the readings of a reports folder, each file once, and knows afterwards what it could not read."""
+
+    def __init__(self, reports: Path) -> None:
+        self._reports = reports
+        self._read: dict[str, Mapping[str, NDArray[Any]]] = {}
+        self._lost: dict[str, str] = {}
+
+    def __call__(self, reading: Reading) -> Mapping[str, NDArray[Any]]:
+        """Raises Corrupt."""
+        name = str(reading.raw)
+        if name in self._lost:
+            raise Corrupt(self._lost[name])
+        if name not in self._read:
+            try:
+                self._read[name] = read_raw(self._reports, reading)
+            except Corrupt as error:
+                self._lost[name] = str(error)
+                raise
+        return self._read[name]
+
+    def told(self) -> list[str]:
+        """What could not be read, a text for each reason."""
+        folder = self._reports / "raw"
+        files_lost = {f"{name}.npz": why.removeprefix(f"{folder / name}.npz: ") for name, why in self._lost.items()}
+        return [f"{those} in {folder}: {reason}" for reason, those, _ in by_reason(files_lost)]
