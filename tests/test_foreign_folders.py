@@ -192,9 +192,9 @@ def test_samples_that_lie_outside_make_a_line_that_is_left_out(raw: str, foreign
 @pytest.mark.parametrize(
     ("record", "where", "value"),
     [
-        ("onnx/artifact.json", "checkpoint.training.name", "../elsewhere"),
+        ("onnx/artifact.json", "origin.checkpoint.training.name", "../elsewhere"),
         ("onnx/artifact.json", "format", "torchscript"),
-        ("onnx/artifact.json", "takes", [{"name": "x", "dtype": "float32", "shape": [1]}]),
+        ("onnx/artifact.json", "origin", {"kind": "external", "path": "x", "takes": []}),
         ("checkpoint/checkpoint.json", "training.name", "another"),
         ("checkpoint/checkpoint.json", "weights.name", "other.safetensors"),
     ],

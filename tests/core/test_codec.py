@@ -13,7 +13,20 @@ import pytest
 from cifar_deploy.core import codec, sealing, upgrades
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.records import Block, Checkpoint, Data, Failure, Job, Positive, Recipe, Share, Time, Training
+from cifar_deploy.core.records import (
+    Block,
+    Checkpoint,
+    Data,
+    Failure,
+    Job,
+    Positive,
+    Recipe,
+    Share,
+    Time,
+    Training,
+    Trial,
+    UnderIsa,
+)
 from tests.probes import a_block, a_checkpoint, a_job
 
 
@@ -26,9 +39,9 @@ def test_a_block_comes_back_equal(failure: Failure | None) -> None:
     result = a_block(failure=failure)
     back = from_json(Block, through_text(result))
     assert back == result
-    assert isinstance(back.job.artifact.checkpoint.training.data.classes, tuple)
-    assert isinstance(back.job.artifact.checkpoint.curve, tuple)
-    assert isinstance(back.job.options["images"], int) and isinstance(back.job.options["seconds"], float)
+    checkpoint = back.job.artifact.checkpoint
+    assert checkpoint and isinstance(checkpoint.training.data.classes, tuple)
+    assert isinstance(checkpoint.curve, tuple)
 
 
 @pytest.mark.parametrize(
@@ -127,10 +140,20 @@ def test_of_several_kinds_the_one_that_knows_most_of_a_record_takes_it(kind: Any
         assert from_json(kind, to_json(value)) == value
 
 
+@pytest.mark.parametrize("kind", [None, "odd", 3, ["ordinary"]], ids=str)
+def test_a_record_of_a_union_is_the_one_that_its_kind_says(kind: Any) -> None:
+    trial = {"kind": "under isa", "isa": "avx2"}
+    assert from_json(Trial, trial) == UnderIsa(isa="avx2")  # type: ignore[arg-type]
+    with pytest.raises(Corrupt, match=r"isa: 'neon' is not"):
+        from_json(Trial, {**trial, "isa": "neon"})  # type: ignore[arg-type]
+    with pytest.raises(Corrupt, match="is none of ordinary, under limit, sustained, under isa"):
+        from_json(Trial, {**trial, "kind": kind})  # type: ignore[arg-type]
+
+
 def test_a_wrong_field_is_named_with_its_path() -> None:
     record = through_text(a_block())
-    record["job"]["artifact"]["checkpoint"]["training"]["recipe"]["epochs"] = "two"
-    with pytest.raises(Corrupt, match=r"Block\.job\.artifact\.checkpoint\.training\.recipe\.epochs: 'two'"):
+    record["job"]["artifact"]["origin"]["checkpoint"]["training"]["recipe"]["epochs"] = "two"
+    with pytest.raises(Corrupt, match=r"Block\.job\.artifact\.origin\.checkpoint\.training\.recipe\.epochs: 'two'"):
         from_json(Block, record)
 
 

@@ -385,8 +385,9 @@ def test_a_file_of_an_earlier_version_goes_on_in_this_one_and_shrinks_when_it_is
 
 def test_what_earlier_lines_repeat_is_one_object() -> None:
     blocks = blocks_of(DATA / "results-2.jsonl")
-    networks = {block.job.artifact.checkpoint.weights.sha256: id(block.job.artifact.checkpoint) for block in blocks}
-    assert len({id(block.job.artifact.checkpoint) for block in blocks}) == len(networks) == 3
+    checkpoints = [checkpoint for block in blocks if (checkpoint := block.job.artifact.checkpoint)]
+    networks = {checkpoint.weights.sha256 for checkpoint in checkpoints}
+    assert len({id(checkpoint) for checkpoint in checkpoints}) == len(networks) > 1
     assert len({id(block.job.machine) for block in blocks}) == 1
 
 
@@ -395,7 +396,7 @@ def test_lines_that_are_of_no_version_are_left_out_with_one_reason(path: Path) -
     lines = read_lines(path)
     assert len(lines.blocks) == 3
     (told,) = lines.told()
-    assert told.startswith("lines 1, 2, 3 left out: Block: lacks ")
+    assert told.startswith("lines 1, 2, 3 left out: is not a block of version 2 ")
 
 
 @pytest.mark.parametrize("kind", ["block", "machine"])

@@ -153,6 +153,10 @@ def test_records_of_before_there_were_versions_are_read(name: str, made: Store) 
     for path in made.root.rglob(name):
         record = sealing.read_record(path, "")
         del record["version"]
+        if name == "artifact.json":
+            del record["input"]
+            record |= record.pop("origin")
+            del record["kind"]
         sealing.write_json(path, record)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -7,6 +7,7 @@ import pytest
 from cifar_deploy.core import upgrades
 from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.upgrades import Thing, upgraded, upgraded_record
+from cifar_deploy.core.version_2 import From2
 
 
 def test_there_is_a_step_from_every_version_but_the_last() -> None:
@@ -14,9 +15,50 @@ def test_there_is_a_step_from_every_version_but_the_last() -> None:
 
 
 def test_a_result_of_version_1_becomes_a_block_of_no_session() -> None:
-    found, left_out = upgraded({1: Thing(1, "block", {"job": {}})})
-    assert not left_out and found[1].version == upgrades.VERSION
-    assert found[1].fields == {"session": None, "round": 0, "control": False, "job": {}}
+    assert upgrades._From1().turn("block", {"job": {}}) == {"session": None, "round": 0, "control": False, "job": {}}
+
+
+def a_former_job(options: dict[str, Any], **artifact: Any) -> dict[str, Any]:
+    """Of version 2, as far as this version's differs."""
+    weights = {"name": "weights.safetensors", "bytes": 3, "sha256": "0" * 64}
+    training = {"name": "small", "network": "resnet8", "data": {"fingerprint": "f" * 64}}
+    common = {"checkpoint": {"training": training, "weights": weights}, "format": "onnx", "files": []}
+    return {"options": options, "artifact": {**common, "takes": None, **artifact}, "metric": "latency"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"seconds": 0.5, "limit_test": None}, {"seconds": 0.5, "trial": {"kind": "ordinary"}}),
+        ({"limit_test": 64, "isa": "avx2"}, {"limit_test": 64, "trial": {"kind": "under isa", "isa": "avx2"}}),
+        ({"seconds": 5, "sustain_s": 60.0}, {"seconds": 5, "trial": {"kind": "sustained", "seconds": 60.0}}),
+        (
+            {"limit_bytes": 9, "limit_kind": "cgroup v2", "limit": "below what was counted"},
+            {"trial": {"kind": "under limit", "limit_bytes": 9, "limited_by": "cgroup v2", "expected": "runs out"}},
+        ),
+    ],
+    ids=str,
+)
+def test_the_options_of_version_2_are_settings_and_a_trial(options: dict[str, Any], expected: dict[str, Any]) -> None:
+    turned = From2().turn("job", a_former_job(options))
+    assert {name: turned[name] for name in turned if name not in ("artifact", "metric")} == expected
+
+
+def test_what_version_2_told_by_a_name_is_an_origin() -> None:
+    def turned(**artifact: Any) -> dict[str, Any]:
+        found: dict[str, Any] = From2().turn("job", a_former_job({}, **artifact))["artifact"]
+        return found
+
+    trained = turned(format="onnx-uint8")
+    assert (trained["origin"]["kind"], trained["format"], trained["input"]) == ("trained", "onnx", "uint8")
+    weights = {"name": "weights.safetensors", "bytes": 3, "sha256": "0" * 64}
+    training = {"name": "_floor-ffff", "network": "module:floor", "data": {"fingerprint": "f" * 64}}
+    baseline = turned(checkpoint={"training": training, "weights": weights})
+    expected = {"network": "module:floor", "data": training["data"], "weights": weights}
+    assert baseline["origin"] == {"kind": "baseline", **expected} and baseline["format"] == "onnx"
+    takes = [{"name": "x", "dtype": "float32", "shape": [1]}]
+    external = turned(takes=takes, format="", checkpoint={"training": {**training, "name": "a.onnx"}})
+    assert external["origin"] == {"kind": "external", "path": "a.onnx", "takes": takes} and external["format"] is None
 
 
 class Renaming:
