@@ -167,6 +167,11 @@ def test_a_metric_has_columns_with_units_and_a_direction(name: str) -> None:
     metric = METRICS[name]
     assert isinstance(metric, Copied | Measured) and metric.better in ("higher", "lower")
     assert any(column.headline for column in metric.columns.values())
+    if isinstance(metric, Measured):
+        assert {metric.compared_by, *metric.peaks} <= set(metric.columns)
+        assert metric.timed == ("seconds" in metric.options)
+        assert ("samples" in metric.columns) == metric.sampled
+        assert metric.sampled or not any(column.percentile for column in metric.columns.values())
 
 
 def table_of(evil: str) -> Table:

@@ -37,8 +37,11 @@ METRIC = Measured(
         "samples": Column(title="batches a round", unit="calls", stored_unit="calls", digits=0, headline=False),
         "drift": DRIFT,
     },
+    compared_by="images_per_second",
     batch_size=64,
     options=("seconds",),
     measure=measure,
+    batched=True,
     timed=True,
+    sampled=True,
 )

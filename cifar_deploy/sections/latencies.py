@@ -6,7 +6,7 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics.summary import Cell, against_itself, first_column
+from cifar_deploy.metrics.summary import Cell, against_itself, compared_by
 from cifar_deploy.sections.common import Cells
 
 RANK = Column(title="rank", unit="", stored_unit="")
@@ -22,7 +22,7 @@ def ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], li
     together = {cell: result for cell, result in timed.items() if result.session == session}
     control = against_itself([*together.values(), *(c for c in controls if c.session == session)], "latency")
     noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
-    medians = [result.rounds(first_column("latency")) for result in together.values()]
+    medians = [result.rounds(compared_by("latency")) for result in together.values()]
     if min(map(len, medians)) < statistics.ROUNDS_FOR_AN_INTERVAL:
         return {}, control
     return dict(zip(together, statistics.ranks(medians, noise), strict=True)), control

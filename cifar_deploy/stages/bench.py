@@ -17,13 +17,11 @@ from cifar_deploy.core.outcome import failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Artifact, Data, Failure, File, Tensor
 from cifar_deploy.core.registry import interpreter_for
+from cifar_deploy.metrics import METRICS
 from cifar_deploy.stages import plan
 from cifar_deploy.stages.plan import Conditions, Planned
 from cifar_deploy.workers import inspect
 from cifar_deploy.workers.export import untrained
-
-# What can be said of a file without knowing what its answers should be.
-METRICS = ("latency", "memory", "file_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +77,7 @@ def adopt(
         plan.planned(artifact, backend, "cpu", metric, conditions)
         for artifact, backend in artifacts
         for metric in METRICS
+        if METRICS[metric].in_bench
     ]
 
 

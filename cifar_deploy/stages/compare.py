@@ -17,8 +17,17 @@ from cifar_deploy.core.records import Result
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.store import Samples, grouped, is_floor, read_lines
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell, Raw, Summary, against_itself, agreement, first_column, is_timed
+from cifar_deploy.metrics import METRICS, as_measured
+from cifar_deploy.metrics.summary import (
+    Cell,
+    Raw,
+    Summary,
+    against_itself,
+    agreement,
+    compared_by,
+    is_per_image,
+    is_timed,
+)
 from cifar_deploy.stages.results import fault
 
 _RATIO = Column(title="B / A", unit="", stored_unit="1", digits=3, interval=True)
@@ -26,7 +35,7 @@ _RATIO = Column(title="B / A", unit="", stored_unit="1", digits=3, interval=True
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One cell of both, or of one alone. `slowdown` is 1.1 where B takes a tenth longer; of an accuracy it is 1."""
+    """One cell of both, or of one alone. `slowdown` is 1.1 where B takes a tenth longer; 1 if it is not timed."""
 
     cell: Cell
     metric: str
@@ -69,7 +78,7 @@ def _results_file(path: Path) -> Path:
 
 
 def pairs_of(a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *, unlike: bool = False) -> list[Pair]:
-    """Every timed cell and every accuracy; what failed, or is in one of the two alone, is said to.
+    """Every timed cell, and every one whose images can be compared; what failed, or is in one of the two alone, is said to.
 
     Raises UsageError if the two have none in common, or if the two are not of the same question (protocol, data, batch, threads), unless
     `unlike` is asked for.
@@ -77,7 +86,7 @@ def pairs_of(a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *
     noise = max([statistics.NOISE_BETWEEN_SESSIONS, *_noises(a), *_noises(b)])
     newest_a, newest_b = _newest(a), _newest(b)
     if not newest_a.keys() & newest_b.keys():
-        raise UsageError("compare: no timed cell and no accuracy is in both; nothing to compare")
+        raise UsageError("compare: nothing that is timed or says each image's label is in both; nothing to compare")
     pairs = []
     for key in sorted({*newest_a, *newest_b}):
         if key not in newest_a or key not in newest_b:
@@ -97,7 +106,7 @@ def pairs_of(a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *
         elif is_timed(first.job):
             pairs.append(_timed(first, second, noise))
         else:
-            pairs.append(_accuracy(first, second, raw_a, raw_b))
+            pairs.append(_by_image(first, second, raw_a, raw_b))
     return pairs
 
 
@@ -115,7 +124,7 @@ def section(pairs: Iterable[Pair]) -> Section:
     }
     rows, notes = [], []
     for pair in pairs:
-        column = METRICS[pair.metric].columns[first_column(pair.metric)]
+        column = METRICS[pair.metric].columns[compared_by(pair.metric)]
         rows.append(
             Row(
                 labels=(pair.cell.name, pair.cell.format, pair.cell.backend, pair.metric),
@@ -136,13 +145,15 @@ def slower(pairs: Iterable[Pair], limit: float) -> list[Pair]:
     """Those of which it cannot be said that B is not slower by more than `limit` (0.05: 5 %).
 
     That is what is slower by more, and by more than a tie, and what is undecided, has failed or is missing: a gate that
-    a crash can pass is none. Accuracies are another question.
+    a crash can pass is none. Whether labels are right is another question.
     """
     unknown = ("undecided", "failed", "missing")
     return [
         pair
         for pair in pairs
-        if pair.metric != "accuracy" and (pair.word in unknown or (pair.word == "slower" and pair.slowdown > 1 + limit))
+        if (metric := as_measured(pair.metric))
+        and metric.timed
+        and (pair.word in unknown or (pair.word == "slower" and pair.slowdown > 1 + limit))
     ]
 
 
@@ -157,7 +168,7 @@ def _newest(results: Sequence[Result]) -> dict[tuple[tuple[str, ...], str], list
     """By network, format, backend, device and metric; of several threads or batch sizes all, the newest last."""
     found: dict[tuple[tuple[str, ...], str], list[Result]] = {}
     for result in results:
-        compared = is_timed(result.job) or result.job.metric == "accuracy"
+        compared = is_timed(result.job) or is_per_image(result.job)
         if compared and not (result.control or result.job.special or is_floor(result.job.artifact.name)):
             found.setdefault((Cell.of(result)[:4], result.job.metric), []).append(result)
     return found
@@ -189,7 +200,7 @@ def _unlike(a: Result, b: Result) -> str | None:
 
 
 def _timed(a: Result, b: Result, noise: float) -> Pair:
-    metric, key = a.job.metric, first_column(a.job.metric)
+    metric, key = a.job.metric, compared_by(a.job.metric)
     before, after = Summary(a).values[key], Summary(b).values[key]
     ratio = statistics.unpaired_ratio(list(b.rounds(key).values()), list(a.rounds(key).values()))
     slowdown = ratio.value if METRICS[metric].better == "lower" else 1 / ratio.value
@@ -217,8 +228,8 @@ def _timed(a: Result, b: Result, noise: float) -> Pair:
     )
 
 
-def _accuracy(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
-    found = agreement(a, b, raw_a, raw_b)
+def _by_image(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
+    metric, found = a.job.metric, agreement(a, b, raw_a, raw_b)
     word: Literal["tie", "better", "worse", "undecided"] = "undecided"
     reason = "the labels of the single images are not there, or of other images"
     if found:
@@ -227,5 +238,5 @@ def _accuracy(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
             f"{found.difference * 100:+.2f} points [{found.low * 100:+.2f}, {found.high * 100:+.2f}], "
             f"{found.worse} worse, {found.better} better, p {found.p:.3f}"
         )
-    before, after = (Summary(result).values.get(first_column("accuracy")) for result in (a, b))
-    return Pair(cell=Cell.of(a), metric="accuracy", a=before, b=after, ratio=None, word=word, reason=reason)
+    before, after = (Summary(result).values.get(compared_by(metric)) for result in (a, b))
+    return Pair(cell=Cell.of(a), metric=metric, a=before, b=after, ratio=None, word=word, reason=reason)

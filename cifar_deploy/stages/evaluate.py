@@ -17,7 +17,7 @@ from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
 from cifar_deploy.core.records import Block, Failure, Job, Reading, Result, Session
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.core.store import Store, is_floor
-from cifar_deploy.metrics import METRICS, Copied
+from cifar_deploy.metrics import METRICS, Copied, as_measured, measured_where
 from cifar_deploy.metrics.summary import is_timed
 from cifar_deploy.stages import export, plan, prepare, results, rounds
 from cifar_deploy.stages.plan import Planned
@@ -46,23 +46,25 @@ def evaluate(
 
     First what is measured once, in the order of the plan; then the timed jobs, in rounds (see stages.rounds), their
     results at the end of the last one. `floors` adds, for each runtime, a network that does next to nothing, `controls`
-    a second visit to one cell of each metric. `verify_memory` runs every memory job again under limits around its peak;
+    a second visit to one cell of each metric. `verify_memory` runs again, under limits around its peak, what has one;
     `isa` classifies again with every 8-bit artifact under older instructions; `sustain_s` keeps the timed jobs under load
     for so long instead of measuring them in rounds. Raises DeployError if the budget is too small for one round.
     """
     planned = list(planned)
     timed = [item for item in planned if is_timed(item.job) and not item.failure]
     once = [item for item in planned if item not in timed]
-    if verify_memory and not any(item.job.metric == "memory" for item in planned):
-        raise UsageError("--verify-memory: memory is not among the metrics; add --metric memory")
+    if verify_memory and not any(peaks_of(item.job) for item in planned):
+        names = " or ".join(measured_where(lambda metric: metric.peaks))
+        raise UsageError(f"--verify-memory: {names} is not among the metrics; add --metric {names}")
     if sustain_s is not None and not timed:
-        raise UsageError("--sustain: nothing that is timed is among the metrics; add --metric latency or throughput")
+        names = " or ".join(measured_where(lambda metric: metric.timed))
+        raise UsageError(f"--sustain: nothing that is timed is among the metrics; add --metric {names}")
     if isa:
         once += plan.under_isa(once, isa)
     evaluation = _Evaluation(store, again, trusted, timeout_s, on_progress)
     yield from evaluation.once(once)
     if verify_memory:
-        yield from evaluation.under_limits([item for item in once if item.job.metric == "memory" and not item.failure])
+        yield from evaluation.under_limits([item for item in once if peaks_of(item.job) and not item.failure])
     if timed and sustain_s is not None:
         yield from evaluation.sustained(timed, sustain_s)
     elif timed:
@@ -159,7 +161,7 @@ class _Evaluation:
         return f"{plan}, of which as many rounds as fit into the {duration(left_s)} that are left of {duration(rigour.budget_s)}"
 
     def under_limits(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
-        """Each memory job again under a limit just above its claimed peak, just below it, and below what was counted.
+        """Each of these again under a limit just above its claimed peak, just below it, and below what was counted.
 
         The first has to run: else the claim is too small. The last has to fail, where a cgroup counts: else there would
         be no limit at all. What lies between is memory that is resident but shared with others. Each is a job of its own.
@@ -167,10 +169,11 @@ class _Evaluation:
         known = {result.job.key: result for result in self._results()}
         for done, item in enumerate(planned):
             measured = known.get(item.job.key)
-            if not measured or not measured.reading or "peak" not in (values := measured.reading.values):
+            values = measured.reading.values if measured and measured.reading else {}
+            if not (peaks := [values[peak] for peak in peaks_of(item.job) if peak in values]):
                 continue
             self._show(Progress(done=done, total=len(planned), message=f"{_title(item.job)} under a limit"))
-            claim = max(values["peak"], values["batch"])
+            claim = max(peaks)
             enough = self._limited(item.job, int(claim * limits.ABOVE), "above the claim", known)
             yield enough
             yield self._limited(item.job, int(claim * limits.BELOW), "below the claim", known)
@@ -275,8 +278,8 @@ def _read(store: Store, job: Job, started: str, trusted: bool, timeout_s: float,
         stand_in = prepare.stand_in_of(images, checkpoint)
     worker = Worker(
         pool_threads=job.threads,
-        # Nothing is reported while a block is timed, of which a latency has two.
-        timeout_s=timeout_s + 2 * float(job.options.get("seconds") or 0),
+        # Nothing is reported while a block is timed.
+        timeout_s=timeout_s + metric.blocks_s(float(job.options.get("seconds") or 0)),
         limit=limit,
         interpreter=interpreter_for(backend.requires, backend.environment),
         variables=backend.isa[isa] if (isa := job.options.get("isa")) else {},  # type: ignore[index]
@@ -303,7 +306,13 @@ def is_expected(result: Result) -> bool:
 
 def is_measured(job: Job) -> bool:
     """Whether a job needs a process of its own, rather than a look into a record."""
-    return not isinstance(METRICS[job.metric], Copied)
+    return as_measured(job.metric) is not None
+
+
+def peaks_of(job: Job) -> tuple[str, ...]:
+    """The values of which the largest is the memory that the job claims to take; none if it claims nothing."""
+    metric = as_measured(job.metric)
+    return metric.peaks if metric else ()
 
 
 def copy(job: Job) -> Reading:

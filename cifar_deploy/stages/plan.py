@@ -13,7 +13,8 @@ from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS
-from cifar_deploy.metrics import METRICS, PROTOCOL, Copied
+from cifar_deploy.metrics import METRICS, PROTOCOL, as_measured, measured_where
+from cifar_deploy.metrics.summary import is_per_image
 from cifar_deploy.networks import NETWORKS
 from cifar_deploy.stages import train
 from cifar_deploy.stages.export import is_for_other_processor, readers, versions_of
@@ -21,7 +22,7 @@ from cifar_deploy.stages.export import is_for_other_processor, readers, versions
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Under what a job is measured. `batch_size` replaces the throughput's own."""
+    """Under what a job is measured. `batch_size` replaces a batched metric's own."""
 
     threads: int = 1
     seconds: float = 0.5
@@ -66,19 +67,17 @@ def jobs(
 
 
 def under_isa(planned: Iterable[Planned], levels: Iterable[Isa]) -> list[Planned]:
-    """Each accuracy of 8 bits among these again, with its runtime held to each level of instructions.
+    """Each metric per image of 8 bits among these again, with its runtime held to each level of instructions.
 
     Raises UsageError if there is none.
     """
     of_8_bits = [
-        item
-        for item in planned
-        if item.job.metric == "accuracy" and FORMATS[item.job.artifact.format].precision == "int8"
+        item for item in planned if is_per_image(item.job) and FORMATS[item.job.artifact.format].precision == "int8"
     ]
     if not of_8_bits:
         raise UsageError(
-            "--isa: there is no accuracy of an 8-bit format among these; export one (--format onnx_int8), and "
-            "measure --metric accuracy"
+            f"--isa: there is no {(names := ' or '.join(measured_where(lambda metric: metric.per_image)))} of an 8-bit "
+            f"format among these; export one (--format onnx_int8), and measure --metric {names}"
         )
     return [_under(item, isa) for item in of_8_bits for isa in levels]
 
@@ -100,13 +99,13 @@ def _under(item: Planned, isa: Isa) -> Planned:
 
 def planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> Planned:
     """One job, and why it cannot run here if it cannot."""
-    plugin, measured = BACKENDS[backend], METRICS[metric]
+    plugin, measured = BACKENDS[backend], as_measured(metric)
     options: Mapping[str, int | float | str | None] = {}
     batch_size = 1
-    if not isinstance(measured, Copied):
+    if measured:
         options = {name: getattr(conditions, name) for name in measured.options}
         batch_size = measured.batch_size
-        if metric == "throughput" and conditions.batch_size:
+        if measured.batched and conditions.batch_size:
             batch_size = conditions.batch_size
     job = Job(
         artifact=artifact,

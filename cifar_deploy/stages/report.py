@@ -14,7 +14,7 @@ from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, Summary
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.sections import accuracy, adopted, deployment, instructions, memory, pixels, sustained, training
-from cifar_deploy.sections.common import Cells, is_of_training
+from cifar_deploy.sections.common import Cells, is_of_training, metrics_of
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.results import fault
 
@@ -87,7 +87,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
         sections=tuple(section for section in sections if section),
         failures=_failures(cells),
         doubts=_doubts({**cells, **floors}),
-        definitions={name: METRICS[name].summary for name in METRICS if any(name in of for of in cells.values())},
+        definitions={name: METRICS[name].summary for name in metrics_of(cells)},
         records=tuple(record for summary in summaries for record in _records(summary)),
     )
 
