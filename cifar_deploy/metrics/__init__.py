@@ -89,6 +89,7 @@ class Measured:
     batched: `--batch-size` replaces `batch_size`.
     timed: It is measured in every round of a session, and kept under load by `--sustain`.
     blocks_s: How long its timed blocks in one round last together, for so many `--seconds`.
+    is_speed: It is slower or faster, not worse or better, in `compare` and for its `--fail-if-slower`.
     sampled: Its array `samples_ns` holds each call's nanoseconds, and its value `samples` their number.
     judge: Whether the median over rounds of a column can be believed, of so many threads.
     per_image: Its arrays `predicted`, `labels` and `chosen` hold each image's labels, and its value `images` their
@@ -108,6 +109,7 @@ class Measured:
     batched: bool = False
     timed: bool = False
     blocks_s: Callable[[float], float] = lambda seconds: seconds
+    is_speed: bool = False
     sampled: bool = False
     judge: Callable[[Mapping[int, Reading], str, int], Verdict] = judge
     per_image: bool = False

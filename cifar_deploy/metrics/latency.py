@@ -97,6 +97,7 @@ METRIC = Measured(
     measure=measure,
     timed=True,
     blocks_s=lambda seconds: 2 * seconds,  # the second is end to end
+    is_speed=True,
     sampled=True,
     in_bench=True,
 )

@@ -43,5 +43,6 @@ METRIC = Measured(
     measure=measure,
     batched=True,
     timed=True,
+    is_speed=True,
     sampled=True,
 )

@@ -35,7 +35,7 @@ _RATIO = Column(title="B / A", unit="", stored_unit="1", digits=3, interval=True
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One cell of both, or of one alone. `slowdown` is 1.1 where B takes a tenth longer; 1 if it is not timed."""
+    """One cell of both, or of one alone. `slowdown` is 1.1 where B takes a tenth more; 1 if it is not timed."""
 
     cell: Cell
     metric: str
@@ -145,14 +145,14 @@ def slower(pairs: Iterable[Pair], limit: float) -> list[Pair]:
     """Those of which it cannot be said that B is not slower by more than `limit` (0.05: 5 %).
 
     That is what is slower by more, and by more than a tie, and what is undecided, has failed or is missing: a gate that
-    a crash can pass is none. Whether labels are right is another question.
+    a crash can pass is none. What is no speed, whether labels are right say, is another question.
     """
     unknown = ("undecided", "failed", "missing")
     return [
         pair
         for pair in pairs
         if (metric := as_measured(pair.metric))
-        and metric.timed
+        and metric.is_speed
         and (pair.word in unknown or (pair.word == "slower" and pair.slowdown > 1 + limit))
     ]
 
@@ -200,25 +200,27 @@ def _unlike(a: Result, b: Result) -> str | None:
 
 
 def _timed(a: Result, b: Result, noise: float) -> Pair:
-    metric, key = a.job.metric, compared_by(a.job.metric)
+    metric = as_measured(a.job.metric)
+    assert metric
+    key = metric.compared_by
     before, after = Summary(a).values[key], Summary(b).values[key]
     ratio = statistics.unpaired_ratio(list(b.rounds(key).values()), list(a.rounds(key).values()))
-    slowdown = ratio.value if METRICS[metric].better == "lower" else 1 / ratio.value
+    slowdown = ratio.value if metric.better == "lower" else 1 / ratio.value
     doubts = [
         f"{name} is {value.verdict.word}"
         for name, value in (("A", before), ("B", after))
         if value.verdict and value.verdict.word != "stable"
     ]
-    word: Literal["tie", "slower", "faster", "undecided"] = "tie"
+    word: Literal["tie", "slower", "faster", "worse", "better", "undecided"] = "tie"
     if ratio.kind == "range":
         word, doubts = "undecided", [f"it takes {statistics.ROUNDS_FOR_AN_INTERVAL} rounds of each", *doubts]
     elif statistics.differs(ratio, noise):
-        word = "slower" if slowdown > 1 else "faster"
+        word = ("slower" if slowdown > 1 else "faster") if metric.is_speed else "worse" if slowdown > 1 else "better"
     elif not ratio.low <= 1 <= ratio.high:
         doubts = [f"inside the noise of ±{noise:.1%}", *doubts]
     return Pair(
         cell=Cell.of(a),
-        metric=metric,
+        metric=a.job.metric,
         a=before,
         b=after,
         ratio=ratio,
