@@ -357,6 +357,8 @@ class Artifact:
     choices: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
     takes: tuple[Tensor, ...] | None = None  # None: images
     misread: tuple[Misreading, ...] = ()
+    # A backend that could not validate the artifact, since its device was not here -> why.
+    unvalidated: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:

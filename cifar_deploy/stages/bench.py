@@ -19,6 +19,7 @@ from cifar_deploy.core.records import Artifact, Data, Failure, File, Tensor
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.stages import plan
+from cifar_deploy.stages.export import device_of
 from cifar_deploy.stages.plan import Conditions, Planned
 from cifar_deploy.workers import inspect
 from cifar_deploy.workers.export import untrained
@@ -55,6 +56,7 @@ def adopt(
     for done, (path, backend) in enumerate(pairs):
         if on_progress:
             on_progress(Progress(done=done, total=len(pairs), message=f"opening {path} on {backend}"))
+        device_of(backend)
         try:
             interpreter = interpreter_for(BACKENDS[backend].requires, BACKENDS[backend].environment)
             found = Worker(timeout_s=timeout_s, interpreter=interpreter).call(inspect.look, path, backend, trusted)
@@ -74,7 +76,7 @@ def adopt(
     if names and (unknown := [name for name in given if name not in names]):
         raise UnknownName.among("input (--shape)", unknown[0], sorted(names))
     return [
-        plan.planned(artifact, backend, "cpu", metric, conditions)
+        plan.planned(artifact, backend, device_of(backend), metric, conditions)
         for artifact, backend in artifacts
         for metric in METRICS
         if METRICS[metric].in_bench

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
 from cifar_deploy.core.arrays import Pixels, as_input, choose, mapped, portions
@@ -137,13 +138,17 @@ def untrained(name: str, network: str, data: Data, weights: File, finished: str)
 
 
 def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) -> Parity:
-    """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference."""
+    """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference.
+
+    Raises Unavailable if the device on which the backend's output is validated is not here.
+    """
     plugin = BACKENDS[backend]
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
+    devices.check(plugin.validated_on, plugin.requires)
     format = FORMATS[artifact.format]
     images = format.prepare(gate_pixels(reference.images))
     with loading(f"{artifact.name} {artifact.format}", backend):
-        predict = plugin.load(staged / format.filename, artifact, plugin.targets["cpu"], 1)
+        predict = plugin.load(staged / format.filename, artifact, plugin.targets[plugin.validated_on], 1)
         logits = np.concatenate([predict(images[:1]), *map(predict, portions(images[1:], _GATE_BATCH))])
     expected = np.load(reference.logits)
     if logits.shape != expected.shape:
@@ -161,6 +166,16 @@ def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) 
         agreement=float((logits.argmax(1) == expected.argmax(1)).mean()),
         stand_in=reference.stand_in,
     )
+
+
+def can_check(backend: str) -> bool:
+    """Whether the device is here on which this backend's output is validated."""
+    plugin = BACKENDS[backend]
+    try:
+        devices.check(plugin.validated_on, plugin.requires)
+    except Unavailable:
+        return False
+    return True
 
 
 def gate_pixels(data_folder: Path) -> Pixels:
