@@ -124,6 +124,7 @@ def artifact_line(artifact: Artifact) -> str:
     return (
         f"{artifact.title}: {artifact.bytes / 2**20:.2f} MiB, {gates or 'no backend here to check it'}"
         + "".join(f"; wrong output: {misreading.reason}" for misreading in artifact.misread)
+        + "".join(f"; {backend} unavailable: {reason}" for backend, reason in artifact.unvalidated.items())
         + (f"; {artifact.chosen}" if artifact.choices else "")
     )
 

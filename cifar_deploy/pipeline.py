@@ -10,6 +10,7 @@ A step returns what it made, and whether that was already there. Nothing here im
         for exported in pipeline.export(store, ["resnet8"]): ...
         for measured in pipeline.evaluate(store, pipeline.plan(store, ["resnet8"])): ...
         table, paths = pipeline.report(store)
+        results = pipeline.frame(store)  # a pandas DataFrame
 """
 
 from cifar_deploy.core.outcome import Outcome
@@ -22,7 +23,7 @@ from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
 from cifar_deploy.stages.export import export
 from cifar_deploy.stages.plan import Conditions, Planned, plan
 from cifar_deploy.stages.prepare import prepare
-from cifar_deploy.stages.report import report
+from cifar_deploy.stages.report import frame, report
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.stages.train import TrainingSettings, follow, train
 from cifar_deploy.workers.catalogue import Entry
@@ -47,6 +48,7 @@ __all__ = [
     "evaluate",
     "export",
     "follow",
+    "frame",
     "obstacles",
     "plan",
     "prepare",

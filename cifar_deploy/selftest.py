@@ -28,7 +28,7 @@ from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Artifact, Baseline, File, Result
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.datasets.known import FLIPPED, IMAGES
-from cifar_deploy.metrics.summary import Summary, against_itself, first_column
+from cifar_deploy.metrics.summary import Summary, against_itself, compared_by
 from cifar_deploy.stages import plan
 from cifar_deploy.stages.export import gate
 from cifar_deploy.stages.rounds import Sampling
@@ -176,7 +176,7 @@ def check_latency(bench: Bench) -> Iterator[Check]:
         f"{itself.value:.4f} [{itself.low:.4f}, {itself.high:.4f}]",
         results,
     )
-    places = statistics.ranks([result.rounds(first_column("latency")) for result in results], max(noise, 0.005))
+    places = statistics.ranks([result.rounds(compared_by("latency")) for result in results], max(noise, 0.005))
     yield _of_time("ranks of 1 ms, 1 ms and 5 ms", places == ["1=", "1=", "3"], "1=, 1=, 3", ", ".join(places), results)
 
 

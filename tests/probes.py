@@ -125,8 +125,9 @@ def knows_torch() -> bool:
 
 def write_logits(backend: str, artifact: Artifact, path: Path, folder: Path) -> None:
     """Of five images together, and of each alone, through a backend whose worker this is."""
+    plugin = BACKENDS[backend]
     images = FORMATS[artifact.format].prepare(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8))
-    predict = BACKENDS[backend].load(path, artifact, BACKENDS[backend].targets["cpu"], 1)
+    predict = plugin.load(path, artifact, plugin.targets[plugin.validated_on], 1)
     folder.mkdir()
     np.save(folder / "together.npy", predict(images))
     np.save(folder / "alone.npy", np.concatenate([predict(images[i : i + 1]) for i in range(len(images))]))

@@ -54,7 +54,7 @@ def test_a_backend_says_what_a_file_takes_and_runs_it(name: str, suffix: str, tm
     assert backend.opens
     path = models.MAKERS[name, suffix](tmp_path / f"model{suffix}")
     assert backend.opens.knows(path)
-    opened = backend.opens.open(path, backend.targets["cpu"], 1)
+    opened = backend.opens.open(path, backend.targets[backend.validated_on], 1)
     for input, known in zip(opened.inputs, ("x float32", "ids int64"), strict=True):
         assert input.dtype is None or f"{input.name} {input.dtype}" == known
         assert input.shape is None or (

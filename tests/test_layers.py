@@ -1,10 +1,16 @@
-"""A file imports only from the layers to its right and from its own folder; the list is below."""
+"""A file imports only from the layers to its right and from its own folder; the list is below.
+
+Nor does it name a metric, if it is not the metric's own or a section of the report.
+"""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from cifar_deploy.metrics import METRICS
 
 PACKAGE = Path(__file__).parents[1] / "cifar_deploy"
 
@@ -42,6 +48,15 @@ STAGES = (
     *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "report", "compare"),
     *("environments", "doctor"),
 )
+
+# Where a metric may be named: in its own file, and in a section whose subject it is.
+NAMES_METRICS = ("metrics/", "sections/")
+# What is named like a metric and is none.
+NOT_A_METRIC = {
+    "selftest.py": "checks what is known of single metrics, and is named for them",
+    "core/cgroups.py": "the kernel's controller of memory",
+    "core/limits.py": "the same",
+}
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 
@@ -95,3 +110,22 @@ def test_nothing_heavy_is_imported_at_the_top(file: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom):
             for name in _imports(node):
                 assert name.split(".")[0] not in HEAVY, f"{file} imports {name}"
+
+
+def _metrics_named(file: str) -> set[str]:
+    """Strings that are a metric's name, a value of one (latency.p50), or tell a user to ask for one."""
+    tree = ast.parse((PACKAGE / file).read_text())
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    named = re.compile(rf"(?:.*--metric )?({'|'.join(METRICS)})(?:\.\w+)?(?:;.*)?", re.S)
+    return {text for text in texts if named.fullmatch(text)}
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(NAMES_METRICS)])
+def test_no_other_file_names_a_metric(file: str) -> None:
+    assert bool(_metrics_named(file)) == (file in NOT_A_METRIC), "a metric says itself how it is used: see Measured"
+
+
+def test_the_search_for_metrics_finds_them() -> None:
+    assert "latency" in _metrics_named("sections/latencies.py") and "latency.p50" in _metrics_named(
+        "sections/adopted.py"
+    )

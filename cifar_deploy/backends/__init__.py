@@ -54,6 +54,8 @@ class Backend:
     summary: str
     reads: tuple[str, ...]  # formats
     targets: Mapping[str, str]  # device -> this runtime's own word for it
+    # The device on which the output of an export is validated, and files that were made elsewhere are opened and benched.
+    validated_on: str = "cpu"
     requires: tuple[str, ...]  # import names; the first is the runtime
     modules: tuple[str, ...] = ()  # that make up the runtime, where its package alone imports next to nothing
     load: Callable[[Path, Artifact, str, int], Predict]

@@ -428,6 +428,8 @@ class Artifact:
     # What its format was told, or chose itself.
     choices: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
     misread: tuple[Misreading, ...] = ()
+    # A backend that could not validate the artifact, since its device was not here -> why.
+    unvalidated: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -44,9 +44,11 @@ class Verdict:
 def judge(readings: Mapping[int, Reading], value: str, threads: int = 1) -> Verdict:
     """The verdict on the median over rounds of `value`, each reading being of the round that it stands under.
 
-    What `threads` waited together is shared out among them.
+    What `threads` waited together is shared out among them. A reading without `samples` is not of single calls.
     """
-    if few := [index for index, reading in readings.items() if reading.values["samples"] < SAMPLES_A_ROUND]:
+    if few := [
+        index for index, reading in readings.items() if reading.values.get("samples", SAMPLES_A_ROUND) < SAMPLES_A_ROUND
+    ]:
         return Verdict(word="invalid", reasons=(f"round {few[0] + 1} has fewer than {SAMPLES_A_ROUND} samples",))
     gauges = {
         index: _a_thread(reading.disturbance, threads) for index, reading in readings.items() if reading.disturbance

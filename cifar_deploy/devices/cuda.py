@@ -19,4 +19,4 @@ def peak_bytes() -> int | None:
     return torch.cuda.max_memory_allocated()
 
 
-DEVICE = Device(summary="an NVIDIA GPU", probe=probe, peak_bytes=peak_bytes)
+DEVICE = Device(summary="an NVIDIA GPU", probe=probe, peak_bytes=peak_bytes, requires=("torch",))

@@ -18,4 +18,4 @@ def peak_bytes() -> int | None:
     return None
 
 
-DEVICE = Device(summary="the GPU of an Apple machine", probe=probe, peak_bytes=peak_bytes)
+DEVICE = Device(summary="the GPU of an Apple machine", probe=probe, peak_bytes=peak_bytes, requires=("torch",))

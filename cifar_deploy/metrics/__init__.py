@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.arrays import Labels, Pixels, portions
-from cifar_deploy.core.records import Disturbance, Job
+from cifar_deploy.core.records import Disturbance, Job, Reading
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.table import Column
-from cifar_deploy.core.verdict import Verdict
+from cifar_deploy.core.verdict import Verdict, judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,25 +72,45 @@ class Copied:
     columns: Mapping[str, Column]
     read: Callable[[Job], Mapping[str, float]]
     judge: Callable[[Job], Verdict | None] = lambda job: None
+    in_bench: bool = False  # as of Measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A metric that runs the artifact. `options` are those of `evaluate` that change its meaning.
+    """A metric that runs the artifact, and how it is used: no other file has to know its name.
 
-    One that is `timed` is measured in every round of a bench, and its array `samples_ns` holds each call; its first
-    column is what cells are compared by.
+    compared_by: The column by which cells and rounds are compared. Of a timed metric it is above zero.
+    options: The options of `evaluate` that change what it means.
+    batched: `--batch-size` replaces `batch_size`.
+    timed: It is measured in every round of a session, and kept under load by `--soak`.
+    blocks_s: How long its timed blocks in one round last together, for so many `--seconds`.
+    is_speed: It is slower or faster, not worse or better, in `compare` and for its `--fail-if-slower`.
+    sampled: Its array `samples_ns` holds each call's nanoseconds, and its value `samples` their number.
+    judge: Whether the median over rounds of a column can be believed, of so many threads.
+    per_image: Its arrays `predicted`, `labels` and `chosen` hold each image's labels, and its value `images` their
+        number. `compare` looks at each image, and `--max-isa` measures it again.
+    peaks: The columns of which the largest is all the memory that it takes. `--verify-memory` tests that with limits.
+    in_bench: It needs neither images nor labels: `bench` measures it of files that were made elsewhere.
+    needs_labels: Other images of the same size will not do.
     """
 
     summary: str
     better: Literal["higher", "lower"]
     columns: Mapping[str, Column]
+    compared_by: str
     batch_size: int
     options: tuple[Literal["seconds", "limit_test"], ...]
     measure: Callable[[Workbench], Measurement]
+    batched: bool = False
     timed: bool = False
-    batched: bool = False  # measured at the batch sizes that were asked for
-    needs_labels: bool = False  # other images of the same size will not do
+    blocks_s: Callable[[float], float] = lambda seconds: seconds
+    is_speed: bool = False
+    sampled: bool = False
+    judge: Callable[[Mapping[int, Reading], str, int], Verdict] = judge
+    per_image: bool = False
+    peaks: tuple[str, ...] = ()
+    in_bench: bool = False
+    needs_labels: bool = False
 
 
 Metric = Copied | Measured
@@ -113,12 +133,23 @@ METRICS: Registry[Metric] = Registry(
 )
 
 
+def as_measured(name: str) -> Measured | None:
+    """The metric of this name, if it runs the artifact."""
+    metric = METRICS[name]
+    return metric if isinstance(metric, Measured) else None
+
+
+def measured_where(holds: Callable[[Measured], object]) -> list[str]:
+    """The names of the listed metrics that run the artifact and of which this holds."""
+    return [name for name in METRICS if (metric := as_measured(name)) and holds(metric)]
+
+
 def out_of_range(metric: str, values: Mapping[str, float]) -> str | None:
     """Why these cannot be what the metric measured, or None."""
     plugin = METRICS[metric]
     if isinstance(plugin, Measured):
-        first = next(iter(plugin.columns))
-        needed = (first, "samples") if plugin.timed else () if plugin.columns[first].absent else (first,)
+        needed = [] if plugin.columns[plugin.compared_by].absent else [plugin.compared_by]
+        needed += ["samples"] if plugin.sampled else []
         if lacking := [key for key in needed if key not in values]:
             return f"{metric} lacks {', '.join(lacking)}"
     for key, value in values.items():

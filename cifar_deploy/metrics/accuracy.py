@@ -69,8 +69,10 @@ METRIC = Measured(
             title="tested", unit="images", stored_unit="images", digits=0, headline=False, within=Within(least=1)
         ),
     },
+    compared_by="accuracy",
     batch_size=64,
     options=("limit_test",),
     measure=measure,
+    per_image=True,
     needs_labels=True,
 )

@@ -9,4 +9,5 @@ METRIC = Copied(
     better="lower",
     columns={"bytes": Column(title="size", unit="MiB", stored_unit="bytes", scale=1 / 2**20)},
     read=lambda job: {"bytes": job.artifact.bytes},
+    in_bench=True,
 )

@@ -92,7 +92,10 @@ METRIC = Measured(
         "steady": _mebibytes("memory: steady peak"),
         "batch": _mebibytes(f"memory: peak at batch {_LARGER_BATCH}"),
     },
+    compared_by="peak",
     batch_size=1,
     options=(),
     measure=measure,
+    peaks=("peak", "batch"),
+    in_bench=True,
 )

@@ -3,12 +3,15 @@
 Found by the gate that every export passes, on 256 real test images; the checkpoint itself is what is compared with.
 """
 
+from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Job
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Copied
 
 
 def read(job: Job) -> dict[str, float]:
+    if reason := job.artifact.unvalidated.get(job.backend):
+        raise Unavailable(reason)
     return next(
         (
             {"difference": parity.largest_difference, "agreement": parity.agreement, "images": parity.images}

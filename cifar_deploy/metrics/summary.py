@@ -14,33 +14,41 @@ from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.records import ImageType, Job, Reading, Result, variant_name
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Column, Value
-from cifar_deploy.core.verdict import Verdict, judge
-from cifar_deploy.metrics import METRICS, Copied, Measured
+from cifar_deploy.core.verdict import Verdict
+from cifar_deploy.metrics import METRICS, Copied, as_measured
 
 Raw = Callable[[Reading], Mapping[str, NDArray[Any]]]  # the samples or predictions behind a reading; may raise Corrupt
 
 
 def is_timed(job: Job) -> bool:
     """Whether a job is measured in every round of a session."""
-    metric = METRICS[job.metric]
-    return isinstance(metric, Measured) and metric.timed
+    metric = as_measured(job.metric)
+    return metric is not None and metric.timed
 
 
 def is_batched(metric: str) -> bool:
     """Whether a metric is measured at the batch sizes that were asked for."""
-    plugin = METRICS[metric]
-    return isinstance(plugin, Measured) and plugin.batched
+    plugin = as_measured(metric)
+    return plugin is not None and plugin.batched
 
 
 def own_batch_size(metric: str) -> int:
     """At which a metric is measured unless another was asked for."""
-    plugin = METRICS[metric]
-    return plugin.batch_size if isinstance(plugin, Measured) else 1
+    plugin = as_measured(metric)
+    return plugin.batch_size if plugin else 1
 
 
-def first_column(metric: str) -> str:
-    """What cells are compared by."""
-    return next(iter(METRICS[metric].columns))
+def is_per_image(job: Job) -> bool:
+    """Whether a job leaves a prediction of each image."""
+    metric = as_measured(job.metric)
+    return metric is not None and metric.per_image
+
+
+def compared_by(metric: str) -> str:
+    """The column by which cells are compared, of a metric that runs the artifact."""
+    found = as_measured(metric)
+    assert found, metric
+    return found.compared_by
 
 
 class Cell(NamedTuple):
@@ -88,10 +96,10 @@ class Summary:
         self.words: dict[str, str] = {}
         if self.failure or not result.readings:
             return
-        if self._timed:
-            self.verdict = judge(result.readings, first_column(result.job.metric), result.job.threads)
-        elif isinstance(metric, Copied):
+        if isinstance(metric, Copied):
             self.verdict = metric.judge(result.job)
+        elif metric.timed:
+            self.verdict = metric.judge(result.readings, metric.compared_by, result.job.threads)
         for key, column in metric.columns.items():
             self._add(key, column, raw)
 
@@ -139,21 +147,21 @@ def against_itself(results: Iterable[Result], metric: str) -> list[float]:
     for control in of_metric:
         for result in of_metric:
             if control.control and not result.control and result.job.key == control.job.key:
-                ours, theirs = (each.rounds(first_column(metric)) for each in (control, result))
+                ours, theirs = (each.rounds(compared_by(metric)) for each in (control, result))
                 return [ours[index] / theirs[index] for index in sorted(ours.keys() & theirs.keys())]
     return []
 
 
 def samples(reading: Reading, raw: Raw) -> NDArray[np.int64]:
-    """The nanoseconds of each call behind a timed reading. Raises Corrupt if they are lost, or are not the reading's."""
-    found = raw(reading).get("samples_ns")
-    if found is None or found.dtype.kind not in "iu" or found.shape != (reading.values["samples"],) or found.min() < 0:
+    """The nanoseconds of each call behind a reading of a sampled metric. Raises Corrupt if they are lost, or are not the reading's."""
+    found, count = raw(reading).get("samples_ns"), reading.values.get("samples")
+    if found is None or found.dtype.kind not in "iu" or found.shape != (count,) or found.min() < 0:
         raise Corrupt(f"{reading.raw}: its samples are not those of the result; measure again (--force)")
     return found
 
 
 def predictions(result: Result, raw: Raw) -> Mapping[str, NDArray[Any]] | None:
-    """Of an accuracy: `predicted` and `labels` of the images `chosen`, by their place in the test set; None if lost."""
+    """Of a metric per image: `predicted` and `labels` of the images `chosen`, by their place in the test set; None if lost."""
     if not result.reading or not result.reading.raw:
         return None
     with contextlib.suppress(Corrupt):
@@ -187,7 +195,7 @@ def _is_index(array: NDArray[Any] | None, count: float | None, limit: float) -> 
 
 
 def agreement(first: Result, second: Result, raw_first: Raw, raw_second: Raw) -> statistics.Agreement | None:
-    """Two accuracies compared image by image; None if one is missing, or they are of different images."""
+    """Two results compared image by image; None if one is missing, or they are of different images."""
     old, new = predictions(first, raw_first), predictions(second, raw_second)
     same = same_input(first.job, second.job)
     if old is None or new is None or not same or not np.array_equal(old["chosen"], new["chosen"]):

@@ -37,9 +37,12 @@ METRIC = Measured(
         "samples": Column(title="batches a round", unit="calls", stored_unit="calls", digits=0, headline=False),
         "drift": DRIFT,
     },
+    compared_by="images_per_second",
     batch_size=64,
     options=("seconds",),
     measure=measure,
-    timed=True,
     batched=True,
+    timed=True,
+    is_speed=True,
+    sampled=True,
 )

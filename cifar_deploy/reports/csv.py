@@ -6,27 +6,24 @@ advises ("CSV injection").
 
 import csv
 
-from cifar_deploy.core.errors import printable
 from cifar_deploy.core.table import Table
 from cifar_deploy.reports import Report
+from cifar_deploy.reports.frame import frame
 
 # The fullwidth ones too, which a spreadsheet in Japanese takes for the same. Tabs and line ends are escaped anyway.
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def render(table: Table) -> str:
-    import pandas as pd
-
-    frame = pd.DataFrame([{name: _shown(value) for name, value in record.fields.items()} for record in table.records])
+    made = frame(table.records)
+    for name in made.select_dtypes("string"):
+        made[name] = made[name].map(_shown, na_action="ignore")
     # Quoted, text stays in its field where a spreadsheet splits at semicolons.
-    text: str = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    text: str = made.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     return text
 
 
-def _shown(value: str | int | float | None) -> str | int | float | None:
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
+def _shown(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

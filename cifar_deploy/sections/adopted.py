@@ -4,22 +4,28 @@ from collections.abc import Mapping, Sequence
 
 from cifar_deploy.core.records import Failure, Result
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell, Summary, first_column
-from cifar_deploy.sections.common import Cells, filled, label_titles, labels_of, paired_ratio, row_of
+from cifar_deploy.metrics.summary import Cell, Summary, compared_by
+from cifar_deploy.sections.common import (
+    Cells,
+    filled,
+    headline_columns,
+    label_titles,
+    labels_of,
+    metrics_of,
+    paired_ratio,
+    row_of,
+)
 from cifar_deploy.sections.latencies import RANK, how_measured, ranks
 
 _RATIO = Column(title="this / first", unit="×", stored_unit="1", interval=True)
-_SHOWN = ("latency.p50", "latency.p90", "latency.load", "latency.first", "memory.peak", "file_size.bytes")
 
 
 def files(cells: Cells, controls: Sequence[Result]) -> Section:
     """Their ratios are to the first of them that ran, round by round."""
     columns: dict[str, Column] = {}
-    for shown in _SHOWN:
-        metric, _, key = shown.partition(".")
-        columns[shown] = METRICS[metric].columns[key]
-        if shown == "latency.p50":
+    for key, column in headline_columns(metrics_of(cells)).items():
+        columns[key] = column
+        if key == "latency.p50":
             columns |= {"rank": RANK, "ratio": _RATIO}
     titles = label_titles(cells)
     places, control = ranks(cells, controls)
@@ -51,13 +57,14 @@ def _once(failures: Mapping[str, Failure]) -> dict[str, Failure]:
 def _ratio(ours: dict[str, Summary], first: dict[str, Summary]) -> Value | None:
     """How many times as long this one takes, in the rounds that both have."""
     latency = ours.get("latency")
-    ratio = paired_ratio(latency, first["latency"], first_column("latency"))
+    ratio = paired_ratio(latency, first["latency"], compared_by("latency"))
     return Value(number=ratio.value, estimate=ratio, verdict=latency.verdict) if latency and ratio else None
 
 
 def _conditions(cells: Cells, first: Cell | None) -> list[str]:
+    devices = sorted({cell.device for cell in cells})
     threads = sorted({cell.threads for cell in cells})
-    notes = [f"On cpu, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}."]
+    notes = [f"On {', '.join(devices)}, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}."]
     files_of: dict[str, list[str]] = {}
     for cell, of_cell in cells.items():
         if takes := next(iter(of_cell.values())).result.job.artifact.takes:

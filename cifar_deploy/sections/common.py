@@ -114,6 +114,12 @@ def is_of_training(metric: str) -> bool:
     return isinstance(plugin, Copied) and plugin.stage == "train"
 
 
+def metrics_of(cells: Cells) -> list[str]:
+    """What was measured of any cell: the listed metrics in their order, then anyone's own."""
+    found = dict.fromkeys(metric for of_cell in cells.values() for metric in of_cell)
+    return [*(name for name in METRICS if name in found), *(name for name in found if name not in METRICS)]
+
+
 def headline_columns(metrics: Iterable[str]) -> dict[str, Column]:
     return {
         f"{metric}.{key}": column
@@ -144,7 +150,7 @@ def row_of(labels: tuple[str, ...], of_cell: dict[str, Summary], columns: dict[s
     failures: dict[str, Failure] = {}
     words: dict[str, str] = {}
     for column in columns:
-        metric, _, key = column.partition(".")
+        metric, _, key = column.rpartition(".")
         summary = of_cell.get(metric)
         if summary and summary.failure:
             failures[column] = summary.failure

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell, Summary, first_column, is_batched
+from cifar_deploy.metrics.summary import Cell, Summary, compared_by, is_batched
 from cifar_deploy.sections.common import (
     Cells,
     by_settings,
@@ -15,6 +14,7 @@ from cifar_deploy.sections.common import (
     is_of_training,
     label_titles,
     labels_of,
+    metrics_of,
     paired_ratio,
     row_of,
 )
@@ -30,7 +30,7 @@ def deployment(cells: Cells, floors: Cells, controls: Sequence[Result]) -> Secti
     cells = by_settings(cells)
     titles = label_titles(cells)
     columns: dict[str, Column] = {}
-    for key, column in headline_columns(name for name in METRICS if not is_of_training(name)).items():
+    for key, column in headline_columns(name for name in metrics_of(cells) if not is_of_training(name)).items():
         columns[key] = column
         if key == "latency.p50":
             columns |= {"rank": RANK, "speed_up": _SPEED_UP, "floor": _FLOOR}
@@ -62,14 +62,14 @@ def _floor(of_cell: dict[str, Summary], floors: Cells) -> Value | None:
             and cell[1:] == Cell.of(latency.result)[1:]
             and floor.result.session == latency.result.session
         ):
-            return floor.values.get(first_column("latency"))
+            return floor.values.get(compared_by("latency"))
     return None
 
 
 def _speed_up(of_cell: dict[str, Summary], eager: dict[str, Summary] | None) -> Value | None:
     """How many times faster a cell is than the eager network: the median of the ratios in the rounds that both have."""
     ours = of_cell.get("latency")
-    ratio = paired_ratio(eager.get("latency") if eager else None, ours, first_column("latency"))
+    ratio = paired_ratio(eager.get("latency") if eager else None, ours, compared_by("latency"))
     return Value(number=ratio.value, estimate=ratio, verdict=ours.verdict) if ours and ratio else None
 
 

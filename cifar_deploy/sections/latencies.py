@@ -6,7 +6,7 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics.summary import Cell, against_itself, first_column
+from cifar_deploy.metrics.summary import Cell, against_itself, compared_by
 from cifar_deploy.sections.common import Cells
 
 RANK = Column(title="rank", unit="", stored_unit="")
@@ -30,7 +30,7 @@ def ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], li
     places: dict[Cell, str] = {}
     for size in sorted({result.job.batch_size for result in together.values()}):
         alike = {cell: result for cell, result in together.items() if result.job.batch_size == size}
-        medians = [result.rounds(first_column("latency")) for result in alike.values()]
+        medians = [result.rounds(compared_by("latency")) for result in alike.values()]
         places |= dict(zip(alike, statistics.ranks(medians, noise), strict=True))
     return places, control
 

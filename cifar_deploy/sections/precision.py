@@ -6,7 +6,7 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Machine
 from cifar_deploy.core.table import Column, Value
 from cifar_deploy.formats import FORMATS
-from cifar_deploy.metrics.summary import Cell, first_column
+from cifar_deploy.metrics.summary import Cell, compared_by
 from cifar_deploy.sections.common import Cells, paired_ratio
 
 # Of the float network's latency: what is not below is not worth its accuracy.
@@ -17,7 +17,7 @@ _RATIO = Column(title="ratio", unit="", stored_unit="1", interval=True)
 
 def not_faster(cells: Cells) -> Iterator[str]:
     """A sentence for each cell of a reduced precision that is not faster than its float32 form beside it, or may not be."""
-    column = first_column("latency")
+    column = compared_by("latency")
     for cell, of_cell in cells.items():
         float_form = FORMATS[cell.format].reduces if cell.format in FORMATS else None
         of_float = cells.get(cell._replace(format=float_form)) if float_form else None

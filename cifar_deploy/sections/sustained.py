@@ -7,7 +7,7 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Block, Reading, Result, Sustained
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell, first_column
+from cifar_deploy.metrics.summary import Cell, compared_by
 from cifar_deploy.sections.common import Cells, filled, is_current, label_titles, labels_of
 
 _MINUTE_S = 60.0
@@ -68,7 +68,7 @@ class _Load:
 
 
 def _row(result: Result, load: _Load) -> Row:
-    key = first_column(result.job.metric)
+    key = compared_by(result.job.metric)
     column = METRICS[result.job.metric].columns[key]
     parts = load.first(result), load.last(result)
     medians = [statistics.estimate([reading.values[key] for reading in part]).value if part else None for part in parts]

@@ -15,12 +15,11 @@ from cifar_deploy.core.outcome import failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Artifact, External, Failure, File, Tensor
 from cifar_deploy.core.registry import interpreter_for
+from cifar_deploy.metrics import METRICS
 from cifar_deploy.stages import plan
+from cifar_deploy.stages.export import device_of
 from cifar_deploy.stages.plan import Conditions, Planned
 from cifar_deploy.workers import inspect
-
-# What can be said of a file without knowing what its answers should be.
-METRICS = ("latency", "memory", "file_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +53,7 @@ def adopt(
     for done, (path, backend) in enumerate(pairs):
         if on_progress:
             on_progress(Progress(done=done, total=len(pairs), message=f"opening {path} on {backend}"))
+        device_of(backend)
         try:
             interpreter = interpreter_for(BACKENDS[backend].requires, BACKENDS[backend].environment)
             found = Worker(timeout_s=timeout_s, interpreter=interpreter).call(inspect.look, path, backend, trusted)
@@ -76,7 +76,8 @@ def adopt(
         item
         for artifact, backend in artifacts
         for metric in METRICS
-        for item in plan.planned(artifact, backend, "cpu", metric, conditions)
+        if METRICS[metric].in_bench
+        for item in plan.planned(artifact, backend, device_of(backend), metric, conditions)
     ]
 
 

@@ -17,14 +17,15 @@ from cifar_deploy.core.records import Baseline, Result
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics import METRICS, as_measured
 from cifar_deploy.metrics.summary import (
     Cell,
     Raw,
     Summary,
     against_itself,
     agreement,
-    first_column,
+    compared_by,
+    is_per_image,
     is_timed,
     same_input,
 )
@@ -36,7 +37,7 @@ _RATIO = Column(title="B / A", unit="", stored_unit="1", digits=3, interval=True
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One cell of both, or of one alone. `slowdown` is 1.1 where B takes a tenth longer; of an accuracy it is 1."""
+    """One cell of both, or of one alone. `slowdown` is 1.1 where B takes a tenth more; 1 if it is not timed."""
 
     cell: Cell
     metric: str
@@ -79,7 +80,7 @@ def _results_file(path: Path) -> Path:
 def pairs_of(
     a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *, allow_mismatch: bool = False
 ) -> list[Pair]:
-    """Every timed cell and every accuracy; what failed, or is in one of the two alone, is said to.
+    """Every timed cell, and every one whose images can be compared; what failed, or is in one of the two alone, is said to.
 
     Raises UsageError if the two have none in common, or if the two are not of the same question (protocol, data, batch, threads), unless
     `allow_mismatch` is asked for.
@@ -87,7 +88,7 @@ def pairs_of(
     noise = max([statistics.NOISE_BETWEEN_SESSIONS, *_noises(a), *_noises(b)])
     in_a, in_b = _by_settings(a), _by_settings(b)
     if not in_a.keys() & in_b.keys():
-        raise UsageError("compare: no timed cell and no accuracy is in both; nothing to compare")
+        raise UsageError("compare: nothing that is timed or says each image's label is in both; nothing to compare")
     pairs: list[Pair] = []
     for key in sorted({*in_a, *in_b}):
         ours, theirs = in_a.get(key, {}), in_b.get(key, {})
@@ -115,7 +116,7 @@ def _pair(first: Result, second: Result, raw_a: Raw, raw_b: Raw, noise: float, a
     ]
     if failures:
         return _without_numbers(first, "failed", "; ".join(failures))
-    return _timed(first, second, noise) if is_timed(first.job) else _accuracy(first, second, raw_a, raw_b)
+    return _timed(first, second, noise) if is_timed(first.job) else _by_image(first, second, raw_a, raw_b)
 
 
 def _of_one(ours: Sequence[Result] | None, theirs: Sequence[Result] | None) -> Pair:
@@ -142,7 +143,7 @@ def section(pairs: Iterable[Pair]) -> Section:
     titles = label_titles(pair.cell for pair in pairs)
     rows, notes = [], []
     for pair in pairs:
-        column = METRICS[pair.metric].columns[first_column(pair.metric)]
+        column = METRICS[pair.metric].columns[compared_by(pair.metric)]
         rows.append(
             Row(
                 labels=(*labels_of(pair.cell, titles), pair.metric),
@@ -163,13 +164,15 @@ def slower(pairs: Iterable[Pair], limit: float) -> list[Pair]:
     """Those of which it cannot be said that B is not slower by more than `limit` (0.05: 5 %).
 
     That is what is slower by more, and by more than a tie, and what is undecided, has failed or is missing: a gate that
-    a crash can pass is none. Accuracies are another question.
+    a crash can pass is none. What is no speed, whether labels are right say, is another question.
     """
     unknown = ("undecided", "failed", "missing")
     return [
         pair
         for pair in pairs
-        if pair.metric != "accuracy" and (pair.word in unknown or (pair.word == "slower" and pair.slowdown > 1 + limit))
+        if (metric := as_measured(pair.metric))
+        and metric.is_speed
+        and (pair.word in unknown or (pair.word == "slower" and pair.slowdown > 1 + limit))
     ]
 
 
@@ -185,7 +188,7 @@ def _by_settings(results: Sequence[Result]) -> dict[tuple[tuple[str, ...], str],
     found: dict[tuple[tuple[str, ...], str], dict[tuple[int, int], list[Result]]] = {}
     for result in results:
         job = result.job
-        compared = is_timed(job) or job.metric == "accuracy"
+        compared = is_timed(job) or is_per_image(job)
         if compared and not (result.control or not job.is_ordinary or isinstance(job.artifact.origin, Baseline)):
             settings = found.setdefault((Cell.of(result)[:5], job.metric), {})
             of_these = settings.pop((job.threads, job.batch_size), [])  # so that the order is that of the newest
@@ -219,25 +222,27 @@ def _unlike(a: Result, b: Result) -> str | None:
 
 
 def _timed(a: Result, b: Result, noise: float) -> Pair:
-    metric, key = a.job.metric, first_column(a.job.metric)
+    metric = as_measured(a.job.metric)
+    assert metric
+    key = metric.compared_by
     before, after = Summary(a).values[key], Summary(b).values[key]
     ratio = statistics.unpaired_ratio(list(b.rounds(key).values()), list(a.rounds(key).values()))
-    slowdown = ratio.value if METRICS[metric].better == "lower" else 1 / ratio.value
+    slowdown = ratio.value if metric.better == "lower" else 1 / ratio.value
     doubts = [
         f"{name} is {value.verdict.word}"
         for name, value in (("A", before), ("B", after))
         if value.verdict and value.verdict.word != "stable"
     ]
-    word: Literal["tie", "slower", "faster", "undecided"] = "tie"
+    word: Literal["tie", "slower", "faster", "worse", "better", "undecided"] = "tie"
     if ratio.kind == "range":
         word, doubts = "undecided", [f"it takes {statistics.ROUNDS_FOR_AN_INTERVAL} rounds of each", *doubts]
     elif statistics.differs(ratio, noise):
-        word = "slower" if slowdown > 1 else "faster"
+        word = ("slower" if slowdown > 1 else "faster") if metric.is_speed else "worse" if slowdown > 1 else "better"
     elif not ratio.low <= 1 <= ratio.high:
         doubts = [f"inside the noise of ±{noise:.1%}", *doubts]
     return Pair(
         cell=Cell.of(a),
-        metric=metric,
+        metric=a.job.metric,
         a=before,
         b=after,
         ratio=ratio,
@@ -247,8 +252,8 @@ def _timed(a: Result, b: Result, noise: float) -> Pair:
     )
 
 
-def _accuracy(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
-    found = agreement(a, b, raw_a, raw_b)
+def _by_image(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
+    metric, found = a.job.metric, agreement(a, b, raw_a, raw_b)
     word: Literal["tie", "better", "worse", "undecided"] = "undecided"
     reason = "the labels of the single images are not there, or of other images"
     if found:
@@ -257,5 +262,5 @@ def _accuracy(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
             f"{found.difference * 100:+.2f} points [{found.low * 100:+.2f}, {found.high * 100:+.2f}], "
             f"{found.worse} worse, {found.better} better, p {found.p:.3f}"
         )
-    before, after = (Summary(result).values.get(first_column("accuracy")) for result in (a, b))
-    return Pair(cell=Cell.of(a), metric="accuracy", a=before, b=after, ratio=None, word=word, reason=reason)
+    before, after = (Summary(result).values.get(compared_by(metric)) for result in (a, b))
+    return Pair(cell=Cell.of(a), metric=metric, a=before, b=after, ratio=None, word=word, reason=reason)

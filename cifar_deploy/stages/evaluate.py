@@ -29,7 +29,7 @@ from cifar_deploy.core.records import (
 )
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.core.store import Store
-from cifar_deploy.metrics import METRICS, Copied
+from cifar_deploy.metrics import METRICS, Copied, as_measured, measured_where
 from cifar_deploy.metrics.summary import is_batched, is_timed, own_batch_size
 from cifar_deploy.stages import export, plan, prepare, results, rounds
 from cifar_deploy.stages.plan import Planned
@@ -70,16 +70,18 @@ def evaluate(
     planned = list(planned)
     timed = [item for item in planned if is_timed(item.job) and not item.failure]
     once = [item for item in planned if item not in timed]
-    if settings.verify_memory and not any(item.job.metric == "memory" for item in planned):
-        raise UsageError("--verify-memory: memory is not among the metrics; add --metric memory")
+    if settings.verify_memory and not any(peaks_of(item.job) for item in planned):
+        names = " or ".join(measured_where(lambda metric: metric.peaks))
+        raise UsageError(f"--verify-memory: {names} is not among the metrics; add --metric {names}")
     if settings.soak_s is not None and not timed:
-        raise UsageError("--soak: nothing that is timed is among the metrics; add --metric latency or throughput")
+        names = " or ".join(measured_where(lambda metric: metric.timed))
+        raise UsageError(f"--soak: nothing that is timed is among the metrics; add --metric {names}")
     if settings.isa:
         once += plan.under_isa(once, settings.isa)
     evaluation = _Evaluation(store, settings, force, on_progress)
     yield from evaluation.once(once)
     if settings.verify_memory:
-        yield from evaluation.under_limits([item for item in once if item.job.metric == "memory" and not item.failure])
+        yield from evaluation.under_limits([item for item in once if peaks_of(item.job) and not item.failure])
     if timed and settings.soak_s is not None:
         yield from evaluation.sustained(timed, settings.soak_s)
     elif timed:
@@ -177,7 +179,7 @@ class _Evaluation:
         return f"{plan}, of which as many rounds as fit into the {duration(left_s)} that are left of {duration(sampling.budget_s)}"
 
     def under_limits(self, planned: Sequence[Planned]) -> Iterator[Outcome[Result]]:
-        """Each memory job again under a limit just above its claimed peak, just below it, and below what was counted.
+        """Each of these again under a limit just above its claimed peak, just below it, and below what was counted.
 
         The first has to run: else the claim is too small. The last has to fail, where a cgroup counts: else there would
         be no limit at all. What lies between is memory that is resident but shared with others. Each is a job of its own.
@@ -185,10 +187,11 @@ class _Evaluation:
         known = {result.job.key: result for result in self._results()}
         for done, item in enumerate(planned):
             measured = known.get(item.job.key)
-            if not measured or not measured.reading or "peak" not in (values := measured.reading.values):
+            values = measured.reading.values if measured and measured.reading else {}
+            if not (peaks := [values[peak] for peak in peaks_of(item.job) if peak in values]):
                 continue
             self._show(Progress(done=done, total=len(planned), message=f"{_title(item.job)} under a limit"))
-            claim = max(values["peak"], values["batch"])
+            claim = max(peaks)
             enough = self._limited(item.job, int(claim * limits.ABOVE), "runs", known)
             yield enough
             yield self._limited(item.job, int(claim * limits.BELOW), "either", known)
@@ -300,8 +303,8 @@ def _read(store: Store, job: Job, started: str, settings: EvaluationSettings, li
         stand_in = prepare.stand_in_of(images, data)
     worker = Worker(
         pool_threads=job.threads,
-        # Nothing is reported while a block is timed, of which a latency has two.
-        timeout_s=settings.timeout_s + 2 * (job.seconds or 0),
+        # Nothing is reported while a block is timed.
+        timeout_s=settings.timeout_s + metric.blocks_s(job.seconds or 0),
         limit=limit,
         interpreter=interpreter_for(backend.requires, backend.environment),
         variables=backend.isa[job.trial.isa] if isinstance(job.trial, UnderIsa) else {},
@@ -329,7 +332,13 @@ def is_expected(result: Result) -> bool:
 
 def is_measured(job: Job) -> bool:
     """Whether a job needs a process of its own, rather than a look into a record."""
-    return not isinstance(METRICS[job.metric], Copied)
+    return as_measured(job.metric) is not None
+
+
+def peaks_of(job: Job) -> tuple[str, ...]:
+    """The values of which the largest is the memory that the job claims to take; none if it claims nothing."""
+    metric = as_measured(job.metric)
+    return metric.peaks if metric else ()
 
 
 def copy(job: Job) -> Reading:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine, registry, trust
-from cifar_deploy.core.errors import Corrupt, DeployError, WrongOutput
+from cifar_deploy.core.errors import Corrupt, DeployError, Unavailable, WrongOutput
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
@@ -25,6 +25,7 @@ from cifar_deploy.core.records import (
 )
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.core.store import CHECKPOINT, WEIGHTS, Store, as_artifact
+from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS, format_of
 from cifar_deploy.stages import prepare, train
 from cifar_deploy.workers import export as worker
@@ -107,13 +108,16 @@ def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcom
 def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Artifact:
     """The artifact with what the gate found, through every backend that can be asked here.
 
-    Raises WrongOutput if all that answer do so otherwise than the network, and the last error if none of them answers.
+    A backend whose device is not here is passed over, and the artifact says why. Raises WrongOutput if all that answer do
+    so otherwise than the network, and the last error if none of them answers.
     """
     found, misread, failed = [], [], None
+    unvalidated = {}
     for backend in readers(str(artifact.format)):
         plugin = BACKENDS[backend]
         if registry.obstacle(plugin.requires, plugin.programs, plugin.environment):
             continue
+        device_of(backend)
         try:
             parity = Worker(interpreter=registry.interpreter_for(plugin.requires, plugin.environment)).call(
                 worker.check,
@@ -125,6 +129,8 @@ def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Art
             if reason := gate(parity, artifact):
                 raise WrongOutput(f"{artifact.title}: {reason}")
             found.append(parity)
+        except Unavailable as error:
+            unvalidated[backend] = str(error)
         except WrongOutput as error:
             versions = versions_of(backend)
             misread.append(Misreading(backend=backend, versions=versions, reason=str(error)))
@@ -134,7 +140,7 @@ def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Art
         raise WrongOutput(misread[0].reason)
     if failed and not found:
         raise failed
-    return dataclasses.replace(artifact, parity=tuple(found), misread=tuple(misread))
+    return dataclasses.replace(artifact, parity=tuple(found), misread=tuple(misread), unvalidated=unvalidated)
 
 
 def _is_whole(store: Store, wanted: Artifact) -> bool:
@@ -158,12 +164,20 @@ def _still_good(store: Store, wanted: Artifact) -> Artifact | None:
             return None
         if any(parity.stand_in for parity in existing.parity) and prepare.find(wanted.data.fingerprint):
             return None  # checked on other images; now the network's own are here
+        if any(_can_check(backend) for backend in readers(str(wanted.format)) if backend in existing.unvalidated):
+            return None  # its device was not here then
         store.verified(existing)
     except Corrupt:
         return None
     if format_of(wanted).is_program and not all(trust.knows(file.sha256) for file in existing.files):
         return None  # somebody else's: it would not be run
     return existing
+
+
+def _can_check(backend: str) -> bool:
+    plugin = BACKENDS[backend]
+    device_of(backend)
+    return Worker(interpreter=interpreter_for(plugin.requires, plugin.environment)).call(worker.can_check, backend)
 
 
 def gate(parity: Parity, artifact: Artifact) -> str | None:
@@ -184,6 +198,11 @@ def readers(format: str, backends: Iterable[str] | None = None) -> list[str]:
     named = [BACKENDS.given(name) for name in FORMATS[format].read_by]  # by the format's own code, which is trusted
     names = dict.fromkeys([*BACKENDS, *named]) if backends is None else backends
     return [name for name in names if format in BACKENDS[name].reads or name in named]
+
+
+def device_of(backend: str) -> str:
+    """The device on which its output is validated, which workers may import from now on: trusted code names it."""
+    return DEVICES.given(BACKENDS[backend].validated_on)
 
 
 def versions_of(backend: str) -> dict[str, str]:

@@ -15,7 +15,8 @@ from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import format_of
-from cifar_deploy.metrics import METRICS, PROTOCOL, Copied
+from cifar_deploy.metrics import METRICS, PROTOCOL, as_measured, measured_where
+from cifar_deploy.metrics.summary import is_per_image
 from cifar_deploy.networks import NETWORKS
 from cifar_deploy.stages import train
 from cifar_deploy.stages.export import is_for_other_processor, readers, versions_of
@@ -69,17 +70,18 @@ def jobs(
 
 
 def under_isa(planned: Iterable[Planned], levels: Iterable[Isa]) -> list[Planned]:
-    """Each accuracy of 8 bits among these again, with its runtime held to each level of instructions.
+    """Each metric per image of 8 bits among these again, with its runtime held to each level of instructions.
 
     Raises UsageError if there is none.
     """
     of_8_bits = [
-        item for item in planned if item.job.metric == "accuracy" and format_of(item.job.artifact).precision == "int8"
+        item for item in planned if is_per_image(item.job) and format_of(item.job.artifact).precision == "int8"
     ]
     if not of_8_bits:
+        names = " or ".join(measured_where(lambda metric: metric.per_image))
         raise UsageError(
-            "--max-isa: there is no accuracy of an 8-bit format among these; export one (--format onnx_int8), and "
-            "measure --metric accuracy"
+            f"--max-isa: there is no {names} of an INT8 format among these; export one (--format onnx_int8), and "
+            f"measure --metric {names}"
         )
     return [_under(item, isa) for item in of_8_bits for isa in levels]
 
@@ -101,11 +103,11 @@ def _under(item: Planned, isa: Isa) -> Planned:
 
 def planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> list[Planned]:
     """The jobs of one metric, each with why it cannot run here if it cannot."""
-    plugin, measured = BACKENDS[backend], METRICS[metric]
+    plugin, measured = BACKENDS[backend], as_measured(metric)
     settings: dict[str, Any] = {}
     batch_sizes: tuple[int, ...] = (1,)
     threads = conditions.threads
-    if isinstance(measured, Copied):
+    if not measured:
         threads = threads[:1]
     else:
         settings = {name: getattr(conditions, name) for name in measured.options}

@@ -1,9 +1,12 @@
 """Results -> Table. It reads results and what lies behind them, nothing else: whatever it shows can be made again."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cifar_deploy.core import files
 from cifar_deploy.core.errors import Corrupt, DeployError
@@ -15,14 +18,37 @@ from cifar_deploy.core.table import Record, Section, Table, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Cell, Raw, Summary
 from cifar_deploy.reports import REPORTS
+from cifar_deploy.reports.frame import frame as as_frame
 from cifar_deploy.sections import accuracy, adopted, deployment, instructions, memory, pixels, sustained, training
-from cifar_deploy.sections.common import Cells, is_of_training
+from cifar_deploy.sections.common import Cells, is_of_training, metrics_of
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.results import fault
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def report(store: Store, planned: Iterable[Planned] | None = None) -> tuple[Table, list[Path]]:
     """The table of the results so far, or of what is planned alone, and the files that it was written to."""
+    table = _table(store, planned)
+    paths = []
+    for name in REPORTS:
+        path = store.reports / f"report.{REPORTS[name].suffix}"
+        files.write_text(path, REPORTS[name].render(table))
+        paths.append(path)
+    return table, paths
+
+
+def frame(store: Store, planned: Iterable[Planned] | None = None) -> pd.DataFrame:
+    """The results so far, or what is planned alone, as a pandas DataFrame: the columns and rows of report.csv.
+
+    A row is one value (`value_name`, `value`, `unit`) of one configuration, with its interval, or the reason why there is
+    none. No file is written.
+    """
+    return as_frame(_table(store, planned).records)
+
+
+def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
     lines, samples = store.lines(fault), Samples(store.reports)
     if lines.left_out and not lines.blocks:
         raise Corrupt(f"{store.results_path}: {lines.told()[0]}; run `cifar-deploy evaluate` again")
@@ -31,13 +57,7 @@ def report(store: Store, planned: Iterable[Planned] | None = None) -> tuple[Tabl
         keys = {item.job.key for item in planned}
         results = [result for result in results if result.job.key in keys]
     table = build(results, samples)
-    table = dataclasses.replace(table, lost=(*lines.told(), *samples.told()))
-    paths = []
-    for name in REPORTS:
-        path = store.reports / f"report.{REPORTS[name].suffix}"
-        files.write_text(path, REPORTS[name].render(table))
-        paths.append(path)
-    return table, paths
+    return dataclasses.replace(table, lost=(*lines.told(), *samples.told()))
 
 
 def build(results: Sequence[Result], raw: Raw) -> Table:
@@ -90,7 +110,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
         sections=tuple(section for section in sections if section),
         failures=_failures(cells),
         doubts=_doubts({**cells, **floors}),
-        definitions={name: METRICS[name].summary for name in METRICS if any(name in of for of in cells.values())},
+        definitions={name: METRICS[name].summary for name in metrics_of(cells)},
         records=tuple(record for summary in summaries for record in _records(summary)),
     )
 

@@ -7,7 +7,8 @@ from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.records import Block, External
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS
-from cifar_deploy.metrics import METRICS, Measured, out_of_range
+from cifar_deploy.metrics import METRICS, out_of_range
+from cifar_deploy.metrics.summary import is_timed
 
 
 def fault(block: Block) -> str | None:
@@ -31,8 +32,7 @@ def _names(block: Block) -> str | None:
 
 
 def _session(block: Block) -> str | None:
-    timed = isinstance(metric := METRICS[block.job.metric], Measured) and metric.timed
-    if timed and block.reading and not block.session:
+    if is_timed(block.job) and block.reading and not block.session:
         return "it was timed, and is of no session"
     if block.session and block.job.key not in block.session.cells:
         return "its session does not list it"

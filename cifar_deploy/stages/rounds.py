@@ -18,8 +18,8 @@ from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Baseline, Block, Job, Session
 from cifar_deploy.core.statistics import estimate
-from cifar_deploy.metrics import METRICS, Copied
-from cifar_deploy.metrics.summary import first_column, is_timed
+from cifar_deploy.metrics import as_measured
+from cifar_deploy.metrics.summary import compared_by, is_timed
 
 # Long enough that the processor is hardly ever idle between two blocks.
 SUSTAINED_BLOCK_S = 5.0
@@ -113,7 +113,7 @@ class Costs:
     def add(self, block: Block) -> None:
         if block.reading and is_timed(block.job):
             self._visits[block.job.key] = block.seconds
-        elif block.reading and not isinstance(METRICS[block.job.metric], Copied):
+        elif block.reading and as_measured(block.job.metric):
             runtime = (block.job.backend, block.job.artifact.variant)
             self._starts[runtime] = min(block.seconds, self._starts.get(runtime, math.inf))
 
@@ -121,8 +121,8 @@ class Costs:
         if job.key in self._visits:
             return self._visits[job.key]
         start_s = self._starts.get((job.backend, job.artifact.variant), _START_S)
-        # Latency has a second block, end to end.
-        return start_s + (2 if job.metric == "latency" else 1) * (job.seconds or 0)
+        metric = as_measured(job.metric)
+        return start_s + (metric.blocks_s(job.seconds or 0) if metric else 0)
 
 
 def check_budget(sampling: Sampling, round_s: float, count: int) -> None:
@@ -141,4 +141,4 @@ def fit(sampling: Sampling, round_s: float, spent_s: float) -> bool:
 
 def medians_of(blocks: Iterable[Block]) -> list[float]:
     """The round medians of a timed cell."""
-    return [block.reading.values[first_column(block.job.metric)] for block in blocks if block.reading]
+    return [block.reading.values[compared_by(block.job.metric)] for block in blocks if block.reading]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
 from cifar_deploy.core.arrays import Pixels, as_input, choose, mapped, portions
@@ -104,13 +105,17 @@ def write_no_op(data: Data, staged: Path) -> File:
 
 
 def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) -> Parity:
-    """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference."""
+    """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference.
+
+    Raises Unavailable if the device on which the backend's output is validated is not here.
+    """
     plugin = BACKENDS[backend]
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
+    devices.check(plugin.validated_on, plugin.requires)
     format = format_of(artifact)
     images = format.prepare(gate_pixels(reference.images))
-    with loading(f"{artifact.title}", backend):
-        predict = plugin.load(staged / format.filename, artifact, plugin.targets["cpu"], 1)
+    with loading(artifact.title, backend):
+        predict = plugin.load(staged / format.filename, artifact, plugin.targets[plugin.validated_on], 1)
         logits = np.concatenate([predict(images[:1]), *map(predict, portions(images[1:], _GATE_BATCH))])
     expected = np.load(reference.logits)
     if logits.shape != expected.shape:
@@ -128,6 +133,16 @@ def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) 
         agreement=float((logits.argmax(1) == expected.argmax(1)).mean()),
         stand_in=reference.stand_in,
     )
+
+
+def can_check(backend: str) -> bool:
+    """Whether the device is here on which this backend's output is validated."""
+    plugin = BACKENDS[backend]
+    try:
+        devices.check(plugin.validated_on, plugin.requires)
+    except Unavailable:
+        return False
+    return True
 
 
 def gate_pixels(data_folder: Path) -> Pixels:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.core import trust, untrusted
 from cifar_deploy.core.errors import LoadError, loading
@@ -25,7 +26,7 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
     """Hash the file and what belongs to it, load it, and see what it takes.
 
     Raises LoadError if something of it is missing or the runtime refuses it, Untrusted if it is a program that this user
-    did not export, unless `trusted`, and Unavailable if a package is missing.
+    did not export, unless `trusted`, and Unavailable if a package or the device is missing.
     """
     plugin = BACKENDS[backend]
     assert plugin.opens
@@ -37,8 +38,9 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     if plugin.opens.is_program and not trusted:
         trust.check(path, found[0].sha256)
+    devices.check(plugin.validated_on, plugin.requires)
     with loading(str(path), backend):
-        return Look(files=found, inputs=plugin.opens.open(path, plugin.targets["cpu"], 1).inputs)
+        return Look(files=found, inputs=plugin.opens.open(path, plugin.targets[plugin.validated_on], 1).inputs)
 
 
 def _beside(path: Path) -> list[Path]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, trust, untrusted
 from cifar_deploy.core.arrays import mapped, random_arrays
 from cifar_deploy.core.errors import Corrupt, WrongOutput, loading
 from cifar_deploy.core.records import External, Job, Reading
 from cifar_deploy.core.store import Store
-from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import format_of
 from cifar_deploy.metrics import METRICS, Copied, TestImages, Workbench, out_of_range
 
@@ -39,9 +39,7 @@ def measure(
         def import_runtime() -> None:
             for module in (*backend.requires, *backend.modules):
                 importlib.import_module(module)
-            # Asking for a device takes PyTorch; another runtime says itself what it lacks.
-            if job.device != "cpu" and "torch" in backend.requires:
-                DEVICES[job.device].probe()
+            devices.check(job.device, backend.requires)
 
         def load() -> Callable[[Any], Any]:
             import_runtime()
