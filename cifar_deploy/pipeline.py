@@ -57,7 +57,7 @@ from cifar_deploy.devices import DEVICES
 from cifar_deploy.environments import ENVIRONMENTS
 from cifar_deploy.evaluation import Evaluation, Outcome, failure_of
 from cifar_deploy.formats import FORMATS
-from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics import METRICS, default_metrics
 from cifar_deploy.metrics.summary import Cell, Raw, is_timed
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
@@ -429,7 +429,7 @@ def plan(
             raise UsageError(
                 f"--format: no {format} of {', '.join(names or _all_names(store))} is exported; run `cifar-deploy export`"
             )
-    return plan_stage.plan(artifacts, backends, devices, metrics or list(METRICS), conditions)
+    return plan_stage.plan(artifacts, backends, devices, metrics or default_metrics(), conditions)
 
 
 def evaluate(

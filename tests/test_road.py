@@ -19,7 +19,7 @@ from cifar_deploy.core.errors import Unavailable, UsageError
 from cifar_deploy.core.records import Begun, Training, from_json, to_json
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
-from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics import default_metrics
 from cifar_deploy.stages.prepare import Prepared
 from tests.conftest import (
     FEW_BACKENDS,
@@ -49,7 +49,7 @@ def test_every_cell_has_every_metric(road: Path) -> None:
     assert set(zip(table.format, table.backend, strict=True)) == CELLS
     for _, cell in table.groupby(["format", "backend"]):
         parity = set() if cell.format.iloc[0] == "checkpoint" else {"parity"}
-        assert set(cell.metric) == set(METRICS) - {"parity"} | parity
+        assert set(cell.metric) == set(default_metrics()) - {"parity"} | parity
 
 
 def test_the_three_runtimes_agree_on_every_image(road: Path) -> None:

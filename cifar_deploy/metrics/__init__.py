@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.arrays import Labels, Pixels, portions
-from cifar_deploy.core.records import Disturbance, Job
+from cifar_deploy.core.records import Disturbance, Job, Reading
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.table import Column
-from cifar_deploy.core.verdict import Verdict
+from cifar_deploy.core.verdict import Verdict, judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,8 @@ class Measured:
     """A metric that runs the artifact. `options` are those of `evaluate` that change its meaning.
 
     One that is `timed` is measured in every round of a bench, and its array `samples_ns` holds each call; its first
-    column is what cells are compared by.
+    column is what cells are compared by. `judge` says whether the median over rounds of a column may be believed, of so
+    many threads. One that is not measured `by_default` has to be asked for by name.
     """
 
     summary: str
@@ -95,6 +96,8 @@ class Measured:
     measure: Callable[[Workbench], Measurement]
     timed: bool = False
     needs_labels: bool = False  # other images of the same size will not do
+    judge: Callable[[Mapping[int, Reading], str, int], Verdict] = judge
+    by_default: bool = True
 
 
 Metric = Copied | Measured
@@ -115,6 +118,11 @@ METRICS: Registry[Metric] = Registry(
         "training_memory": "training_memory:METRIC",
     },
 )
+
+
+def default_metrics() -> list[str]:
+    """What is measured where no metric is asked for by name."""
+    return [name for name in METRICS if not isinstance(metric := METRICS[name], Measured) or metric.by_default]
 
 
 def out_of_range(metric: str, values: Mapping[str, float]) -> str | None:

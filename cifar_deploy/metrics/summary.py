@@ -15,7 +15,7 @@ from cifar_deploy.core.records import Job, Reading, Result
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.store import is_floor
 from cifar_deploy.core.table import Column, Value
-from cifar_deploy.core.verdict import Verdict, judge
+from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import METRICS, Copied, Measured
 
 Raw = Callable[[Reading], Mapping[str, NDArray[Any]]]  # the samples or predictions behind a reading; may raise Corrupt
@@ -66,8 +66,8 @@ class Summary:
         self.words: dict[str, str] = {}
         if self.failure or not result.readings:
             return
-        if self._timed:
-            self.verdict = judge(result.readings, first_column(result.job.metric), result.job.threads)
+        if isinstance(metric, Measured) and metric.timed:
+            self.verdict = metric.judge(result.readings, first_column(result.job.metric), result.job.threads)
         elif isinstance(metric, Copied):
             self.verdict = metric.judge(result.job)
         for key, column in metric.columns.items():
