@@ -232,7 +232,10 @@ Devices = Annotated[
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
-        "--metric", help="May be repeated. (default: all)", autocompletion=_names("metrics:METRICS"), show_default=False
+        "--metric",
+        help="May be repeated. (default: all but energy)",
+        autocompletion=_names("metrics:METRICS"),
+        show_default=False,
     ),
 ]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that each measurement may use.")]

@@ -110,6 +110,7 @@ METRICS: Registry[Metric] = Registry(
         "latency": "latency:METRIC",
         "throughput": "throughput:METRIC",
         "memory": "memory:METRIC",
+        "energy": "energy:METRIC",
         "parity": "parity:METRIC",
         "file_size": "file_size:METRIC",
         "parameters": "parameters:METRIC",
