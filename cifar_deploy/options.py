@@ -251,7 +251,10 @@ Devices = Annotated[
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
-        "--metric", help="May be repeated. (default: all)", autocompletion=_names("metrics:METRICS"), show_default=False
+        "--metric",
+        help="May be repeated. (default: all but energy)",
+        autocompletion=_names("metrics:METRICS"),
+        show_default=False,
     ),
 ]
 Threads = Annotated[

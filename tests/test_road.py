@@ -21,7 +21,7 @@ from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.records import Begun, Training, UnderLimit
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
-from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics import default_metrics
 from cifar_deploy.stages import train
 from cifar_deploy.workers.prepare import Prepared
 from tests import plugins
@@ -54,7 +54,7 @@ def test_every_cell_has_every_metric(road: Path) -> None:
     assert set(zip(table.format, table.backend, strict=True)) == CELLS
     for _, cell in table.groupby(["format", "backend"]):
         parity = set() if cell.format.iloc[0] == "checkpoint" else {"parity"}
-        assert set(cell.metric) == set(METRICS) - {"parity"} | parity
+        assert set(cell.metric) == set(default_metrics()) - {"parity"} | parity
 
 
 def test_the_readmes_example_of_a_data_frame_runs(road: Path, capsys: pytest.CaptureFixture[str]) -> None:

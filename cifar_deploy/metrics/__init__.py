@@ -92,6 +92,7 @@ class Measured:
     peaks: The columns of which the largest is all the memory that it takes. `--verify-memory` tests that with limits.
     in_bench: It needs neither images nor labels: `bench` measures it of files that were made elsewhere.
     needs_labels: Other images of the same size will not do.
+    by_default: It is measured where no metric is asked for by name.
     """
 
     summary: str
@@ -111,6 +112,7 @@ class Measured:
     peaks: tuple[str, ...] = ()
     in_bench: bool = False
     needs_labels: bool = False
+    by_default: bool = True
 
 
 Metric = Copied | Measured
@@ -123,6 +125,7 @@ METRICS: Registry[Metric] = Registry(
         "latency": "latency:METRIC",
         "throughput": "throughput:METRIC",
         "memory": "memory:METRIC",
+        "energy": "energy:METRIC",
         "parity": "parity:METRIC",
         "file_size": "file_size:METRIC",
         "parameters": "parameters:METRIC",
@@ -142,6 +145,11 @@ def as_measured(name: str) -> Measured | None:
 def measured_where(holds: Callable[[Measured], object]) -> list[str]:
     """The names of the listed metrics that run the artifact and of which this holds."""
     return [name for name in METRICS if (metric := as_measured(name)) and holds(metric)]
+
+
+def default_metrics() -> list[str]:
+    """What is measured where no metric is asked for by name."""
+    return [name for name in METRICS if not (metric := as_measured(name)) or metric.by_default]
 
 
 def out_of_range(metric: str, values: Mapping[str, float]) -> str | None:

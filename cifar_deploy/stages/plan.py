@@ -15,7 +15,7 @@ from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import format_of
-from cifar_deploy.metrics import METRICS, PROTOCOL, as_measured, measured_where
+from cifar_deploy.metrics import METRICS, PROTOCOL, as_measured, default_metrics, measured_where
 from cifar_deploy.metrics.summary import is_per_image
 from cifar_deploy.networks import NETWORKS
 from cifar_deploy.stages import train
@@ -186,7 +186,7 @@ def plan(
             raise UsageError(
                 f"--format: no {format} of {', '.join(names or train.names(store))} is exported; run `cifar-deploy export`"
             )
-    return jobs(artifacts, backends, devices, metrics or list(METRICS), conditions)
+    return jobs(artifacts, backends, devices, metrics or default_metrics(), conditions)
 
 
 def check_names(
