@@ -96,6 +96,7 @@ METRIC = Measured(
     options=("seconds",),
     measure=measure,
     timed=True,
+    batched=True,
     blocks_s=lambda seconds: 2 * seconds,  # the second is end to end
     is_speed=True,
     sampled=True,

@@ -184,9 +184,10 @@ def test_every_field_with_a_default_or_a_default_factory_may_be_absent() -> None
         ]
         return {name: without_defaults(getattr(value, name)) for name in needed}
 
-    record = without_defaults(a_job())
-    assert "backend_options" not in record and "choices" not in record["artifact"]
-    assert from_json(Job, record) == a_job()
+    job = dataclasses.replace(a_job(), seconds=None)
+    record = without_defaults(job)
+    assert "trial" not in record and "backend_options" not in record and "choices" not in record["artifact"]
+    assert from_json(Job, record) == job
 
 
 class Twice:

@@ -39,9 +39,9 @@ def test_a_row_is_a_value_or_the_reason_why_there_is_none(store: Store) -> None:
 def test_counts_are_whole_numbers_measurements_floats_and_the_rest_text(store: Store) -> None:
     types = {name: str(dtype) for name, dtype in pipeline.frame(store).dtypes.items()}
     assert {name for name, dtype in types.items() if dtype == "Int64"} == {
-        *("threads", "batch_size", "rounds", "protocol"),
+        *("threads", "batch_size", "limit_test", "rounds", "protocol"),
     }
-    assert {name for name, dtype in types.items() if dtype == "float64"} == {"value", "low", "high"}
+    assert {name for name, dtype in types.items() if dtype == "float64"} == {"seconds", "value", "low", "high"}
     assert set(types.values()) == {"Int64", "float64", "string"}
 
 
