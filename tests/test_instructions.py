@@ -15,7 +15,8 @@ from cifar_deploy.core.errors import LoadError, Unsupported, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.store import Store
-from tests.conftest import Exported, need_plugin, run_cli
+from tests.conftest import Exported, need_plugin
+from tests.in_process import run_here
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_the_labels_under_older_instructions_stand_beside_this_processors(int8: 
 
 
 def test_a_runtime_that_cannot_be_held_is_no_failure_of_what_was_asked(int8: tuple[Store, Path]) -> None:
-    done = run_cli("evaluate", "--metric", "accuracy", "--isa", "avx2", "--limit-test", "64", "--out", int8[0].root)
+    done = run_here("evaluate", "--metric", "accuracy", "--isa", "avx2", "--limit-test", "64", "--out", int8[0].root)
     assert done.returncode == 0 and "unsupported: backend onnxruntime: cannot be held to avx2" in done.stdout, (
         done.stderr
     )

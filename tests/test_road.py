@@ -36,6 +36,7 @@ from tests.conftest import (
     wait_for,
     wait_until_free,
 )
+from tests.in_process import run_here
 from tests.probes import a_checkpoint
 
 CELLS = {("checkpoint", "pytorch"), ("torchscript", "torchscript"), ("onnx", "onnxruntime")}
@@ -79,18 +80,18 @@ def test_raw_samples_are_those_that_the_median_is_of(road: Path) -> None:
 
 def test_rounds_give_an_interval_a_floor_a_control_and_ranks(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "latency", "--seconds", "0.05", "--out", str(copy)]
-    first = run_cli(*arguments, "--rounds", "2")
+    first = run_here(*arguments, "--rounds", "2")
     assert first.returncode == 0, first.stderr
     assert "3 cells × 2 rounds, about" in first.stdout
-    again = run_cli(*arguments, "--rounds", "2")
+    again = run_here(*arguments, "--rounds", "2")
     assert "1 of 1 results were measured before" in again.stdout
     before = len(Store(copy).blocks())
-    assert run_cli(*arguments, "--rounds", "6").returncode == 0
+    assert run_here(*arguments, "--rounds", "6").returncode == 0
     blocks = Store(copy).blocks()
     assert len(blocks) == before + 3 * 4  # the same session went on
     assert {block.round for block in blocks if block.control} == set(range(6))
 
-    assert run_cli("report", "--out", copy).returncode == 0
+    assert run_here("report", "--out", copy).returncode == 0
     table = pd.read_csv(copy / "reports" / "report.csv")
     cell = table[(table.backend == "onnxruntime") & (table.name == "resnet8") & (table.value_name == "p50")].iloc[0]
     floor = table[(table.name.str.startswith("_floor")) & (table.value_name == "p50")].iloc[0]
@@ -119,9 +120,9 @@ def test_a_crash_is_still_there_when_no_time_is_left_to_try_again(copy: Path) ->
 
 def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "latency", "--no-controls", "--out", str(copy)]
-    refused = run_cli(*arguments, "--seconds", "20", "--budget", "20s")
+    refused = run_here(*arguments, "--seconds", "20", "--budget", "20s")
     assert refused.returncode == 1 and "--budget: 20 s is too little for one round" in refused.stderr
-    done = run_cli(*arguments, "--seconds", "0.2", "--rounds", "50", "--budget", "5s")
+    done = run_here(*arguments, "--seconds", "0.2", "--rounds", "50", "--budget", "5s")
     assert done.returncode == 0, done.stderr
     rounds = [block.round for block in Store(copy).blocks() if block.job.options.get("seconds") == 0.2]
     assert 1 < len(rounds) < 10 and rounds == list(range(len(rounds)))
@@ -135,14 +136,14 @@ def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> N
     ],
 )
 def test_an_option_that_has_nothing_to_do_is_refused(road: Path, arguments: list[str], words: str) -> None:
-    done = run_cli("evaluate", *arguments, "--out", road)
+    done = run_here("evaluate", *arguments, "--out", road)
     assert done.returncode == 2 and words in done.stderr
 
 
 def test_a_device_that_is_not_here_fails_every_network(tmp_path: Path) -> None:
     device = next(name for name in ("mps", "cuda") if not _is_here(name))
     networks = ["--network", "resnet8", "--network", "mobilenet-0.25"]
-    done = run_cli("train-all", *TINY, *networks, "--device", device, "--out", tmp_path)
+    done = run_here("train-all", *TINY, *networks, "--device", device, "--out", tmp_path)
     assert done.returncode == 1
     assert done.stderr.count(f"device {device}") == 2 and "2 of the asked could not be done" in done.stderr
 
@@ -156,7 +157,7 @@ def _is_here(device: str) -> bool:
 
 def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "memory", "--verify-memory", "--out", str(copy)]
-    done = run_cli(*arguments)
+    done = run_here(*arguments)
     assert done.returncode == 0, done.stderr
     assert "memory: ran under" in done.stdout and "above the claim" in done.stdout
     limited = [block for block in Store(copy).blocks() if "limit_bytes" in block.job.options]
@@ -166,9 +167,9 @@ def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
         assert limited[2].failure and limited[2].failure.kind == "out of memory"
     else:
         assert limited[0].job.options["limit_kind"] == "RLIMIT_DATA"
-    assert f"{1 + len(limited)} of {1 + len(limited)} results were measured before" in run_cli(*arguments).stdout
+    assert f"{1 + len(limited)} of {1 + len(limited)} results were measured before" in run_here(*arguments).stdout
     assert len([block for block in Store(copy).blocks() if "limit_bytes" in block.job.options]) == len(limited)
-    run_cli("report", "--out", copy)
+    run_here("report", "--out", copy)
     text = (copy / "reports" / "report.md").read_text()
     assert "Memory under a limit" in text and "claimed peak" in text
     assert "out of memory" not in text.split("What it cost to train")[0].split("Memory under a limit")[0]
@@ -187,11 +188,11 @@ def test_a_long_load_compares_its_first_minute_with_its_last(copy: Path) -> None
         "--out",
         str(copy),
     ]
-    done = run_cli(*arguments)
+    done = run_here(*arguments)
     assert done.returncode == 0, done.stderr
     assert "1 cell in rotation for 7 s" in done.stdout
     before = (copy / "reports" / "report.md").read_text()
-    run_cli("report", "--out", copy)
+    run_here("report", "--out", copy)
     after = (copy / "reports" / "report.md").read_text()
     assert "Under sustained load" in after and "last / first" in after
     # The table of what to ship is of the rounds, not of the long load.
@@ -240,10 +241,10 @@ def test_a_damaged_artifact_is_refused_before_it_is_parsed(copy: Path) -> None:
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
-    done = run_cli("evaluate", "--backend", "onnxruntime", "--metric", "memory", "--again", "--out", copy)
+    done = run_here("evaluate", "--backend", "onnxruntime", "--metric", "memory", "--again", "--out", copy)
     assert done.returncode == 1
     assert "load error" in done.stdout and "model.onnx" in done.stdout and "sha256" in done.stdout
-    mended = run_cli("export", "--format", "onnx", "--out", copy)
+    mended = run_here("export", "--format", "onnx", "--out", copy)
     assert mended.returncode == 0 and "exported before" not in mended.stdout
 
 
@@ -252,7 +253,7 @@ def test_a_torchscript_of_somebody_else_runs_only_with_trust(copy: Path, tmp_pat
     patch = pytest.MonkeyPatch()
     patch.setenv("CIFAR_DEPLOY_STATE", str(tmp_path / "empty"))
     try:
-        refused, trusted = run_cli(*arguments), run_cli(*arguments, "--trust")
+        refused, trusted = run_here(*arguments), run_here(*arguments, "--trust")
     finally:
         patch.undo()
     assert refused.returncode == 1 and "--trust" in refused.stdout
@@ -287,7 +288,7 @@ def test_a_bad_backend_becomes_a_row_with_its_reason_and_the_rest_goes_on(
     ("format", "words"), [("WRONG_WEIGHTS", "its logits differ"), ("WRONG_SHAPE", "answers with (256, 5)")]
 )
 def test_a_wrong_export_is_a_failure_and_leaves_no_file(format: str, words: str, copy: Path) -> None:
-    done = run_cli("export", "--format", f"tests.plugins:{format}", "--out", copy)
+    done = run_here("export", "--format", f"tests.plugins:{format}", "--out", copy)
     assert done.returncode == 1
     assert f"resnet8 tests.plugins:{format}: wrong output: " in done.stdout and words in done.stdout
     folder = copy / "exported" / "resnet8" / f"tests.plugins.{format}"
@@ -295,7 +296,7 @@ def test_a_wrong_export_is_a_failure_and_leaves_no_file(format: str, words: str,
 
 
 def test_an_export_that_one_runtime_misreads_is_kept_for_the_other(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = run_cli("export", "--format", "tests.plugins:MISREAD", "--out", copy)
+    done = run_here("export", "--format", "tests.plugins:MISREAD", "--out", copy)
     assert done.returncode == 1 and "1 of the asked" in done.stderr
     line = next(line for line in done.stdout.splitlines() if "MISREAD" in line)
     assert "through onnxruntime within" in line
@@ -312,9 +313,9 @@ def test_an_export_that_one_runtime_misreads_is_kept_for_the_other(copy: Path, m
 
 
 def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(copy: Path) -> None:
-    done = run_cli("export", "--input", "uint8", "--format", "onnx", "--out", copy)
+    done = run_here("export", "--input", "uint8", "--format", "onnx", "--out", copy)
     assert done.returncode == 0 and "resnet8 onnx-uint8: " in done.stdout, done.stderr
-    done = run_cli("evaluate", "--backend", "onnxruntime", "--metric", "accuracy", "--limit-test", "64", "--out", copy)
+    done = run_here("evaluate", "--backend", "onnxruntime", "--metric", "accuracy", "--limit-test", "64", "--out", copy)
     assert done.returncode == 0, done.stderr
     store, labels = Store(copy), {}
     for result in store.results():
@@ -324,7 +325,7 @@ def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(co
 
 
 def test_another_recipe_under_the_same_name_is_refused_with_the_difference(copy: Path) -> None:
-    done = run_cli("train", "resnet8", *TINY, "--seed", "7", "--out", copy)
+    done = run_here("train", "resnet8", *TINY, "--seed", "7", "--out", copy)
     assert done.returncode == 2
     assert "seed 0, not 7" in done.stderr and "--again" in done.stderr
 
@@ -371,11 +372,11 @@ def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(tmp
     # The newest of the two states is damaged, too.
     newest = max(states.glob("state.*.json"), key=lambda path: int(path.name.split(".")[1])).with_suffix(".pt")
     newest.write_bytes(newest.read_bytes()[:-1])
-    resumed = run_cli(*arguments, broken)
+    resumed = run_here(*arguments, broken)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after epoch 0, step" in resumed.stdout
     assert f"warning: {newest}: is not the file its record describes" in resumed.stdout
-    assert run_cli(*arguments, whole).returncode == 0
+    assert run_here(*arguments, whole).returncode == 0
     checkpoints = [Store(out).checkpoint("resnet8") for out in (whole, broken)]
     assert checkpoints[0] and checkpoints[1]
     assert checkpoints[0].weights == checkpoints[1].weights
@@ -390,7 +391,7 @@ _FOUR_EPOCHS = ["train", "resnet8", "--dataset", "digits", "--epochs", "4", "--l
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole")
-    assert run_cli(*_FOUR_EPOCHS, out).returncode == 0
+    assert run_here(*_FOUR_EPOCHS, out).returncode == 0
     return out
 
 
@@ -418,7 +419,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert not (broken / "exported" / "resnet8" / "checkpoint" / "checkpoint.json").exists()
 
     wait_until_free(broken)
-    resumed = run_cli(*_FOUR_EPOCHS, broken)
+    resumed = run_here(*_FOUR_EPOCHS, broken)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after epoch" in resumed.stdout
     hashes = [Store(out).checkpoint("resnet8").weights.sha256 for out in (uninterrupted, broken)]  # type: ignore[union-attr]
@@ -436,7 +437,7 @@ def test_what_was_begun_again_and_interrupted_goes_on_without_again(uninterrupte
         _, errors = process.communicate(timeout=30)
     assert "if a state was saved, the same command without --again goes on from there" in errors
     before = Store(out).checkpoint("resnet8")
-    resumed = run_cli(*_FOUR_EPOCHS, out)
+    resumed = run_here(*_FOUR_EPOCHS, out)
     assert resumed.returncode == 0 and "going on after epoch" in resumed.stdout, resumed.stdout + resumed.stderr
     after = Store(out).checkpoint("resnet8")
     assert before and after and after.weights == before.weights and after.finished > before.finished
@@ -450,12 +451,12 @@ def test_a_state_that_a_finished_training_left_does_not_begin_it_anew(uninterrup
         store.training_folder("resnet8") / "training.json", to_json(Begun(training=finished.training, replaces=None))
     )
     (store.training_folder("resnet8") / "state.1.pt").touch()
-    assert "(trained before)" in run_cli(*_FOUR_EPOCHS, store.root).stdout
+    assert "(trained before)" in run_here(*_FOUR_EPOCHS, store.root).stdout
     assert not store.training_folder("resnet8").exists()
 
 
 def test_weights_stored_as_float16_take_half_the_room_and_classify_the_same(road: Path, tmp_path: Path) -> None:
-    assert run_cli("train", "resnet8", *TINY, "--half", "--out", tmp_path).returncode == 0
+    assert run_here("train", "resnet8", *TINY, "--half", "--out", tmp_path).returncode == 0
     whole, half = Store(road).checkpoint("resnet8"), Store(tmp_path).checkpoint("resnet8")
     assert whole and half and whole.curve[-1].loss == half.curve[-1].loss, "one seed, one training"
     assert half.rounded_accuracy == half.curve[-1].accuracy
@@ -472,33 +473,33 @@ def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = ["--out", tmp_path]
-    assert run_cli("train", "resnet8", "--dataset", "tests.plugins:NOISE", "--epochs", "1", *out).returncode == 0
+    assert run_here("train", "resnet8", "--dataset", "tests.plugins:NOISE", "--epochs", "1", *out).returncode == 0
     monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path / "empty"))
 
-    exported = run_cli("export", "--format", "onnx", *out)
+    exported = run_here("export", "--format", "onnx", *out)
     assert exported.returncode == 0, exported.stdout + exported.stderr
     assert "handwritten digits" in exported.stdout
     artifact = Store(tmp_path).artifact("resnet8", "onnx")
     assert artifact and "handwritten digits" in str(artifact.parity[0].stand_in)
-    calibrated = run_cli("export", "--format", "onnx_int8", *out)
+    calibrated = run_here("export", "--format", "onnx_int8", *out)
     assert calibrated.returncode == 1, calibrated.stdout
     assert "unavailable: format onnx_int8: needs training images" in calibrated.stdout
     assert "--data-dir" in calibrated.stdout
 
     where = ["--format", "onnx", *QUICK, *out]
-    measured = run_cli("evaluate", "--metric", "latency", "--metric", "memory", *where)
+    measured = run_here("evaluate", "--metric", "latency", "--metric", "memory", *where)
     assert measured.returncode == 0, measured.stdout + measured.stderr
     assert {result.reading.stand_in for result in Store(tmp_path).results() if result.reading} == {
         artifact.parity[0].stand_in
     }
-    assert run_cli("report", *out).returncode == 0
+    assert run_here("report", *out).returncode == 0
     assert "handwritten digits" in (tmp_path / "reports" / "report.md").read_text()
-    judged = run_cli("evaluate", "--metric", "accuracy", *where)
+    judged = run_here("evaluate", "--metric", "accuracy", *where)
     assert judged.returncode == 1 and "its data set (noise) is not in the cache" in judged.stdout, judged.stdout
-    every_format = run_cli("evaluate", "--metric", "file_size", *out)
+    every_format = run_here("evaluate", "--metric", "file_size", *out)
     assert every_format.returncode == 0, "a metric was asked for by name, and no format that is not here"
     assert "unavailable: format onnx_int8: needs training images" in every_format.stdout
-    assert run_cli("evaluate", "--format", "onnx_int8", "--metric", "file_size", *out).returncode == 1
+    assert run_here("evaluate", "--format", "onnx_int8", "--metric", "file_size", *out).returncode == 1
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_path: Path) -> None:
@@ -507,7 +508,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_pa
     full = run_cli(*arguments, largest_file=500_000)
     assert full.returncode == 1
     assert "state.1.pt: cannot be written (File too large)" in full.stderr and full.stderr.count("\n") == 1
-    assert run_cli(*arguments).returncode == 0
+    assert run_here(*arguments).returncode == 0
 
     for format in ("onnx", "torchscript"):
         full = run_cli("export", "--format", format, "--out", tmp_path, largest_file=100_000)
@@ -518,24 +519,24 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_pa
 
 def test_a_second_run_on_the_same_folder_is_told_so(tmp_path: Path) -> None:
     with Store(tmp_path):
-        done = run_cli("report", "--out", tmp_path)
+        done = run_here("report", "--out", tmp_path)
     assert done.returncode == 1
     assert "another cifar-deploy is at work here" in done.stderr
 
 
 def test_data_and_list_answer_in_json() -> None:
-    described = json.loads(run_cli("data", "--dataset", "digits", "--json").stdout)
+    described = json.loads(run_here("data", "--dataset", "digits", "--json").stdout)
     assert (described["train_images"], described["test_images"]) == (1437, 360)
-    listed = json.loads(run_cli("list", "--json").stdout)
+    listed = json.loads(run_here("list", "--json").stdout)
     assert {"resnet18", "onnx", "onnxruntime", "cuda"} <= {entry["name"] for entry in listed}
 
 
 def test_the_doctor_names_each_gap_and_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = ["--out", tmp_path]
-    assert run_cli("train", "resnet8", *TINY, *out).returncode == 0
+    assert run_here("train", "resnet8", *TINY, *out).returncode == 0
     monkeypatch.setenv("PATH", str(tmp_path))  # no compiler
-    assert run_cli("export", "--format", "aoti", *out).returncode == 1
-    said = run_cli("doctor", *out)
+    assert run_here("export", "--format", "aoti", *out).returncode == 1
+    said = run_here("doctor", *out)
     assert said.returncode == 0, said.stderr
     gaps = dict(zip(said.stdout.splitlines()[1::2], said.stdout.splitlines()[::2], strict=True))
     assert gaps["    needs g++; apt install g++ (Debian), xcode-select --install (macOS)"] == (
@@ -543,4 +544,4 @@ def test_the_doctor_names_each_gap_and_its_remedy(tmp_path: Path, monkeypatch: p
     )
     (reason,) = [reason for reason in gaps if "unavailable: format aoti: needs g++" in reason]
     assert gaps[reason] == "export of resnet8 to aoti"
-    assert json.loads(run_cli("doctor", "--json", *out).stdout).keys() == {reason.strip() for reason in gaps}
+    assert json.loads(run_here("doctor", "--json", *out).stdout).keys() == {reason.strip() for reason in gaps}
