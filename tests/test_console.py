@@ -13,7 +13,7 @@ from cifar_deploy import cli, console, pipeline
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.progress import Progress
 from tests.in_process import run_here
-from tests.test_contracts import table_of
+from tests.reports.tables import table_of
 
 EVIL = "\x1b[2J\x1b]8;;http://evil\x07 \u202egnp\u2066 :bomb: [bold]b[/] two\nlines\r\x9b1m \udcff\t."
 SHOWN = "\\x1b[2J\\x1b]8;;http://evil\\x07 \\u202egnp\\u2066 :bomb: [bold]b[/] two\\nlines\\r\\x9b1m \\udcff\\t."
