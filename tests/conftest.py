@@ -25,6 +25,7 @@ from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import obstacle
 from cifar_deploy.core.store import Store
 from cifar_deploy.formats import FORMATS, Format
+from tests import in_process
 from tests.in_process import run_here
 
 Exported: TypeAlias = Callable[[str], tuple[Artifact, Path]]
@@ -120,6 +121,12 @@ def need_plugin(plugin: Backend | Format) -> None:
         pytest.skip(lacking)
 
 
+@pytest.fixture
+def workers_here() -> Iterator[None]:
+    with in_process.workers_here():
+        yield
+
+
 @pytest.fixture(scope="session")
 def of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all workers of this run of the tests have in common."""
@@ -173,7 +180,8 @@ def exported(road: Path, of_all: Path) -> Exported:
         need_plugin(FORMATS[format])
         with Lock(of_all / "exported.lock", None):
             if not Store(out).artifact("resnet8", format) and format != "checkpoint":
-                done = run_here("export", "--format", format, "--out", out)
+                with in_process.workers_here():
+                    done = run_here("export", "--format", format, "--out", out)
                 assert done.returncode == 0, done.stderr + done.stdout
         artifact, folder = Store(out).artifact("resnet8", format), Store(out).artifact_folder("resnet8", format)
         assert artifact and not artifact.failure, artifact

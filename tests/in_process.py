@@ -26,8 +26,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cifar_deploy import __main__, cli, process
-from cifar_deploy.core import limits, trust
+from cifar_deploy.core import interpreter, launch, limits, progress, trust, worker
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What Python itself ignores, where nobody asks for more.
@@ -52,6 +54,57 @@ def run_here(*arguments: object, cwd: Path | None = None) -> subprocess.Complete
     if interrupted:
         raise KeyboardInterrupt
     return subprocess.CompletedProcess(words, code, *texts)
+
+
+@contextlib.contextmanager
+def workers_here() -> Iterator[None]:
+    """In the block the workers are this process, which has imported torch, and not a fresh Python each.
+
+    For tests of what a worker does, which hold wherever it does it. Nothing is proved of time or memory, of crashes, or of
+    what a worker imports. A worker of another interpreter is a process as ever.
+    """
+    apart = launch.Local.start
+
+    @contextlib.contextmanager
+    def start(local: launch.Local, folder: Path, setting: launch.Setting) -> Iterator[launch.Running]:
+        if setting.interpreter != interpreter.running():
+            with apart(local, folder, setting) as running:
+                yield running
+            return
+        with open(folder / "log.txt", "w") as log, _as_a_worker(folder, setting):
+            sys.stdout = sys.stderr = log
+            worker.answer(folder)
+        yield _Ended()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch.Local, "start", start)
+        yield
+
+
+class _Ended:
+    status = 0
+
+    def ended(self, timeout_s: float) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def _as_a_worker(folder: Path, setting: launch.Setting) -> Iterator[None]:
+    """What a worker changes, kept: the environment, the streams, torch's threads and seed, and the progress told."""
+    import torch
+
+    threads, seed = torch.get_num_threads(), torch.get_rng_state()
+    streams = sys.stdout, sys.stderr
+    with _keep_environment(), warnings.catch_warnings():
+        os.environ.update(launch._environment(folder, setting))
+        progress.report.__init__()  # type: ignore[misc]
+        try:
+            yield
+        finally:
+            progress.report.__init__()  # type: ignore[misc]
+            sys.stdout, sys.stderr = streams
+            torch.set_num_threads(threads)
+            torch.set_rng_state(seed)
 
 
 def _text(stream: io.BytesIO) -> str:

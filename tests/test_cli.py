@@ -144,12 +144,14 @@ def test_images_of_two_sizes_are_both_named(tmp_path: Path) -> None:
     assert_refused(done, 1, "test/dog/a.png is 9×9", "train/cat/a.png is 8×8")
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_custom_network_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
     done = run_here("train", "tests.plugins:wrong_shape", *TINY, "--out", tmp_path)
     assert_refused(done, 2, "(2, 11)", "(2, 10)")
     assert not list(tmp_path.glob("exported/*"))
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_changes_it(tmp_path: Path) -> None:
     done = run_here(
         "train", "tests.plugins:of_one_size", *FEW_IMAGES, "--recipe", "fast", "--epochs", "3", "--out", tmp_path
@@ -166,6 +168,7 @@ def test_a_custom_network_goes_the_whole_road(tmp_path: Path) -> None:
     assert (tmp_path / "exported" / "tests.plugins-linear" / "onnx" / "model.onnx").exists()
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_loss_that_is_no_number_stops_the_training_and_saves_nothing(tmp_path: Path) -> None:
     done = run_here("train", "resnet8", *FEW_IMAGES, "--epochs", "3", "--learning-rate", "1e30", "--out", tmp_path)
     assert_refused(done, 1, "the loss became", "--learning-rate")

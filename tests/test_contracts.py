@@ -21,8 +21,8 @@ from cifar_deploy.formats import FORMATS, Format
 from cifar_deploy.metrics import METRICS, Copied, Measured
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
-from cifar_deploy.stages import export
 from cifar_deploy.stages.export import readers
+from cifar_deploy.workers import export
 from tests import probes
 from tests.conftest import Exported, need_plugin
 
@@ -110,6 +110,7 @@ def floor(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name != "checkpoint"
     ],
 )
+@pytest.mark.usefixtures("workers_here")
 def test_a_format_holds_the_network_that_does_next_to_nothing(name: str, floor: Path) -> None:
     need_plugin(FORMATS[name])
     with pipeline.Store(floor) as store:

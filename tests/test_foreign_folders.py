@@ -86,7 +86,7 @@ def test_a_result_imports_nothing(command: str, where: str, value: str, foreign:
         (
             "checkpoint/checkpoint.json",
             "training.network",
-            ["evaluate", "--format", "checkpoint", "--metric", "memory"],
+            ["evaluate", "--backend", "pytorch", "--metric", "memory"],
         ),
         ("checkpoint/checkpoint.json", "training.network", ["export", "--format", "onnx", "--again"]),
         ("onnx/artifact.json", "format", ["evaluate"]),
@@ -215,7 +215,7 @@ def test_code_that_a_record_names_runs_when_it_is_trusted_by_name(foreign: Path)
     )
     path = foreign / "exported" / "resnet8" / "checkpoint" / "checkpoint.json"
     rewrite(path, lambda record: put(record, "training.network", "mine:network"))
-    arguments = ["evaluate", "--format", "checkpoint", "--metric", "memory", "--out", foreign, "--again"]
+    arguments = ["evaluate", "--backend", "pytorch", "--metric", "memory", "--out", foreign, "--again"]
     refused = run_here(*arguments, cwd=foreign.parent)
     assert refused.returncode == 1 and "--trust-code mine:network" in refused.stdout
     assert not (foreign.parent / "ran").exists()
@@ -243,6 +243,7 @@ def test_a_fingerprint_that_could_name_another_folder_is_refused(fingerprint: st
         Store(foreign).checkpoint("resnet8")
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_network_whose_record_is_damaged_can_be_trained_again(foreign: Path) -> None:
     path = foreign / "exported" / "resnet8" / "checkpoint" / "checkpoint.json"
     path.write_text(path.read_text().replace('"threads": 1', '"threads": 2').replace('"epochs": 1', '"epochs": 2'))
@@ -365,6 +366,7 @@ def test_samples_that_are_damaged_are_said_where_they_would_be_shown(damage: str
 # What was good stays
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_an_export_that_fails_leaves_the_good_one(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(foreign)
     before = store.artifact("resnet8", "onnx")
