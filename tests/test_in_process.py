@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cifar_deploy import cli, process
-from cifar_deploy.core import machine, trust
+from cifar_deploy.core import machine, progress, trust
+from cifar_deploy.core.errors import DataError, WorkerFailed
+from cifar_deploy.core.isolate import Worker
+from cifar_deploy.core.progress import Progress
 from cifar_deploy.stages import prepare
+from tests import probes
 from tests.conftest import TINY, run_cli
-from tests.in_process import run_here
+from tests.in_process import run_here, workers_here
 from tests.test_docs import COMMANDS
 
 # By command, a line that ends soon, well if it can: `out` is a copy of the road.
@@ -90,3 +95,22 @@ def test_it_sees_nothing_that_the_tests_have_done(inside: Path, monkeypatch: pyt
     assert run_here("list", cwd=inside).returncode == 0
     assert seen == [[], tempfile._candidate_tempdir_list()[0]]
     assert trust.given() == ["mine:METRIC"] and tempfile.tempdir == "/nowhere"
+
+
+def test_a_worker_here_answers_as_one_apart_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    environment, threads = dict(os.environ), torch.get_num_threads()
+    with workers_here():
+        assert Worker().call(probes.process) == os.getpid()
+        assert Path(Worker().call(probes.variable, name="TMPDIR")).parts[-1] == "temporary"
+        told: list[Progress] = []
+        assert Worker(on_progress=told.append).call(probes.report_for, seconds=0.1) == "done"
+        assert told[-1].milestones == ("began",)
+        with pytest.raises(DataError, match="odd"):
+            Worker().call(probes.raise_data_error, message="odd")
+        with pytest.raises(WorkerFailed, match="ValueError: odd") as caught:
+            Worker().call(probes.raise_value_error, message="odd")
+        assert "printed before the error" in caught.value.log
+    assert (dict(os.environ), torch.get_num_threads()) == (environment, threads) and progress.report.folder is None
+    monkeypatch.undo()
+    assert Worker().call(probes.process) != os.getpid()
