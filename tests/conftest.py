@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from cifar_deploy import cli
 from cifar_deploy.backends import Backend
 from cifar_deploy.core import cache, trust
 from cifar_deploy.core.errors import Busy
@@ -26,6 +25,8 @@ from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.registry import obstacle
 from cifar_deploy.core.store import Store
 from cifar_deploy.formats import FORMATS, Format, given
+from tests import in_process
+from tests.in_process import run_here
 
 Exported: TypeAlias = Callable[[str], tuple[Artifact, Path]]
 
@@ -80,14 +81,6 @@ def run_cli(
     )
 
 
-def run_here(capfd: pytest.CaptureFixture[str], *arguments: object) -> subprocess.CompletedProcess[str]:
-    """A command in this process: for those that are refused at once, and would take longer to start than to fail."""
-    capfd.readouterr()
-    code = cli._exit_code([str(argument) for argument in arguments], debug=False)
-    output, errors = capfd.readouterr()
-    return subprocess.CompletedProcess(list(arguments), code, output, errors)
-
-
 def heed_signals() -> None:
     """For `preexec_fn`: what a shell's `&` (Ctrl-C) and nohup (SIGHUP) ignore, all that they start ignores too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -127,6 +120,12 @@ def need_plugin(plugin: Backend | Format) -> None:
             need_package(package)
     if lacking := obstacle(plugin.requires, plugin.programs, plugin.environment):
         pytest.skip(lacking)
+
+
+@pytest.fixture
+def workers_here() -> Iterator[None]:
+    with in_process.workers_here():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +182,8 @@ def exported(road: Path, of_all: Path) -> Exported:
         need_plugin(FORMATS[name])
         with Lock(of_all / "exported.lock", None):
             if not Store(out).artifact("resnet8", format) and format != "checkpoint":
-                done = run_cli("export", "--format", name, "--input", input, "--out", out)
+                with in_process.workers_here():
+                    done = run_here("export", "--format", name, "--input", input, "--out", out)
                 assert done.returncode == 0, done.stderr + done.stdout
         artifact, folder = Store(out).artifact("resnet8", format), Store(out).artifact_folder("resnet8", format)
         assert artifact and not artifact.failure, artifact

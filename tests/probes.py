@@ -115,6 +115,10 @@ def thread_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in names}
 
 
+def process() -> int:
+    return os.getpid()
+
+
 def variable(name: str) -> str:
     return os.environ[name]
 

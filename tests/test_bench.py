@@ -22,7 +22,8 @@ from cifar_deploy.core.records import Tensor
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.stages.bench import Shape, taken
 from tests import models
-from tests.conftest import Exported, heed_signals, need_plugin, run_cli, run_here
+from tests.conftest import Exported, heed_signals, need_plugin
+from tests.in_process import run_here
 from tests.test_cli import assert_refused
 
 QUICK = ["--rounds", "1", "--seconds", "0.02"]
@@ -42,7 +43,7 @@ def _opened() -> list[ParameterSet]:
 
 def bench(*arguments: object, cwd: Path) -> tuple[list[dict[str, Any]], subprocess.CompletedProcess[str]]:
     """The rows, by `--json`."""
-    done = run_cli("bench", *arguments, *QUICK, "--json", cwd=cwd)
+    done = run_here("bench", *arguments, *QUICK, "--json", cwd=cwd)
     assert done.stdout, done.stderr
     return json.loads(done.stdout)["rows"], done
 
@@ -167,21 +168,21 @@ def test_files_are_measured_side_by_side_and_nothing_is_left_behind(
 def test_out_keeps_the_results_apart_and_a_second_bench_uses_them_again(tmp_path: Path) -> None:
     path = models.images(tmp_path / "images.onnx")
     arguments = ["bench", path, *ORT, "--rounds", "2", "--seconds", "0.02", "--out", tmp_path]
-    done = run_cli(*arguments)
+    done = run_here(*arguments)
     assert done.returncode == 0, done.stderr
     assert "Files side by side" in done.stdout and "report.md" in done.stdout
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bench", "images.onnx"]
     results = tmp_path / "bench" / "reports" / "results.jsonl"
     before = results.read_text()
     assert before.count('"kind": "block"') == 6  # memory, size, and in each of two rounds a latency and its control
-    again = run_cli(*arguments)
+    again = run_here(*arguments)
     assert again.returncode == 0 and results.read_text() == before
-    table = next(text for text in again.stdout.split("\n\n") if text.startswith("Files side by side"))
+    table = again.stdout[again.stdout.index("Files side by side") :].partition("\n\n")[0]
     assert table in done.stdout
     other = models.two_inputs(tmp_path / "two.onnx")
     rows, _ = bench(other, *ORT, "--out", tmp_path, cwd=tmp_path)
     assert [row["file"] for row in rows] == [str(other)], "only what was asked for is shown"
-    assert run_cli("compare", tmp_path / "bench", tmp_path / "bench").returncode == 0
+    assert run_here("compare", tmp_path / "bench", tmp_path / "bench").returncode == 0
 
 
 def test_external_data_belong_to_the_file(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_a_program_runs_only_if_it_is_trusted(tmp_path: Path) -> None:
 def test_of_two_kinds_with_one_suffix_the_backend_of_the_other_is_refused(tmp_path: Path) -> None:
     path = models.MAKERS["torch_export", ".pt2"](tmp_path / "model.pt2")
     assert not is_compiled(path)
-    assert_refused(run_cli("bench", path, "--backend", "aoti"), 2, "model.pt2", "aoti", "--backend")
+    assert_refused(run_here("bench", path, "--backend", "aoti"), 2, "model.pt2", "aoti", "--backend")
 
 
 def test_a_file_of_weights_is_told_from_a_program(tmp_path: Path) -> None:
@@ -274,13 +275,12 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(
     words: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     models.free(tmp_path / "free.onnx")
     (tmp_path / "link.onnx").symlink_to("free.onnx")
     (tmp_path / "notes.txt").write_text("no model")
-    assert_refused(run_here(capfd, "bench", *arguments), 2, *words)
+    assert_refused(run_here("bench", *arguments), 2, *words)
 
 
 def test_ctrl_c_says_that_nothing_is_kept(tmp_path: Path) -> None:
@@ -320,6 +320,7 @@ def test_a_backend_that_is_not_here_is_no_failure_unless_a_file_needs_it(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['openvino'] = None\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ['PYTHONPATH']}")
+    monkeypatch.setitem(sys.modules, "openvino", None)  # nor has the parent it
     path = models.images(tmp_path / "images.onnx")
     rows, done = bench(path, cwd=tmp_path)
     assert done.returncode == 0 and rows[0]["backend"] == "onnxruntime" and not rows[0]["failures"], done.stderr

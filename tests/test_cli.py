@@ -13,7 +13,8 @@ from PIL import Image
 
 from cifar_deploy import cli, options
 from cifar_deploy.core.machine import allowed_threads
-from tests.conftest import FEW_IMAGES, TINY, run_cli, run_here
+from tests.conftest import FEW_IMAGES, TINY, run_cli
+from tests.in_process import run_here
 from tests.test_docs import COMMANDS
 
 
@@ -60,11 +61,11 @@ def assert_refused(done: object, code: int, *words: str) -> None:
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_a_wrong_command_line_is_one_line_and_exit_code_2(
-    arguments: list[str], words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    arguments: list[str], words: list[str], tmp_path: Path
 ) -> None:
     dataset = ["--dataset", "digits"] if arguments[0] in ("train", "run") else []
     out = [] if arguments[0] == "data" else ["--out", str(tmp_path)]
-    assert_refused(run_here(capfd, *arguments, *dataset, *out), 2, *words)
+    assert_refused(run_here(*arguments, *dataset, *out), 2, *words)
 
 
 def test_it_leaves_the_process_with_that_line_and_code(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_it_leaves_the_process_with_that_line_and_code(tmp_path: Path) -> None:
 
 
 def test_a_missing_cifar10_offers_the_ways_out(tmp_path: Path) -> None:
-    done = run_cli("data", "--dataset", "cifar10", "--data-dir", tmp_path)
+    done = run_here("data", "--dataset", "cifar10", "--data-dir", tmp_path)
     assert_refused(done, 1, str(tmp_path), "--dataset digits", "cifar-10-python.tar.gz")
 
 
@@ -80,23 +81,21 @@ def test_a_missing_cifar10_offers_the_ways_out(tmp_path: Path) -> None:
     ("number", "code"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EROFS, 2), (errno.EACCES, 2)]
 )
 def test_a_full_disk_is_no_wrong_command_line(
-    number: int, code: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    number: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    done = run_here(capfd, "report", "--out", tmp_path / "new")
+    done = run_here("report", "--out", tmp_path / "new")
     assert_refused(done, code, "--out", os.strerror(number), "give another folder")
 
 
 @pytest.mark.parametrize("kind", ["a link", "a pipe", "a folder"])
-def test_a_log_that_is_no_file_of_the_folder_is_refused(
-    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_that_is_no_file_of_the_folder_is_refused(kind: str, tmp_path: Path) -> None:
     log, elsewhere = tmp_path / "log.txt", tmp_path / "elsewhere"
     {"a link": lambda: log.symlink_to(elsewhere), "a pipe": lambda: os.mkfifo(log), "a folder": log.mkdir}[kind]()
-    assert_refused(run_here(capfd, "report", "--out", tmp_path), 1, str(log), "is no regular file", "--out")
+    assert_refused(run_here("report", "--out", tmp_path), 1, str(log), "is no regular file", "--out")
     assert not elsewhere.exists()
 
 
@@ -105,36 +104,34 @@ def test_a_log_that_is_no_file_of_the_folder_is_refused(
     ("target", "words"), [("nowhere", "leads nowhere"), ("results.jsonl", "symbolic links")], ids=["nowhere", "itself"]
 )
 def test_a_link_that_leads_nowhere_is_content_that_is_missing(
-    inside: str, target: str, words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    inside: str, target: str, words: str, tmp_path: Path
 ) -> None:
     link = tmp_path / "given" / inside if inside else tmp_path / "results.jsonl"
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(target)
     given = tmp_path / "given" if inside else link
-    assert_refused(run_here(capfd, "compare", given, given), 1, str(link), words)
+    assert_refused(run_here("compare", given, given), 1, str(link), words)
 
 
 @pytest.mark.parametrize(
     ("kind", "code", "words"),
     [("nothing", 2, "does not exist"), ("a folder", 2, "neither a results.jsonl"), ("a pipe", 1, "is a named pipe")],
 )
-def test_a_name_of_no_results_is_refused(
-    kind: str, code: int, words: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_name_of_no_results_is_refused(kind: str, code: int, words: str, tmp_path: Path) -> None:
     given = tmp_path / "given"
     {"nothing": lambda: None, "a pipe": lambda: os.mkfifo(given), "a folder": given.mkdir}[kind]()
-    assert_refused(run_here(capfd, "compare", given, given), code, words)
+    assert_refused(run_here("compare", given, given), code, words)
 
 
 @pytest.mark.parametrize("kind", ["a file", "a link that leads nowhere", "below a file"])
-def test_an_out_that_can_be_no_folder_is_named(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_out_that_can_be_no_folder_is_named(kind: str, tmp_path: Path) -> None:
     given = tmp_path / "given"
     if kind == "a link that leads nowhere":
         given.symlink_to("nowhere")
     else:
         given.write_text("")
     out = given / "below" if kind == "below a file" else given
-    assert_refused(run_here(capfd, "report", "--out", out), 2, "--out", str(out), "cannot be written")
+    assert_refused(run_here("report", "--out", out), 2, "--out", str(out), "cannot be written")
 
 
 def test_images_of_two_sizes_are_both_named(tmp_path: Path) -> None:
@@ -143,18 +140,20 @@ def test_images_of_two_sizes_are_both_named(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         size = 9 if index == 3 else 8
         Image.fromarray(np.zeros((size, size, 3), np.uint8)).save(folder / "a.png")
-    done = run_cli("data", "--dataset", "image_folder", "--data-dir", tmp_path)
+    done = run_here("data", "--dataset", "image_folder", "--data-dir", tmp_path)
     assert_refused(done, 1, "test/dog/a.png is 9×9", "train/cat/a.png is 8×8")
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_custom_network_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
-    done = run_cli("train", "tests.plugins:wrong_shape", *TINY, "--out", tmp_path)
+    done = run_here("train", "tests.plugins:wrong_shape", *TINY, "--out", tmp_path)
     assert_refused(done, 2, "(2, 11)", "(2, 10)")
     assert not list(tmp_path.glob("exported/*"))
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_changes_it(tmp_path: Path) -> None:
-    done = run_cli(
+    done = run_here(
         "train", "tests.plugins:of_one_size", *FEW_IMAGES, "--recipe", "fast", "--epochs", "3", "--out", tmp_path
     )
     assert_refused(done, 2, "cannot take images of 24×24", "recipe fast", "--recipe paper")
@@ -162,15 +161,16 @@ def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_cha
 
 
 def test_a_custom_network_goes_the_whole_road(tmp_path: Path) -> None:
-    done = run_cli(
+    done = run_here(
         "run", *TINY, "--network", "tests.plugins:linear", "--metric", "accuracy", "--format", "onnx", "--out", tmp_path
     )
     assert done.returncode == 0, done.stderr + done.stdout
     assert (tmp_path / "exported" / "tests.plugins-linear" / "onnx" / "model.onnx").exists()
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_loss_that_is_no_number_stops_the_training_and_saves_nothing(tmp_path: Path) -> None:
-    done = run_cli("train", "resnet8", *FEW_IMAGES, "--epochs", "3", "--learning-rate", "1e30", "--out", tmp_path)
+    done = run_here("train", "resnet8", *FEW_IMAGES, "--epochs", "3", "--learning-rate", "1e30", "--out", tmp_path)
     assert_refused(done, 1, "the loss became", "--learning-rate")
     assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("state.*"))
 
@@ -205,8 +205,8 @@ def test_help_answers_without_importing_what_commands_need() -> None:
     }
 
 
-def test_version_answers_without_work(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run_here(capfd, "--version").stdout.startswith("cifar-deploy ")
+def test_version_answers_without_work() -> None:
+    assert run_here("--version").stdout.startswith("cifar-deploy ")
 
 
 # Each once, with a command that takes it: all commands are of one kind.
@@ -231,19 +231,19 @@ def _given(name: str, parameter: Any, *values: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", _PARAMETERS)
-def test_an_empty_value_is_refused(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_value_is_refused(name: str) -> None:
     command, parameter = _PARAMETERS[name]
-    assert_refused(run_here(capfd, *_given(command, parameter, "")), 2, max(parameter.opts, key=len), "is empty")
+    assert_refused(run_here(*_given(command, parameter, "")), 2, max(parameter.opts, key=len), "is empty")
 
 
 @pytest.mark.parametrize("name", [name for name, (_, own) in _PARAMETERS.items() if own.param_type_name == "option"])
-def test_of_an_option_that_takes_one_value_a_second_is_refused(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_of_an_option_that_takes_one_value_a_second_is_refused(name: str) -> None:
     command, parameter = _PARAMETERS[name]
     if parameter.multiple:
-        done = run_here(capfd, *_given(command, parameter, "1", "1"), "--frobnicate")
+        done = run_here(*_given(command, parameter, "1", "1"), "--frobnicate")
         assert_refused(done, 2, "No such option")
     else:
-        done = run_here(capfd, *_given(command, parameter, "1", "2"))
+        done = run_here(*_given(command, parameter, "1", "2"))
         assert_refused(done, 2, max(parameter.opts, key=len), "was given 2 times")
 
 
@@ -262,13 +262,11 @@ def test_of_an_option_that_takes_one_value_a_second_is_refused(name: str, capfd:
     ],
     ids=" ".join,
 )
-def test_an_option_given_again_or_empty_is_named(
-    arguments: list[str], words: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
-    assert_refused(run_here(capfd, *arguments), 2, *words)
+def test_an_option_given_again_or_empty_is_named(arguments: list[str], words: list[str]) -> None:
+    assert_refused(run_here(*arguments), 2, *words)
 
 
-def test_shell_completion_offers_names(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shell_completion_offers_names(monkeypatch: pytest.MonkeyPatch) -> None:
     for line, offered in {
         "export --format onn": "onnx_int8",
         "train res": "resnet20",
@@ -277,7 +275,7 @@ def test_shell_completion_offers_names(capfd: pytest.CaptureFixture[str], monkey
         monkeypatch.setenv("_CIFAR_DEPLOY_COMPLETE", "complete_bash")
         monkeypatch.setenv("COMP_WORDS", f"cifar-deploy {line}")
         monkeypatch.setenv("COMP_CWORD", str(len(line.split())))
-        done = run_here(capfd)
+        done = run_here()
         assert (done.returncode, offered in done.stdout.split()) == (0, True), done
 
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from cifar_deploy import cli, console, pipeline
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.progress import Progress
-from tests.conftest import run_here
-from tests.test_contracts import table_of
+from tests.in_process import run_here
+from tests.reports.tables import table_of
 
 EVIL = "\x1b[2J\x1b]8;;http://evil\x07 \u202egnp\u2066 :bomb: [bold]b[/] two\nlines\r\x9b1m \udcff\t."
 SHOWN = "\\x1b[2J\\x1b]8;;http://evil\\x07 \\u202egnp\\u2066 :bomb: [bold]b[/] two\\nlines\\r\\x9b1m \\udcff\\t."
@@ -56,23 +56,21 @@ def test_an_error_and_its_traceback_show_hostile_text_as_text(
     assert "Traceback" in errors and all(line.isprintable() for line in errors.split("\n"))
 
 
-def test_of_many_warnings_the_first_are_shown_and_the_rest_counted(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_of_many_warnings_the_first_are_shown_and_the_rest_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     def warn() -> list[object]:
         for number in range(495):
             warnings.warn(f"line {number} is left out\x1b")
         return []
 
     monkeypatch.setattr(pipeline, "catalogue", warn)
-    done = run_here(capfd, "list")
+    done = run_here("list")
     lines = done.stderr.splitlines()
     assert done.returncode == 0 and len(lines) == 11
     assert lines[0] == "cifar-deploy: warning: line 0 is left out\\x1b"
     assert lines[-1] == "cifar-deploy: warning: 485 more warnings; --debug shows them"
 
 
-def test_the_log_shows_hostile_text_as_text(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_log_shows_hostile_text_as_text(tmp_path: Path) -> None:
     with cli._store(tmp_path):
         logging.getLogger("cifar_deploy").warning("%s\nnext", EVIL)
     text = (tmp_path / "log.txt").read_text()

@@ -17,7 +17,8 @@ from cifar_deploy.core.journal import read_lines
 from cifar_deploy.core.store import Store
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import export, results
-from tests.conftest import TINY, run_cli, run_here
+from tests.conftest import TINY
+from tests.in_process import run_here
 from tests.lines import WholeLines
 from tests.probes import a_block
 
@@ -70,12 +71,10 @@ NAMED = (
     ("command", "where", "value"),
     [*(("report", *named) for named in NAMED), *(("compare", *named) for named in NAMED), ("doctor", *NAMED[0])],
 )
-def test_a_result_imports_nothing(
-    command: str, where: str, value: str, foreign: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_result_imports_nothing(command: str, where: str, value: str, foreign: Path) -> None:
     rewrite_lines(foreign, lambda record: put(record, where, value))
     arguments = [foreign, foreign] if command == "compare" else ["--out", foreign]
-    done = run_here(capfd, command, *arguments)
+    done = run_here(command, *arguments)
     assert not (foreign.parent / "ran").exists() and "evil" not in sys.modules
     assert value.removesuffix("-uint8") in done.stdout + done.stderr and "internal error" not in done.stderr
     assert done.returncode == (0 if command == "doctor" else 1)
@@ -87,7 +86,7 @@ def test_a_result_imports_nothing(
         (
             "checkpoint/checkpoint.json",
             "training.network",
-            ["evaluate", "--format", "checkpoint", "--metric", "memory"],
+            ["evaluate", "--backend", "pytorch", "--metric", "memory"],
         ),
         ("checkpoint/checkpoint.json", "training.network", ["export", "--format", "onnx", "--force"]),
         ("onnx/artifact.json", "format", ["evaluate"]),
@@ -98,7 +97,7 @@ def test_a_record_of_a_network_or_an_export_imports_nothing(
 ) -> None:
     path = foreign / "exported" / "resnet8" / record
     rewrite(path, lambda content: put(content, where, "evil:NETWORK"))
-    done = run_cli(*arguments, "--out", foreign, cwd=foreign.parent)
+    done = run_here(*arguments, "--out", foreign, cwd=foreign.parent)
     assert done.returncode == 1 and not (foreign.parent / "ran").exists()
     assert "evil:NETWORK" in done.stdout + done.stderr
 
@@ -216,13 +215,13 @@ def test_code_that_a_record_names_runs_when_it_is_trusted_by_name(foreign: Path)
     )
     path = foreign / "exported" / "resnet8" / "checkpoint" / "checkpoint.json"
     rewrite(path, lambda record: put(record, "training.network", "mine:network"))
-    arguments = ["evaluate", "--format", "checkpoint", "--metric", "memory", "--out", foreign, "--force"]
-    refused = run_cli(*arguments, cwd=foreign.parent)
+    arguments = ["evaluate", "--backend", "pytorch", "--metric", "memory", "--out", foreign, "--force"]
+    refused = run_here(*arguments, cwd=foreign.parent)
     assert refused.returncode == 1 and "--trust-code mine:network" in refused.stdout
     assert not (foreign.parent / "ran").exists()
-    done = run_cli(*arguments, "--trust-code", "mine:network", cwd=foreign.parent)
+    done = run_here(*arguments, "--trust-code", "mine:network", cwd=foreign.parent)
     assert done.returncode == 0 and (foreign.parent / "ran").exists(), done.stderr
-    wrong = run_cli(*arguments, "--trust-code", "mine", cwd=foreign.parent)
+    wrong = run_here(*arguments, "--trust-code", "mine", cwd=foreign.parent)
     assert wrong.returncode == 2 and "mine is no code" in wrong.stderr
 
 
@@ -244,12 +243,13 @@ def test_a_fingerprint_that_could_name_another_folder_is_refused(fingerprint: st
         Store(foreign).checkpoint("resnet8")
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_network_whose_record_is_damaged_can_be_trained_again(foreign: Path) -> None:
     path = foreign / "exported" / "resnet8" / "checkpoint" / "checkpoint.json"
     path.write_text(path.read_text().replace('"threads": 1', '"threads": 2').replace('"epochs": 1', '"epochs": 2'))
-    refused = run_cli("train", "resnet8", *TINY, "--out", foreign)
+    refused = run_here("train", "resnet8", *TINY, "--out", foreign)
     assert refused.returncode == 1 and "train again (--force)" in refused.stderr
-    done = run_cli("train", "resnet8", *TINY, "--out", foreign, "--force")
+    done = run_here("train", "resnet8", *TINY, "--out", foreign, "--force")
     assert done.returncode == 0 and Store(foreign).checkpoint("resnet8"), done.stderr
 
 
@@ -368,6 +368,7 @@ def test_samples_that_are_damaged_are_said_where_they_would_be_shown(damage: str
 # What was good stays
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_an_export_that_fails_leaves_the_good_one(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(foreign)
     before = store.artifact("resnet8", "onnx")
@@ -459,7 +460,7 @@ def test_a_stray_file_is_spoken_of(foreign: Path) -> None:
         pipeline.plan(store, formats=["onnx"], metrics=["file_size"])
 
 
-def test_a_binary_is_no_results_file_and_said_so_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_binary_is_no_results_file_and_said_so_once(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(bytes(range(256)) * 40)
-    done = run_here(capfd, "compare", tmp_path / "a", tmp_path / "a")
+    done = run_here("compare", tmp_path / "a", tmp_path / "a")
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(tmp_path / "a") in done.stderr

@@ -20,7 +20,8 @@ import torch
 from cifar_deploy.core.generations import Generations
 from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.store import Store
-from tests.conftest import heed_signals, run_cli, wait_until_free
+from tests.conftest import heed_signals, wait_until_free
+from tests.in_process import run_here
 
 _EPOCHS = 6
 # The recipe with the most to keep: momentum, a schedule, images that are moved, mirrored and grow.
@@ -50,9 +51,9 @@ class Expected:
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Expected:
     whole = tmp_path_factory.mktemp("whole")
-    assert run_cli("data", "--dataset", "digits").returncode == 0
+    assert run_here("data", "--dataset", "digits").returncode == 0
     begun = time.monotonic()
-    assert run_cli(*_TRAIN, whole).returncode == 0
+    assert run_here(*_TRAIN, whole).returncode == 0
     checkpoint = Store(whole).checkpoint("resnet8")
     assert checkpoint
     return Expected(checkpoint=checkpoint, seconds=time.monotonic() - begun)

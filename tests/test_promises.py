@@ -12,7 +12,8 @@ import pytest
 
 from cifar_deploy.core import cache
 from cifar_deploy.core.store import Store
-from tests.conftest import heed_signals, run_cli, wait_until_free
+from tests.conftest import heed_signals, wait_until_free
+from tests.in_process import run_here
 
 _EXPORT = ["export", "resnet8", "--format", "torchscript", "--format", "onnx", "--force"]
 _EVALUATE = ["evaluate", "--format", "onnx", "--backend", "onnxruntime", "--metric", "latency", "--metric", "memory"]
@@ -58,7 +59,7 @@ def test_a_command_that_is_killed_leaves_what_was_good_and_goes_on(command: list
     wait_until_free(out)
     assert_whole(out)
     assert len(Store(out).lines().blocks) >= before and len(Store(out).lines().left_out) <= 1
-    assert run_cli(*command, "--out", out).returncode == 0
+    assert run_here(*command, "--out", out).returncode == 0
     assert_whole(out)
     assert not list(out.rglob("*.tmp.*")) and not Store(out).lines().left_out
 
@@ -85,7 +86,7 @@ def test_a_fault_of_the_disk_leaves_what_was_good(call: str, when: int, out: Pat
     assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
     wait_until_free(out)
     assert_whole(out)
-    assert run_cli(*_EXPORT, "--out", out).returncode == 0
+    assert run_here(*_EXPORT, "--out", out).returncode == 0
     assert_whole(out)
 
 
@@ -109,7 +110,7 @@ def test_commands_that_share_a_damaged_cache_mend_it_together(
     seed: int, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path / "cache"))
-    assert run_cli("data", "--dataset", "digits").returncode == 0
+    assert run_here("data", "--dataset", "digits").returncode == 0
     (damaged,) = (cache.folder() / "data").glob("*/test_images.npy")
     content = bytearray(damaged.read_bytes())
     content[random.Random(seed).randrange(200, len(content))] ^= 1

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from cifar_deploy import pipeline
+from cifar_deploy import cli, pipeline
 from cifar_deploy.core import machine, sealing
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Unavailable, UsageError
 from cifar_deploy.core.isolate import Worker
+from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.records import Begun, Training, UnderLimit
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
@@ -37,6 +38,7 @@ from tests.conftest import (
     wait_for,
     wait_until_free,
 )
+from tests.in_process import run_here, workers_here
 from tests.probes import a_checkpoint
 
 CELLS = {("checkpoint", "pytorch"), ("torchscript", "torchscript"), ("onnx", "onnxruntime")}
@@ -90,18 +92,18 @@ def test_raw_samples_are_those_that_the_median_is_of(road: Path) -> None:
 
 def test_rounds_give_an_interval_a_floor_a_control_and_ranks(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "latency", "--seconds", "0.05", "--out", str(copy)]
-    first = run_cli(*arguments, "--rounds", "2")
+    first = run_here(*arguments, "--rounds", "2")
     assert first.returncode == 0, first.stderr
     assert "3 cells × 2 rounds, about" in first.stdout
-    again = run_cli(*arguments, "--rounds", "2")
+    again = run_here(*arguments, "--rounds", "2")
     assert "1 of 1 results were measured before" in again.stdout
     before = len(Store(copy).blocks())
-    assert run_cli(*arguments, "--rounds", "6").returncode == 0
+    assert run_here(*arguments, "--rounds", "6").returncode == 0
     blocks = Store(copy).blocks()
     assert len(blocks) == before + 3 * 4  # the same session went on
     assert {block.round for block in blocks if block.control} == set(range(6))
 
-    assert run_cli("report", "--out", copy).returncode == 0
+    assert run_here("report", "--out", copy).returncode == 0
     table = pd.read_csv(copy / "reports" / "report.csv")
     cell = table[(table.backend == "onnxruntime") & (table.name == "resnet8") & (table.value_name == "p50")].iloc[0]
     floor = table[(table.name.str.startswith("_floor")) & (table.value_name == "p50")].iloc[0]
@@ -131,9 +133,9 @@ def test_a_crash_is_still_there_when_no_time_is_left_to_try_again(copy: Path) ->
 
 def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "latency", "--no-controls", "--out", str(copy)]
-    refused = run_cli(*arguments, "--seconds", "20", "--budget", "20s")
+    refused = run_here(*arguments, "--seconds", "20", "--budget", "20s")
     assert refused.returncode == 1 and "--budget: 20 s is too little for one round" in refused.stderr
-    done = run_cli(*arguments, "--seconds", "0.2", "--rounds", "50", "--budget", "5s")
+    done = run_here(*arguments, "--seconds", "0.2", "--rounds", "50", "--budget", "5s")
     assert done.returncode == 0, done.stderr
     rounds = [block.round for block in Store(copy).blocks() if block.job.seconds == 0.2]
     assert 1 < len(rounds) < 10 and rounds == list(range(len(rounds)))
@@ -147,14 +149,15 @@ def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> N
     ],
 )
 def test_an_option_that_has_nothing_to_do_is_refused(road: Path, arguments: list[str], words: str) -> None:
-    done = run_cli("evaluate", *arguments, "--out", road)
+    done = run_here("evaluate", *arguments, "--out", road)
     assert done.returncode == 2 and words in done.stderr
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_device_that_is_not_here_fails_every_network(tmp_path: Path) -> None:
     device = next(name for name in ("mps", "cuda") if not _is_here(name))
     networks = ["--network", "resnet8", "--network", "mobilenet-0.25"]
-    done = run_cli("train-all", *TINY, *networks, "--device", device, "--out", tmp_path)
+    done = run_here("train-all", *TINY, *networks, "--device", device, "--out", tmp_path)
     assert done.returncode == 1
     assert done.stderr.count(f"device {device}") == 2 and "2 of the asked could not be done" in done.stderr
 
@@ -168,7 +171,7 @@ def _is_here(device: str) -> bool:
 
 def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "memory", "--verify-memory", "--out", str(copy)]
-    done = run_cli(*arguments)
+    done = run_here(*arguments)
     assert done.returncode == 0, done.stderr
     assert "memory: ran under" in done.stdout and "(expected: runs)" in done.stdout
     trials = [(block, block.job.trial) for block in Store(copy).blocks()]
@@ -180,9 +183,9 @@ def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
         assert limited[2].failure and limited[2].failure.kind == "out of memory"
     else:
         assert found[0].limited_by == "RLIMIT_DATA"
-    assert f"{1 + len(limited)} of {1 + len(limited)} results were measured before" in run_cli(*arguments).stdout
+    assert f"{1 + len(limited)} of {1 + len(limited)} results were measured before" in run_here(*arguments).stdout
     assert len([block for block in Store(copy).blocks() if not block.job.is_ordinary]) == len(limited)
-    run_cli("report", "--out", copy)
+    run_here("report", "--out", copy)
     text = (copy / "reports" / "report.md").read_text()
     assert "Memory under a limit" in text and "claimed peak" in text
     assert "out of memory" not in text.split("What it cost to train")[0].split("Memory under a limit")[0]
@@ -201,11 +204,11 @@ def test_a_long_load_compares_its_first_minute_with_its_last(copy: Path) -> None
         "--out",
         str(copy),
     ]
-    done = run_cli(*arguments)
+    done = run_here(*arguments)
     assert done.returncode == 0, done.stderr
     assert "1 cell in rotation for 7 s" in done.stdout
     before = (copy / "reports" / "report.md").read_text()
-    run_cli("report", "--out", copy)
+    run_here("report", "--out", copy)
     after = (copy / "reports" / "report.md").read_text()
     assert "Under sustained load" in after and "last / first" in after
     # The table of what to ship is of the rounds, not of the long load.
@@ -249,15 +252,16 @@ def test_a_worker_of_onnx_runtime_never_imports_torch(road: Path) -> None:
     assert answer == []
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_damaged_artifact_is_refused_before_it_is_parsed(copy: Path) -> None:
     model = copy / "exported" / "resnet8" / "onnx" / "model.onnx"
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
-    done = run_cli("evaluate", "--backend", "onnxruntime", "--metric", "memory", "--force", "--out", copy)
+    done = run_here("evaluate", "--backend", "onnxruntime", "--metric", "memory", "--force", "--out", copy)
     assert done.returncode == 1
     assert "load error" in done.stdout and "model.onnx" in done.stdout and "sha256" in done.stdout
-    mended = run_cli("export", "--format", "onnx", "--out", copy)
+    mended = run_here("export", "--format", "onnx", "--out", copy)
     assert mended.returncode == 0 and "exported before" not in mended.stdout
 
 
@@ -266,7 +270,7 @@ def test_a_torchscript_of_somebody_else_runs_only_with_trust(copy: Path, tmp_pat
     patch = pytest.MonkeyPatch()
     patch.setenv("CIFAR_DEPLOY_STATE", str(tmp_path / "empty"))
     try:
-        refused, trusted = run_cli(*arguments), run_cli(*arguments, "--trust")
+        refused, trusted = run_here(*arguments), run_here(*arguments, "--trust")
     finally:
         patch.undo()
     assert refused.returncode == 1 and "--trust" in refused.stdout
@@ -300,16 +304,18 @@ def test_a_bad_backend_becomes_a_row_with_its_reason_and_the_rest_goes_on(
 @pytest.mark.parametrize(
     ("format", "words"), [("WRONG_WEIGHTS", "its logits differ"), ("WRONG_SHAPE", "answers with (256, 5)")]
 )
+@pytest.mark.usefixtures("workers_here")
 def test_a_wrong_export_is_a_failure_and_leaves_no_file(format: str, words: str, copy: Path) -> None:
-    done = run_cli("export", "--format", f"tests.plugins:{format}", "--out", copy)
+    done = run_here("export", "--format", f"tests.plugins:{format}", "--out", copy)
     assert done.returncode == 1
     assert f"resnet8 tests.plugins:{format}: wrong output: " in done.stdout and words in done.stdout
     folder = copy / "exported" / "resnet8" / f"tests.plugins.{format}"
     assert [path.name for path in folder.iterdir()] == ["artifact.json"]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_an_export_that_one_runtime_misreads_is_kept_for_the_other(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = run_cli("export", "--format", "tests.plugins:MISREAD", "--out", copy)
+    done = run_here("export", "--format", "tests.plugins:MISREAD", "--out", copy)
     assert done.returncode == 1 and "1 of the asked" in done.stderr
     line = next(line for line in done.stdout.splitlines() if "MISREAD" in line)
     assert "through onnxruntime within" in line
@@ -325,10 +331,11 @@ def test_an_export_that_one_runtime_misreads_is_kept_for_the_other(copy: Path, m
     assert not any(planned.failure for planned in pipeline.plan(store, **only))  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(copy: Path) -> None:
-    done = run_cli("export", "--input", "uint8", "--format", "onnx", "--out", copy)
+    done = run_here("export", "--input", "uint8", "--format", "onnx", "--out", copy)
     assert done.returncode == 0 and "resnet8 onnx-uint8: " in done.stdout, done.stderr
-    done = run_cli("evaluate", "--backend", "onnxruntime", "--metric", "accuracy", "--limit-test", "64", "--out", copy)
+    done = run_here("evaluate", "--backend", "onnxruntime", "--metric", "accuracy", "--limit-test", "64", "--out", copy)
     assert done.returncode == 0, done.stderr
     store, labels = Store(copy), {}
     for result in store.results():
@@ -338,7 +345,7 @@ def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(co
 
 
 def test_another_recipe_under_the_same_name_is_refused_with_the_difference(copy: Path) -> None:
-    done = run_cli("train", "resnet8", *TINY, "--seed", "7", "--out", copy)
+    done = run_here("train", "resnet8", *TINY, "--seed", "7", "--out", copy)
     assert done.returncode == 2
     assert "seed 0, not 7" in done.stderr and "--force" in done.stderr
 
@@ -371,104 +378,129 @@ def test_an_unfinished_training_of_something_else_is_refused_with_the_difference
     assert train.training_of(store, prepared, "resnet8", wanted.recipe, name="small", force=True) == wanted
 
 
-def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(tmp_path: Path) -> None:
-    arguments = ["train", "resnet8", "--dataset", "digits", "--recipe", "fast"]
-    arguments += ["--epochs", "1", "--batch-size", "16", "--limit-train", "720", "--limit-test", "64", "--out"]
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    command = [sys.executable, "-m", "cifar_deploy", *arguments, str(broken), "--checkpoint-every", "0.05s"]
-    states = broken / "training" / "resnet8"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(states, "state.[2-9]*.json", process)
-        process.kill()
-    wait_until_free(broken)
+# Of the recipe with the most to keep, in one epoch of 45 steps.
+_ONE_EPOCH = ["train", "resnet8", "--dataset", "digits", "--recipe", "fast", "--epochs", "1", "--batch-size", "16"]
+_ONE_EPOCH += ["--limit-train", "720", "--limit-test", "64", "--out"]
+_OFTEN = ["--checkpoint-every", "0.05s"]
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(of_all: Path) -> Path:
+    return _trained(of_all, "uninterrupted", _ONE_EPOCH)
+
+
+def _trained(of_all: Path, name: str, command: list[str]) -> Path:
+    """Once in this run of the tests."""
+    out = of_all / name
+    with Lock(of_all / f"{name}.lock", None):
+        if not Store(out).checkpoint("resnet8"):
+            done = run_here(*command, out)
+            assert done.returncode == 0, done.stderr
+    return out
+
+
+def _interrupted(out: Path, number: signal.Signals, command: list[str], states: str = "state.*.json") -> str:
+    """What is said by a training that gets the signal once it has saved such a state."""
+    words = [sys.executable, "-m", "cifar_deploy", *command]
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals
+    ) as process:
+        wait_for(out / "training" / "resnet8", states, process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+    assert process.returncode == expected[number], errors
+    wait_until_free(out)
+    return errors
+
+
+def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    _interrupted(broken, signal.SIGKILL, [*_ONE_EPOCH, str(broken), *_OFTEN], "state.[2-9]*.json")
+    assert not (broken / "exported" / "resnet8" / "checkpoint" / "checkpoint.json").exists()
     # The newest of the two states is damaged, too.
+    states = broken / "training" / "resnet8"
     newest = max(states.glob("state.*.json"), key=lambda path: int(path.name.split(".")[1])).with_suffix(".pt")
     newest.write_bytes(newest.read_bytes()[:-1])
-    resumed = run_cli(*arguments, broken)
+    resumed = run_here(*_ONE_EPOCH, broken)
     assert resumed.returncode == 0, resumed.stderr
     assert "going on after epoch 0, step" in resumed.stdout
     assert f"warning: {newest}: is not the file its record describes" in resumed.stdout
-    assert run_cli(*arguments, whole).returncode == 0
-    checkpoints = [Store(out).checkpoint("resnet8") for out in (whole, broken)]
+    checkpoints = [Store(out).checkpoint("resnet8") for out in (uninterrupted, broken)]
     assert checkpoints[0] and checkpoints[1]
     assert checkpoints[0].weights == checkpoints[1].weights
     assert checkpoints[0].curve[0].loss == checkpoints[1].curve[0].loss
     metrics = (broken / "exported" / "resnet8" / "checkpoint" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in metrics] == [1]
-
-
-_FOUR_EPOCHS = ["train", "resnet8", "--dataset", "digits", "--epochs", "4", "--limit-train", "512", "--out"]
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("whole")
-    assert run_cli(*_FOUR_EPOCHS, out).returncode == 0
-    return out
-
-
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGTERM, signal.SIGKILL))]
-)
-def test_an_interrupted_training_goes_on_to_the_same_weights(
-    uninterrupted: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    broken = tmp_path / "broken"
-    command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(broken)]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_signals,
-    ) as process:
-        wait_for(broken / "training" / "resnet8", "state.*.json", process)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
-    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
-    assert process.returncode == expected[number], errors
-    assert number == signal.SIGKILL or "the same command goes on from here" in errors
-    assert not (broken / "exported" / "resnet8" / "checkpoint" / "checkpoint.json").exists()
-
-    wait_until_free(broken)
-    resumed = run_cli(*_FOUR_EPOCHS, broken)
-    assert resumed.returncode == 0, resumed.stderr
-    assert "going on after epoch" in resumed.stdout
-    hashes = [Store(out).checkpoint("resnet8").weights.sha256 for out in (uninterrupted, broken)]  # type: ignore[union-attr]
-    assert hashes[0] == hashes[1]
     assert not list(broken.rglob("*.tmp.*"))
 
 
 def test_what_was_begun_again_and_interrupted_goes_on_without_again(uninterrupted: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     shutil.copytree(uninterrupted, out)
-    command = [sys.executable, "-m", "cifar_deploy", *_FOUR_EPOCHS, str(out), "--force"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals) as process:
-        wait_for(out / "training" / "resnet8", "state.*.json", process)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+    errors = _interrupted(out, signal.SIGINT, [*_ONE_EPOCH, str(out), *_OFTEN, "--force"])
     assert "if a state was saved, the same command without --force goes on from there" in errors
     before = Store(out).checkpoint("resnet8")
-    resumed = run_cli(*_FOUR_EPOCHS, out)
+    resumed = run_here(*_ONE_EPOCH, out)
     assert resumed.returncode == 0 and "going on after epoch" in resumed.stdout, resumed.stdout + resumed.stderr
     after = Store(out).checkpoint("resnet8")
     assert before and after and after.weights == before.weights and after.finished > before.finished
 
 
-def test_a_state_that_a_finished_training_left_does_not_begin_it_anew(uninterrupted: Path, tmp_path: Path) -> None:
-    store = Store(shutil.copytree(uninterrupted, tmp_path / "killed"))
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train", "resnet8"], "the same command goes on from here"),
+        (["train", "resnet8", "--force"], "without --force goes on from there"),
+        (["evaluate", "--force"], "with --force the same command starts over"),
+        (["bench", "model.onnx"], "nothing is kept; with --out the same command would go on"),
+        (["bench", "model.onnx", "--out", "here"], "the same command goes on from here"),
+        (["env", "create", "litert"], "nothing was changed"),
+    ],
+)
+def test_whoever_interrupts_a_command_is_told_how_to_go_on(command: list[str], words: str) -> None:
+    assert words in cli._how_to_go_on(command)
+
+
+_FOUR_EPOCHS = ["train", "resnet8", "--dataset", "digits", "--epochs", "4", "--limit-train", "512", "--out"]
+
+
+# Within an epoch in the two tests above; here between epochs, by each signal.
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    of_all: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    whole, broken = _trained(of_all, "four epochs", _FOUR_EPOCHS), tmp_path / "broken"
+    errors = _interrupted(broken, number, [*_FOUR_EPOCHS, str(broken)])
+    assert number == signal.SIGKILL or "the same command goes on from here" in errors
+    assert not (broken / "exported" / "resnet8" / "checkpoint" / "checkpoint.json").exists()
+
+    resumed = run_here(*_FOUR_EPOCHS, broken)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on after epoch" in resumed.stdout
+    hashes = [Store(out).checkpoint("resnet8").weights.sha256 for out in (whole, broken)]  # type: ignore[union-attr]
+    assert hashes[0] == hashes[1]
+    assert not list(broken.rglob("*.tmp.*"))
+
+
+def test_a_state_that_a_finished_training_left_does_not_begin_it_anew(copy: Path) -> None:
+    store = Store(copy)
     finished = store.checkpoint("resnet8")
     assert finished
     sealing.write_json(
         store.training_folder("resnet8") / "training.json", to_json(Begun(training=finished.training, replaces=None))
     )
     (store.training_folder("resnet8") / "state.1.pt").touch()
-    assert "(trained before)" in run_cli(*_FOUR_EPOCHS, store.root).stdout
+    assert "(trained before)" in run_here("train", "resnet8", *TINY, "--out", copy).stdout
     assert not store.training_folder("resnet8").exists()
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_weights_stored_as_float16_take_half_the_room_and_classify_the_same(road: Path, tmp_path: Path) -> None:
-    assert run_cli("train", "resnet8", *TINY, "--save-fp16", "--out", tmp_path).returncode == 0
+    assert run_here("train", "resnet8", *TINY, "--save-fp16", "--out", tmp_path).returncode == 0
     whole, half = Store(road).checkpoint("resnet8"), Store(tmp_path).checkpoint("resnet8")
     assert whole and half and whole.curve[-1].loss == half.curve[-1].loss, "one seed, one training"
     assert half.rounded_accuracy == half.curve[-1].accuracy
@@ -485,33 +517,36 @@ def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = ["--out", tmp_path]
-    assert run_cli("train", "resnet8", "--dataset", "tests.plugins:NOISE", "--epochs", "1", *out).returncode == 0
+    with workers_here():
+        done = run_here("train", "resnet8", "--dataset", "tests.plugins:NOISE", "--epochs", "1", *out)
+        assert done.returncode == 0, done.stderr
     monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path / "empty"))
 
-    exported = run_cli("export", "--format", "onnx", *out)
+    with workers_here():
+        exported = run_here("export", "--format", "onnx", *out)
+        calibrated = run_here("export", "--format", "onnx_int8", *out)
     assert exported.returncode == 0, exported.stdout + exported.stderr
     assert "handwritten digits" in exported.stdout
     artifact = Store(tmp_path).artifact("resnet8", "onnx")
     assert artifact and "handwritten digits" in str(artifact.parity[0].stand_in)
-    calibrated = run_cli("export", "--format", "onnx_int8", *out)
     assert calibrated.returncode == 1, calibrated.stdout
     assert "unavailable: format onnx_int8: needs training images" in calibrated.stdout
     assert "--data-dir" in calibrated.stdout
 
     where = ["--format", "onnx", *QUICK, *out]
-    measured = run_cli("evaluate", "--metric", "latency", "--metric", "memory", *where)
+    measured = run_here("evaluate", "--metric", "latency", "--metric", "memory", *where)
     assert measured.returncode == 0, measured.stdout + measured.stderr
     assert {result.reading.stand_in for result in Store(tmp_path).results() if result.reading} == {
         artifact.parity[0].stand_in
     }
-    assert run_cli("report", *out).returncode == 0
+    assert run_here("report", *out).returncode == 0
     assert "handwritten digits" in (tmp_path / "reports" / "report.md").read_text()
-    judged = run_cli("evaluate", "--metric", "accuracy", *where)
+    judged = run_here("evaluate", "--metric", "accuracy", *where)
     assert judged.returncode == 1 and "its data set (noise) is not in the cache" in judged.stdout, judged.stdout
-    every_format = run_cli("evaluate", "--metric", "file_size", *out)
+    every_format = run_here("evaluate", "--metric", "file_size", *out)
     assert every_format.returncode == 0, "a metric was asked for by name, and no format that is not here"
     assert "unavailable: format onnx_int8: needs training images" in every_format.stdout
-    assert run_cli("evaluate", "--format", "onnx_int8", "--metric", "file_size", *out).returncode == 1
+    assert run_here("evaluate", "--format", "onnx_int8", "--metric", "file_size", *out).returncode == 1
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_path: Path) -> None:
@@ -520,7 +555,8 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_pa
     full = run_cli(*arguments, largest_file=500_000)
     assert full.returncode == 1
     assert "state.1.pt: cannot be written (File too large)" in full.stderr and full.stderr.count("\n") == 1
-    assert run_cli(*arguments).returncode == 0
+    with workers_here():
+        assert run_here(*arguments).returncode == 0
 
     for format in ("onnx", "torchscript"):
         full = run_cli("export", "--format", format, "--out", tmp_path, largest_file=100_000)
@@ -531,24 +567,23 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_pa
 
 def test_a_second_run_on_the_same_folder_is_told_so(tmp_path: Path) -> None:
     with Store(tmp_path):
-        done = run_cli("report", "--out", tmp_path)
+        done = run_here("report", "--out", tmp_path)
     assert done.returncode == 1
     assert "another cifar-deploy is at work here" in done.stderr
 
 
 def test_data_and_list_answer_in_json() -> None:
-    described = json.loads(run_cli("data", "--dataset", "digits", "--json").stdout)
+    described = json.loads(run_here("data", "--dataset", "digits", "--json").stdout)
     assert (described["train_images"], described["test_images"]) == (1437, 360)
-    listed = json.loads(run_cli("list", "--json").stdout)
+    listed = json.loads(run_here("list", "--json").stdout)
     assert {"resnet18", "onnx", "onnxruntime", "cuda"} <= {entry["name"] for entry in listed}
 
 
-def test_the_doctor_names_each_gap_and_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = ["--out", tmp_path]
-    assert run_cli("train", "resnet8", *TINY, *out).returncode == 0
+def test_the_doctor_names_each_gap_and_its_remedy(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = ["--out", copy]
     monkeypatch.setenv("PATH", str(tmp_path))  # no compiler
-    assert run_cli("export", "--format", "aoti", *out).returncode == 1
-    said = run_cli("doctor", *out)
+    assert run_here("export", "--format", "aoti", *out).returncode == 1
+    said = run_here("doctor", *out)
     assert said.returncode == 0, said.stderr
     gaps = dict(zip(said.stdout.splitlines()[1::2], said.stdout.splitlines()[::2], strict=True))
     assert gaps["    needs g++; apt install g++ (Debian), xcode-select --install (macOS)"] == (
@@ -556,4 +591,4 @@ def test_the_doctor_names_each_gap_and_its_remedy(tmp_path: Path, monkeypatch: p
     )
     (reason,) = [reason for reason in gaps if "unavailable: format aoti: needs g++" in reason]
     assert gaps[reason] == "export of resnet8 to aoti"
-    assert json.loads(run_cli("doctor", "--json", *out).stdout).keys() == {reason.strip() for reason in gaps}
+    assert json.loads(run_here("doctor", "--json", *out).stdout).keys() == {reason.strip() for reason in gaps}

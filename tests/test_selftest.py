@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,9 @@ class Recorded(Bench):
     def place(self, name: str, dataset: str) -> Any:
         return self._real.place(name, dataset)
 
+    def forget(self) -> None:
+        self._known.clear()
+
     def measure(self, backends: Sequence[str], metric: str, **options: Any) -> dict[str, Result]:
         key = repr((tuple(backends), metric, options))
         if key not in self._known:
@@ -49,12 +53,22 @@ def outcomes(checks: Iterator[Check]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", selftest.CHECKS)
-def test_a_check_passes_here_or_says_that_the_machine_is_disturbed(name: str, recorded: Recorded) -> None:
-    checks = list(selftest.CHECKS[name](recorded))
-    assert checks
-    timed = name in ("latency", "throughput")
-    for check in checks:
-        assert check.outcome in (("ok", "inconclusive") if timed else ("ok",)), check
+def test_a_check_passes_here(name: str, recorded: Recorded) -> None:
+    """A disturbed machine may spoil a check of time: it is tried again, and in CI it must have passed once."""
+    tries = 5 if os.environ.get("CI") else 2
+    passed: set[str] = set()
+    for number in range(1, tries + 1):
+        checks = list(selftest.CHECKS[name](recorded))
+        assert checks and not [check for check in checks if check.outcome == "failed"], checks
+        passed |= {check.name for check in checks if check.outcome == "ok"}
+        if not (left := [check for check in checks if check.name not in passed]):
+            return
+        if number < tries:
+            recorded.forget()
+            time.sleep(5 * number)
+    assert name in ("latency", "throughput"), "only time can be disturbed"
+    told = f"inconclusive in {tries} tries, the last one: {left}"
+    pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,17 @@ def main(folder: Path) -> None:
     _end_with_parent()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE_ADJ)
-    progress.report.folder = folder
+    answer(folder)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # Runtimes have been seen to crash in their destructors; the answer is given, so leave without them.
+    os._exit(0)
 
+
+def answer(folder: Path) -> None:
+    """Do what the request in the folder asks for, and leave the reply there."""
+    progress.report.folder = folder
     request = json.loads((folder / "request.json").read_text())
     trust.give(request["given"])
     try:
@@ -48,20 +57,15 @@ def main(folder: Path) -> None:
         function = getattr(importlib.import_module(module), name)
         hints = typing.get_type_hints(function)
         arguments = {key: from_json(hints[key], value) for key, value in request["arguments"].items()}
-        answer = json.dumps({"value": to_json(function(**arguments))})
+        reply = json.dumps({"value": to_json(function(**arguments))})
     except BaseException as error:
         with contextlib.suppress(OSError):  # a full disk takes no log, and the answer matters more
             traceback.print_exc()
-        answer = json.dumps({"error": {"type": type(error).__name__, "kind": _kind(error), "message": str(error)}})
+        reply = json.dumps({"error": {"type": type(error).__name__, "kind": _kind(error), "message": str(error)}})
 
     part = folder / "reply.part"
-    part.write_text(answer)
+    part.write_text(reply)
     part.rename(folder / "reply.json")  # whole or absent, never half
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    # Runtimes have been seen to crash in their destructors; the answer is given, so leave without them.
-    os._exit(0)
 
 
 def _kind(error: BaseException) -> FailureKind:

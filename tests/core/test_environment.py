@@ -21,7 +21,8 @@ from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.isolate import Worker
 from tests import probes
-from tests.conftest import ROOT, heed_signals, run_cli
+from tests.conftest import ROOT, heed_signals
+from tests.in_process import run_here
 from tests.plugins import IN_AN_ENVIRONMENT, TINY_ENVIRONMENT
 
 NAME = "tests.plugins:TINY_ENVIRONMENT"
@@ -60,7 +61,7 @@ def environment(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         made = pipeline.equip(NAME)
         assert not made.reused and set(made.value.versions) == {"tiny_package", "iniconfig"}
         yield TINY_ENVIRONMENT
-        assert run_cli("env", "remove", NAME).returncode == 0
+        assert run_here("env", "remove", NAME).returncode == 0
         assert not TINY_ENVIRONMENT.folder.exists()
 
 
@@ -159,7 +160,7 @@ def test_one_that_is_damaged_is_made_anew(content: str | None, words: str, own_c
 def test_what_pip_cannot_install_is_one_line_and_leaves_what_was_there(own_cache: Path, wheels: Path) -> None:
     assert not pipeline.equip(NAME).reused and pipeline.equip(NAME).reused
     hidden = shutil.move(wheels / "tiny_package-1.0-py3-none-any.whl", own_cache)
-    done = run_cli("env", "create", NAME, "--force")
+    done = run_here("env", "create", NAME, "--force")
     shutil.move(hidden, wheels)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -189,12 +190,12 @@ def test_an_interruption_leaves_nothing_that_the_next_one_keeps(how: signal.Sign
         assert errors == "cifar-deploy: error: interrupted; nothing was changed; the same command starts over\n"
         assert os.listdir(own_cache) == [".lock"]
     assert "is not made" in str(TINY_ENVIRONMENT.obstacle())
-    assert run_cli("env", "create", NAME).returncode == 0
+    assert run_here("env", "create", NAME).returncode == 0
     assert sorted(os.listdir(own_cache)) == [".lock", "tiny"]
 
 
 def test_to_remove_what_is_not_there_is_a_usage_error(own_cache: Path) -> None:
-    done = run_cli("env", "remove", "litert")
+    done = run_here("env", "remove", "litert")
     assert done.returncode == 2 and "litert: is not made" in done.stderr
 
 

@@ -13,7 +13,7 @@ from cifar_deploy.core import limits
 from cifar_deploy.core.errors import UsageError, WorkerFailed
 from cifar_deploy.core.isolate import Worker
 from tests import probes
-from tests.conftest import run_here
+from tests.in_process import run_here
 
 _MIB = 2**20
 
@@ -130,14 +130,14 @@ def test_the_workers_of_a_process_share_a_limit_which_is_gone_at_its_end() -> No
 
 
 def test_the_option_limits_the_workers_of_its_command_alone(
-    kind: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path))
-    done = run_here(capfd, "data", "--dataset", "digits", "--memory-limit", "40M")
+    done = run_here("data", "--dataset", "digits", "--memory-limit", "40M")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "under a limit of 40 MiB" in done.stderr or "exit code" in done.stderr  # too little for Python itself
     assert limits.VARIABLE not in os.environ
-    done = run_here(capfd, "data", "--dataset", "digits", "--memory-limit", "a lot")
+    done = run_here("data", "--dataset", "digits", "--memory-limit", "a lot")
     assert done.returncode == 2 and "--memory-limit" in done.stderr
 
 

@@ -11,7 +11,7 @@ from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.records import Failure, Job, Result, Trained
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages import compare
-from tests.conftest import run_cli
+from tests.in_process import run_here
 from tests.probes import a_block, a_job, a_session
 
 
@@ -161,13 +161,13 @@ def test_the_command_gates_a_regression_and_names_it(tmp_path: Path) -> None:
                 for block in result.blocks:
                     store.append(block)
     before, after = tmp_path / "before", tmp_path / "after" / "reports" / "results.jsonl"
-    passed = run_cli("compare", before, after)
+    passed = run_here("compare", before, after)
     assert passed.returncode == 0 and "slower" in passed.stdout and "1.300 [1.29" in passed.stdout
-    failed = run_cli("compare", before, after, "--fail-if-slower", "5%")
+    failed = run_here("compare", before, after, "--fail-if-slower", "5%")
     assert (
         failed.returncode == 1 and "1 of 1 are slower by more than 5.0%" in failed.stderr and "+30.0%" in failed.stderr
     )
-    assert run_cli("compare", after, before, "--fail-if-slower", "5%").returncode == 0
-    assert run_cli("compare", before, after, "--fail-if-slower", "40%").returncode == 0
-    nothing = run_cli("compare", before, tmp_path / "nowhere")
+    assert run_here("compare", after, before, "--fail-if-slower", "5%").returncode == 0
+    assert run_here("compare", before, after, "--fail-if-slower", "40%").returncode == 0
+    nothing = run_here("compare", before, tmp_path / "nowhere")
     assert nothing.returncode == 2 and "nowhere" in nothing.stderr

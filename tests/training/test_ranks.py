@@ -18,6 +18,7 @@ from torch import nn
 from cifar_deploy.core.store import Store
 from cifar_deploy.training import ranks
 from tests.conftest import ROOT, run_cli, wait_for
+from tests.in_process import run_here, workers_here
 from tests.training import together
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -48,7 +49,8 @@ def test_two_ranks_make_the_weights_of_one(tmp_path: Path) -> None:
 
 def test_torchrun_trains_as_one_process_does_and_only_once(tmp_path: Path) -> None:
     alone, both = tmp_path / "alone", tmp_path / "both"
-    assert run_cli(*TRAIN, *CALM, "--out", alone).returncode == 0
+    with workers_here():
+        assert run_here(*TRAIN, *CALM, "--out", alone).returncode == 0
     done = torchrun("-m", "cifar_deploy", *TRAIN, *CALM, "--out", both)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1/3") == 1, "only the first rank speaks"

@@ -1,0 +1,120 @@
+"""Tables to render: a small one with every kind of value, and one that holds a text wherever text can stand."""
+
+from cifar_deploy.core.records import Failure
+from cifar_deploy.core.statistics import Estimate
+from cifar_deploy.core.table import Column, Record, Row, Section, Table, Value
+from cifar_deploy.core.verdict import Verdict
+
+_LATENCY = Column(title="latency", unit="ms", stored_unit="s", scale=1000, digits=3, interval=True, judged=True)
+_NOISY = Verdict(word="noisy", reasons=("3 of 7 rounds disturbed: waited 30% of the time for a processor",))
+_NO_OPERATOR = Failure(kind="load error", reason="model.onnx: no such operator: Erf")
+
+_SHIP = Section(
+    title="What to ship",
+    label_titles=("network", "format", "backend"),
+    columns={
+        "rank": Column(title="rank", unit="", stored_unit=""),
+        "accuracy": Column(title="accuracy", unit="%", stored_unit="1", scale=100, interval=True),
+        "latency": _LATENCY,
+        "p99": Column(title="p99", unit="ms", stored_unit="s", scale=1000, digits=3, interval=True),
+        "floor": Column(title="floor", unit="ms", stored_unit="s", scale=1000, digits=3),
+        "difference": Column(title="logit difference", unit="", stored_unit="1", is_power=True),
+        "bytes": Column(title="size", unit="MiB", stored_unit="bytes", scale=2**-20),
+    },
+    rows=(
+        Row(
+            labels=("small", "checkpoint", "pytorch"),
+            values={
+                "accuracy": Value(number=0.915, estimate=Estimate(value=0.915, low=0.9, high=0.93, kind="interval")),
+                "latency": Value(
+                    number=0.004,
+                    estimate=Estimate(value=0.004, low=0.0039876, high=0.0040123, kind="interval", rounds=7),
+                    verdict=Verdict(word="stable"),
+                ),
+                "bytes": Value(number=1234567),
+            },
+            words={"rank": "2", "p99": "n/a (needs 662)"},
+        ),
+        Row(
+            labels=("small", "onnx", "onnxruntime"),
+            values={
+                "accuracy": Value(number=0.915),
+                "latency": Value(
+                    number=0.00123456,
+                    estimate=Estimate(value=0.00123456, low=0.0012, high=0.0019, kind="range", rounds=3),
+                    verdict=_NOISY,
+                ),
+                "floor": Value(number=0.00001),
+                "difference": Value(number=2.9e-5),
+                "bytes": Value(number=1234567890),
+            },
+            words={"rank": "1", "p99": "n/a (needs 6 rounds)"},
+        ),
+        Row(
+            labels=("small", "onnx", "openvino"),
+            values={"difference": Value(number=0.5)},
+            failures={"latency": _NO_OPERATOR, "p99": _NO_OPERATOR, "accuracy": _NO_OPERATOR},
+        ),
+    ),
+    notes=("[ ] is the 95 % interval, ( ) the range.", "A note with | and *stars* and <b>tags</b>."),
+)
+
+_CHANGED = Section(
+    title="Images whose label changed",
+    label_titles=("network", "format"),
+    columns={"image": Column(title="test image", unit="", stored_unit="", digits=0)},
+    rows=(Row(labels=("small", "onnx"), values={"image": Value(number=1234)}),),
+    on_screen=False,
+)
+
+_FIELDS = {"name": "small", "format": "onnx", "backend": "onnxruntime", "metric": "latency", "value_name": "p50"}
+
+# One of each: an interval and a range, a percentile without enough samples, a failure, a noisy verdict, a floor, a power.
+SMALL = Table(
+    title="A report",
+    facts={"data": ("handwritten digits (ffffffffffff)",), "versions": ("numpy 2.0", "torch 2.9")},
+    sections=(_SHIP, _CHANGED),
+    failures=("small onnx on openvino (cpu), latency: load error: model.onnx: no such operator: Erf",),
+    lost=("results.jsonl: 2 lines left out",),
+    doubts=(f"small onnx on onnxruntime (cpu), latency: noisy: {_NOISY.reasons[0]}",),
+    definitions={"latency": "Host array in to logits out, batch 1.", "accuracy": "Top-1 over the whole test set."},
+    records=(
+        Record(fields={**_FIELDS, "value": 0.00123456, "unit": "s", "rounds": 3, "status": "ok", "reason": None}),
+        Record(
+            fields={**_FIELDS, "value": None, "unit": "s", "rounds": None, "status": "load error", "reason": "=Erf"}
+        ),
+        Record(fields={**_FIELDS, "value": -2, "unit": "", "rounds": 1, "status": "ok", "reason": 'a "quoted", one'}),
+    ),
+)
+
+
+def table_of(evil: str) -> Table:
+    """A table with this text wherever a name or a message can be."""
+    column = Column(title=evil, unit=evil, stored_unit="s", scale=1000)
+    section = Section(
+        title=evil,
+        label_titles=(evil,),
+        columns={
+            "a": column,
+            "b": column,
+            "c": column,
+        },
+        rows=(
+            Row(
+                labels=(evil,),
+                values={"a": Value(number=0.00123, verdict=Verdict(word="noisy", reasons=(evil,)))},
+                failures={"b": Failure(kind="failed", reason=evil)},
+                words={"c": evil},
+            ),
+        ),
+        notes=(evil,),
+    )
+    return Table(
+        title=evil,
+        facts={evil: (evil,)},
+        sections=(section,),
+        failures=(evil,),
+        doubts=(evil,),
+        definitions={evil: evil},
+        records=(Record(fields={"name": evil, "value": -0.00123}),),
+    )

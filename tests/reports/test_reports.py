@@ -1,0 +1,54 @@
+"""What a report looks like, and that it shows hostile text as text."""
+
+import csv
+import difflib
+
+import pytest
+
+from cifar_deploy.core.errors import printable
+from cifar_deploy.reports import REPORTS
+from tests.reports import golden
+from tests.reports.tables import table_of
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_report_is_its_golden_file(name: str) -> None:
+    """`python -m tests.reports.golden` writes the files anew after a change that is meant."""
+    kept, now = golden.path(name).read_text(), golden.rendered(name)
+    changes = list(difflib.unified_diff(kept.split("\n"), now.split("\n"), golden.path(name).name, "now", lineterm=""))
+    assert not changes, "\n".join(changes)
+
+
+_HOSTILE = [
+    '<script>alert(1)</script>|`$\\frac{$`\n"',
+    "\x1b[2J\x1b]0;title\x07",
+    "\u202egnp.exe\u2066\u200b",
+    "two\r\nlines\x85\u2028\x00",
+    "bytes \udcff",
+]
+
+
+@pytest.mark.parametrize("name", ["markdown", "html"])
+@pytest.mark.parametrize("evil", _HOSTILE, ids=ascii)
+def test_a_page_shows_hostile_text_as_text(name: str, evil: str) -> None:
+    text = REPORTS[name].render(table_of(evil))
+    assert "<script>" not in text and "1.23" in text
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+@pytest.mark.parametrize("evil", _HOSTILE, ids=ascii)
+def test_a_csv_holds_hostile_text_in_one_field_of_one_line(evil: str) -> None:
+    lines = REPORTS["csv"].render(table_of(evil)).removesuffix("\n").split("\n")
+    assert len(lines) == 2 and all(line.isprintable() for line in lines)
+    assert list(csv.DictReader(lines)) == [{"name": printable(evil), "value": "-0.00123"}]
+
+
+@pytest.mark.parametrize(
+    "evil", ["=1+1.onnx", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("http://evil")', "＝1", "a;=1"]
+)
+def test_a_csv_holds_no_formula(evil: str) -> None:
+    text = REPORTS["csv"].render(table_of(evil))
+    (heading, row) = text.splitlines()
+    assert heading == '"name","value"' and row.endswith('",-0.00123'), "text is quoted, and numbers are as they were"
+    (read,) = csv.DictReader(text.splitlines())
+    assert read["name"] in (f"'{evil}", printable(evil)) and read["name"][0] not in "=+-@＝\t\r"
