@@ -2,7 +2,7 @@
 
 Rows: how round medians may come about. Columns: rounds, and the share of simulated sessions whose interval of the median
 held the true median; 95 % is what is claimed. `order` is what we print, `bootstrap` the percentile bootstrap of the
-median for comparison, `stopping` what is left of `order` if a cell may stop at the looks of stages.rounds as soon as its
+median for comparison, `stopping` what is left of `order` if a configuration may stop at the looks of stages.rounds as soon as its
 interval is within ±2 %. Below: the ratio of two sessions (Hodges and Lehmann), and the difference of two accuracies on
 the same images (Newcombe). Nothing here is measured on this machine, so every run prints the same.
 """

@@ -40,20 +40,18 @@ def main() -> None:
         planned = pipeline.plan(store, [arguments.name], metrics=["latency"], conditions=conditions)
         list(pipeline.evaluate(store, planned, force=True))
         wall_s = time.perf_counter() - begun
-        last = max((block.session for block in store.blocks() if block.session), key=lambda session: session.started)
-        blocks = [block for block in store.blocks() if block.session == last]
+        last = max((run.session for run in store.runs() if run.session), key=lambda session: session.started)
+        runs = [run for run in store.runs() if run.session == last]
     needed_s = 0.0
-    for block in blocks:
-        assert block.reading and block.reading.disturbance
-        values = block.reading.values
-        needed_s += start_s + block.reading.disturbance.seconds
+    for run in runs:
+        assert run.measurement and run.measurement.disturbance
+        values = run.measurement.values
+        needed_s += start_s + run.measurement.disturbance.seconds
         needed_s += sum(values[part] for part in ("import", "load", "first"))
-    print(
-        f"{len(blocks)} visits of {arguments.seconds:g} s a block: {wall_s:.1f} s, of which {needed_s:.1f} s are needed"
-    )
+    print(f"{len(runs)} visits of {arguments.seconds:g} s a run: {wall_s:.1f} s, of which {needed_s:.1f} s are needed")
     print(f"wall time over what is needed: {wall_s / needed_s:.3f}")
     print(
-        f"ours, a visit: {(wall_s - needed_s) / len(blocks) * 1000:.0f} ms (a Python with numpy: {start_s * 1000:.0f} ms)"
+        f"ours, a visit: {(wall_s - needed_s) / len(runs) * 1000:.0f} ms (a Python with numpy: {start_s * 1000:.0f} ms)"
     )
 
 

@@ -30,7 +30,7 @@ from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Backend, openvino
 from cifar_deploy.core.arrays import Predict, as_input
 from cifar_deploy.core.isolate import Worker
-from cifar_deploy.core.records import Artifact, Job, Reading
+from cifar_deploy.core.records import Artifact, Job, Measurement
 from cifar_deploy.core.samples import read_raw
 from cifar_deploy.core.statistics import Estimate, paired_ratio
 from cifar_deploy.core.store import Store
@@ -57,14 +57,14 @@ OPENVINO = Backend(
 
 def ours(store: Store, job: Job) -> tuple[float, float]:
     """Seconds at p50 and p90, by the worker that every latency comes from."""
-    reading = _measured(store, job)
-    assert reading.raw
-    samples = read_raw(store.reports, reading)["samples_ns"]
-    store.raw_path(reading.raw).unlink()
+    measurement = _measured(store, job)
+    assert measurement.raw
+    samples = read_raw(store.reports, measurement)["samples_ns"]
+    store.raw_path(measurement.raw).unlink()
     return float(np.percentile(samples, 50)) / 1e9, float(np.percentile(samples, 90)) / 1e9
 
 
-def _measured(store: Store, job: Job) -> Reading:
+def _measured(store: Store, job: Job) -> Measurement:
     return Worker(pool_threads=job.threads).call(
         measure.measure,
         job=job,
@@ -148,11 +148,11 @@ def memory_inside_and_outside(store: Store, job: Job) -> tuple[float, float]:
     watching = threading.Thread(target=watch)
     watching.start()
     try:
-        reading = _measured(store, job)
+        measurement = _measured(store, job)
     finally:
         over.set()
         watching.join()
-    return max(reading.values["peak"], reading.values["batch"]), seen[0]
+    return max(measurement.values["peak"], measurement.values["batch"]), seen[0]
 
 
 def _peak(process: Path) -> int:

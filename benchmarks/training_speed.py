@@ -34,8 +34,8 @@ from cifar_deploy.core.statistics import estimate, paired_ratio
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.training import loop, ranks
 from cifar_deploy.training.optimise import step
+from cifar_deploy.training.setup import TrainingSetup, setup_of
 from cifar_deploy.training.state import Position
-from cifar_deploy.training.subject import Subject, subject_of
 from cifar_deploy.workers.prepare import Prepared
 
 ROUNDS = 15
@@ -64,18 +64,18 @@ class Folder(Dataset[tuple[Tensor, int]]):
         return self._transform(np.asarray(self._images[index])), int(self._labels[index])
 
 
-def prepared_subject(network: str, recipe: Recipe, prepared: Prepared) -> Subject:
+def prepared_setup(network: str, recipe: Recipe, prepared: Prepared) -> TrainingSetup:
     """All images are of full size: what is compared is the same computation."""
     recipe = dataclasses.replace(recipe, scales=(1.0,))
     training = Training(name="speed", network=network, recipe=recipe, data=prepared.data)
-    return subject_of(training, prepared.folder, "cpu", machine.allowed_threads(), 1, ranks.Group("cpu"))
+    return setup_of(training, prepared.folder, "cpu", machine.allowed_threads(), 1, ranks.Group("cpu"))
 
 
 class Ours:
     """Our own loop; `outside` is, of each turn, the share of its time outside of the steps."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
+    def __init__(self, setup: TrainingSetup) -> None:
+        self._subject = setup
         self._in_steps_s = 0.0
         self.outside: list[float] = []
 
@@ -92,11 +92,11 @@ class Ours:
         return loss
 
 
-def pure(subject: Subject, steps: int) -> None:
-    epoch = subject.batches(0)
+def pure(setup: TrainingSetup, steps: int) -> None:
+    epoch = setup.batches(0)
     images, labels = epoch.take(epoch.order[0])
     for _ in range(steps):
-        step(subject.model, subject.optimizer, subject.training.recipe, images, labels, len(labels))
+        step(setup.model, setup.optimizer, setup.training.recipe, images, labels, len(labels))
 
 
 def forever(loader: DataLoader[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -104,24 +104,24 @@ def forever(loader: DataLoader[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Te
         yield from loader
 
 
-def by_loader(subject: Subject, loaded: Iterator[tuple[Tensor, Tensor]], steps: int) -> None:
+def by_loader(setup: TrainingSetup, loaded: Iterator[tuple[Tensor, Tensor]], steps: int) -> None:
     for _ in range(steps):
         images, labels = next(loaded)
         images = images.to(memory_format=torch.channels_last)
-        step(subject.model, subject.optimizer, subject.training.recipe, images, labels, len(labels))
+        step(setup.model, setup.optimizer, setup.training.recipe, images, labels, len(labels))
 
 
 def measure(
     network: str, prepared: Prepared, loaders: bool
 ) -> tuple[int, dict[str, dict[int, float]], dict[str, Sequence[float]]]:
     """How many steps a turn has; for each way its turns' seconds by round; and what of ours lay outside of the steps."""
-    fast, paper = (prepared_subject(network, RECIPES[name], prepared) for name in ("fast", "paper"))
-    ours = {"fast": Ours(fast), "paper": Ours(paper)}
+    fast, paper = (prepared_setup(network, RECIPES[name], prepared) for name in ("fast", "original"))
+    ours = {"fast": Ours(fast), "original": Ours(paper)}
     ways: dict[str, Callable[[int], None]] = {
         "pure step, fast": functools.partial(pure, fast),
         "fast": ours["fast"],
         "pure step, paper": functools.partial(pure, paper),
-        "paper": ours["paper"],
+        "original": ours["original"],
     }
     for workers in (0, 2) if loaders else ():
         loader = DataLoader(
@@ -134,7 +134,7 @@ def measure(
     seconds: dict[str, dict[int, float]] = {way: {} for way in ways}
     order = random.Random(0)
     for number in range(ROUNDS):
-        recipes = order.sample(["fast", "paper"], 2)
+        recipes = order.sample(["fast", "original"], 2)
         for way in sorted(order.sample(list(ways), len(ways)), key=lambda way: recipes.index(recipe_of(way))):
             seconds[way][number] = seconds_of(ways[way], steps)
             time.sleep(PAUSE_S if "DataLoader" in way else 0.0)
@@ -142,7 +142,7 @@ def measure(
 
 
 def recipe_of(way: str) -> str:
-    return "paper" if "paper" in way else "fast"
+    return "original" if "original" in way else "fast"
 
 
 def seconds_of(go: Callable[[int], None], steps: int) -> float:

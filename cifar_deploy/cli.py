@@ -104,7 +104,7 @@ def run(
     dataset: options.DatasetName = "cifar10",
     data_dir: options.DataDir = None,
     network: options.NetworkOptions = None,
-    recipe: options.RecipeName = "paper",
+    recipe: options.RecipeName = "original",
     epochs: options.Epochs = None,
     train_batch_size: options.TrainBatch = None,
     learning_rate: options.LearningRate = None,
@@ -184,7 +184,7 @@ def train(
     name: options.Name = None,
     dataset: options.DatasetName = "cifar10",
     data_dir: options.DataDir = None,
-    recipe: options.RecipeName = "paper",
+    recipe: options.RecipeName = "original",
     epochs: options.Epochs = None,
     batch_size: options.RecipeBatch = None,
     learning_rate: options.LearningRate = None,
@@ -217,7 +217,7 @@ def train_all(
     network: options.NetworkOptions = None,
     dataset: options.DatasetName = "cifar10",
     data_dir: options.DataDir = None,
-    recipe: options.RecipeName = "paper",
+    recipe: options.RecipeName = "original",
     epochs: options.Epochs = None,
     batch_size: options.RecipeBatch = None,
     learning_rate: options.LearningRate = None,
@@ -345,7 +345,7 @@ def bench(
     )
     tally = _Tally(by_name=bool(backend))
     with console.following("bench", milestones=not as_json) as on_progress, _bench_store(out) as store:
-        planned = pipeline.adopt(
+        planned = pipeline.plan_external(
             file,
             backends=backend,
             shapes=shape or (),
@@ -381,7 +381,7 @@ def _bench_store(out: Path | None) -> Iterator[Store]:
                 raise UsageError(f"--out: {store.root} holds trained networks; give another folder")
             yield store
         return
-    with files.scratch() as folder, pipeline.Store(folder) as store:
+    with files.temporary_folder() as folder, pipeline.Store(folder) as store:
         yield store
 
 
@@ -412,7 +412,7 @@ def compare(
         most = f"{worst.slowdown - 1:+.1%}" if worst.word == "slower" else f"{worst.word}, {worst.reason}"
         raise DeployError(
             f"--fail-if-slower: {len(slow)} of {len(pairs)} are slower by more than {fail_if_slower:.1%}, or cannot be "
-            f"compared; {worst.cell}, {worst.metric}: {most}"
+            f"compared; {worst.configuration}, {worst.metric}: {most}"
         )
 
 
@@ -448,14 +448,14 @@ def list_(as_json: options.AsJson = False) -> None:
                 console.line()
             console.line(f"{kind}s")
         console.line(f"  {entry.name:<17} {entry.summary}")
-        if entry.lacks:
-            console.line(f"{'':20}not here: {entry.lacks}")
+        if entry.why_unavailable:
+            console.line(f"{'':20}not here: {entry.why_unavailable}")
 
 
 @app.command()
 def doctor(as_json: options.AsJson = False, trust_code: options.TrustCode = None, out: options.Out = Path(".")) -> None:
-    """What stands between you and each cell that is missing here, and what to do about it."""
-    found = pipeline.obstacles(pipeline.Store(out))
+    """What stands between you and each configuration that is missing here, and what to do about it."""
+    found = pipeline.diagnose(pipeline.Store(out))
     if as_json:
         console.print_json(found)
         return
@@ -474,17 +474,19 @@ app.add_typer(env, name="env", no_args_is_help=True)
 def env_create(name: options.EnvironmentName, force: options.Force = False) -> None:
     """Make one in the user's cache, over the packages that are here; pip installs what these lack."""
     with console.following(name) as on_progress:
-        made = pipeline.equip(name, force=force, on_progress=on_progress)
+        made = pipeline.create_environment(name, force=force, on_progress=on_progress)
     console.say("env", f"{name}: {_of_environment(made.value)}" + ("  (made before)" if made.reused else ""))
 
 
 @env.command("list")
 def env_list(as_json: options.AsJson = False) -> None:
     """Which there are, what was installed in each, and why one cannot be used here."""
-    found = {name: (plugin, plugin.made(), plugin.obstacle()) for name, plugin in environments.ENVIRONMENTS.items()}
+    found = {
+        name: (plugin, plugin.made(), plugin.why_unavailable()) for name, plugin in environments.ENVIRONMENTS.items()
+    }
     if as_json:
         told = {
-            name: {"folder": str(plugin.folder), "made": codec.to_json(made), "lacks": lacks}
+            name: {"folder": str(plugin.folder), "made": codec.to_json(made), "why_unavailable": lacks}
             for name, (plugin, made, lacks) in found.items()
         }
         console.print_json(told)
@@ -667,7 +669,7 @@ def _export(
             )
             if exported.value.failure:
                 tally.add(exported.value.failure.kind)
-            for _ in exported.value.misread:
+            for _ in exported.value.mismatches:
                 tally.add("wrong output")
 
 

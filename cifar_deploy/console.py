@@ -19,7 +19,7 @@ from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Artifact, Checkpoint, Result, UnderLimit
 from cifar_deploy.core.table import Column, Section, Table
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell, Summary
+from cifar_deploy.metrics.summary import Configuration, Summary
 
 # Where the output is no terminal it is a log: wide enough for a whole table, and a line of progress now and then.
 _LOG_WIDTH = 160
@@ -123,7 +123,7 @@ def artifact_line(artifact: Artifact) -> str:
     )
     return (
         f"{artifact.title}: {artifact.bytes / 2**20:.2f} MiB, {gates or 'no backend here to check it'}"
-        + "".join(f"; wrong output: {misreading.reason}" for misreading in artifact.misread)
+        + "".join(f"; wrong output: {misreading.reason}" for misreading in artifact.mismatches)
         + "".join(f"; {backend} unavailable: {reason}" for backend, reason in artifact.unvalidated.items())
         + (f"; {artifact.chosen}" if artifact.choices else "")
     )
@@ -131,14 +131,14 @@ def artifact_line(artifact: Artifact) -> str:
 
 def result_line(result: Result) -> str:
     job = result.job
-    cell = f"{Cell.of(result)}, {job.metric}"
+    configuration = f"{Configuration.of(result)}, {job.metric}"
     if isinstance(job.trial, UnderLimit):
         ended = f"did not run {job.trial}: {result.failure.kind}" if result.failure else f"ran {job.trial}"
-        return f"{cell}: {ended} (expected: {job.trial.expected})"
+        return f"{configuration}: {ended} (expected: {job.trial.expected})"
     if not job.is_ordinary:
-        cell += f" {job.trial}"
+        configuration += f" {job.trial}"
     if result.failure:
-        return f"{cell}: {result.failure.kind}: {result.failure.reason}"
+        return f"{configuration}: {result.failure.kind}: {result.failure.reason}"
     metric = METRICS[job.metric]
     summary = Summary(result)
     shown = [
@@ -147,8 +147,8 @@ def result_line(result: Result) -> str:
         if column.headline and key in summary.values
     ]
     if result.session:
-        shown.append(progress.counted(len(result.readings), "round"))
-    return f"{cell}: {', '.join(shown)}"
+        shown.append(progress.counted(len(result.measurements), "round"))
+    return f"{configuration}: {', '.join(shown)}"
 
 
 def print_table(table: Table) -> None:

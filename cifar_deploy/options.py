@@ -277,7 +277,8 @@ BatchSizes = Annotated[
 ]
 Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="How long a timed block lasts.")]
 Rounds = Annotated[
-    int, typer.Option("--rounds", min=1, help="How often each timed cell is visited; 6 or more give an interval.")
+    int,
+    typer.Option("--rounds", min=1, help="How often each timed configuration is visited; 6 or more give an interval."),
 ]
 TargetInterval = Annotated[
     float | None,
@@ -296,7 +297,7 @@ Controls = Annotated[
     bool,
     typer.Option(
         "--controls/--no-controls",
-        help="Also time a network that does nothing, and one cell twice: the runtime's floor and the machine's noise.",
+        help="Also time a network that does nothing, and one configuration twice: the runtime's overhead and the machine's noise.",
     ),
 ]
 Timeout = Annotated[
@@ -361,7 +362,7 @@ FailIfSlower = Annotated[
         "--fail-if-slower",
         parser=_fraction,
         metavar="5%",
-        help="Exit with 1 if a cell of B is slower by more than this and by more than a tie, or cannot be compared.",
+        help="Exit with 1 if a configuration of B is slower by more than this and by more than a tie, or cannot be compared.",
     ),
 ]
 AllowMismatch = Annotated[

@@ -15,10 +15,10 @@ A step returns what it made, and whether that was already there. Nothing here im
 
 from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.store import Store
-from cifar_deploy.stages.bench import Shape, adopt
+from cifar_deploy.stages.bench import Shape, plan_external
 from cifar_deploy.stages.compare import Pair, compare
-from cifar_deploy.stages.doctor import catalogue, obstacles
-from cifar_deploy.stages.environments import equip
+from cifar_deploy.stages.doctor import catalogue, diagnose
+from cifar_deploy.stages.environments import create_environment
 from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
 from cifar_deploy.stages.export import export
 from cifar_deploy.stages.plan import Conditions, Planned, plan
@@ -41,16 +41,16 @@ __all__ = [
     "Shape",
     "Store",
     "TrainingSettings",
-    "adopt",
     "catalogue",
     "compare",
-    "equip",
+    "create_environment",
+    "diagnose",
     "evaluate",
     "export",
     "follow",
     "frame",
-    "obstacles",
     "plan",
+    "plan_external",
     "prepare",
     "report",
     "train",

@@ -20,22 +20,22 @@ import numpy as np
 
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.backends.known import BUSY_MS, HELD_BYTES
+from cifar_deploy.backends.synthetic import BUSY_MS, HELD_BYTES
 from cifar_deploy.core import files, statistics
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Artifact, Baseline, File, Result
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
-from cifar_deploy.datasets.known import FLIPPED, IMAGES
+from cifar_deploy.datasets.synthetic import FLIPPED, IMAGES
 from cifar_deploy.metrics.summary import Summary, against_itself, compared_by
 from cifar_deploy.stages import plan
 from cifar_deploy.stages.export import gate
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.workers import export
 
-_BACKEND = "cifar_deploy.backends.known:"
-_DATASET = "cifar_deploy.datasets.known:"
+_BACKEND = "cifar_deploy.backends.synthetic:"
+_DATASET = "cifar_deploy.datasets.synthetic:"
 
 _ROUNDS = statistics.ROUNDS_FOR_AN_INTERVAL
 _SECONDS = 0.1
@@ -56,7 +56,7 @@ class Check:
 
 
 class Bench:
-    """A store with artifacts that backends.known answer for, one for each of the two data sets."""
+    """A store with artifacts that backends.synthetic answer for, one for each of the two data sets."""
 
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder / "out")
@@ -122,7 +122,7 @@ def bench() -> Iterator[Bench]:
     """A bench in a folder of its own, with a cache and a record of exports of its own."""
     variables = ("CIFAR_DEPLOY_CACHE", "CIFAR_DEPLOY_STATE")
     before = {name: os.environ.get(name) for name in variables}
-    with files.scratch() as folder:
+    with files.temporary_folder() as folder:
         os.environ.update({name: str(folder / name) for name in variables})
         try:
             made = Bench(folder)
@@ -151,9 +151,9 @@ def _check(name: str, holds: bool, expected: str, found: str) -> Check:
 
 
 def check_latency(bench: Bench) -> Iterator[Check]:
-    """A known wait is read as it is, a cell ties with itself and with its twin, and not with one that takes longer."""
-    cells = ["BUSY_1_MS", "BUSY_1_MS_TOO", "BUSY_5_MS"]
-    found = bench.measure(cells, "latency")
+    """A known wait is read as it is, a configuration ties with itself and with its twin, and not with one that takes longer."""
+    configurations = ["BUSY_1_MS", "BUSY_1_MS_TOO", "BUSY_5_MS"]
+    found = bench.measure(configurations, "latency")
     for milliseconds in BUSY_MS:
         result = found[f"BUSY_{milliseconds}_MS"]
         values = {key: value.number * 1000 for key, value in Summary(result).values.items()}
@@ -165,12 +165,12 @@ def check_latency(bench: Bench) -> Iterator[Check]:
                 f"{values[key]:.4f} ms",
                 [result],
             )
-    results = [found[cell] for cell in cells]
+    results = [found[configuration] for configuration in configurations]
     ratios = against_itself(found.values(), "latency")
     noise = statistics.noise(ratios)
     itself = statistics.estimate(ratios)
     yield _of_time(
-        "a cell against itself",
+        "a configuration against itself",
         abs(itself.value - 1) <= _ITSELF,
         f"a ratio of 1 ± {_ITSELF:.0%}",
         f"{itself.value:.4f} [{itself.low:.4f}, {itself.high:.4f}]",
@@ -256,7 +256,7 @@ def check_gate(bench: Bench) -> Iterator[Check]:
     """An export whose logits are the network's passes the parity gate, one whose logits are not does not."""
     prepared = pipeline.prepare(_DATASET + "RIGHT")
     pixels = export.gate_pixels(prepared.folder)
-    with files.scratch() as folder:
+    with files.temporary_folder() as folder:
         reference = export.Reference(images=prepared.folder, stand_in=None, logits=folder / "reference.npy")
         np.save(reference.logits, np.eye(10, dtype=np.float32)[pixels[:, 0, 0, 0]])
         reasons = {}

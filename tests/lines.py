@@ -13,21 +13,21 @@ Way: TypeAlias = tuple[str, ...]
 
 
 class WholeLines:
-    """The blocks of a results file as JSON, each with all that it refers to in it, to be changed and written again."""
+    """The runs of a results file as JSON, each with all that it refers to in it, to be changed and written again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._version = 0
-        self._kinds: dict[Way, str] = {}  # of what is referred to, by its place below a block
-        things, blocks = {}, []
+        self._kinds: dict[Way, str] = {}  # of what is referred to, by its place below a run
+        things, runs = {}, []
         for line in path.read_text().splitlines():
             record = sealing.opened(json.loads(line))
             self._version, kind = record.pop("version"), record.pop("kind")
             if kind in POOLED:
                 things[record.pop("key")] = kind, record
             else:
-                blocks.append(record)
-        self.records = [self._with_all(block, things, ()) for block in blocks]
+                runs.append(record)
+        self.records = [self._with_all(run, things, ()) for run in runs]
 
     def _with_all(self, value: Any, things: dict[str, tuple[str, Any]], way: Way) -> Any:
         if not isinstance(value, dict):
@@ -51,7 +51,7 @@ class WholeLines:
                 key = sealing.digest(holder[last])[:16]
                 yield self._line({"kind": self._kinds[way], "key": key, **holder[last]})
                 holder[last] = {"ref": key}
-        yield self._line({"kind": "block", **record})
+        yield self._line({"kind": "run", **record})
 
     def _line(self, fields: dict[str, Any]) -> str:
         return json.dumps(sealing.sealed({"version": self._version, **fields}))

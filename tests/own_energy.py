@@ -6,23 +6,23 @@ import time
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.records import Within
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Measured, Measurement, Workbench
+from cifar_deploy.metrics import RawMeasurement, RuntimeMetric, Workbench
 
 # Joules that an image takes, instead.
 VARIABLE = "TESTS_OWN_JOULES"
 
 
-def measure(bench: Workbench) -> Measurement:
+def measure(bench: Workbench) -> RawMeasurement:
     predict, (batch,) = bench.load(), bench.batches(1, bench.job.batch_size)
     with Watch() as watch:
         end = time.perf_counter() + bench.seconds
         while time.perf_counter() < end:
             predict(batch)
     joules = float(os.environ.get(VARIABLE, "0.002"))
-    return Measurement(values={"calm": 1.0, "joules": joules}, disturbance=watch.disturbance)
+    return RawMeasurement(values={"calm": 1.0, "joules": joules}, disturbance=watch.disturbance)
 
 
-METRIC = Measured(
+METRIC = RuntimeMetric(
     summary="joules of an image, made up",
     better="lower",
     columns={

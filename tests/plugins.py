@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar_deploy.backends import Backend, Input, Opened, Opener, known
+from cifar_deploy.backends import Backend, Input, Opened, Opener, synthetic
 from cifar_deploy.core.arrays import Images, ImageSet, Logits, Predict
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.records import Artifact, Job
@@ -49,7 +49,7 @@ def _refuse(path: Path, artifact: Artifact, target: str, threads: int) -> Predic
 
 
 CRASHES = _backend(_crash)
-HANGS = replace(known.HANGS, reads=("onnx",))
+HANGS = replace(synthetic.HANGS, reads=("onnx",))
 RUNS_OUT_OF_MEMORY = _backend(_run_out)
 ANSWERS_NAN = _backend(lambda images: np.full((len(images), 10), np.nan, np.float32))
 

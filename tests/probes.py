@@ -18,7 +18,6 @@ from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import (
     Artifact,
-    Block,
     Checkpoint,
     Data,
     Disturbance,
@@ -28,8 +27,9 @@ from cifar_deploy.core.records import (
     ImageType,
     Job,
     Machine,
-    Reading,
+    Measurement,
     Recipe,
+    Run,
     Session,
     Training,
 )
@@ -197,14 +197,14 @@ def a_checkpoint(weights: File | None = None) -> Checkpoint:
         height=8,
         width=9,
         mean=(0.25, 0.5, 0.75),
-        deviation=(0.1, 0.2, 0.3),
+        std=(0.1, 0.2, 0.3),
     )
     recipe = Recipe(name="adam", optimizer="adam", learning_rate=0.001, epochs=2, batch_size=4, seed=0)
     return Checkpoint(
         training=Training(name="small", network="resnet8", recipe=recipe, data=data),
         weights=weights or File(name="weights.safetensors", bytes=3, sha256="0" * 64),
         parameters=10,
-        multiply_adds=20,
+        macs=20,
         curve=(
             Epoch(loss=2.5, accuracy=0.5, seconds=1.0, wall_seconds=1.5),
             Epoch(loss=2.0, accuracy=1.0, seconds=1.0, wall_seconds=1.5),
@@ -247,7 +247,7 @@ def a_job(metric: str = "latency", format: str = "checkpoint", input: ImageType 
 
 
 def a_session(*jobs: Job) -> Session:
-    return Session(started="2026-01-01T00:00:00+00:00", seed=1, cells=tuple(job.key for job in jobs))
+    return Session(started="2026-01-01T00:00:00+00:00", seed=1, jobs=tuple(job.key for job in jobs))
 
 
 def calm(**changes: float) -> Disturbance:
@@ -264,7 +264,7 @@ def calm(**changes: float) -> Disturbance:
     return replace(quiet, **changes)  # type: ignore[arg-type]
 
 
-def a_block(
+def a_run(
     metric: str = "latency",
     failure: Failure | None = None,
     *,
@@ -275,14 +275,14 @@ def a_block(
     value: float = 0.001,
     raw: str | None = "abc",
     disturbance: Disturbance | None = None,
-) -> Block:
+) -> Run:
     values = {"p50": value, "samples": 100.0}
-    return Block(
+    return Run(
         job=job or a_job(metric),
         session=session,
         round=round,
         control=control,
-        reading=None if failure else Reading(values=values, raw=raw, disturbance=disturbance or calm()),
+        measurement=None if failure else Measurement(values=values, raw=raw, disturbance=disturbance or calm()),
         failure=failure,
         started=f"2026-01-01T00:00:{round:02}+00:00",
         seconds=2.0,

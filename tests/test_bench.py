@@ -174,7 +174,7 @@ def test_out_keeps_the_results_apart_and_a_second_bench_uses_them_again(tmp_path
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["bench", "images.onnx"]
     results = tmp_path / "bench" / "reports" / "results.jsonl"
     before = results.read_text()
-    assert before.count('"kind": "block"') == 6  # memory, size, and in each of two rounds a latency and its control
+    assert before.count('"kind": "run"') == 6  # memory, size, and in each of two rounds a latency and its control
     again = run_here(*arguments)
     assert again.returncode == 0 and results.read_text() == before
     table = again.stdout[again.stdout.index("Files side by side") :].partition("\n\n")[0]
@@ -307,7 +307,7 @@ def test_the_parent_never_loads_a_runtime(tmp_path: Path) -> None:
     path = models.images(tmp_path / "images.onnx")
     code = (
         "import sys; from pathlib import Path; from cifar_deploy import pipeline\n"
-        f"planned = pipeline.adopt([Path({str(path)!r})], backends=['onnxruntime'])\n"
+        f"planned = pipeline.plan_external([Path({str(path)!r})], backends=['onnxruntime'])\n"
         "assert planned[0].job.artifact.takes, planned\n"
         "assert not {'onnx', 'onnxruntime', 'torch', 'openvino'} & set(sys.modules), 'a runtime in the parent'"
     )
@@ -334,5 +334,5 @@ def test_a_backend_that_is_not_here_is_no_failure_unless_a_file_needs_it(
 
 def test_a_backend_that_is_not_here_is_a_row_with_the_remedy(tmp_path: Path) -> None:
     path = models.images(tmp_path / "images.onnx")
-    (planned, *_) = pipeline.adopt([path], backends=["tests.plugins:LACKS_A_PACKAGE"])
+    (planned, *_) = pipeline.plan_external([path], backends=["tests.plugins:LACKS_A_PACKAGE"])
     assert planned.failure and planned.failure.kind == "unavailable" and "pip install" in planned.failure.reason

@@ -37,7 +37,7 @@ def assert_refused(done: object, code: int, *words: str) -> None:
         (["run", "--backend", "onnxruntim"], ["did you mean 'onnxruntime'"]),
         (["run", "--metric", "latncy"], ["did you mean 'latency'"]),
         (["run", "--device", "cudaa"], ["did you mean 'cuda'"]),
-        (["run", "--recipe", "papr"], ["did you mean 'paper'"]),
+        (["run", "--recipe", "papr"], ["did you mean 'original'"]),
         (["data", "--dataset", "cifar1"], ["did you mean 'cifar10'"]),
         (["train", "resnet8", "--epochs", "0"], ["--epochs", "greater than or equal to 1"]),
         (["train", "resnet8", "--seed", "20260101120000"], ["--seed", "4294967295"]),
@@ -156,7 +156,7 @@ def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_cha
     done = run_here(
         "train", "tests.plugins:of_one_size", *FEW_IMAGES, "--recipe", "fast", "--epochs", "3", "--out", tmp_path
     )
-    assert_refused(done, 2, "cannot take images of 24×24", "recipe fast", "--recipe paper")
+    assert_refused(done, 2, "cannot take images of 24×24", "recipe fast", "--recipe original")
     assert not list(tmp_path.glob("training/*")) and not list(tmp_path.glob("exported/*"))
 
 

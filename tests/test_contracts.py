@@ -14,12 +14,12 @@ from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.interpreter import running
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.records import variant_name
-from cifar_deploy.core.registry import interpreter_for, obstacle
+from cifar_deploy.core.registry import interpreter_for, why_unavailable
 from cifar_deploy.core.store import Store
 from cifar_deploy.datasets import DATASETS, Dataset
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES, Device
 from cifar_deploy.formats import FORMATS, Format, given
-from cifar_deploy.metrics import METRICS, Copied, Measured
+from cifar_deploy.metrics import METRICS, RecordedMetric, RuntimeMetric
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.stages.export import readers
@@ -82,7 +82,7 @@ def test_an_export_passed_its_gate_through_its_runtime(name: str, exported: Expo
     here = [
         backend
         for backend in readers(name)
-        if not obstacle(BACKENDS[backend].requires, BACKENDS[backend].programs, BACKENDS[backend].environment)
+        if not why_unavailable(BACKENDS[backend].requires, BACKENDS[backend].programs, BACKENDS[backend].environment)
         and backend not in artifact.unvalidated
     ]
     assert [parity.backend for parity in artifact.parity] == here
@@ -94,16 +94,16 @@ def test_an_export_passed_its_gate_through_its_runtime(name: str, exported: Expo
 
 @pytest.fixture(scope="module")
 def floor(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the network that does next to nothing, as `floor`."""
+    """A folder that holds the network that does next to nothing, as `overhead`."""
     checkpoint = Store(road).checkpoint("resnet8")
     assert checkpoint
-    out = tmp_path_factory.mktemp("floor")
+    out = tmp_path_factory.mktemp("overhead")
     trust.give([export.FLOOR_NETWORK])
-    export.floor(checkpoint.training.data, out, "floor")
+    export.floor(checkpoint.training.data, out, "overhead")
     return out
 
 
-# The rest are slow: .ci/run's main job makes a floor in every format, and asks for each of them.
+# The rest are slow: .ci/run's main job makes a overhead in every format, and asks for each of them.
 @pytest.mark.parametrize(
     "name",
     [
@@ -113,10 +113,10 @@ def floor(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 @pytest.mark.usefixtures("workers_here")
-def test_a_format_holds_the_network_that_does_next_to_nothing(name: str, floor: Path) -> None:
+def test_a_format_holds_the_network_that_does_next_to_nothing(name: str, overhead: Path) -> None:
     need_plugin(FORMATS[name])
-    with pipeline.Store(floor) as store:
-        (outcome,) = pipeline.export(store, ["floor"], [name])
+    with pipeline.Store(overhead) as store:
+        (outcome,) = pipeline.export(store, ["overhead"], [name])
     assert not outcome.value.failure and outcome.value.parity
 
 
@@ -169,9 +169,9 @@ def _scale(stored: str, shown: str) -> float:
 @pytest.mark.parametrize("name", METRICS)
 def test_a_metric_has_columns_with_units_and_a_direction(name: str) -> None:
     metric = METRICS[name]
-    assert isinstance(metric, Copied | Measured) and metric.better in ("higher", "lower")
+    assert isinstance(metric, RecordedMetric | RuntimeMetric) and metric.better in ("higher", "lower")
     assert any(column.headline for column in metric.columns.values())
-    if isinstance(metric, Measured):
+    if isinstance(metric, RuntimeMetric):
         assert {metric.compared_by, *metric.peaks} <= set(metric.columns)
         assert metric.timed == ("seconds" in metric.options)
         assert ("samples" in metric.columns) == metric.sampled
@@ -182,7 +182,7 @@ def test_a_metric_has_columns_with_units_and_a_direction(name: str) -> None:
 
 
 def test_the_paper_recipe_is_the_original_reports() -> None:
-    recipe = RECIPES["paper"]
+    recipe = RECIPES["original"]
     assert (recipe.optimizer, recipe.learning_rate, recipe.epochs, recipe.batch_size) == ("adam", 0.001, 20, 128)
 
 

@@ -14,7 +14,7 @@ from cifar_deploy.stages import compare
 from cifar_deploy.stages.rounds import Costs
 from tests import own_energy, own_gpu_backend
 from tests.conftest import need_package
-from tests.probes import a_block
+from tests.probes import a_run
 
 ENERGY = "tests.own_energy:METRIC"
 GPU, BACKEND = "tests.own_gpu_backend:DEVICE", "tests.own_gpu_backend:BACKEND"
@@ -34,7 +34,7 @@ def measured(store: Store, force: bool = False) -> pipeline.Outcome[Result]:
     planned = pipeline.plan(
         store,
         formats=["checkpoint"],
-        backends=["cifar_deploy.backends.known:ANSWERS"],
+        backends=["cifar_deploy.backends.synthetic:ANSWERS"],
         metrics=[ENERGY],
         conditions=pipeline.Conditions(seconds=0.01, batch_sizes=(3,)),
     )
@@ -49,7 +49,7 @@ def test_a_metric_of_ones_own_is_measured_in_rounds_shown_and_compared(
     result = measured(store).value
     assert result.job.batch_size == 3
     assert list(result.rounds("joules").values()) == [0.002] * 6
-    assert [block.control for block in store.blocks()].count(True) == 6
+    assert [run.control for run in store.runs()].count(True) == 6
     assert measured(store).reused
 
     table, _ = pipeline.report(store)
@@ -65,7 +65,7 @@ def test_a_metric_of_ones_own_is_measured_in_rounds_shown_and_compared(
     assert (pair.metric, pair.word) == (ENERGY, "worse") and pair.ratio and pair.ratio.value == pytest.approx(1.5)
     assert compare.slower([pair], 0.05) == [], "more joules are no less speed"
 
-    costs = Costs([replace(a_block(job=replace(result.job, metric="memory")), seconds=1.0)])
+    costs = Costs([replace(a_run(job=replace(result.job, metric="memory")), seconds=1.0)])
     assert costs.seconds(result.job) == pytest.approx(1.0 + 0.01 + 0.1)
 
 
@@ -95,7 +95,7 @@ def test_a_backend_that_runs_on_a_gpu_alone_is_validated_and_measured_where_the_
     assert not here.reused and not here.value.unvalidated
     assert [parity.backend for parity in here.value.parity] == ["onnxruntime", BACKEND]
     for result in evaluated(GPU, "accuracy", "parity"):
-        assert result.job.device == GPU and result.reading, result.failure
+        assert result.job.device == GPU and result.measurement, result.failure
 
 
 def test_a_format_that_no_device_here_can_validate_is_kept_and_says_why(store: Store) -> None:
@@ -110,8 +110,8 @@ def test_a_file_is_benched_on_the_gpu_of_a_backend_that_has_no_other(
 ) -> None:
     need_package("onnxruntime")
     file = road / "exported" / "resnet8" / "onnx" / "model.onnx"
-    (first, *_) = pipeline.adopt([file], backends=[BACKEND])
+    (first, *_) = pipeline.plan_external([file], backends=[BACKEND])
     assert first.failure and first.failure.kind == "unavailable" and "plug one in" in first.failure.reason
     monkeypatch.setenv(own_gpu_backend.VARIABLE, "1")
-    planned = pipeline.adopt([file], backends=[BACKEND])
+    planned = pipeline.plan_external([file], backends=[BACKEND])
     assert {item.job.device for item in planned} == {GPU} and not any(item.failure for item in planned)

@@ -20,7 +20,7 @@ from cifar_deploy.stages import export, results
 from tests.conftest import TINY
 from tests.in_process import run_here
 from tests.lines import WholeLines
-from tests.probes import a_block
+from tests.probes import a_run
 
 EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nNETWORK = METRIC = FORMAT = BACKEND = None\n"
 
@@ -181,7 +181,7 @@ def test_a_file_that_is_a_link_is_refused(foreign: Path) -> None:
 
 @pytest.mark.parametrize("raw", ["../../../secret", "/etc/passwd", "a/b", "..", "a\0b", "a.b", ""])
 def test_samples_that_lie_outside_make_a_line_that_is_left_out(raw: str, foreign: Path) -> None:
-    rewrite_lines(foreign, lambda record: record["reading"] and put(record, "reading.raw", raw))
+    rewrite_lines(foreign, lambda record: record["measurement"] and put(record, "measurement.raw", raw))
     lines = read_lines(Store(foreign).results_path)
     assert lines.left_out and all(
         "raw" in reason and "not a plain name" in reason for reason in lines.left_out.values()
@@ -231,7 +231,7 @@ def test_results_are_appended_to_no_file_elsewhere(kind: str, tmp_path: Path) ->
     store.reports.mkdir(parents=True)
     store.results_path.symlink_to(elsewhere) if kind == "link" else os.mkfifo(store.results_path)
     with store, pytest.raises(DeployError, match=r"results\.jsonl"):
-        store.append(a_block())
+        store.append(a_run())
     assert not elsewhere.exists()
 
 
@@ -256,10 +256,10 @@ def test_a_network_whose_record_is_damaged_can_be_trained_again(foreign: Path) -
 @pytest.mark.parametrize("damage", ["changed", "linked", "gone"])
 def test_a_result_whose_samples_are_damaged_is_measured_again(damage: str, foreign: Path) -> None:
     store = Store(foreign)
-    readings = [result.reading for result in store.results() if result.reading and result.reading.raw]
-    reading = readings[0]
-    path = store.raw_path(str(reading.raw))
-    assert store.has_samples(reading)
+    measurements = [result.measurement for result in store.results() if result.measurement and result.measurement.raw]
+    measurement = measurements[0]
+    path = store.raw_path(str(measurement.raw))
+    assert store.has_samples(measurement)
     content = path.read_bytes()
     path.unlink()
     if damage == "changed":
@@ -267,7 +267,7 @@ def test_a_result_whose_samples_are_damaged_is_measured_again(damage: str, forei
     elif damage == "linked":
         (foreign / "elsewhere.npz").write_bytes(content)
         path.symlink_to(foreign / "elsewhere.npz")
-    assert not store.has_samples(reading)
+    assert not store.has_samples(measurement)
 
 
 # Records that cannot be
@@ -276,15 +276,15 @@ def test_a_result_whose_samples_are_damaged_is_measured_again(damage: str, forei
 @pytest.mark.parametrize(
     ("where", "value"),
     [
-        ("reading.values.p50", float("nan")),
-        ("reading.values.p50", -0.001),
-        ("reading.values.p50", 0),
-        ("reading.values.p50", 10**400),
-        ("reading.values.drift", -2),
-        ("reading.values.samples", -5),
-        ("reading.disturbance.seconds", 0),
-        ("reading.disturbance.calibration_before", 0.0),
-        ("reading.disturbance.run_delay", float("inf")),
+        ("measurement.values.p50", float("nan")),
+        ("measurement.values.p50", -0.001),
+        ("measurement.values.p50", 0),
+        ("measurement.values.p50", 10**400),
+        ("measurement.values.drift", -2),
+        ("measurement.values.samples", -5),
+        ("measurement.disturbance.seconds", 0),
+        ("measurement.disturbance.calibration_before", 0.0),
+        ("measurement.disturbance.run_delay", float("inf")),
         ("job.threads", 0),
         ("job.batch_size", -1),
         ("job.seconds", "long"),
@@ -298,11 +298,11 @@ def test_a_result_whose_samples_are_damaged_is_measured_again(damage: str, forei
         ("job.device", "tpu"),
         ("job.artifact.format", "savedmodel"),
         ("session", None),
-        ("session.cells", []),
+        ("session.jobs", []),
         ("session.started", "yesterday"),
         ("started", "2026-01-01T00:00:00"),
         ("round", -1),
-        ("reading", None),
+        ("measurement", None),
     ],
     ids=str,
 )
@@ -311,10 +311,10 @@ def test_a_line_that_cannot_be_is_left_out_with_its_reason(where: str, value: An
         if record["job"]["metric"] == "latency":
             put(record, where, value)
 
-    before = read_lines(Store(foreign).results_path, results.fault).blocks
+    before = read_lines(Store(foreign).results_path, results.fault).runs
     rewrite_lines(foreign, change)
     lines = read_lines(Store(foreign).results_path, results.fault)
-    assert lines.left_out and [block for block in before if block.job.metric != "latency"] == list(lines.blocks)
+    assert lines.left_out and [run for run in before if run.job.metric != "latency"] == list(lines.runs)
     table, _ = pipeline.report(Store(foreign))
     assert table.lost and all("left out" in told for told in table.lost)
     for name in ("markdown", "html"):
@@ -348,8 +348,8 @@ def test_samples_that_are_damaged_are_said_where_they_would_be_shown(damage: str
     store = Store(foreign)
     for result in store.results():
         if result.job.metric == "accuracy" and result.job.artifact.format == "onnx":
-            assert result.reading and result.reading.raw and result.reading.raw_sha256
-            path = store.raw_path(result.reading.raw)
+            assert result.measurement and result.measurement.raw and result.measurement.raw_sha256
+            path = store.raw_path(result.measurement.raw)
     content = bytearray(path.read_bytes())
     if damage == "other":
         shutil.copy(next(other for other in path.parent.iterdir() if other != path), path)

@@ -46,7 +46,7 @@ def test_the_labels_under_older_instructions_stand_beside_this_processors(int8: 
         table, _ = pipeline.report(store)
     assert set(found) == {(name, isa) for name in ("onnxruntime", "openvino") for isa in (None, "avx2")}
     held = found["openvino", "avx2"]
-    assert held.reading and held.reading.values["images"] == 64, held.failure
+    assert held.measurement and held.measurement.values["images"] == 64, held.failure
     cannot = found["onnxruntime", "avx2"].failure
     assert cannot and cannot.kind == "unsupported" and "cannot be held to avx2" in cannot.reason
     (section,) = (section for section in table.sections if section.title == "8 bits under older instructions")

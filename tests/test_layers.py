@@ -39,8 +39,8 @@ HEAVY = {
 }
 # These run in workers alone, where torch is what is wanted.
 TORCH_AT_THE_TOP = {
-    *(f"training/{n}.py" for n in ("batches", "clock", "loop", "optimise", "ranks", "state", "subject", "trial")),
-    *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "floor", "complete", "answers", "counting")),
+    *(f"training/{n}.py" for n in ("batches", "clock", "loop", "optimise", "ranks", "state", "setup", "trial")),
+    *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "overhead", "complete", "answers", "counting")),
 }
 
 # In the order of the pipeline.
@@ -49,7 +49,7 @@ STAGES = (
     *("environments", "doctor"),
 )
 
-# Where a metric may be named: in its own file, and in a section whose subject it is.
+# Where a metric may be named: in its own file, and in a section whose setup it is.
 NAMES_METRICS = ("metrics/", "sections/")
 # What is named like a metric and is none.
 NOT_A_METRIC = {
@@ -122,10 +122,12 @@ def _metrics_named(file: str) -> set[str]:
 
 @pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(NAMES_METRICS)])
 def test_no_other_file_names_a_metric(file: str) -> None:
-    assert bool(_metrics_named(file)) == (file in NOT_A_METRIC), "a metric says itself how it is used: see Measured"
+    assert bool(_metrics_named(file)) == (file in NOT_A_METRIC), (
+        "a metric says itself how it is used: see RuntimeMetric"
+    )
 
 
 def test_the_search_for_metrics_finds_them() -> None:
     assert "latency" in _metrics_named("sections/latencies.py") and "latency.p50" in _metrics_named(
-        "sections/adopted.py"
+        "sections/external.py"
     )

@@ -50,7 +50,7 @@ def assert_whole(out: Path) -> None:
 def test_a_command_that_is_killed_leaves_what_was_good_and_goes_on(command: list[str], seed: int, out: Path) -> None:
     chance = random.Random(seed)
     number = chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-    before = len(Store(out).blocks())
+    before = len(Store(out).runs())
     with start(*command, "--out", out) as process:
         time.sleep(chance.uniform(0.5, _LONGEST_S))
         process.send_signal(number)
@@ -58,7 +58,7 @@ def test_a_command_that_is_killed_leaves_what_was_good_and_goes_on(command: list
     assert process.returncode in (0, _CODES[number]) and "Traceback" not in errors, errors
     wait_until_free(out)
     assert_whole(out)
-    assert len(Store(out).lines().blocks) >= before and len(Store(out).lines().left_out) <= 1
+    assert len(Store(out).lines().runs) >= before and len(Store(out).lines().left_out) <= 1
     assert run_here(*command, "--out", out).returncode == 0
     assert_whole(out)
     assert not list(out.rglob("*.tmp.*")) and not Store(out).lines().left_out

@@ -54,9 +54,9 @@ def test_every_cell_has_every_metric(road: Path) -> None:
     table = pd.read_csv(road / "reports" / "report.csv")
     assert (table.status == "ok").all()
     assert set(zip(table.format, table.backend, strict=True)) == CELLS
-    for _, cell in table.groupby(["format", "backend"]):
-        parity = set() if cell.format.iloc[0] == "checkpoint" else {"parity"}
-        assert set(cell.metric) == set(default_metrics()) - {"parity"} | parity
+    for _, configuration in table.groupby(["format", "backend"]):
+        parity = set() if configuration.format.iloc[0] == "checkpoint" else {"parity"}
+        assert set(configuration.metric) == set(default_metrics()) - {"parity"} | parity
 
 
 def test_the_readmes_example_of_a_data_frame_runs(road: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,8 +74,8 @@ def test_the_three_runtimes_agree_on_every_image(road: Path) -> None:
     predicted = []
     for result in store.results():
         if result.job.metric == "accuracy":
-            assert result.reading and result.reading.raw
-            predicted.append(np.load(store.raw_path(result.reading.raw))["predicted"])
+            assert result.measurement and result.measurement.raw
+            predicted.append(np.load(store.raw_path(result.measurement.raw))["predicted"])
     assert len(predicted) == 3
     assert all((labels == predicted[0]).all() for labels in predicted)
 
@@ -84,33 +84,39 @@ def test_raw_samples_are_those_that_the_median_is_of(road: Path) -> None:
     store = Store(road)
     for result in store.results():
         if result.job.metric == "latency":
-            assert result.reading and result.reading.raw
-            samples = np.load(store.raw_path(result.reading.raw))["samples_ns"]
-            assert len(samples) == result.reading.values["samples"]
-            assert np.median(samples) / 1e9 == pytest.approx(result.reading.values["p50"])
+            assert result.measurement and result.measurement.raw
+            samples = np.load(store.raw_path(result.measurement.raw))["samples_ns"]
+            assert len(samples) == result.measurement.values["samples"]
+            assert np.median(samples) / 1e9 == pytest.approx(result.measurement.values["p50"])
 
 
 def test_rounds_give_an_interval_a_floor_a_control_and_ranks(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "latency", "--seconds", "0.05", "--out", str(copy)]
     first = run_here(*arguments, "--rounds", "2")
     assert first.returncode == 0, first.stderr
-    assert "3 cells × 2 rounds, about" in first.stdout
+    assert "3 configurations × 2 rounds, about" in first.stdout
     again = run_here(*arguments, "--rounds", "2")
     assert "1 of 1 results were measured before" in again.stdout
-    before = len(Store(copy).blocks())
+    before = len(Store(copy).runs())
     assert run_here(*arguments, "--rounds", "6").returncode == 0
-    blocks = Store(copy).blocks()
-    assert len(blocks) == before + 3 * 4  # the same session went on
-    assert {block.round for block in blocks if block.control} == set(range(6))
+    runs = Store(copy).runs()
+    assert len(runs) == before + 3 * 4  # the same session went on
+    assert {run.round for run in runs if run.control} == set(range(6))
 
     assert run_here("report", "--out", copy).returncode == 0
     table = pd.read_csv(copy / "reports" / "report.csv")
-    cell = table[(table.backend == "onnxruntime") & (table.name == "resnet8") & (table.value_name == "p50")].iloc[0]
-    floor = table[(table.name.str.startswith("_floor")) & (table.value_name == "p50")].iloc[0]
-    assert cell.rounds == 6 and cell.interval_kind == "interval" and cell.low <= cell.value <= cell.high
-    assert floor.value < cell.value / 2
+    configuration = table[
+        (table.backend == "onnxruntime") & (table.name == "resnet8") & (table.value_name == "p50")
+    ].iloc[0]
+    overhead = table[(table.name.str.startswith("_floor")) & (table.value_name == "p50")].iloc[0]
+    assert (
+        configuration.rounds == 6
+        and configuration.interval_kind == "interval"
+        and configuration.low <= configuration.value <= configuration.high
+    )
+    assert overhead.value < configuration.value / 2
     text = (copy / "reports" / "report.md").read_text()
-    assert "rank" in text and "floor" in text and "The same cell against itself" in text
+    assert "rank" in text and "overhead" in text and "The same configuration against itself" in text
 
 
 def test_a_crash_is_still_there_when_no_time_is_left_to_try_again(copy: Path) -> None:
@@ -137,7 +143,7 @@ def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> N
     assert refused.returncode == 1 and "--budget: 20 s is too little for one round" in refused.stderr
     done = run_here(*arguments, "--seconds", "0.2", "--rounds", "50", "--budget", "5s")
     assert done.returncode == 0, done.stderr
-    rounds = [block.round for block in Store(copy).blocks() if block.job.seconds == 0.2]
+    rounds = [run.round for run in Store(copy).runs() if run.job.seconds == 0.2]
     assert 1 < len(rounds) < 10 and rounds == list(range(len(rounds)))
 
 
@@ -174,17 +180,17 @@ def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
     done = run_here(*arguments)
     assert done.returncode == 0, done.stderr
     assert "memory: ran under" in done.stdout and "(expected: runs)" in done.stdout
-    trials = [(block, block.job.trial) for block in Store(copy).blocks()]
-    limited = [block for block, trial in trials if isinstance(trial, UnderLimit)]
+    trials = [(run, run.job.trial) for run in Store(copy).runs()]
+    limited = [run for run, trial in trials if isinstance(trial, UnderLimit)]
     found = [trial for _, trial in trials if isinstance(trial, UnderLimit)]
     assert [trial.expected for trial in found][:2] == ["runs", "either"]
-    assert limited[0].reading
-    if "counted" in limited[0].reading.values:
+    assert limited[0].measurement
+    if "counted" in limited[0].measurement.values:
         assert limited[2].failure and limited[2].failure.kind == "out of memory"
     else:
         assert found[0].limited_by == "RLIMIT_DATA"
     assert f"{1 + len(limited)} of {1 + len(limited)} results were measured before" in run_here(*arguments).stdout
-    assert len([block for block in Store(copy).blocks() if not block.job.is_ordinary]) == len(limited)
+    assert len([run for run in Store(copy).runs() if not run.job.is_ordinary]) == len(limited)
     run_here("report", "--out", copy)
     text = (copy / "reports" / "report.md").read_text()
     assert "Memory under a limit" in text and "claimed peak" in text
@@ -206,7 +212,7 @@ def test_a_long_load_compares_its_first_minute_with_its_last(copy: Path) -> None
     ]
     done = run_here(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "1 cell in rotation for 7 s" in done.stdout
+    assert "1 configuration in rotation for 7 s" in done.stdout
     before = (copy / "reports" / "report.md").read_text()
     run_here("report", "--out", copy)
     after = (copy / "reports" / "report.md").read_text()
@@ -217,9 +223,9 @@ def test_a_long_load_compares_its_first_minute_with_its_last(copy: Path) -> None
 
 def test_memory_holds_one_runtime_and_nothing_of_torch(road: Path) -> None:
     peaks = {
-        result.job.backend: result.reading.values["peak"]
+        result.job.backend: result.measurement.values["peak"]
         for result in Store(road).results()
-        if result.job.metric == "memory" and result.reading
+        if result.job.metric == "memory" and result.measurement
     }
     # Importing torch alone is about 500 MiB, all of ONNX Runtime under 70.
     assert peaks["onnxruntime"] < 150 * 2**20 < peaks["pytorch"]
@@ -297,7 +303,7 @@ def test_a_bad_backend_becomes_a_row_with_its_reason_and_the_rest_goes_on(
         table, _ = pipeline.report(store)
     first, second = (outcome.value for outcome in outcomes)
     assert first.failure and first.failure.kind == kind and word in first.failure.reason
-    assert second.reading
+    assert second.measurement
     assert any(kind in line for line in table.failures)
 
 
@@ -339,8 +345,8 @@ def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(co
     assert done.returncode == 0, done.stderr
     store, labels = Store(copy), {}
     for result in store.results():
-        if result.job.metric == "accuracy" and result.reading and result.reading.raw:
-            labels[result.job.artifact.format] = np.load(store.raw_path(result.reading.raw))["predicted"]
+        if result.job.metric == "accuracy" and result.measurement and result.measurement.raw:
+            labels[result.job.artifact.format] = np.load(store.raw_path(result.measurement.raw))["predicted"]
     assert (labels["onnx-uint8"] == labels["checkpoint"]).all()
 
 
@@ -536,7 +542,7 @@ def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
     where = ["--format", "onnx", *QUICK, *out]
     measured = run_here("evaluate", "--metric", "latency", "--metric", "memory", *where)
     assert measured.returncode == 0, measured.stdout + measured.stderr
-    assert {result.reading.stand_in for result in Store(tmp_path).results() if result.reading} == {
+    assert {result.measurement.stand_in for result in Store(tmp_path).results() if result.measurement} == {
         artifact.parity[0].stand_in
     }
     assert run_here("report", *out).returncode == 0

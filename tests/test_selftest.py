@@ -96,7 +96,7 @@ def test_a_control_that_is_compared_with_another_cell_is_noticed(
     recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selftest, "against_itself", lambda results, metric: [1.02] * 6)
-    assert outcomes(selftest.check_latency(recorded))["a cell against itself"] != "ok"
+    assert outcomes(selftest.check_latency(recorded))["a configuration against itself"] != "ok"
 
 
 def test_a_tie_that_is_none_is_noticed(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def test_a_difference_that_passes_for_a_tie_is_noticed(recorded: Recorded, monke
 
 
 def test_a_verdict_that_is_always_stable_is_noticed(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "judge", lambda readings, value, threads: Verdict(word="stable"))
+    monkeypatch.setattr(summary, "judge", lambda measurements, value, threads: Verdict(word="stable"))
     assert outcomes(selftest.check_verdict(recorded)) == {"verdict beside a busy loop on every processor": "failed"}
 
 
@@ -149,12 +149,12 @@ def test_a_check_of_time_is_inconclusive_only_where_the_machine_is_disturbed(rec
     result = recorded.measure(["BUSY_1_MS", "BUSY_1_MS_TOO", "BUSY_5_MS"], "latency")["BUSY_1_MS"]
     for run_delay, outcome in ((0.0, "failed"), (0.3, "inconclusive")):
         gauge = calm(run_delay=run_delay)
-        blocks = tuple(
-            replace(block, reading=replace(block.reading, disturbance=gauge))
-            for block in result.blocks
-            if block.reading
+        runs = tuple(
+            replace(run, measurement=replace(run.measurement, disturbance=gauge))
+            for run in result.runs
+            if run.measurement
         )
-        judged = Result(job=result.job, blocks=blocks)
+        judged = Result(job=result.job, runs=runs)
         assert selftest._of_time("a wait", False, "1 ms", "2 ms", [judged]).outcome == outcome
         assert selftest._of_time("a wait", True, "1 ms", "1 ms", [judged]).outcome == "ok"
 

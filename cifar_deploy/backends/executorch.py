@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
-from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict, portions
+from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict, batched
 from cifar_deploy.core.errors import LoadError
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.environments.executorch import ENVIRONMENT, MOST_IMAGES
@@ -30,7 +30,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     def predict(images: Images) -> Logits:
         if len(images) <= MOST_IMAGES:
             return few(images)
-        return np.concatenate([few(portion) for portion in portions(images, MOST_IMAGES)])
+        return np.concatenate([few(batch) for batch in batched(images, MOST_IMAGES)])
 
     return predict
 

@@ -58,8 +58,8 @@ def choose(count: int, limit: int | None, seed: int = 0) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 
-def portions(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
-    """`array` in order, `size` of its first dimension at a time; the last portion may be smaller."""
+def batched(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
+    """`array` in order, `size` of its first dimension at a time; the last batch may be smaller."""
     return (array[start : start + size] for start in range(0, len(array), size))
 
 

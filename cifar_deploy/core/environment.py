@@ -62,7 +62,7 @@ class Environment:
             return codec.load(Made, self.folder / RECORD, "make it again")
         return None
 
-    def obstacle(self) -> str | None:
+    def why_unavailable(self) -> str | None:
         """Why it cannot be used by this interpreter, and what mends it; None if it can."""
         if stale := self._staleness(self.made()):
             return f"{stale}; run `cifar-deploy env create {self.name}`"

@@ -29,20 +29,20 @@ _YOUNG_S = 60.0
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A path to write to; `path` is replaced by it if the block ends well, and untouched if not.
 
     Raises Unwritable if the disk takes no more.
     """
     part = _temporary(path)
-    with naming(path):
+    with errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
             sync(part)
             os.replace(part, path)
         except Exception:
-            ask_for_room(part)
+            raise_if_full(part)
             raise
         finally:
             part.unlink(missing_ok=True)
@@ -50,7 +50,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def errors_named(path: Path) -> Iterator[None]:
     """Writing `path`: an error of the system in the block is raised as Unwritable, with the path's name."""
     try:
         yield
@@ -60,7 +60,7 @@ def naming(path: Path) -> Iterator[None]:
         ) from error
 
 
-def ask_for_room(path: Path) -> None:
+def raise_if_full(path: Path) -> None:
     """Raises the system's own error if it lets `path` grow no further.
 
     Libraries report a full disk each in its own words (torch.save: "unexpected pos"), or abort. Whoever meets an error
@@ -84,10 +84,10 @@ def staging(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """A folder among the system's temporary ones, gone at the end of the block.
 
-    It is locked as long as its process lives: so `sweep_scratch` knows those of the killed.
+    It is locked as long as its process lives: so `sweep_temporary_folders` knows those of the killed.
     """
     # What a process that is still dying holds on to is for a later one to delete.
     with (
@@ -99,7 +99,7 @@ def scratch() -> Iterator[Path]:
         yield Path(name)
 
 
-def sweep_scratch() -> None:
+def sweep_temporary_folders() -> None:
     """Delete the scratch folders of killed processes."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
         with contextlib.suppress(OSError), _locked(folder):
@@ -141,7 +141,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 

@@ -33,7 +33,7 @@ class Generations:
         """
         known = self._numbers()
         number = 1 + max(known, default=0)
-        with files.whole(self._version(number)) as part:
+        with files.atomic_write(self._version(number)) as part:
             save(part)
         codec.save(self._record(number), described(self._version(number)))
         before, self._good = self._good, number

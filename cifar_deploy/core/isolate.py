@@ -69,9 +69,9 @@ class Worker:
             variables=self.variables,
             limit=limit,
         )
-        with files.scratch() as folder:
+        with files.temporary_folder() as folder:
             request = {"function": name, "arguments": arguments, "given": trust.given()}
-            with files.naming(folder / "request.json"):
+            with files.errors_named(folder / "request.json"):
                 (folder / "request.json").write_text(json.dumps(request))
             counting = limit.folder if limit else None
             kills = cgroups.oom_kills(counting)
@@ -82,8 +82,8 @@ class Worker:
                 log.warning("%s: no progress for %s s, killed\n%s", name, timeout_s, tail)
                 raise WorkerFailed(f"{name}: no progress for {timeout_s:g} s; killed", "timed out", tail)
             if not (folder / "reply.json").exists():
-                with files.naming(folder / "reply.json"):
-                    files.ask_for_room(folder / "reply.part")  # half an answer on a full disk
+                with files.errors_named(folder / "reply.json"):
+                    files.raise_if_full(folder / "reply.part")  # half an answer on a full disk
                 kind, how = _ending(running.status, killed_for_memory=cgroups.oom_kills(counting) > kills)
                 log.warning("%s: %s\n%s", name, how, tail)
                 raise WorkerFailed(f"{name}{_under(limit, kind)}: the worker {how}", kind, tail)

@@ -1,12 +1,12 @@
-"""reports/results.jsonl: a line for each block, and one for each thing that blocks have in common.
+"""reports/results.jsonl: a line for each run, and one for each thing that runs have in common.
 
     {"integrity": "sha256", "version": 3, "kind": "machine", "key": "7b0c…", "host": …, "checksum": …}
-    {"integrity": "sha256", "version": 3, "kind": "block", "job": {…, "machine": {"ref": "7b0c…"}}, …, "checksum": …}
+    {"integrity": "sha256", "version": 3, "kind": "run", "job": {…, "machine": {"ref": "7b0c…"}}, …, "checksum": …}
 
-An artifact, its checkpoint, a machine and a session are written before the first block that holds them, all in one
+An artifact, its checkpoint, a machine and a session are written before the first run that holds them, all in one
 write, and referred to by their key: 16 hex digits of the sha256 of what they are. A reference is looked up in the whole
 file, before its line and behind it; the same thing may be there twice. So two files can be joined (cat A B), and a
-thing whose line is damaged is written again with the next block that holds it, which mends the earlier ones too.
+thing whose line is damaged is written again with the next run that holds it, which mends the earlier ones too.
 A thing holds none of its own kind, so no references go round in a circle. What is written whole is read as well.
 """
 
@@ -23,14 +23,14 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 from cifar_deploy.core import files, sealing, untrusted, upgrades
 from cifar_deploy.core.codec import fields_to_json, from_json
 from cifar_deploy.core.errors import Corrupt, by_reason
-from cifar_deploy.core.records import Artifact, Block, Checkpoint, Machine, Result, Session
+from cifar_deploy.core.records import Artifact, Checkpoint, Machine, Result, Run, Session
 from cifar_deploy.core.upgrades import Thing
 
-Fault: TypeAlias = Callable[[Block], str | None]  # why a block is not to be used, or None
+Fault: TypeAlias = Callable[[Run], str | None]  # why a run is not to be used, or None
 
 # Written once, under their names in small letters. No field of theirs is called as one of a line's own.
 POOLED: Mapping[str, type] = {kind.__name__.lower(): kind for kind in (Machine, Checkpoint, Artifact, Session)}
-_BLOCK = "block"
+_RUN = "run"
 
 # A folder may be somebody else's: far more than the results that a day's rounds leave.
 _LARGEST_BYTES = 2**30
@@ -40,9 +40,9 @@ _KEY_DIGITS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Lines:
-    """What a results.jsonl holds: its blocks, oldest first, and why other lines are left out, or only read in part."""
+    """What a results.jsonl holds: its runs, oldest first, and why other lines are left out, or only read in part."""
 
-    blocks: Sequence[Block] = ()
+    runs: Sequence[Run] = ()
     left_out: Mapping[int, str] = field(default_factory=dict)  # by the line's number, counted from 1
     notes: Mapping[int, str] = field(default_factory=dict)  # likewise, of lines that are read
 
@@ -77,13 +77,13 @@ class Journal:
         self._read()
         return self._content.lines(fault)
 
-    def append(self, *blocks: Block) -> None:
-        """Add blocks, and what they hold that the file does not, and sync. A line torn by an earlier crash is cut off."""
+    def append(self, *runs: Run) -> None:
+        """Add runs, and what they hold that the file does not, and sync. A line torn by an earlier crash is cut off."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with files.naming(self._path), files.open_to_append(self._path) as file:
+        with files.errors_named(self._path), files.open_to_append(self._path) as file:
             _mend_end(file)
             self._read()
-            added, lines = self._content.lines_for(blocks)
+            added, lines = self._content.lines_for(runs)
             file.write(lines)
             file.flush()
             os.fsync(file.fileno())
@@ -113,7 +113,7 @@ class _Content:
 
     def __init__(self) -> None:
         self.left_out: dict[int, str] = {}
-        self._blocks: dict[int, Block] = {}
+        self._runs: dict[int, Run] = {}
         self._notes: dict[int, str] = {}
         self._things = _Things()
         self._count = 0
@@ -140,7 +140,7 @@ class _Content:
         for number, thing in sorted(found.items()):
             if thing.kind not in POOLED:
                 with self._reading(number, thing) as unknown:
-                    self._blocks[number] = self._block(thing, unknown)
+                    self._runs[number] = self._run(thing, unknown)
 
     @contextlib.contextmanager
     def _reading(self, number: int, thing: Thing) -> Iterator[list[str]]:
@@ -155,23 +155,23 @@ class _Content:
             if note := upgrades.note(thing.version, unknown):
                 self._notes[number] = note
 
-    def _block(self, thing: Thing, unknown: list[str]) -> Block:
-        if thing.kind != _BLOCK:
+    def _run(self, thing: Thing, unknown: list[str]) -> Run:
+        if thing.kind != _RUN:
             raise Corrupt(f"is of an unknown kind ({thing.kind[:80]!r})")
-        return from_json(Block, thing.fields, unknown=unknown, pool=self._things)
+        return from_json(Run, thing.fields, unknown=unknown, pool=self._things)
 
     def lines(self, fault: Fault | None) -> Lines:
-        blocks, left_out = [], dict(self.left_out)
-        for number, block in self._blocks.items():
-            if reason := fault and fault(block):
+        runs, left_out = [], dict(self.left_out)
+        for number, run in self._runs.items():
+            if reason := fault and fault(run):
                 left_out[number] = reason
             else:
-                blocks.append(block)
+                runs.append(run)
         notes = {number: self._notes[number] for number in sorted(self._notes.keys() - left_out.keys())}
-        return Lines(blocks=blocks, left_out=dict(sorted(left_out.items())), notes=notes)
+        return Lines(runs=runs, left_out=dict(sorted(left_out.items())), notes=notes)
 
-    def lines_for(self, blocks: Iterable[Block]) -> tuple[bool, bytes]:
-        """What to append for blocks, and whether that is more than their own lines."""
+    def lines_for(self, runs: Iterable[Run]) -> tuple[bool, bytes]:
+        """What to append for runs, and whether that is more than their own lines."""
         things: dict[str, bytes] = {}
 
         def refer(record: Any) -> Any:
@@ -184,7 +184,7 @@ class _Content:
                 things[key] = _line({"kind": kind, "key": key, **fields})
             return {"ref": key}
 
-        own = [_line({"kind": _BLOCK, **fields_to_json(block, refer)}) for block in blocks]
+        own = [_line({"kind": _RUN, **fields_to_json(run, refer)}) for run in runs]
         return bool(things), b"".join((*things.values(), *own))
 
 
@@ -194,7 +194,7 @@ class _Read(NamedTuple):
 
 
 class _Things:
-    """What blocks refer to, each read once and shared by all that refer to it. (A codec.Pool.)"""
+    """What runs refer to, each read once and shared by all that refer to it. (A codec.Pool.)"""
 
     kinds = frozenset(POOLED.values())
 
@@ -262,7 +262,7 @@ def _parsed(line: bytes) -> tuple[Thing, str]:
     fields = {**sealing.opened(sealed)}
     del fields["version"]
     if version < upgrades.VERSION and "kind" not in fields:
-        return Thing(version, _BLOCK, fields), ""  # there was no other
+        return Thing(version, _RUN, fields), ""  # there was no other
     kind = fields.pop("kind", None)
     if not isinstance(kind, str):
         raise Corrupt("is not a result (it says no kind)")
@@ -292,14 +292,14 @@ def _mend_end(file: BinaryIO) -> None:
         file.flush()
 
 
-def grouped(blocks: Iterable[Block]) -> list[Result]:
+def grouped(runs: Iterable[Run]) -> list[Result]:
     """Blocks of the same job, session and role as one result, by round; of two of the same round the newer one."""
-    found: dict[tuple[str, Session | None, bool], dict[int, Block]] = {}
-    for block in blocks:
-        identity = (block.job.key, block.session, block.control)
-        rounds = found.pop(identity, {})  # so that the order is that of the newest block
-        found[identity] = {**rounds, block.round: block}
+    found: dict[tuple[str, Session | None, bool], dict[int, Run]] = {}
+    for run in runs:
+        identity = (run.job.key, run.session, run.control)
+        rounds = found.pop(identity, {})  # so that the order is that of the newest run
+        found[identity] = {**rounds, run.round: run}
     return [
-        Result(job=rounds[max(rounds)].job, blocks=tuple(rounds[index] for index in sorted(rounds)))
+        Result(job=rounds[max(rounds)].job, runs=tuple(rounds[index] for index in sorted(rounds)))
         for rounds in found.values()
     ]

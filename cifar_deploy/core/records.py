@@ -1,8 +1,8 @@
 """The values that flow through the program, each holding the one before it.
 
-    Recipe -> Checkpoint -> Artifact -> Job -> Block -> Result -> (Table, in core.table)
+    Recipe -> Checkpoint -> Artifact -> Job -> Run -> Result -> (Table, in core.table)
 
-All are frozen and go to JSON and back unchanged. A failure travels the same road: an Artifact or a Block holds either
+All are frozen and go to JSON and back unchanged. A failure travels the same road: an Artifact or a Run holds either
 what was made or the Failure that stands in its place.
 """
 
@@ -112,7 +112,7 @@ class Data:
     height: Count
     width: Count
     mean: tuple[float, ...]  # of the training images, per channel (red, green, blue), pixels in [0, 1]
-    deviation: tuple[NotNegative, ...]
+    std: tuple[NotNegative, ...]
 
     def __str__(self) -> str:
         return (
@@ -242,7 +242,7 @@ class Begun:
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbance:
-    """What else the machine did while a block was timed: see core.disturbance. None where the system does not say."""
+    """What else the machine did while a run was timed: see core.disturbance. None where the system does not say."""
 
     seconds: Positive  # of wall time, to which the rest refers
     run_delay: NotNegative | None  # seconds that this process's threads, together, waited for a processor, per second
@@ -279,7 +279,7 @@ class Checkpoint:
     training: Training
     weights: File
     parameters: Count  # trainable
-    multiply_adds: Count | None  # for one image; None if not all of them can be counted
+    macs: Count | None  # for one image; None if not all of them can be counted
     curve: tuple[Epoch, ...]
     test_images: Count  # that the curve's accuracies are over
     device: str
@@ -295,7 +295,7 @@ class Checkpoint:
     changes: tuple[str, ...] = ()  # of device, threads, ranks, processor or torch when it went on after an interruption
     rounded_accuracy: Share | None = None  # on the test images, of the weights as float16, where that was asked for
     layout: Layout = "channels_last"  # in which the network was trained, and is run by PyTorch
-    uncounted: str | None = None  # why there are no multiply_adds
+    uncounted: str | None = None  # why there are no macs
 
     @property
     def seconds(self) -> float:
@@ -319,7 +319,7 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Misreading:
+class Mismatch:
     """A backend through which an artifact does not answer as its network does, though it does through another."""
 
     backend: str
@@ -427,7 +427,7 @@ class Artifact:
     finished: str
     # What its format was told, or chose itself.
     choices: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
-    misread: tuple[Misreading, ...] = ()
+    mismatches: tuple[Mismatch, ...] = ()
     # A backend that could not validate the artifact, since its device was not here -> why.
     unvalidated: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -479,7 +479,7 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class Ordinary:
-    """Measured as everything is, for the tables."""
+    """RuntimeMetric as everything is, for the tables."""
 
     kind: Literal["ordinary"] = "ordinary"
 
@@ -489,7 +489,7 @@ class Ordinary:
 
 @dataclass(frozen=True, kw_only=True)
 class UnderLimit:
-    """Measured under a memory limit, to check a claimed peak."""
+    """RuntimeMetric under a memory limit, to check a claimed peak."""
 
     kind: Literal["under limit"] = "under limit"
     limit_bytes: AtLeastOne
@@ -503,7 +503,7 @@ class UnderLimit:
 
 @dataclass(frozen=True, kw_only=True)
 class Sustained:
-    """Measured again and again, in rotation with other jobs, for so long."""
+    """RuntimeMetric again and again, in rotation with other jobs, for so long."""
 
     kind: Literal["sustained"] = "sustained"
     seconds: Positive
@@ -514,7 +514,7 @@ class Sustained:
 
 @dataclass(frozen=True, kw_only=True)
 class UnderIsa:
-    """Measured with the runtime held to older instructions."""
+    """RuntimeMetric with the runtime held to older instructions."""
 
     kind: Literal["under isa"] = "under isa"
     isa: Isa
@@ -582,7 +582,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class Measurement:
     """What a metric measured. `raw` names the file beside results.jsonl that holds the samples or predictions."""
 
     values: Mapping[str, float]
@@ -594,22 +594,22 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """Rounds that belong together: each visits all of `cells` once, in an order drawn from `seed` and its number."""
+    """Rounds that belong together: each visits all of `configurations` once, in an order drawn from `seed` and its number."""
 
     started: Time  # UTC, ISO 8601; with the seed it names the session
     seed: int
-    cells: tuple[str, ...]  # the keys of the jobs, for each metric one of them twice: the control
+    jobs: tuple[str, ...]  # the keys of the jobs, for each metric one of them twice: the control
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
-    """One process's work on a job: a reading or a failure. A timed job has one in each round, any other just one."""
+class Run:
+    """One process's work on a job: a measurement or a failure. A timed job has one in each round, any other just one."""
 
     job: Job
     session: Session | None  # None for what is not timed
     round: Count
-    control: bool  # the second visit of the round to the same cell: what it differs by is the machine's noise
-    reading: Reading | None
+    control: bool  # the second visit of the round to the same configuration: what it differs by is the machine's noise
+    measurement: Measurement | None
     failure: Failure | None
     started: Time  # UTC, ISO 8601
     seconds: NotNegative  # of wall time, the process's start included
@@ -618,33 +618,37 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """A job's end: its blocks, of one session, by round. If one of them failed, the result has: no crash is averaged out."""
+    """A job's end: its runs, of one session, by round. If one of them failed, the result has: no crash is averaged out."""
 
     job: Job
-    blocks: tuple[Block, ...]
+    runs: tuple[Run, ...]
 
     @property
     def session(self) -> Session | None:
-        return self.blocks[-1].session
+        return self.runs[-1].session
 
     @property
     def control(self) -> bool:
-        return self.blocks[-1].control
+        return self.runs[-1].control
 
     @property
     def failure(self) -> Failure | None:
-        return next((block.failure for block in self.blocks if block.failure), None)
+        return next((run.failure for run in self.runs if run.failure), None)
 
     @property
-    def readings(self) -> Mapping[int, Reading]:
+    def measurements(self) -> Mapping[int, Measurement]:
         """By round."""
-        return {block.round: block.reading for block in self.blocks if block.reading}
+        return {run.round: run.measurement for run in self.runs if run.measurement}
 
     @property
-    def reading(self) -> Reading | None:
+    def measurement(self) -> Measurement | None:
         """The last one; of a job that is not timed, the only one."""
-        return None if self.failure else self.blocks[-1].reading
+        return None if self.failure else self.runs[-1].measurement
 
     def rounds(self, value: str) -> dict[int, float]:
-        """One value of the readings, by round."""
-        return {index: reading.values[value] for index, reading in self.readings.items() if value in reading.values}
+        """One value of the measurements, by round."""
+        return {
+            index: measurement.values[value]
+            for index, measurement in self.measurements.items()
+            if value in measurement.values
+        }

@@ -32,10 +32,14 @@ _REMEDIES = {"g++": "apt install g++ (Debian), xcode-select --install (macOS)"}
 class Registry(Mapping[str, T], Generic[T]):
     """The plugins of one kind, in the order in which they are listed."""
 
-    def __init__(self, kind: str, package: str, entries: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: str, package: str, entries: Mapping[str, str], former: Mapping[str, str] | None = None
+    ) -> None:
+        """`former` are earlier names, understood where a user gives them."""
         self.kind = kind
         self._package = package
         self._entries = entries
+        self._former = former or {}
 
     def __getitem__(self, name: str) -> T:
         self.check(name)
@@ -60,8 +64,8 @@ class Registry(Mapping[str, T], Generic[T]):
         return name
 
     def given(self, name: str) -> str:
-        """`name`, which the user gave, checked; if it is module:object it may be imported from now on."""
-        return given(self.kind, self.check(name))
+        """`name`, which the user gave, checked, as it is today; if it is module:object it may be imported from now on."""
+        return given(self.kind, self.check(self._former.get(name, name)))
 
 
 def given(kind: str, name: str) -> str:
@@ -130,7 +134,7 @@ def interpreter_for(requires: Iterable[str], environment: Environment | None = N
     return interpreter.running()
 
 
-def obstacle(
+def why_unavailable(
     requires: Iterable[str], programs: Iterable[str] = (), environment: Environment | None = None
 ) -> str | None:
     """Which packages and programs are not installed, and what mends it; None if all are here, or in the environment."""
@@ -146,7 +150,7 @@ def obstacle(
 
 
 def _missing_in(environment: Environment, requires: Iterable[str]) -> str | None:
-    if why := environment.obstacle():
+    if why := environment.why_unavailable():
         return why
     if lacking := missing(requires, environment.interpreter.path):
         return f"environment {environment.name} lacks {', '.join(lacking)}; add it to the environment's packages"
@@ -161,5 +165,5 @@ def need(
     environment: Environment | None = None,
 ) -> None:
     """Raises Unavailable, with what mends it, if something that this plugin needs is not installed."""
-    if lacking := obstacle(requires, programs, environment):
+    if lacking := why_unavailable(requires, programs, environment):
         raise Unavailable(f"{kind} {name}: {lacking}")

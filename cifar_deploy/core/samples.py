@@ -1,4 +1,4 @@
-"""reports/raw/: the samples and predictions behind the readings, a file each."""
+"""reports/raw/: the samples and predictions behind the measurements, a file each."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from cifar_deploy.core import arrays, untrusted
 from cifar_deploy.core.errors import Corrupt, by_reason
-from cifar_deploy.core.records import Reading
+from cifar_deploy.core.records import Measurement
 
-# A folder may be somebody else's: of the samples of one block, far more than enough.
+# A folder may be somebody else's: of the samples of one run, far more than enough.
 _LARGEST_BYTES = 2**28
 
 
@@ -19,22 +19,22 @@ def raw_path(reports: Path, name: str) -> Path:
     return untrusted.inside(reports / "raw", f"{name}.npz")
 
 
-def has_samples(reports: Path, reading: Reading) -> bool:
-    """Whether the samples behind a reading are there, and are those that were written."""
+def has_samples(reports: Path, measurement: Measurement) -> bool:
+    """Whether the samples behind a measurement are there, and are those that were written."""
     try:
-        path = raw_path(reports, str(reading.raw))
-        return path.exists() and reading.raw_sha256 in (None, untrusted.sha256(path))
+        path = raw_path(reports, str(measurement.raw))
+        return path.exists() and measurement.raw_sha256 in (None, untrusted.sha256(path))
     except (Corrupt, OSError):
         return False
 
 
-def read_raw(reports: Path, reading: Reading) -> Mapping[str, NDArray[Any]]:
-    """The samples or predictions behind a reading. Raises Corrupt if they are gone or damaged."""
-    path = raw_path(reports, str(reading.raw))
+def read_raw(reports: Path, measurement: Measurement) -> Mapping[str, NDArray[Any]]:
+    """The samples or predictions behind a measurement. Raises Corrupt if they are gone or damaged."""
+    path = raw_path(reports, str(measurement.raw))
     if not path.exists():
         raise Corrupt(f"{path}: samples are gone; measure again (--force)")
     try:
-        if reading.raw_sha256 and untrusted.sha256(path) != reading.raw_sha256:
+        if measurement.raw_sha256 and untrusted.sha256(path) != measurement.raw_sha256:
             raise Corrupt(f"{path}: samples are damaged (sha256 differs); measure again (--force)")
         return arrays.read_npz(path, _LARGEST_BYTES, "measure again (--force)")
     except OSError as error:
@@ -42,21 +42,21 @@ def read_raw(reports: Path, reading: Reading) -> Mapping[str, NDArray[Any]]:
 
 
 class Samples:
-    """Reads what is behind the readings of a reports folder, each file once, and knows afterwards what it could not read."""
+    """Reads what is behind the measurements of a reports folder, each file once, and knows afterwards what it could not read."""
 
     def __init__(self, reports: Path) -> None:
         self._reports = reports
         self._read: dict[str, Mapping[str, NDArray[Any]]] = {}
         self._lost: dict[str, str] = {}
 
-    def __call__(self, reading: Reading) -> Mapping[str, NDArray[Any]]:
+    def __call__(self, measurement: Measurement) -> Mapping[str, NDArray[Any]]:
         """Raises Corrupt."""
-        name = str(reading.raw)
+        name = str(measurement.raw)
         if name in self._lost:
             raise Corrupt(self._lost[name])
         if name not in self._read:
             try:
-                self._read[name] = read_raw(self._reports, reading)
+                self._read[name] = read_raw(self._reports, measurement)
             except Corrupt as error:
                 self._lost[name] = str(error)
                 raise

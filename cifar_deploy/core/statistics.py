@@ -7,9 +7,9 @@ here is over rounds:
   coverage for independent rounds, however skewed: exactly 96.9 % for 6 rounds, 98.4 % for 7, 96.1 % for 9. Fewer than 6
   rounds have no such interval, only a range. By simulation (`benchmarks/coverage.py`) the bootstrap of the median, which
   is usual, covers 88 % at 7 rounds. Rounds that drift together cover less, 83 to 89 %: so the verdict looks for a trend,
-  and cells are compared round by round.
-- two cells of one session: the ratio in each round that they share, and the median of these with the same interval.
-- two cells of different sessions: all pairwise ratios, cut off where the Mann-Whitney test does (Hodges and Lehmann 1963).
+  and configurations are compared round by round.
+- two configurations of one session: the ratio in each round that they share, and the median of these with the same interval.
+- two configurations of different sessions: all pairwise ratios, cut off where the Mann-Whitney test does (Hodges and Lehmann 1963).
 - a share of images: Wilson's interval (Wilson 1927, Journal of the American Statistical Association 22:209).
 - two labellings of the same images: the exact McNemar test, and Newcombe's interval for the difference (Newcombe 1998,
   Statistics in Medicine 17:2635, method 10).
@@ -136,7 +136,7 @@ def _mann_whitney_rank(n: int, m: int) -> int:
 
 
 def differs(ratio: Estimate, noise: float) -> bool:
-    """Whether a ratio is more than a tie: its interval excludes 1, and it is beyond what the same cell shows against itself.
+    """Whether a ratio is more than a tie: its interval excludes 1, and it is beyond what the same configuration shows against itself.
 
     A mere range decides nothing.
     """
@@ -146,22 +146,22 @@ def differs(ratio: Estimate, noise: float) -> bool:
 
 
 def noise(ratios: Sequence[float]) -> float:
-    """How far apart two measurements of the same cell may lie, from a control's ratio to its cell in each round.
+    """How far apart two measurements of the same configuration may lie, from a control's ratio to its configuration in each round.
 
     0.01 is 1 %: what their median shows, or two standard errors of it, if that is more. The latter are from the median
-    deviation, which a single disturbed round cannot move.
+    std, which a single disturbed round cannot move.
     """
     middle = math.log(float(np.median(ratios)))
     logs = np.log(ratios)
-    deviation = 1.4826 * float(np.median(np.abs(logs - middle)))  # of a normal distribution
-    error = 1.2533 * deviation / math.sqrt(len(logs))  # of the median of a normal sample
+    std = 1.4826 * float(np.median(np.abs(logs - middle)))  # of a normal distribution
+    error = 1.2533 * std / math.sqrt(len(logs))  # of the median of a normal sample
     return math.expm1(max(abs(middle), 1.96 * error))
 
 
 def ranks(rounds: Sequence[Mapping[int, float]], noise: float) -> list[str]:
-    """The place of each cell, the least value first; those that tie with the first of a group share its place: "1=".
+    """The place of each configuration, the least value first; those that tie with the first of a group share its place: "1=".
 
-    For rounds enough for an interval: fewer can tell no two cells apart.
+    For rounds enough for an interval: fewer can tell no two configurations apart.
     """
     order = sorted(range(len(rounds)), key=lambda index: float(np.median(list(rounds[index].values()))))
     groups: list[list[int]] = []
@@ -201,7 +201,7 @@ class Agreement:
 
 
 def agreement(old: NDArray[np.int32], new: NDArray[np.int32], labels: NDArray[np.int64]) -> Agreement:
-    """Compare the predicted labels of two cells on the same images with the true ones."""
+    """Compare the predicted labels of two configurations on the same images with the true ones."""
     was, now = old == labels, new == labels
     both, worse, better = int((was & now).sum()), int((was & ~now).sum()), int((~was & now).sum())
     low, high = newcombe(both, better, worse, len(labels) - both - worse - better)

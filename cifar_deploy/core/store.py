@@ -4,7 +4,7 @@
     exported/<name>/<format>/     the artifact's files, artifact.json
     baselines/<data>/<format>/    the same of the no-op network for images of a data set
     training/<name>/              state of a training that is not finished
-    reports/results.jsonl         a line for each block, appended as it ends (see core.journal)
+    reports/results.jsonl         a line for each run, appended as it ends (see core.journal)
     reports/raw/                  the samples and predictions behind the lines (see core.samples)
     log.txt                       tracebacks and what workers printed
     .lock                         held by the one process that writes
@@ -31,12 +31,12 @@ from cifar_deploy.core.records import (
     Artifact,
     Baseline,
     Begun,
-    Block,
     Checkpoint,
     External,
     File,
-    Reading,
+    Measurement,
     Result,
+    Run,
     Trained,
     Training,
 )
@@ -87,7 +87,7 @@ class Store:
             raise UsageError(f"{what}; give another folder") from error
         for folder in (self.exported, self.baselines, self.reports, self.training):
             files.sweep(folder)
-        files.sweep_scratch()
+        files.sweep_temporary_folders()
         self._journal = Journal(self.results_path)
         return self
 
@@ -253,36 +253,36 @@ class Store:
     def raw_path(self, name: str) -> Path:
         return samples.raw_path(self.reports, name)
 
-    def has_samples(self, reading: Reading) -> bool:
-        """Whether the samples behind a reading are there, and are those that were written."""
-        return samples.has_samples(self.reports, reading)
+    def has_samples(self, measurement: Measurement) -> bool:
+        """Whether the samples behind a measurement are there, and are those that were written."""
+        return samples.has_samples(self.reports, measurement)
 
-    def append(self, block: Block) -> None:
-        """Add a block to results.jsonl, and sync it."""
-        self._results().append(block)
+    def append(self, run: Run) -> None:
+        """Add a run to results.jsonl, and sync it."""
+        self._results().append(run)
 
     def lines(self, fault: Fault | None = None) -> Lines:
-        """Every block that can be read, oldest first, and why the other lines cannot. `fault` may find more of those."""
+        """Every run that can be read, oldest first, and why the other lines cannot. `fault` may find more of those."""
         return self._results().lines(fault)
 
     def _results(self) -> Journal:
         """The one that was read already, as long as nobody else can write."""
         return self._journal or Journal(self.results_path)
 
-    def blocks(self, fault: Fault | None = None) -> Sequence[Block]:
+    def runs(self, fault: Fault | None = None) -> Sequence[Run]:
         """Those of `lines`; warnings say what is left out."""
         lines = self.lines(fault)
         lines.warn(self.results_path)
-        return lines.blocks
+        return lines.runs
 
     def results(self, fault: Fault | None = None) -> list[Result]:
-        """The blocks, together as they belong: those of a job in a session. Oldest first, by their newest block."""
-        return grouped(self.blocks(fault))
+        """The runs, together as they belong: those of a job in a session. Oldest first, by their newest run."""
+        return grouped(self.runs(fault))
 
 
 def _commit(staged: Path, place: Path, name: str, record: Checkpoint | Artifact) -> None:
     """Put a folder in its place, with the record that describes its files. Raises Unwritable."""
-    with files.naming(place):
+    with files.errors_named(place):
         for path in staged.iterdir():
             if path.is_file():
                 files.sync(path)

@@ -25,7 +25,7 @@ class Column:
     headline: bool = True  # in the table; the others are in the CSV alone
     judged: bool = False  # the verdict on its metric is one on this number
     interval: bool = False  # shown beside the number, where it was measured in rounds
-    absent: str | None = None  # what to show where a reading has no such value
+    absent: str | None = None  # what to show where a measurement has no such value
     percentile: int | None = None  # of all samples of all rounds, rather than a value of each round
     within: Within = NOT_NEGATIVE  # what it can be at all, as stored
     share_of: str | None = None  # a share of so many, which another column counts: shown with Wilson's interval
@@ -61,7 +61,7 @@ class Value:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One cell of the comparison: an artifact on a backend, with the value, the failure or the word of each column."""
+    """One configuration of the comparison: an artifact on a backend, with the value, the failure or the word of each column."""
 
     labels: tuple[str, ...]
     values: Mapping[str, Value]  # by the column's key

@@ -3,7 +3,7 @@
 A step leads from one version to the next. It is given all things of a file twice: first to learn from each, then to
 turn each. So a thing may be turned by what another one says: the cells of a session, say, are keys of jobs, and change
 with them. A thing is a line of results.jsonl or a whole record (checkpoint.json, artifact.json ...); its kind is the
-name of its type in small letters ("block", "artifact", "begun").
+name of its type in small letters ("run", "artifact", "begun").
 
 Files may be somebody else's: a step may meet anything. What it raises over a thing leaves that thing out.
 """
@@ -40,7 +40,7 @@ class Step(Protocol):
 
 
 class _From1:
-    """Version 2 measured in rounds: a line is a block, of a session if it is timed."""
+    """Version 2 measured in rounds: a line is a run, of a session if it is timed."""
 
     def learn(self, kind: str, fields: dict[str, Any]) -> None:
         """Nothing."""

@@ -11,15 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from cifar_deploy.core.records import Checkpoint, Disturbance, Reading
+from cifar_deploy.core.records import Checkpoint, Disturbance, Measurement
 from cifar_deploy.core.statistics import SAMPLES_A_ROUND
 
 # Of the wall time. On a quiet machine at most 1.1 % was seen, beside a busy neighbour 24 % and more.
 _MOST_RUN_DELAY = 0.05
 _MOST_STEAL = 0.05
-# With so much of the time given to others, not even the order of two cells is to be believed.
+# With so much of the time given to others, not even the order of two configurations is to be believed.
 _HOPELESS = 0.75
-# Of a block's fixed loop over the fastest one of the same cell: the processor's clock moved. Those before the blocks
+# Of a block's fixed loop over the fastest one of the same configuration: the processor's clock moved. Those before the blocks
 # are compared with each other, and those after them: in a process full of libraries the same loop is a fifth slower.
 _MOST_CALIBRATION = 0.15
 # Between the first and the last third of the rounds, all pointing the same way.
@@ -41,30 +41,34 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
-def judge(readings: Mapping[int, Reading], value: str, threads: int = 1) -> Verdict:
-    """The verdict on the median over rounds of `value`, each reading being of the round that it stands under.
+def judge(measurements: Mapping[int, Measurement], value: str, threads: int = 1) -> Verdict:
+    """The verdict on the median over rounds of `value`, each measurement being of the round that it stands under.
 
-    What `threads` waited together is shared out among them. A reading without `samples` is not of single calls.
+    What `threads` waited together is shared out among them. A measurement without `samples` is not of single calls.
     """
     if few := [
-        index for index, reading in readings.items() if reading.values.get("samples", SAMPLES_A_ROUND) < SAMPLES_A_ROUND
+        index
+        for index, measurement in measurements.items()
+        if measurement.values.get("samples", SAMPLES_A_ROUND) < SAMPLES_A_ROUND
     ]:
         return Verdict(word="invalid", reasons=(f"round {few[0] + 1} has fewer than {SAMPLES_A_ROUND} samples",))
     gauges = {
-        index: _a_thread(reading.disturbance, threads) for index, reading in readings.items() if reading.disturbance
+        index: _a_thread(measurement.disturbance, threads)
+        for index, measurement in measurements.items()
+        if measurement.disturbance
     }
     disturbed = [
         reason
-        for index, reading in readings.items()
-        if (reason := _disturbed(gauges.get(index), gauges.values()) or _drifted(reading.values.get("drift", 0.0)))
+        for index, measurement in measurements.items()
+        if (reason := _disturbed(gauges.get(index), gauges.values()) or _drifted(measurement.values.get("drift", 0.0)))
     ]
     delays = [gauge.run_delay or 0.0 for gauge in gauges.values()]
     if gauges and float(np.median(delays)) > _HOPELESS:
         return Verdict(word="invalid", reasons=(f"waited {np.median(delays):.0%} of the time for a processor",))
     reasons = []
-    if len(disturbed) > _MOST_DISTURBED * len(readings):
-        reasons.append(f"{len(disturbed)} of {len(readings)} rounds disturbed: {disturbed[0]}")
-    if trend := _trend([reading.values[value] for reading in readings.values()]):
+    if len(disturbed) > _MOST_DISTURBED * len(measurements):
+        reasons.append(f"{len(disturbed)} of {len(measurements)} rounds disturbed: {disturbed[0]}")
+    if trend := _trend([measurement.values[value] for measurement in measurements.values()]):
         reasons.append(trend)
     return Verdict(word="noisy" if reasons else "stable", reasons=tuple(reasons))
 
@@ -123,10 +127,10 @@ def _drifted(drift: float) -> str | None:
     return f"its second half {drift:+.0%} from its first" if abs(drift) > _MOST_DRIFT else None
 
 
-def _disturbed(gauge: Disturbance | None, of_cell: Collection[Disturbance]) -> str | None:
+def _disturbed(gauge: Disturbance | None, of_one: Collection[Disturbance]) -> str | None:
     if gauge is None:
         return None
-    return _interrupted(gauge) or _throttled(gauge, of_cell)
+    return _interrupted(gauge) or _throttled(gauge, of_one)
 
 
 def _interrupted(gauge: Disturbance) -> str | None:
@@ -141,10 +145,10 @@ def _interrupted(gauge: Disturbance) -> str | None:
     return None
 
 
-def _throttled(gauge: Disturbance, of_cell: Collection[Disturbance]) -> str | None:
+def _throttled(gauge: Disturbance, of_one: Collection[Disturbance]) -> str | None:
     longer = max(
-        gauge.calibration_before / min(other.calibration_before for other in of_cell),
-        gauge.calibration_after / min(other.calibration_after for other in of_cell),
+        gauge.calibration_before / min(other.calibration_before for other in of_one),
+        gauge.calibration_after / min(other.calibration_after for other in of_one),
     )
     return f"a fixed loop took {longer - 1:.0%} longer than at best" if longer > 1 + _MOST_CALIBRATION else None
 

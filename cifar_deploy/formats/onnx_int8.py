@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core.arrays import Logits, portions
+from cifar_deploy.core.arrays import Logits, batched
 from cifar_deploy.formats import Choices, Format, Source
 from cifar_deploy.formats import onnx as onnx_format
 from cifar_deploy.formats.calibration import Calibration, best
@@ -42,7 +42,7 @@ def _quantise(float_path: Path, percentile: float, images: NDArray[Any], path: P
 
     class Reader(q.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._batches = portions(images, _BATCH)
+            self._batches = batched(images, _BATCH)
 
         def get_next(self) -> dict[str, NDArray[Any]] | None:
             batch = next(self._batches, None)
@@ -68,7 +68,7 @@ def _logits(path: Path, images: NDArray[Any]) -> Logits:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(["logits"], {"image": batch})[0] for batch in portions(images, _BATCH)])
+    return np.concatenate([session.run(["logits"], {"image": batch})[0] for batch in batched(images, _BATCH)])
 
 
 FORMAT = Format(

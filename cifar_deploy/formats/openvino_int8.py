@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_deploy.core.arrays import Images, Logits, portions
+from cifar_deploy.core.arrays import Images, Logits, batched
 from cifar_deploy.formats import Choices, Format, Source
 from cifar_deploy.formats import openvino_ir as float_format
 from cifar_deploy.formats.calibration import Calibration, best
@@ -58,7 +58,7 @@ def _logits(path: Path, images: Images) -> Logits:
     compiled = openvino.Core().compile_model(
         path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     )
-    return np.concatenate([compiled(batch)[0] for batch in portions(images, _BATCH)])
+    return np.concatenate([compiled(batch)[0] for batch in batched(images, _BATCH)])
 
 
 FORMAT = Format(

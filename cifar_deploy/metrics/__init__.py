@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core.arrays import Labels, Pixels, portions
-from cifar_deploy.core.records import Disturbance, Job, Reading
+from cifar_deploy.core.arrays import Labels, Pixels, batched
+from cifar_deploy.core.records import Disturbance, Job, Measurement
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.table import Column
 from cifar_deploy.core.verdict import Verdict, judge
@@ -26,7 +26,7 @@ class TestImages:
 
         Each is an array of its own: what is mapped from disk is read-only, and a runtime that shares memory refuses it.
         """
-        return (self.prepare(np.array(portion)) for portion in portions(pixels, size))
+        return (self.prepare(np.array(batch)) for batch in batched(pixels, size))
 
     def repeated(self, count: int) -> Pixels:
         """So many of them, in memory: a small test set is gone through again."""
@@ -50,7 +50,7 @@ class Workbench:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
+class RawMeasurement:
     """Values by the column's key, the samples or predictions behind them, and how busy the machine was otherwise."""
 
     values: Mapping[str, float]
@@ -59,7 +59,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copied:
+class RecordedMetric:
     """A metric that an earlier stage has found: read from its record, in no process of its own.
 
     `read` returns no values where the metric means nothing, and raises Unavailable where the stage could not find them.
@@ -72,14 +72,14 @@ class Copied:
     columns: Mapping[str, Column]
     read: Callable[[Job], Mapping[str, float]]
     judge: Callable[[Job], Verdict | None] = lambda job: None
-    in_bench: bool = False  # as of Measured
+    in_bench: bool = False  # as of RuntimeMetric
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class RuntimeMetric:
     """A metric that runs the artifact, and how it is used: no other file has to know its name.
 
-    compared_by: The column by which cells and rounds are compared. Of a timed metric it is above zero.
+    compared_by: The column by which configurations and rounds are compared. Of a timed metric it is above zero.
     options: The options of `evaluate` that change what it means.
     batched: `--batch-size` replaces `batch_size`.
     timed: It is measured in every round of a session, and kept under load by `--soak`.
@@ -101,13 +101,13 @@ class Measured:
     compared_by: str
     batch_size: int
     options: tuple[Literal["seconds", "limit_test"], ...]
-    measure: Callable[[Workbench], Measurement]
+    measure: Callable[[Workbench], RawMeasurement]
     batched: bool = False
     timed: bool = False
     blocks_s: Callable[[float], float] = lambda seconds: seconds
     is_speed: bool = False
     sampled: bool = False
-    judge: Callable[[Mapping[int, Reading], str, int], Verdict] = judge
+    judge: Callable[[Mapping[int, Measurement], str, int], Verdict] = judge
     per_image: bool = False
     peaks: tuple[str, ...] = ()
     in_bench: bool = False
@@ -115,7 +115,7 @@ class Measured:
     by_default: bool = True
 
 
-Metric = Copied | Measured
+Metric = RecordedMetric | RuntimeMetric
 
 METRICS: Registry[Metric] = Registry(
     "metric",
@@ -129,33 +129,33 @@ METRICS: Registry[Metric] = Registry(
         "parity": "parity:METRIC",
         "file_size": "file_size:METRIC",
         "parameters": "parameters:METRIC",
-        "multiply_adds": "multiply_adds:METRIC",
+        "macs": "macs:METRIC",
         "training_time": "training_time:METRIC",
         "training_memory": "training_memory:METRIC",
     },
 )
 
 
-def as_measured(name: str) -> Measured | None:
+def as_runtime_metric(name: str) -> RuntimeMetric | None:
     """The metric of this name, if it runs the artifact."""
     metric = METRICS[name]
-    return metric if isinstance(metric, Measured) else None
+    return metric if isinstance(metric, RuntimeMetric) else None
 
 
-def measured_where(holds: Callable[[Measured], object]) -> list[str]:
+def measured_where(holds: Callable[[RuntimeMetric], object]) -> list[str]:
     """The names of the listed metrics that run the artifact and of which this holds."""
-    return [name for name in METRICS if (metric := as_measured(name)) and holds(metric)]
+    return [name for name in METRICS if (metric := as_runtime_metric(name)) and holds(metric)]
 
 
 def default_metrics() -> list[str]:
     """What is measured where no metric is asked for by name."""
-    return [name for name in METRICS if not (metric := as_measured(name)) or metric.by_default]
+    return [name for name in METRICS if not (metric := as_runtime_metric(name)) or metric.by_default]
 
 
 def out_of_range(metric: str, values: Mapping[str, float]) -> str | None:
     """Why these cannot be what the metric measured, or None."""
     plugin = METRICS[metric]
-    if isinstance(plugin, Measured):
+    if isinstance(plugin, RuntimeMetric):
         needed = [] if plugin.columns[plugin.compared_by].absent else [plugin.compared_by]
         needed += ["samples"] if plugin.sampled else []
         if lacking := [key for key in needed if key not in values]:

@@ -11,10 +11,10 @@ from cifar_deploy.core.errors import WrongOutput
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Within
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Measured, Measurement, Workbench
+from cifar_deploy.metrics import RawMeasurement, RuntimeMetric, Workbench
 
 
-def measure(bench: Workbench) -> Measurement:
+def measure(bench: Workbench) -> RawMeasurement:
     limit, images = bench.job.limit_test, bench.images
     assert images
     chosen = choose(len(images.labels), limit)
@@ -40,7 +40,7 @@ def measure(bench: Workbench) -> Measurement:
         report(len(predicted) * bench.job.batch_size, len(labels))
     guesses = np.concatenate(predicted)
     correct = int((guesses == labels).sum())
-    return Measurement(
+    return RawMeasurement(
         values={"accuracy": correct / len(labels), "correct": correct, "images": len(labels)},
         arrays={
             "predicted": guesses.astype(np.int32),
@@ -51,7 +51,7 @@ def measure(bench: Workbench) -> Measurement:
     )
 
 
-METRIC = Measured(
+METRIC = RuntimeMetric(
     summary="top-1 over the whole test set, through the artifact, on its backend",
     better="higher",
     columns={

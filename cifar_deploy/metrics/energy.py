@@ -22,11 +22,11 @@ from cifar_deploy.core import energy, verdict
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.energy import Counter, Meter
 from cifar_deploy.core.errors import Unavailable
-from cifar_deploy.core.records import NOT_NEGATIVE, Reading, Within
+from cifar_deploy.core.records import NOT_NEGATIVE, Measurement, Within
 from cifar_deploy.core.statistics import SAMPLES_A_ROUND
 from cifar_deploy.core.table import Column
 from cifar_deploy.core.verdict import Verdict
-from cifar_deploy.metrics import Measured, Measurement, Workbench
+from cifar_deploy.metrics import RawMeasurement, RuntimeMetric, Workbench
 from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, timed
 
 _IMAGES = 64
@@ -47,7 +47,7 @@ _MOST_DISTURBED = 0.2
 _PARTS = {"cpu": ("package", "dram"), "cuda": ("gpu",)}
 
 
-def measure(bench: Workbench) -> Measurement:
+def measure(bench: Workbench) -> RawMeasurement:
     device = bench.job.device
     meter = Meter(_counters(device))
     batches = bench.batches(_IMAGES, bench.job.batch_size)
@@ -63,7 +63,7 @@ def measure(bench: Workbench) -> Measurement:
             f"energy: the counters did not move in {block.seconds:.1f} s; measure on a machine that is not a virtual one"
         )
     idle_w = _of(idle.joules, device) / idle.seconds
-    return Measurement(
+    return RawMeasurement(
         values={
             "joules": joules / count,
             "above_idle": (joules - idle_w * block.seconds) / count,
@@ -132,7 +132,7 @@ def _stretch(meter: Meter, device: str, seconds: float, step: Callable[[], objec
         begin = _until_a_move(meter, device, step)
         steps, due = 0, begin.moment + energy.READ_EVERY_S
         while (now := time.perf_counter()) < begin.moment + seconds or steps < SAMPLES_A_ROUND:
-            if now >= due:  # a counter that turns twice between two readings shows one turn
+            if now >= due:  # a counter that turns twice between two measurements shows one turn
                 meter.read()
                 due = now + energy.READ_EVERY_S
             step()
@@ -157,17 +157,23 @@ def _until_a_move(meter: Meter, device: str, step: Callable[[], object]) -> _Mar
             return _Mark(joules, moment, steps, energy.others_busy_s())
 
 
-def judge(readings: Mapping[int, Reading], value: str, threads: int) -> Verdict:
+def judge(measurements: Mapping[int, Measurement], value: str, threads: int) -> Verdict:
     """As of any timed metric; and a neighbour that takes no time from this process takes energy all the same.
 
     The CPU's load says nothing of a GPU's joules.
     """
-    usual = verdict.judge(readings, value, threads)
-    others = [reading.values.get("others", 0.0) for reading in readings.values() if "gpu" not in reading.values]
+    usual = verdict.judge(measurements, value, threads)
+    others = [
+        measurement.values.get("others", 0.0)
+        for measurement in measurements.values()
+        if "gpu" not in measurement.values
+    ]
     beside = [busy for busy in others if busy > _MOST_OTHERS]
-    if len(beside) <= _MOST_DISTURBED * len(readings):
+    if len(beside) <= _MOST_DISTURBED * len(measurements):
         return usual
-    told = f"in {len(beside)} of {len(readings)} rounds other processes kept {np.median(beside):.1f} processors busy"
+    told = (
+        f"in {len(beside)} of {len(measurements)} rounds other processes kept {np.median(beside):.1f} processors busy"
+    )
     return Verdict(word="noisy" if usual.word == "stable" else usual.word, reasons=(*usual.reasons, told))
 
 
@@ -189,7 +195,7 @@ def _watts(title: str, *, judged: bool) -> Column:
     return Column(title=title, unit="W", stored_unit="W", digits=1, headline=False, judged=judged)
 
 
-METRIC = Measured(
+METRIC = RuntimeMetric(
     summary="joules of the whole processor, or GPU, for one image under sustained load; and without what it takes idle",
     better="lower",
     columns={

@@ -1,9 +1,9 @@
 """Size: bytes of all files of the artifact."""
 
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Copied
+from cifar_deploy.metrics import RecordedMetric
 
-METRIC = Copied(
+METRIC = RecordedMetric(
     stage="export",
     summary="bytes of all files of the artifact",
     better="lower",

@@ -9,20 +9,20 @@ it is loaded, since its hash has just been checked.
 
 import time
 
-from cifar_deploy.core.arrays import portions
+from cifar_deploy.core.arrays import batched
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.records import NOT_NEGATIVE, Within
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Measured, Measurement, Workbench
+from cifar_deploy.metrics import RawMeasurement, RuntimeMetric, Workbench
 from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, median_s, timed
 
 _IMAGES = 64
 
 
-def measure(bench: Workbench) -> Measurement:
+def measure(bench: Workbench) -> RawMeasurement:
     size, seconds = bench.job.batch_size, bench.seconds
     batches, images = bench.batches(_IMAGES, size), bench.images
-    raw = list(portions(images.repeated(_IMAGES * size), size)) if images else []
+    raw = list(batched(images.repeated(_IMAGES * size), size)) if images else []
     begun = time.perf_counter()
     bench.import_runtime()
     imported = time.perf_counter()
@@ -33,7 +33,7 @@ def measure(bench: Workbench) -> Measurement:
     with Watch() as watch:
         samples = timed(in_turn(batches, predict), seconds)
         end_to_end = timed(in_turn(raw, lambda batch: predict(images.prepare(batch))), seconds) if images else None
-    return Measurement(
+    return RawMeasurement(
         values={
             "p50": median_s(samples),
             "mean": float(samples.mean()) / 1e9,
@@ -74,7 +74,7 @@ def _milliseconds(
     )
 
 
-METRIC = Measured(
+METRIC = RuntimeMetric(
     summary="host array in to logits out, one image; with end-to-end, import, load and first-inference time",
     better="lower",
     columns={

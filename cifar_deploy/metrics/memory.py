@@ -16,7 +16,7 @@ from cifar_deploy.core import memory
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Within
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Measured, Measurement, Workbench
+from cifar_deploy.metrics import RawMeasurement, RuntimeMetric, Workbench
 
 _BATCHES = 16
 _STEADY_CALLS = 50
@@ -24,7 +24,7 @@ _LARGER_BATCH = 64
 _LARGER_CALLS = 5
 
 
-def measure(bench: Workbench) -> Measurement:
+def measure(bench: Workbench) -> RawMeasurement:
     batches = bench.batches(_BATCHES, bench.job.batch_size)
     python, harness = memory.interpreter_bytes(), memory.resident_bytes()
     if python is None or harness is None:
@@ -49,7 +49,7 @@ def measure(bench: Workbench) -> Measurement:
             peaks["steady"] = steady
     if bench.images and (larger := _larger_peak(bench, predict)) is not None:
         peaks["batch"] = larger
-    return Measurement(values={"python": python, **parts, "resident": resident, **peaks})
+    return RawMeasurement(values={"python": python, **parts, "resident": resident, **peaks})
 
 
 def _larger_peak(bench: Workbench, predict: Callable[[Any], Any]) -> int | None:
@@ -76,7 +76,7 @@ def _mebibytes(title: str, *, headline: bool = False) -> Column:
     )
 
 
-METRIC = Measured(
+METRIC = RuntimeMetric(
     summary="peak resident memory of a process that does nothing else, and its parts",
     better="lower",
     columns={

@@ -1,9 +1,9 @@
 """Parameters: those that training changes; batch norm's running statistics and the input's mean are not among them."""
 
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Copied
+from cifar_deploy.metrics import RecordedMetric
 
-METRIC = Copied(
+METRIC = RecordedMetric(
     stage="train",
     summary="trainable parameters",
     better="lower",

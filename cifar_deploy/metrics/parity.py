@@ -6,7 +6,7 @@ Found by the gate that every export passes, on 256 real test images; the checkpo
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Job
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Copied
+from cifar_deploy.metrics import RecordedMetric
 
 
 def read(job: Job) -> dict[str, float]:
@@ -22,7 +22,7 @@ def read(job: Job) -> dict[str, float]:
     )
 
 
-METRIC = Copied(
+METRIC = RecordedMetric(
     stage="export",
     summary="largest logit difference from the eager network, and agreement of labels, on real images",
     better="lower",

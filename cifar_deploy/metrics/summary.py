@@ -11,48 +11,50 @@ from numpy.typing import NDArray
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.records import ImageType, Job, Reading, Result, variant_name
+from cifar_deploy.core.records import ImageType, Job, Measurement, Result, variant_name
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Column, Value
 from cifar_deploy.core.verdict import Verdict
-from cifar_deploy.metrics import METRICS, Copied, as_measured
+from cifar_deploy.metrics import METRICS, RecordedMetric, as_runtime_metric
 
-Raw = Callable[[Reading], Mapping[str, NDArray[Any]]]  # the samples or predictions behind a reading; may raise Corrupt
+Raw = Callable[
+    [Measurement], Mapping[str, NDArray[Any]]
+]  # the samples or predictions behind a measurement; may raise Corrupt
 
 
 def is_timed(job: Job) -> bool:
     """Whether a job is measured in every round of a session."""
-    metric = as_measured(job.metric)
+    metric = as_runtime_metric(job.metric)
     return metric is not None and metric.timed
 
 
 def is_batched(metric: str) -> bool:
     """Whether a metric is measured at the batch sizes that were asked for."""
-    plugin = as_measured(metric)
+    plugin = as_runtime_metric(metric)
     return plugin is not None and plugin.batched
 
 
 def own_batch_size(metric: str) -> int:
     """At which a metric is measured unless another was asked for."""
-    plugin = as_measured(metric)
+    plugin = as_runtime_metric(metric)
     return plugin.batch_size if plugin else 1
 
 
 def is_per_image(job: Job) -> bool:
     """Whether a job leaves a prediction of each image."""
-    metric = as_measured(job.metric)
+    metric = as_runtime_metric(job.metric)
     return metric is not None and metric.per_image
 
 
 def compared_by(metric: str) -> str:
-    """The column by which cells are compared, of a metric that runs the artifact."""
-    found = as_measured(metric)
+    """The column by which configurations are compared, of a metric that runs the artifact."""
+    found = as_runtime_metric(metric)
     assert found, metric
     return found.compared_by
 
 
-class Cell(NamedTuple):
-    """What is compared: everything measured of one cell stands in one row."""
+class Configuration(NamedTuple):
+    """What is compared: everything measured of one configuration stands in one row."""
 
     name: str
     format: str  # "" of an external model
@@ -63,7 +65,7 @@ class Cell(NamedTuple):
     batch_size: int | None = None  # None: each metric's own
 
     @classmethod
-    def of(cls, result: Result) -> "Cell":
+    def of(cls, result: Result) -> "Configuration":
         job = result.job
         batch_size = job.batch_size if is_batched(job.metric) and job.batch_size != own_batch_size(job.metric) else None
         artifact = job.artifact
@@ -94,12 +96,12 @@ class Summary:
         self.verdict: Verdict | None = None
         self.values: dict[str, Value] = {}
         self.words: dict[str, str] = {}
-        if self.failure or not result.readings:
+        if self.failure or not result.measurements:
             return
-        if isinstance(metric, Copied):
+        if isinstance(metric, RecordedMetric):
             self.verdict = metric.judge(result.job)
         elif metric.timed:
-            self.verdict = metric.judge(result.readings, metric.compared_by, result.job.threads)
+            self.verdict = metric.judge(result.measurements, metric.compared_by, result.job.threads)
         for key, column in metric.columns.items():
             self._add(key, column, raw)
 
@@ -126,14 +128,14 @@ class Summary:
 
     def _percentile(self, percent: int, raw: Raw | None) -> Estimate | str:
         """Of all rounds' samples, or what it would take to claim it."""
-        readings = self.result.readings.values()
-        if len(readings) < statistics.ROUNDS_FOR_AN_INTERVAL:
+        measurements = self.result.measurements.values()
+        if len(measurements) < statistics.ROUNDS_FOR_AN_INTERVAL:
             return f"n/a (needs {statistics.ROUNDS_FOR_AN_INTERVAL} rounds)"
         too_few = f"n/a (needs {statistics.SAMPLES_FOR[percent]})"
         if raw is None:
             return too_few
         try:
-            found = statistics.percentile([samples(reading, raw) for reading in readings], percent)
+            found = statistics.percentile([samples(measurement, raw) for measurement in measurements], percent)
         except Corrupt:
             return "samples unreadable"  # the medians stand in the results themselves
         if found is None:
@@ -142,7 +144,7 @@ class Summary:
 
 
 def against_itself(results: Iterable[Result], metric: str) -> list[float]:
-    """The ratios of the control's rounds to its cell's, of a session's results: what a number differs by from itself."""
+    """The ratios of the control's rounds to its configuration's, of a session's results: what a number differs by from itself."""
     of_metric = [result for result in results if result.job.metric == metric]
     for control in of_metric:
         for result in of_metric:
@@ -152,20 +154,20 @@ def against_itself(results: Iterable[Result], metric: str) -> list[float]:
     return []
 
 
-def samples(reading: Reading, raw: Raw) -> NDArray[np.int64]:
-    """The nanoseconds of each call behind a reading of a sampled metric. Raises Corrupt if they are lost, or are not the reading's."""
-    found, count = raw(reading).get("samples_ns"), reading.values.get("samples")
+def samples(measurement: Measurement, raw: Raw) -> NDArray[np.int64]:
+    """The nanoseconds of each call behind a measurement of a sampled metric. Raises Corrupt if they are lost, or are not the measurement's."""
+    found, count = raw(measurement).get("samples_ns"), measurement.values.get("samples")
     if found is None or found.dtype.kind not in "iu" or found.shape != (count,) or found.min() < 0:
-        raise Corrupt(f"{reading.raw}: its samples are not those of the result; measure again (--force)")
+        raise Corrupt(f"{measurement.raw}: its samples are not those of the result; measure again (--force)")
     return found
 
 
 def predictions(result: Result, raw: Raw) -> Mapping[str, NDArray[Any]] | None:
     """Of a metric per image: `predicted` and `labels` of the images `chosen`, by their place in the test set; None if lost."""
-    if not result.reading or not result.reading.raw:
+    if not result.measurement or not result.measurement.raw:
         return None
     with contextlib.suppress(Corrupt):
-        found, values = raw(result.reading), result.reading.values
+        found, values = raw(result.measurement), result.measurement.values
         classes = len(classes_of(result))
         limits = {"predicted": classes, "labels": classes, "chosen": math.inf}
         if all(_is_index(found.get(name), values.get("images"), limit) for name, limit in limits.items()):

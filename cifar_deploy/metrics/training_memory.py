@@ -6,7 +6,7 @@ Of several ranks it is the first one's.
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Job
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Copied
+from cifar_deploy.metrics import RecordedMetric
 
 
 def read(job: Job) -> dict[str, float]:
@@ -21,7 +21,7 @@ def read(job: Job) -> dict[str, float]:
     return values
 
 
-METRIC = Copied(
+METRIC = RecordedMetric(
     stage="train",
     summary="peak resident memory of the training process; on a GPU also peak allocated",
     better="lower",

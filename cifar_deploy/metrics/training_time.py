@@ -8,7 +8,7 @@ the same size, and the verdict says how many there were; `spent` is what the clo
 from cifar_deploy.core.records import Job
 from cifar_deploy.core.table import Column
 from cifar_deploy.core.verdict import judge_training
-from cifar_deploy.metrics import Copied
+from cifar_deploy.metrics import RecordedMetric
 
 
 def read(job: Job) -> dict[str, float]:
@@ -19,7 +19,7 @@ def read(job: Job) -> dict[str, float]:
     return {"seconds": seconds, "spent": checkpoint.seconds, "wall_seconds": checkpoint.wall_seconds}
 
 
-METRIC = Copied(
+METRIC = RecordedMetric(
     stage="train",
     summary="seconds inside training steps, disturbed epochs as long as quiet ones; as spent, and wall seconds, beside it",
     better="lower",

@@ -1,6 +1,6 @@
 """A network as it is trained, saved, exported and measured: RGB in [0, 1] in, logits out.
 
-It normalises its input itself, so that an artifact is complete and no backend can disagree about mean and deviation.
+It normalises its input itself, so that an artifact is complete and no backend can disagree about mean and std.
 """
 
 import json
@@ -25,19 +25,19 @@ REGISTER = "register it with register_buffer, or make it of fixed numbers"
 
 
 class Normalise(nn.Module):
-    """(images - mean) / deviation, channel by channel; float32 (N, 3, H, W)."""
+    """(images - mean) / std, channel by channel; float32 (N, 3, H, W)."""
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
-    def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         # A channel that is the same in every image stays zero instead of becoming NaN.
-        self.register_buffer("deviation", torch.tensor(deviation).view(1, -1, 1, 1).clamp(min=1e-6))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1).clamp(min=1e-6))
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.deviation
+        return (images - self.mean) / self.std
 
 
 class OfPixels(nn.Module):
@@ -60,7 +60,7 @@ def build(network: str, data: Data) -> nn.Module:
     """
     classes = len(data.classes)
     body = _custom(network, classes) if ":" in network else NETWORKS[network].build(classes)
-    complete = nn.Sequential(Normalise(data.mean, data.deviation), body)
+    complete = nn.Sequential(Normalise(data.mean, data.std), body)
     if any(
         isinstance(value, UninitializedParameter | UninitializedBuffer)
         for value in (*complete.parameters(), *complete.buffers())

@@ -42,7 +42,7 @@ _HARMLESS = (
 )
 
 
-def multiply_adds(network: nn.Module, image: Tensor) -> tuple[int | None, str | None]:
+def macs(network: nn.Module, image: Tensor) -> tuple[int | None, str | None]:
     """Of `image` (1, 3, H, W) through the network on the CPU, in evaluation mode; or None, and why there is no number."""
     network.eval()
     try:

@@ -3,4 +3,6 @@
 from cifar_deploy.core.records import Recipe
 from cifar_deploy.core.registry import Registry
 
-RECIPES: Registry[Recipe] = Registry("recipe", __name__, {"paper": "paper:RECIPE", "fast": "fast:RECIPE"})
+RECIPES: Registry[Recipe] = Registry(
+    "recipe", __name__, {"original": "original:RECIPE", "fast": "fast:RECIPE"}, former={"paper": "original"}
+)

@@ -46,7 +46,7 @@ def _section(section: Section) -> str:
         head += f"<th>{_escaped(column.title)}<small>{_escaped(column.unit)}</small></th>"
     body = ""
     for row in section.rows:
-        cells = "".join(f'<td class="label">{_escaped(label)}</td>' for label in row.labels)
+        configurations = "".join(f'<td class="label">{_escaped(label)}</td>' for label in row.labels)
         for key, column in section.columns.items():
             failure = row.failures.get(key)
             value = row.values.get(key)
@@ -55,8 +55,8 @@ def _section(section: Section) -> str:
                 mark = f' class="failed" title="{_escaped(failure.reason)}"'
             elif value and value.verdict and value.verdict.reasons:
                 mark = f' class="doubted" title="{_escaped("; ".join(value.verdict.reasons))}"'
-            cells += f"<td{mark}>{_escaped(row.text(key, column))}</td>"
-        body += f"<tr>{cells}</tr>\n"
+            configurations += f"<td{mark}>{_escaped(row.text(key, column))}</td>"
+        body += f"<tr>{configurations}</tr>\n"
     notes = "".join(f'<p class="note">{_escaped(note)}</p>' for note in section.notes)
     table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
     if section.is_folded:

@@ -34,8 +34,8 @@ def _section(section: Section) -> list[str]:
     return [f"## {_escaped(section.title)}", "", *lines, "", *notes, ""]
 
 
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(map(_escaped, cells)) + " |"
+def _line(configurations: Iterable[str]) -> str:
+    return "| " + " | ".join(map(_escaped, configurations)) + " |"
 
 
 def _escaped(text: str) -> str:

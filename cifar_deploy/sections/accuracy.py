@@ -9,8 +9,8 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.statistics import Agreement, Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics.summary import Cell, Raw, agreement, classes_of, predictions
-from cifar_deploy.sections.common import EAGER, Cells, eager_of, filled, label_titles, labels_of, with_metric
+from cifar_deploy.metrics.summary import Configuration, Raw, agreement, classes_of, predictions
+from cifar_deploy.sections.common import EAGER, Configurations, eager_of, filled, label_titles, labels_of, with_metric
 
 _COUNTED = {"unit": "images", "stored_unit": "images", "digits": 0}
 
@@ -32,15 +32,15 @@ HOW_PAIRED = (
 _LOST = "predictions unreadable"
 
 
-def against_eager(cells: Cells, raw: Raw) -> Section | None:
-    """Every cell's labels against the eager network's, image by image."""
-    titles = label_titles(with_metric(cells, "accuracy"))
+def against_eager(configurations: Configurations, raw: Raw) -> Section | None:
+    """Every configuration's labels against the eager network's, image by image."""
+    titles = label_titles(with_metric(configurations, "accuracy"))
     rows = []
-    for cell, eager, this in _pairs(cells):
+    for configuration, eager, this in _pairs(configurations):
         if found := agreement(eager, this, raw, raw):
-            rows.append(paired_row(labels_of(cell, titles), found))
+            rows.append(paired_row(labels_of(configuration, titles), found))
         elif _is_lost(eager, raw) or _is_lost(this, raw):
-            rows.append(Row(labels=labels_of(cell, titles), values={}, words={"verdict": _LOST}))
+            rows.append(Row(labels=labels_of(configuration, titles), values={}, words={"verdict": _LOST}))
     if not rows:
         return None
     return filled("Accuracy against the eager network", titles, PAIRED, rows, (HOW_PAIRED,))
@@ -48,7 +48,7 @@ def against_eager(cells: Cells, raw: Raw) -> Section | None:
 
 def _is_lost(result: Result, raw: Raw) -> bool:
     """Whether there were predictions, and they cannot be read any more."""
-    return result.reading is not None and predictions(result, raw) is None
+    return result.measurement is not None and predictions(result, raw) is None
 
 
 def paired_row(labels: tuple[str, ...], found: Agreement) -> Row:
@@ -64,26 +64,28 @@ def paired_row(labels: tuple[str, ...], found: Agreement) -> Row:
     )
 
 
-def _pairs(cells: Cells) -> Iterator[tuple[Cell, Result, Result]]:
-    """Each cell that has an accuracy, with its eager network's and its own."""
-    for cell, of_cell in cells.items():
-        eager = eager_of(cell, cells)
-        if eager and "accuracy" in eager and "accuracy" in of_cell:
-            yield cell, eager["accuracy"].result, of_cell["accuracy"].result
+def _pairs(configurations: Configurations) -> Iterator[tuple[Configuration, Result, Result]]:
+    """Each configuration that has an accuracy, with its eager network's and its own."""
+    for configuration, of_one in configurations.items():
+        eager = eager_of(configuration, configurations)
+        if eager and "accuracy" in eager and "accuracy" in of_one:
+            yield configuration, eager["accuracy"].result, of_one["accuracy"].result
 
 
-def by_class(cells: Cells, raw: Raw) -> list[Section]:
-    """Accuracy by class of every cell, and for each network what its eager form takes for what."""
-    title, titles = "Accuracy by class", label_titles(with_metric(cells, "accuracy"))
+def by_class(configurations: Configurations, raw: Raw) -> list[Section]:
+    """Accuracy by class of every configuration, and for each network what its eager form takes for what."""
+    title, titles = "Accuracy by class", label_titles(with_metric(configurations, "accuracy"))
     rows, confusions = [], []
     columns: dict[str, Column] = {}
-    for cell, of_cell in cells.items():
-        if "accuracy" not in of_cell or not (result := of_cell["accuracy"].result).reading:
+    for configuration, of_one in configurations.items():
+        if "accuracy" not in of_one or not (result := of_one["accuracy"].result).measurement:
             continue
         classes = classes_of(result)
         columns |= {name: Column(title=name, unit="%", stored_unit="1", scale=100, digits=1) for name in classes}
         if not (found := predictions(result, raw)):
-            rows.append(Row(labels=labels_of(cell, titles), values={}, words=dict.fromkeys(classes[:1], _LOST)))
+            rows.append(
+                Row(labels=labels_of(configuration, titles), values={}, words=dict.fromkeys(classes[:1], _LOST))
+            )
             continue
         counts = statistics.confusion(found["labels"], found["predicted"], len(classes))
         shares = {
@@ -91,9 +93,9 @@ def by_class(cells: Cells, raw: Raw) -> list[Section]:
             for index, name in enumerate(classes)
             if counts[index].sum()
         }
-        rows.append(Row(labels=labels_of(cell, titles), values=shares))
-        if (cell.format, cell.backend) == EAGER:
-            confusions.append(_confusion(cell.name, classes, counts))
+        rows.append(Row(labels=labels_of(configuration, titles), values=shares))
+        if (configuration.format, configuration.backend) == EAGER:
+            confusions.append(_confusion(configuration.name, classes, counts))
     if not rows:
         return []
     by_class = Section(title=title, label_titles=titles, columns=columns, rows=tuple(rows), on_screen=False)
@@ -119,18 +121,18 @@ def _confusion(name: str, classes: tuple[str, ...], counts: NDArray[np.int64]) -
     )
 
 
-def changed(cells: Cells, raw: Raw) -> Section | None:
+def changed(configurations: Configurations, raw: Raw) -> Section | None:
     """Every test image whose label is not the eager network's."""
     columns = {
         name: Column(title=title, unit="", stored_unit="")
         for name, title in (("image", "test image"), ("is", "is"), ("eager", "eager says"), ("this", "this says"))
     }
-    rows, lost, titles = [], [], label_titles(with_metric(cells, "accuracy"))
-    for cell, eager, this in _pairs(cells):
+    rows, lost, titles = [], [], label_titles(with_metric(configurations, "accuracy"))
+    for configuration, eager, this in _pairs(configurations):
         old, new = predictions(eager, raw), predictions(this, raw)
         compared = agreement(eager, this, raw, raw)
         if _is_lost(eager, raw) or _is_lost(this, raw):
-            lost.append(str(cell))
+            lost.append(str(configuration))
         if not compared or not old or not new:
             continue
         classes = classes_of(this)
@@ -141,7 +143,7 @@ def changed(cells: Cells, raw: Raw) -> Section | None:
                 "eager": classes[old["predicted"][place]],
                 "this": classes[new["predicted"][place]],
             }
-            rows.append(Row(labels=labels_of(cell, titles), values={}, words=words))
+            rows.append(Row(labels=labels_of(configuration, titles), values={}, words=words))
     if not rows:
         return None
     return Section(

@@ -1,4 +1,4 @@
-"""What the sections share: cells, and rows made of them."""
+"""What the sections share: configurations, and rows made of them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,87 +7,91 @@ from cifar_deploy.core.records import Failure, Result
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.store import CHECKPOINT
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics import METRICS, Copied
-from cifar_deploy.metrics.summary import Cell, Summary, is_batched
+from cifar_deploy.metrics import METRICS, RecordedMetric
+from cifar_deploy.metrics.summary import Configuration, Summary, is_batched
 
 # What every other format and backend is seen against.
 EAGER = (CHECKPOINT, "pytorch")
 
-Cells = dict[Cell, dict[str, Summary]]  # by metric
+Configurations = dict[Configuration, dict[str, Summary]]  # by metric
 
 # What is a label only where it differs, by its title.
 _VARYING = {"device": "device", "threads": "threads", "batch": "batch_size"}
 
 
-def label_titles(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """What tells these cells apart: device, threads and batch only where they differ, no format of external files."""
-    cells = list(cells)
-    varying = [title for title, field in _VARYING.items() if len({getattr(cell, field) for cell in cells}) > 1]
-    named = ("network", "format") if any(cell.format for cell in cells) else ("file",)
+def label_titles(configurations: Iterable[Configuration]) -> tuple[str, ...]:
+    """What tells these configurations apart: device, threads and batch only where they differ, no format of external files."""
+    configurations = list(configurations)
+    varying = [
+        title
+        for title, field in _VARYING.items()
+        if len({getattr(configuration, field) for configuration in configurations}) > 1
+    ]
+    named = ("network", "format") if any(configuration.format for configuration in configurations) else ("file",)
     return (*named, "backend", *varying)
 
 
-def labels_of(cell: Cell, titles: Iterable[str]) -> tuple[str, ...]:
-    return tuple(_label(cell, title) for title in titles)
+def labels_of(configuration: Configuration, titles: Iterable[str]) -> tuple[str, ...]:
+    return tuple(_label(configuration, title) for title in titles)
 
 
-def _label(cell: Cell, title: str) -> str:
+def _label(configuration: Configuration, title: str) -> str:
     if title in ("network", "file"):
-        return cell.name
+        return configuration.name
     if title == "format":
-        return cell.variant
-    value = getattr(cell, _VARYING.get(title, title))
+        return configuration.variant
+    value = getattr(configuration, _VARYING.get(title, title))
     return "own" if value is None else str(value)
 
 
-def by_settings(cells: Cells) -> Cells:
-    """The cells for a table, by threads and batch size. What depends on neither stands in the rows of all of them.
+def by_settings(configurations: Configurations) -> Configurations:
+    """The configurations for a table, by threads and batch size. What depends on neither stands in the rows of all of them.
 
     A metric's own batch size is one of the others where that was asked for too, and a row of its own elsewhere.
     """
-    found: Cells = {}
-    for cell in sorted(cells, key=lambda cell: _order(cell, list(cells))):
-        alike = [other for other in cells if other[:-2] == cell[:-2]]
-        sizes = [other.batch_size for other in alike if other.batch_size and other.threads == cell.threads]
-        of_own = cells.get(cell._replace(batch_size=None), {})
+    found: Configurations = {}
+    for configuration in sorted(configurations, key=lambda configuration: _order(configuration, list(configurations))):
+        alike = [other for other in configurations if other[:-2] == configuration[:-2]]
+        sizes = [other.batch_size for other in alike if other.batch_size and other.threads == configuration.threads]
+        of_own = configurations.get(configuration._replace(batch_size=None), {})
         recorded = {
             metric: summary
             for other in alike
-            for metric, summary in cells[other].items()
-            if isinstance(METRICS[metric], Copied)
+            for metric, summary in configurations[other].items()
+            if isinstance(METRICS[metric], RecordedMetric)
         }
         shared = {**recorded, **{metric: summary for metric, summary in of_own.items() if not is_batched(metric)}}
         own_batched = {metric: summary for metric, summary in of_own.items() if is_batched(metric)}
-        if cell.batch_size:
-            same = {m: s for m, s in own_batched.items() if s.result.job.batch_size == cell.batch_size}
-            found[cell] = {**shared, **same, **cells[cell]}
+        if configuration.batch_size:
+            same = {m: s for m, s in own_batched.items() if s.result.job.batch_size == configuration.batch_size}
+            found[configuration] = {**shared, **same, **configurations[configuration]}
             continue
         left = {m: s for m, s in own_batched.items() if s.result.job.batch_size not in sizes}
         if left or not sizes:
-            found[cell] = {**shared, **left}
+            found[configuration] = {**shared, **left}
     return found
 
 
-def _order(cell: Cell, cells: Sequence[Cell]) -> tuple[int, int, int]:
+def _order(configuration: Configuration, configurations: Sequence[Configuration]) -> tuple[int, int, int]:
     """As they came, those of different threads and batch sizes together."""
-    first = next(place for place, other in enumerate(cells) if other[:-2] == cell[:-2])
-    return first, cell.threads, cell.batch_size or 0
+    first = next(place for place, other in enumerate(configurations) if other[:-2] == configuration[:-2])
+    return first, configuration.threads, configuration.batch_size or 0
 
 
-def with_metric(cells: Cells, metric: str) -> Cells:
-    """Those of the cells that were measured by this metric."""
-    return {cell: of_cell for cell, of_cell in cells.items() if metric in of_cell}
+def with_metric(configurations: Configurations, metric: str) -> Configurations:
+    """Those of the configurations that were measured by this metric."""
+    return {configuration: of_one for configuration, of_one in configurations.items() if metric in of_one}
 
 
-def eager_of(cell: Cell, cells: Cells) -> dict[str, Summary] | None:
+def eager_of(configuration: Configuration, configurations: Configurations) -> dict[str, Summary] | None:
     """The same network through PyTorch eager, on the same device and threads; None for itself, or if it is not there."""
-    if (cell.format, cell.backend) == EAGER:
+    if (configuration.format, configuration.backend) == EAGER:
         return None
-    return cells.get(cell._replace(format=EAGER[0], input="float32", backend=EAGER[1]))
+    return configurations.get(configuration._replace(format=EAGER[0], input="float32", backend=EAGER[1]))
 
 
 def paired_ratio(numerator: Summary | None, denominator: Summary | None, column: str) -> Estimate | None:
-    """Of one value of two cells, by the rounds of a session that both have; None if there is no such session."""
+    """Of one value of two configurations, by the rounds of a session that both have; None if there is no such session."""
     if not numerator or not denominator or numerator.failure or denominator.failure:
         return None
     ours, theirs = numerator.result, denominator.result
@@ -96,12 +100,12 @@ def paired_ratio(numerator: Summary | None, denominator: Summary | None, column:
     )
 
 
-def is_current(result: Result, cells: Cells) -> bool:
-    """Whether a result is of the same artifact, versions and machine as the cell of the table."""
-    of_cell = cells.get(Cell.of(result))
-    if not of_cell:
+def is_current(result: Result, configurations: Configurations) -> bool:
+    """Whether a result is of the same artifact, versions and machine as the configuration of the table."""
+    of_one = configurations.get(Configuration.of(result))
+    if not of_one:
         return False
-    job = next(iter(of_cell.values())).result.job
+    job = next(iter(of_one.values())).result.job
     return (job.artifact.files, job.versions, job.machine) == (
         result.job.artifact.files,
         result.job.versions,
@@ -111,12 +115,12 @@ def is_current(result: Result, cells: Cells) -> bool:
 
 def is_of_training(metric: str) -> bool:
     plugin = METRICS[metric]
-    return isinstance(plugin, Copied) and plugin.stage == "train"
+    return isinstance(plugin, RecordedMetric) and plugin.stage == "train"
 
 
-def metrics_of(cells: Cells) -> list[str]:
-    """What was measured of any cell: the listed metrics in their order, then anyone's own."""
-    found = dict.fromkeys(metric for of_cell in cells.values() for metric in of_cell)
+def metrics_of(configurations: Configurations) -> list[str]:
+    """What was measured of any configuration: the listed metrics in their order, then anyone's own."""
+    found = dict.fromkeys(metric for of_one in configurations.values() for metric in of_one)
     return [*(name for name in METRICS if name in found), *(name for name in found if name not in METRICS)]
 
 
@@ -145,13 +149,13 @@ def filled(
     return Section(title=title, label_titles=label_titles, columns=shown, rows=tuple(rows), notes=notes)
 
 
-def row_of(labels: tuple[str, ...], of_cell: dict[str, Summary], columns: dict[str, Column]) -> Row:
+def row_of(labels: tuple[str, ...], of_one: dict[str, Summary], columns: dict[str, Column]) -> Row:
     values: dict[str, Value] = {}
     failures: dict[str, Failure] = {}
     words: dict[str, str] = {}
     for column in columns:
         metric, _, key = column.rpartition(".")
-        summary = of_cell.get(metric)
+        summary = of_one.get(metric)
         if summary and summary.failure:
             failures[column] = summary.failure
         elif summary and key in summary.values:

@@ -4,34 +4,34 @@ from collections.abc import Sequence
 
 from cifar_deploy.core.records import Result, UnderIsa
 from cifar_deploy.core.table import Column, Row, Section
-from cifar_deploy.metrics.summary import Cell, Raw, agreement
+from cifar_deploy.metrics.summary import Configuration, Raw, agreement
 from cifar_deploy.sections.accuracy import HOW_PAIRED, PAIRED, paired_row
-from cifar_deploy.sections.common import Cells, is_current, label_titles, labels_of
+from cifar_deploy.sections.common import Configurations, is_current, label_titles, labels_of
 
 _ENDED = Column(title="ended", unit="", stored_unit="")
 
 
-def under_older(results: Sequence[Result], cells: Cells, raw: Raw) -> Section | None:
-    """Each 8-bit cell's labels under a level of instructions against its labels under this processor's own."""
+def under_older(results: Sequence[Result], configurations: Configurations, raw: Raw) -> Section | None:
+    """Each 8-bit configuration's labels under a level of instructions against its labels under this processor's own."""
     newest = {
-        (Cell.of(result), trial.isa): result
+        (Configuration.of(result), trial.isa): result
         for result in results
-        if isinstance(trial := result.job.trial, UnderIsa) and is_current(result, cells)
+        if isinstance(trial := result.job.trial, UnderIsa) and is_current(result, configurations)
     }
-    titles = label_titles(cell for cell, _ in newest)
+    titles = label_titles(configuration for configuration, _ in newest)
     rows: list[Row] = []
     notes = [HOW_PAIRED, *_dot_products(results)]
-    for (cell, isa), result in newest.items():
-        labels = (*labels_of(cell, titles), isa)
-        here = cells[cell].get("accuracy")
+    for (configuration, isa), result in newest.items():
+        labels = (*labels_of(configuration, titles), isa)
+        here = configurations[configuration].get("accuracy")
         if result.failure:
             rows.append(Row(labels=labels, values={}, failures={"ended": result.failure}))
-            notes.append(f"{cell} under {isa}: {result.failure.kind}: {result.failure.reason}.")
+            notes.append(f"{configuration} under {isa}: {result.failure.kind}: {result.failure.reason}.")
         elif here and (found := agreement(here.result, result, raw, raw)):
             rows.append(paired_row(labels, found))
             if found.changed:
                 notes.append(
-                    f"{cell} depends on the instructions: under {isa} {len(found.changed):,} of {found.images:,} labels "
+                    f"{configuration} depends on the instructions: under {isa} {len(found.changed):,} of {found.images:,} labels "
                     "are others, so its accuracy here is not that of an older processor."
                 )
     if not rows:

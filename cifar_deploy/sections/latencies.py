@@ -6,42 +6,46 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics.summary import Cell, against_itself, compared_by
-from cifar_deploy.sections.common import Cells
+from cifar_deploy.metrics.summary import Configuration, against_itself, compared_by
+from cifar_deploy.sections.common import Configurations
 
 RANK = Column(title="rank", unit="", stored_unit="")
 
 
-def ranks(cells: Cells, controls: Sequence[Result]) -> tuple[dict[Cell, str], list[float]]:
-    """Places by latency among the cells of the newest session, and how far its control lies from its cell.
+def ranks(configurations: Configurations, controls: Sequence[Result]) -> tuple[dict[Configuration, str], list[float]]:
+    """Places by latency among the configurations of the newest session, and how far its control lies from its configuration.
 
     Those of different batch sizes have places of their own.
     """
-    timed = {cell: of["latency"].result for cell, of in cells.items() if "latency" in of and of["latency"].values}
+    timed = {
+        configuration: of["latency"].result
+        for configuration, of in configurations.items()
+        if "latency" in of and of["latency"].values
+    }
     sessions = [result.session for result in timed.values() if result.session]
     if not sessions:
         return {}, []
     session = max(sessions, key=lambda session: session.started)
-    together = {cell: result for cell, result in timed.items() if result.session == session}
+    together = {configuration: result for configuration, result in timed.items() if result.session == session}
     control = against_itself([*together.values(), *(c for c in controls if c.session == session)], "latency")
     noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
-    if min(len(result.readings) for result in together.values()) < statistics.ROUNDS_FOR_AN_INTERVAL:
+    if min(len(result.measurements) for result in together.values()) < statistics.ROUNDS_FOR_AN_INTERVAL:
         return {}, control
-    places: dict[Cell, str] = {}
+    places: dict[Configuration, str] = {}
     for size in sorted({result.job.batch_size for result in together.values()}):
-        alike = {cell: result for cell, result in together.items() if result.job.batch_size == size}
+        alike = {configuration: result for configuration, result in together.items() if result.job.batch_size == size}
         medians = [result.rounds(compared_by("latency")) for result in alike.values()]
         places |= dict(zip(alike, statistics.ranks(medians, noise), strict=True))
     return places, control
 
 
-def how_measured(cells: Cells, control: Sequence[float]) -> list[str]:
+def how_measured(configurations: Configurations, control: Sequence[float]) -> list[str]:
     """How the latencies were come by, and what is a tie among them."""
-    latencies = [of["latency"].result for of in cells.values() if "latency" in of and of["latency"].values]
+    latencies = [of["latency"].result for of in configurations.values() if "latency" in of and of["latency"].values]
     notes = _rounds(latencies) if latencies else []
     if control:
         notes.append(
-            f"The same cell against itself: {statistics.estimate(control).value - 1:+.1%} (A/A); what lies inside {statistics.noise(control):.1%} "
+            f"The same configuration against itself: {statistics.estimate(control).value - 1:+.1%} (A/A); what lies inside {statistics.noise(control):.1%} "
             "or inside its own interval is a tie (=)."
         )
     return notes
@@ -49,7 +53,7 @@ def how_measured(cells: Cells, control: Sequence[float]) -> list[str]:
 
 def _rounds(latencies: Sequence[Result]) -> list[str]:
     notes = []
-    rounds = sorted({len(result.readings) for result in latencies})
+    rounds = sorted({len(result.measurements) for result in latencies})
     needed = statistics.ROUNDS_FOR_AN_INTERVAL
     if rounds[0] >= needed:
         meaning = "[ ] is the 95 % interval of their median, ( ) how far a percentile lay apart between rounds"
@@ -60,7 +64,7 @@ def _rounds(latencies: Sequence[Result]) -> list[str]:
     few_to_many = " to ".join(([str(rounds[0])] if len(rounds) > 1 else []) + [counted(rounds[-1], "round")])
     notes.append(f"Latency is the median of {few_to_many}, a process each; {meaning}.")
     if len(rounds) > 1:
-        few = [f"{Cell.of(r)}: {len(r.readings)}" for r in latencies if len(r.readings) < rounds[-1]]
+        few = [f"{Configuration.of(r)}: {len(r.measurements)}" for r in latencies if len(r.measurements) < rounds[-1]]
         notes.append(f"Fewer rounds, for their precision or for a failure: {', '.join(few)}.")
     if len({result.session for result in latencies}) > 1:
         notes.append("Not interleaved: these latencies are of several sessions, and only the newest one's are ranked.")

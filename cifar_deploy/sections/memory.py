@@ -1,4 +1,4 @@
-"""Memory: what the peak is made of, and under how much a cell really ran."""
+"""Memory: what the peak is made of, and under how much a configuration really ran."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,19 +7,27 @@ from cifar_deploy.core.limits import ABOVE, BELOW
 from cifar_deploy.core.records import Result, UnderLimit
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell
-from cifar_deploy.sections.common import Cells, filled, is_current, label_titles, labels_of, row_of, with_metric
+from cifar_deploy.metrics.summary import Configuration
+from cifar_deploy.sections.common import (
+    Configurations,
+    filled,
+    is_current,
+    label_titles,
+    labels_of,
+    row_of,
+    with_metric,
+)
 
 
-def parts(cells: Cells) -> Section | None:
+def parts(configurations: Configurations) -> Section | None:
     """What the peak is made of."""
     columns = {
         f"memory.{key}": dataclasses.replace(column, title=column.title.removeprefix("memory: "), digits=1)
         for key, column in METRICS["memory"].columns.items()
     }
-    measured = with_metric(cells, "memory")
+    measured = with_metric(configurations, "memory")
     titles = label_titles(measured)
-    rows = [row_of(labels_of(cell, titles), of_cell, columns) for cell, of_cell in measured.items()]
+    rows = [row_of(labels_of(configuration, titles), of_one, columns) for configuration, of_one in measured.items()]
     if not rows:
         return None
     return filled(
@@ -34,8 +42,8 @@ def parts(cells: Cells) -> Section | None:
     )
 
 
-def under_limits(results: Sequence[Result], cells: Cells) -> Section | None:
-    """Under how much memory each cell ran, and under how much it did not."""
+def under_limits(results: Sequence[Result], configurations: Configurations) -> Section | None:
+    """Under how much memory each configuration ran, and under how much it did not."""
     bytes_ = {"unit": "MiB", "stored_unit": "bytes", "scale": 1 / 2**20, "digits": 1}
     columns = {
         "claim": Column(title="claimed peak", **bytes_),  # type: ignore[arg-type]
@@ -45,22 +53,25 @@ def under_limits(results: Sequence[Result], cells: Cells) -> Section | None:
         "runs out": Column(title=f"{BELOW:.0%} of that", unit="", stored_unit=""),
         "kind": Column(title="limited by", unit="", stored_unit=""),
     }
-    values: dict[Cell, dict[str, Value]] = {}
-    words: dict[Cell, dict[str, str]] = {}
+    values: dict[Configuration, dict[str, Value]] = {}
+    words: dict[Configuration, dict[str, str]] = {}
     for result in results:
-        cell, trial = Cell.of(result), result.job.trial
-        if not isinstance(trial, UnderLimit) or not is_current(result, cells):
+        configuration, trial = Configuration.of(result), result.job.trial
+        if not isinstance(trial, UnderLimit) or not is_current(result, configurations):
             continue
-        ended = "ran" if result.reading else result.failure.kind if result.failure else ""
-        words.setdefault(cell, {})[trial.expected] = f"{ended} in {trial.limit_bytes / 2**20:,.1f} MiB"
-        words[cell]["kind"] = trial.limited_by
-        of_cell, memory = values.setdefault(cell, {}), cells[cell].get("memory")
+        ended = "ran" if result.measurement else result.failure.kind if result.failure else ""
+        words.setdefault(configuration, {})[trial.expected] = f"{ended} in {trial.limit_bytes / 2**20:,.1f} MiB"
+        words[configuration]["kind"] = trial.limited_by
+        of_one, memory = values.setdefault(configuration, {}), configurations[configuration].get("memory")
         if memory and "peak" in memory.values:
-            of_cell["claim"] = Value(number=max(memory.values[key].number for key in ("peak", "batch")))
-        if trial.expected == "runs" and result.reading and "counted" in result.reading.values:
-            of_cell["counted"] = Value(number=result.reading.values["counted"])
+            of_one["claim"] = Value(number=max(memory.values[key].number for key in ("peak", "batch")))
+        if trial.expected == "runs" and result.measurement and "counted" in result.measurement.values:
+            of_one["counted"] = Value(number=result.measurement.values["counted"])
     titles = label_titles(values)
-    rows = [Row(labels=labels_of(cell, titles), values=values[cell], words=words[cell]) for cell in values]
+    rows = [
+        Row(labels=labels_of(configuration, titles), values=values[configuration], words=words[configuration])
+        for configuration in values
+    ]
     if not rows:
         return None
     return filled(

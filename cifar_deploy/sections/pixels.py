@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.sections.common import Cells, label_titles, labels_of, paired_ratio
+from cifar_deploy.sections.common import Configurations, label_titles, labels_of, paired_ratio
 
 _KEY = "end_to_end"
 _COLUMNS = {
@@ -14,14 +14,14 @@ _COLUMNS = {
 }
 
 
-def in_the_graph(cells: Cells) -> Section | None:
-    """A row for each cell that was measured with both inputs in one session; None if there is none."""
-    titles, rows = label_titles(cells), []
-    for cell, of_cell in cells.items():
-        if cell.input == "uint8":
+def in_the_graph(configurations: Configurations) -> Section | None:
+    """A row for each configuration that was measured with both inputs in one session; None if there is none."""
+    titles, rows = label_titles(configurations), []
+    for configuration, of_one in configurations.items():
+        if configuration.input == "uint8":
             continue
-        ours = cells.get(cell._replace(input="uint8"), {}).get("latency")
-        theirs = of_cell.get("latency")
+        ours = configurations.get(configuration._replace(input="uint8"), {}).get("latency")
+        theirs = of_one.get("latency")
         ratio = paired_ratio(ours, theirs, _KEY)
         if ours and theirs and ratio:
             values = {
@@ -29,7 +29,7 @@ def in_the_graph(cells: Cells) -> Section | None:
                 "uint8": ours.values[_KEY],
                 "ratio": Value(number=ratio.value, estimate=ratio),
             }
-            rows.append(Row(labels=labels_of(cell, titles), values=values))
+            rows.append(Row(labels=labels_of(configuration, titles), values=values))
     if not rows:
         return None
     return Section(

@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from cifar_deploy.core import statistics
-from cifar_deploy.core.records import Block, Reading, Result, Sustained
+from cifar_deploy.core.records import Measurement, Result, Run, Sustained
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell, compared_by
-from cifar_deploy.sections.common import Cells, filled, is_current, label_titles, labels_of
+from cifar_deploy.metrics.summary import Configuration, compared_by
+from cifar_deploy.sections.common import Configurations, filled, is_current, label_titles, labels_of
 
 _MINUTE_S = 60.0
 
 
-def sustained(results: Sequence[Result], cells: Cells) -> Section | None:
-    """The first minute under load against the last, of the newest long load of each cell."""
+def sustained(results: Sequence[Result], configurations: Configurations) -> Section | None:
+    """The first minute under load against the last, of the newest long load of each configuration."""
     newest = {
-        (Cell.of(result), result.job.metric): result
+        (Configuration.of(result), result.job.metric): result
         for result in results
-        if isinstance(result.job.trial, Sustained) and is_current(result, cells)
+        if isinstance(result.job.trial, Sustained) and is_current(result, configurations)
     }
     columns = {
         "first": Column(title="first minute", unit="", stored_unit=""),
@@ -28,12 +28,12 @@ def sustained(results: Sequence[Result], cells: Cells) -> Section | None:
         "temperature": Column(title="temperature", unit="°C", stored_unit=""),
         "minutes": Column(title="under load", unit="min", stored_unit="s", scale=1 / 60, digits=1),
     }
-    titles = label_titles(cell for cell, _ in newest)
+    titles = label_titles(configuration for configuration, _ in newest)
     rows = []
-    for (cell, metric), result in newest.items():
+    for (configuration, metric), result in newest.items():
         together = [other for other in newest.values() if other.session == result.session]
         row = _row(result, _Load(together))
-        rows.append(Row(labels=(*labels_of(cell, titles), metric), values=row.values, words=row.words))
+        rows.append(Row(labels=(*labels_of(configuration, titles), metric), values=row.values, words=row.words))
     if not rows:
         return None
     return filled(
@@ -42,7 +42,7 @@ def sustained(results: Sequence[Result], cells: Cells) -> Section | None:
         columns,
         rows,
         (
-            "The cells take turns. Each number is the median of the blocks whose middle lies in the first, or in the last, "
+            "The configurations take turns. Each number is the median of the runs whose middle lies in the first, or in the last, "
             "minute of the whole load: in the first or the last turn if that takes longer, in the first or the last half "
             "if the load was shorter than two.",
         ),
@@ -50,28 +50,30 @@ def sustained(results: Sequence[Result], cells: Cells) -> Section | None:
 
 
 class _Load:
-    """When the load of all cells of a session began and ended, and what counts as its first and its last minute."""
+    """When the load of all configurations of a session began and ended, and what counts as its first and its last minute."""
 
     def __init__(self, together: Sequence[Result]) -> None:
-        blocks = [block for result in together for block in result.blocks]
-        self.begin = min(_parse(block.started) for block in blocks)
-        self.end = max(_parse(block.started) + block.seconds for block in blocks)
+        runs = [run for result in together for run in result.runs]
+        self.begin = min(_parse(run.started) for run in runs)
+        self.end = max(_parse(run.started) + run.seconds for run in runs)
         self.seconds = self.end - self.begin
-        turn_s = self.seconds / max(len(result.blocks) for result in together)
+        turn_s = self.seconds / max(len(result.runs) for result in together)
         self._part_s = min(self.seconds / 2, max(_MINUTE_S, turn_s))
 
-    def first(self, result: Result) -> list[Reading]:
-        return [b.reading for b in result.blocks if b.reading and _middle(b) < self.begin + self._part_s]
+    def first(self, result: Result) -> list[Measurement]:
+        return [b.measurement for b in result.runs if b.measurement and _middle(b) < self.begin + self._part_s]
 
-    def last(self, result: Result) -> list[Reading]:
-        return [b.reading for b in result.blocks if b.reading and _middle(b) >= self.end - self._part_s]
+    def last(self, result: Result) -> list[Measurement]:
+        return [b.measurement for b in result.runs if b.measurement and _middle(b) >= self.end - self._part_s]
 
 
 def _row(result: Result, load: _Load) -> Row:
     key = compared_by(result.job.metric)
     column = METRICS[result.job.metric].columns[key]
     parts = load.first(result), load.last(result)
-    medians = [statistics.estimate([reading.values[key] for reading in part]).value if part else None for part in parts]
+    medians = [
+        statistics.estimate([measurement.values[key] for measurement in part]).value if part else None for part in parts
+    ]
     shown = ["n/a" if median is None else f"{column.text(median)} {column.unit}" for median in medians]
     if result.failure:
         shown[1] = result.failure.kind
@@ -87,15 +89,15 @@ def _row(result: Result, load: _Load) -> Row:
     return Row(labels=(), values=values, words=words)
 
 
-def _middle(block: Block) -> float:
-    return _parse(block.started) + block.seconds / 2
+def _middle(run: Run) -> float:
+    return _parse(run.started) + run.seconds / 2
 
 
 def _parse(started: str) -> float:
     return datetime.fromisoformat(started).timestamp()
 
 
-def _gauge(first: Sequence[Reading], last: Sequence[Reading], name: str, scale: float, digits: int) -> str:
+def _gauge(first: Sequence[Measurement], last: Sequence[Measurement], name: str, scale: float, digits: int) -> str:
     """From the first minute to the last, or that the system does not say."""
     shown = []
     for part in (first, last):

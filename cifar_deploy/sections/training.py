@@ -4,31 +4,29 @@ from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Summary
-from cifar_deploy.sections.common import EAGER, Cells, filled, headline_columns, is_of_training, row_of
+from cifar_deploy.sections.common import EAGER, Configurations, filled, headline_columns, is_of_training, row_of
 
 # The original report's test accuracies, by the network of ours that stands for each of its two.
 ORIGINAL_REPORT = {"mobilenet": 0.8418, "resnet18": 0.8368}
 _REPORT_EPOCHS = 20
-_REPORT_RECIPE = "paper"
+_REPORT_RECIPE = "original"
 
 
-def cost(cells: Cells) -> Section:
+def cost(configurations: Configurations) -> Section:
     """One row a network: what does not depend on how it is deployed."""
     columns = headline_columns(filter(is_of_training, METRICS))
     of_name: dict[str, dict[str, Summary]] = {}
-    for cell, of_cell in cells.items():
-        of_name.setdefault(cell.name, {}).update(of_cell)
-    rows = [row_of((name,), of_cell, columns) for name, of_cell in of_name.items()]
-    verdicts = {
-        name: of_cell["training_time"].verdict for name, of_cell in of_name.items() if "training_time" in of_cell
-    }
+    for configuration, of_one in configurations.items():
+        of_name.setdefault(configuration.name, {}).update(of_one)
+    rows = [row_of((name,), of_one, columns) for name, of_one in of_name.items()]
+    verdicts = {name: of_one["training_time"].verdict for name, of_one in of_name.items() if "training_time" in of_one}
     notes = tuple(
         f"{name}: {'; '.join(verdict.reasons)}" for name, verdict in verdicts.items() if verdict and verdict.reasons
     )
     return filled("What it cost to train", ("network",), columns, rows, notes)
 
 
-def original_report(cells: Cells, checkpoints: dict[str, Checkpoint]) -> Section | None:
+def original_report(configurations: Configurations, checkpoints: dict[str, Checkpoint]) -> Section | None:
     """The original report's table with our numbers beside its own; None if neither of its networks is here."""
     wanted = (
         ("accuracy", "accuracy"),
@@ -45,7 +43,12 @@ def original_report(cells: Cells, checkpoints: dict[str, Checkpoint]) -> Section
     for network, reported in ORIGINAL_REPORT.items():
         for name, checkpoint in checkpoints.items():
             eager = next(
-                (of for cell, of in cells.items() if (cell.name, cell.format, cell.backend) == (name, *EAGER)), None
+                (
+                    of
+                    for configuration, of in configurations.items()
+                    if (configuration.name, configuration.format, configuration.backend) == (name, *EAGER)
+                ),
+                None,
             )
             if checkpoint.training.network == network and eager:
                 row = row_of((name,), eager, columns)

@@ -31,7 +31,7 @@ class Shape:
     dtype: str | None = None
 
 
-def adopt(
+def plan_external(
     paths: Sequence[Path],
     *,
     backends: Sequence[str] | None = None,
@@ -43,7 +43,7 @@ def adopt(
 ) -> list[Planned]:
     """What `evaluate` will measure of files that were made elsewhere: each on every backend that opens it.
 
-    Give `floors=False` to `evaluate`, and a store that holds nothing else. A file that cannot be loaded is planned with
+    Give `overheads=False` to `evaluate`, and a store that holds nothing else. A file that cannot be loaded is planned with
     its failure. Raises UsageError for what no backend opens, and for an input whose shape has to be given or is wrong.
     """
     pairs = _pairs(paths, backends)

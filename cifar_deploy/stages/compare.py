@@ -1,4 +1,4 @@
-"""Two sets of results -> how they differ, cell by cell: two machines, two versions, before and after.
+"""Two sets of results -> how they differ, configuration by configuration: two machines, two versions, before and after.
 
 They share no round, so a ratio is of all rounds of one to all rounds of the other (see core.statistics), and no
 difference is claimed below what the machines' own controls show, nor below 3 %.
@@ -17,9 +17,9 @@ from cifar_deploy.core.records import Baseline, Result
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics import METRICS, as_measured
+from cifar_deploy.metrics import METRICS, as_runtime_metric
 from cifar_deploy.metrics.summary import (
-    Cell,
+    Configuration,
     Raw,
     Summary,
     against_itself,
@@ -37,9 +37,9 @@ _RATIO = Column(title="B / A", unit="", stored_unit="1", digits=3, interval=True
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One cell of both, or of one alone. `slowdown` is 1.1 where B takes a tenth more; 1 if it is not timed."""
+    """One configuration of both, or of one alone. `slowdown` is 1.1 where B takes a tenth more; 1 if it is not timed."""
 
-    cell: Cell
+    configuration: Configuration
     metric: str
     a: Value | None  # None if it failed or is missing
     b: Value | None
@@ -61,10 +61,10 @@ def compare(a: Path, b: Path, *, allow_mismatch: bool = False) -> list[Pair]:
 def _read_results(path: Path) -> tuple[list[Result], Raw]:
     file = _results_file(path)
     lines = read_lines(file, fault)
-    if lines.left_out and not lines.blocks:
+    if lines.left_out and not lines.runs:
         raise Corrupt(f"{file}: {lines.told()[0]}; give a results.jsonl that `cifar-deploy evaluate` wrote")
     lines.warn(file)
-    return grouped(lines.blocks), Samples(file.parent)
+    return grouped(lines.runs), Samples(file.parent)
 
 
 def _results_file(path: Path) -> Path:
@@ -80,7 +80,7 @@ def _results_file(path: Path) -> Path:
 def pairs_of(
     a: Sequence[Result], b: Sequence[Result], raw_a: Raw, raw_b: Raw, *, allow_mismatch: bool = False
 ) -> list[Pair]:
-    """Every timed cell, and every one whose images can be compared; what failed, or is in one of the two alone, is said to.
+    """Every timed configuration, and every one whose images can be compared; what failed, or is in one of the two alone, is said to.
 
     Raises UsageError if the two have none in common, or if the two are not of the same question (protocol, data, batch, threads), unless
     `allow_mismatch` is asked for.
@@ -109,7 +109,7 @@ def pairs_of(
 def _pair(first: Result, second: Result, raw_a: Raw, raw_b: Raw, noise: float, allow_mismatch: bool) -> Pair:
     if not allow_mismatch and (difference := _unlike(first, second)):
         raise UsageError(
-            f"compare: {Cell.of(first)}, {first.job.metric}: {difference}; --allow-mismatch compares them all the same"
+            f"compare: {Configuration.of(first)}, {first.job.metric}: {difference}; --allow-mismatch compares them all the same"
         )
     failures = [
         f"in {side} {r.failure.kind}: {r.failure.reason}" for side, r in (("A", first), ("B", second)) if r.failure
@@ -128,7 +128,15 @@ def _of_one(ours: Sequence[Result] | None, theirs: Sequence[Result] | None) -> P
 
 
 def _without_numbers(result: Result, word: Literal["failed", "missing", "new"], reason: str) -> Pair:
-    return Pair(cell=Cell.of(result), metric=result.job.metric, a=None, b=None, ratio=None, word=word, reason=reason)
+    return Pair(
+        configuration=Configuration.of(result),
+        metric=result.job.metric,
+        a=None,
+        b=None,
+        ratio=None,
+        word=word,
+        reason=reason,
+    )
 
 
 def section(pairs: Iterable[Pair]) -> Section:
@@ -140,13 +148,13 @@ def section(pairs: Iterable[Pair]) -> Section:
         "word": Column(title="so B is", unit="", stored_unit=""),
     }
     pairs = list(pairs)
-    titles = label_titles(pair.cell for pair in pairs)
+    titles = label_titles(pair.configuration for pair in pairs)
     rows, notes = [], []
     for pair in pairs:
         column = METRICS[pair.metric].columns[compared_by(pair.metric)]
         rows.append(
             Row(
-                labels=(*labels_of(pair.cell, titles), pair.metric),
+                labels=(*labels_of(pair.configuration, titles), pair.metric),
                 values={"ratio": Value(number=pair.ratio.value, estimate=pair.ratio)} if pair.ratio else {},
                 words={
                     **{key: value.text(column, unit=True) for key, value in (("a", pair.a), ("b", pair.b)) if value},
@@ -155,7 +163,7 @@ def section(pairs: Iterable[Pair]) -> Section:
             )
         )
         if pair.reason:
-            notes.append(f"{pair.cell}, {pair.metric}: {pair.word}: {pair.reason}")
+            notes.append(f"{pair.configuration}, {pair.metric}: {pair.word}: {pair.reason}")
     labels = (*titles, "metric")
     return Section(title="B against A", label_titles=labels, columns=columns, rows=tuple(rows), notes=tuple(notes))
 
@@ -170,7 +178,7 @@ def slower(pairs: Iterable[Pair], limit: float) -> list[Pair]:
     return [
         pair
         for pair in pairs
-        if (metric := as_measured(pair.metric))
+        if (metric := as_runtime_metric(pair.metric))
         and metric.is_speed
         and (pair.word in unknown or (pair.word == "slower" and pair.slowdown > 1 + limit))
     ]
@@ -190,7 +198,7 @@ def _by_settings(results: Sequence[Result]) -> dict[tuple[tuple[str, ...], str],
         job = result.job
         compared = is_timed(job) or is_per_image(job)
         if compared and not (result.control or not job.is_ordinary or isinstance(job.artifact.origin, Baseline)):
-            settings = found.setdefault((Cell.of(result)[:5], job.metric), {})
+            settings = found.setdefault((Configuration.of(result)[:5], job.metric), {})
             of_these = settings.pop((job.threads, job.batch_size), [])  # so that the order is that of the newest
             settings[job.threads, job.batch_size] = [*of_these, result]
     return found
@@ -222,7 +230,7 @@ def _unlike(a: Result, b: Result) -> str | None:
 
 
 def _timed(a: Result, b: Result, noise: float) -> Pair:
-    metric = as_measured(a.job.metric)
+    metric = as_runtime_metric(a.job.metric)
     assert metric
     key = metric.compared_by
     before, after = Summary(a).values[key], Summary(b).values[key]
@@ -241,7 +249,7 @@ def _timed(a: Result, b: Result, noise: float) -> Pair:
     elif not ratio.low <= 1 <= ratio.high:
         doubts = [f"inside the noise of ±{noise:.1%}", *doubts]
     return Pair(
-        cell=Cell.of(a),
+        configuration=Configuration.of(a),
         metric=a.job.metric,
         a=before,
         b=after,
@@ -263,4 +271,6 @@ def _by_image(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
             f"{found.worse} worse, {found.better} better, p {found.p:.3f}"
         )
     before, after = (Summary(result).values.get(compared_by(metric)) for result in (a, b))
-    return Pair(cell=Cell.of(a), metric=metric, a=before, b=after, ratio=None, word=word, reason=reason)
+    return Pair(
+        configuration=Configuration.of(a), metric=metric, a=before, b=after, ratio=None, word=word, reason=reason
+    )

@@ -4,7 +4,7 @@ from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.store import Store
 from cifar_deploy.environments import ENVIRONMENTS
-from cifar_deploy.metrics.summary import Cell
+from cifar_deploy.metrics.summary import Configuration
 from cifar_deploy.stages import results as results_stage
 from cifar_deploy.workers import catalogue as worker
 from cifar_deploy.workers.catalogue import Entry
@@ -15,8 +15,8 @@ def catalogue() -> list[Entry]:
     return Worker().call(worker.catalogue)
 
 
-def obstacles(store: Store) -> dict[str, list[str]]:
-    """What stands in the way, by its reason: of the plugins that lack something here, and of the store's exports and cells."""
+def diagnose(store: Store) -> dict[str, list[str]]:
+    """What stands in the way, by its reason: of the plugins that lack something here, and of the store's exports and configurations."""
     found: dict[str, list[str]] = {}
 
     def add(reason: str, what: str) -> None:
@@ -26,8 +26,8 @@ def obstacles(store: Store) -> dict[str, list[str]]:
 
     for entry in catalogue():
         # An environment is in nobody's way but that of the plugins that need it, and they say so.
-        if entry.lacks and entry.kind != ENVIRONMENTS.kind:
-            add(entry.lacks, f"{entry.kind} {entry.name}")
+        if entry.why_unavailable and entry.kind != ENVIRONMENTS.kind:
+            add(entry.why_unavailable, f"{entry.kind} {entry.name}")
     for name in store.names():
         for artifact in store.artifacts(name):
             if artifact.failure:
@@ -35,8 +35,8 @@ def obstacles(store: Store) -> dict[str, list[str]]:
     lines = store.lines(results_stage.fault)
     for told in lines.told():
         add(told, f"results in {store.results_path}")
-    newest = {(Cell.of(r), r.job.metric): r for r in grouped(lines.blocks) if r.job.is_ordinary}
-    for (cell, metric), result in newest.items():
+    newest = {(Configuration.of(r), r.job.metric): r for r in grouped(lines.runs) if r.job.is_ordinary}
+    for (configuration, metric), result in newest.items():
         if result.failure:
-            add(f"{result.failure.kind}: {result.failure.reason}", f"{metric} of {cell}")
+            add(f"{result.failure.kind}: {result.failure.reason}", f"{metric} of {configuration}")
     return found

@@ -14,14 +14,14 @@ from cifar_deploy.workers import install as worker
 _INSTALL_TIMEOUT_S = 3600.0
 
 
-def equip(name: str, *, force: bool = False, on_progress: OnProgress | None = None) -> Outcome[Made]:
+def create_environment(name: str, *, force: bool = False, on_progress: OnProgress | None = None) -> Outcome[Made]:
     """An interpreter of its own for packages that cannot live with the others, made now or found from before.
 
     Raises DeployError, in pip's words, if they cannot be installed; then what was there before is still there.
     """
     wanted = ENVIRONMENTS[ENVIRONMENTS.given(name)]
     with environment.locked():
-        if not force and not wanted.obstacle() and (made := wanted.made()):
+        if not force and not wanted.why_unavailable() and (made := wanted.made()):
             return Outcome(value=made, reused=True)
         with files.staging(wanted.folder) as box:
             made = Worker(timeout_s=_INSTALL_TIMEOUT_S, on_progress=on_progress).call(

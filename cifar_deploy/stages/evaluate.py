@@ -1,4 +1,4 @@
-"""Jobs -> Results, the parent's side: which worker starts when, what is used again, and every block stored as it ends."""
+"""Jobs -> Results, the parent's side: which worker starts when, what is used again, and every run stored as it ends."""
 
 import contextlib
 import dataclasses
@@ -16,12 +16,12 @@ from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
 from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
 from cifar_deploy.core.records import (
-    Block,
     Failure,
     Isa,
     Job,
-    Reading,
+    Measurement,
     Result,
+    Run,
     Session,
     Sustained,
     UnderIsa,
@@ -29,7 +29,7 @@ from cifar_deploy.core.records import (
 )
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.core.store import Store
-from cifar_deploy.metrics import METRICS, Copied, as_measured, measured_where
+from cifar_deploy.metrics import METRICS, RecordedMetric, as_runtime_metric, measured_where
 from cifar_deploy.metrics.summary import is_batched, is_timed, own_batch_size
 from cifar_deploy.stages import export, plan, prepare, results, rounds
 from cifar_deploy.stages.plan import Planned
@@ -61,7 +61,7 @@ def evaluate(
     force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Outcome[Result]]:
-    """Each job's result, measured now or found from before; every block is stored as it ends.
+    """Each job's result, measured now or found from before; every run is stored as it ends.
 
     First what is measured once, in the order of the plan; then the timed jobs, in rounds (see stages.rounds), their
     results at the end of the last one. Raises DeployError if the budget is too small for one round, UsageError if the
@@ -92,7 +92,7 @@ def evaluate(
 
 
 class _Evaluation:
-    """What all the blocks of one `evaluate` share."""
+    """What all the runs of one `evaluate` share."""
 
     def __init__(self, store: Store, settings: EvaluationSettings, force: bool, on_progress: OnProgress | None) -> None:
         self._store = store
@@ -109,71 +109,73 @@ class _Evaluation:
                 yield Outcome(value=earlier, reused=True, tried=not item.failure)
                 continue
             self._show(Progress(done=done, total=len(planned), message=_title(item.job)))
-            block = self._measured(item.job, item.failure)
-            yield Outcome(value=Result(job=item.job, blocks=(block,)), reused=False, tried=not item.failure)
+            run = self._measured(item.job, item.failure)
+            yield Outcome(value=Result(job=item.job, runs=(run,)), reused=False, tried=not item.failure)
 
     def in_rounds(self, jobs: Sequence[Job], baselines: Sequence[Job]) -> Iterator[Outcome[Result]]:
         """The results of `jobs`. The baselines are measured beside them."""
         sampling, controls = self._settings.sampling, self._settings.controls
-        blocks = self._store.blocks(results.fault)
-        session, visits = rounds.open_session([*jobs, *baselines], blocks, controls, self._force)
-        known: dict[str, dict[int, Block]] = {visit.cell: {} for visit in visits}
-        for block in blocks:
-            if block.session == session and (cell := rounds.cell(block.job, block.control)) in known:
-                known[cell][block.round] = block
-        costs = rounds.Costs(blocks)
-        spent_s = sum(block.seconds for of_cell in known.values() for block in of_cell.values())
+        runs = self._store.runs(results.fault)
+        session, slots = rounds.open_session([*jobs, *baselines], runs, controls, self._force)
+        known: dict[str, dict[int, Run]] = {slot.key: {} for slot in slots}
+        for run in runs:
+            if run.session == session and (key := rounds.slot_key(run.job, run.control)) in known:
+                known[key][run.round] = run
+        costs = rounds.Costs(runs)
+        spent_s = sum(run.seconds for of_slot in known.values() for run in of_slot.values())
         measured: set[str] = set()
         failed: set[str] = set()  # now: what failed in an earlier run is tried again
         plan: tuple[str, ...] = ()
         for number in range(sampling.rounds):
             due = [
-                visit
-                for visit in rounds.in_order(session, number, visits)
-                if visit.cell not in failed
-                and not self._stands(known[visit.cell].get(number))
-                and not rounds.may_stop(rounds.medians_of(known[visit.cell].values()), sampling.target_interval)
+                slot
+                for slot in rounds.in_order(session, number, slots)
+                if slot.key not in failed
+                and not self._stands(known[slot.key].get(number))
+                and not rounds.may_stop(rounds.medians_of(known[slot.key].values()), sampling.target_interval)
             ]
             if not due:
                 continue
-            round_s = sum(costs.seconds(visit.job) for visit in due)
+            round_s = sum(costs.seconds(slot.job) for slot in due)
             if not measured:
                 plan = (self._plan(sampling, number, len(due), round_s, spent_s),)
             if not rounds.fit(sampling, round_s, spent_s):
                 plan += (f"{counted(number, 'round')} of {sampling.rounds}: another does not fit into the budget",)
                 self._show(Progress(done=1, total=1, milestones=plan))
                 break
-            for place, visit in enumerate(due):
+            for place, slot in enumerate(due):
                 self._show(
                     Progress(
-                        done=number * len(visits) + place,
-                        total=sampling.rounds * len(visits),
-                        message=f"round {number + 1}/{sampling.rounds}  {_title(visit.job)}",
+                        done=number * len(slots) + place,
+                        total=sampling.rounds * len(slots),
+                        message=f"round {number + 1}/{sampling.rounds}  {_title(slot.job)}",
                         milestones=plan,
                     )
                 )
-                block = self._measured(visit.job, None, session, number, visit.control)
-                costs.add(block)
-                known[visit.cell][number] = block
-                measured.add(visit.cell)
-                spent_s += block.seconds
-                if block.failure:
-                    failed.add(visit.cell)
+                run = self._measured(slot.job, None, session, number, slot.control)
+                costs.add(run)
+                known[slot.key][number] = run
+                measured.add(slot.key)
+                spent_s += run.seconds
+                if run.failure:
+                    failed.add(slot.key)
         wanted = {job.key for job in jobs}
-        for visit in visits:
-            of_cell = known[visit.cell]
-            if of_cell and not visit.control and visit.job.key in wanted:
-                result = Result(job=visit.job, blocks=tuple(of_cell[index] for index in sorted(of_cell)))
-                yield Outcome(value=result, reused=visit.cell not in measured)
+        for slot in slots:
+            of_slot = known[slot.key]
+            if of_slot and not slot.control and slot.job.key in wanted:
+                result = Result(job=slot.job, runs=tuple(of_slot[index] for index in sorted(of_slot)))
+                yield Outcome(value=result, reused=slot.key not in measured)
 
-    def _plan(self, sampling: Sampling, number: int, cells: int, round_s: float, spent_s: float) -> str:
+    def _plan(self, sampling: Sampling, number: int, configurations: int, round_s: float, spent_s: float) -> str:
         """How long it will take, for people. Raises DeployError if the budget is too small for the first round."""
         left = sampling.rounds - number
-        plan = f"{counted(cells, 'cell')} × {counted(left, 'round')}, about {duration(round_s * left)}"
+        plan = (
+            f"{counted(configurations, 'configuration')} × {counted(left, 'round')}, about {duration(round_s * left)}"
+        )
         if sampling.budget_s is None:
             return plan
         if not spent_s:
-            rounds.check_budget(sampling, round_s, cells)
+            rounds.check_budget(sampling, round_s, configurations)
             return f"{plan}, of which as many rounds as fit into {duration(sampling.budget_s)}"
         left_s = max(0.0, sampling.budget_s - spent_s)
         return f"{plan}, of which as many rounds as fit into the {duration(left_s)} that are left of {duration(sampling.budget_s)}"
@@ -187,7 +189,7 @@ class _Evaluation:
         known = {result.job.key: result for result in self._results()}
         for done, item in enumerate(planned):
             measured = known.get(item.job.key)
-            values = measured.reading.values if measured and measured.reading else {}
+            values = measured.measurement.values if measured and measured.measurement else {}
             if not (peaks := [values[peak] for peak in peaks_of(item.job) if peak in values]):
                 continue
             self._show(Progress(done=done, total=len(planned), message=f"{_title(item.job)} under a limit"))
@@ -195,7 +197,7 @@ class _Evaluation:
             enough = self._limited(item.job, int(claim * limits.ABOVE), "runs", known)
             yield enough
             yield self._limited(item.job, int(claim * limits.BELOW), "either", known)
-            if enough.value.reading and (counted_bytes := enough.value.reading.values.get("counted")):
+            if enough.value.measurement and (counted_bytes := enough.value.measurement.values.get("counted")):
                 yield self._limited(item.job, int(counted_bytes * limits.BELOW), "runs out", known)
 
     def _limited(
@@ -209,48 +211,48 @@ class _Evaluation:
             trial = UnderLimit(limit_bytes=limit_bytes, limited_by=limit.kind, expected=expected)
             limited = dataclasses.replace(job, trial=trial)
             earlier = known.get(limited.key)
-            if earlier and not self._force and (earlier.reading or is_expected(earlier)):
+            if earlier and not self._force and (earlier.measurement or is_expected(earlier)):
                 return Outcome(value=earlier, reused=True)
-            block = self._measured(limited, None, limit=limit)
-        return Outcome(value=Result(job=limited, blocks=(block,)), reused=False)
+            run = self._measured(limited, None, limit=limit)
+        return Outcome(value=Result(job=limited, runs=(run,)), reused=False)
 
     def sustained(self, planned: Sequence[Planned], seconds: float) -> Iterator[Outcome[Result]]:
         """The timed jobs in rotation until the time is over: what the first minute gives, and what the last."""
         jobs = [dataclasses.replace(item.job, trial=Sustained(seconds=seconds)) for item in planned]
-        session, visits = rounds.open_session(jobs, (), controls=False, force=True)
-        blocks: dict[str, list[Block]] = {visit.cell: [] for visit in visits}
+        session, slots = rounds.open_session(jobs, (), controls=False, force=True)
+        runs: dict[str, list[Run]] = {slot.key: [] for slot in slots}
         begun, number = time.monotonic(), 0
         while (elapsed := time.monotonic() - begun) < seconds:
-            for visit in rounds.in_order(session, number, visits):
+            for slot in rounds.in_order(session, number, slots):
                 self._show(
                     Progress(
                         done=round(min(elapsed, seconds)),
                         total=round(seconds),
-                        message=_title(visit.job),
-                        milestones=(f"{counted(len(visits), 'cell')} in rotation for {duration(seconds)}",),
+                        message=_title(slot.job),
+                        milestones=(f"{counted(len(slots), 'configuration')} in rotation for {duration(seconds)}",),
                     )
                 )
-                blocks[visit.cell].append(self._measured(visit.job, None, session, number))
+                runs[slot.key].append(self._measured(slot.job, None, session, number))
                 elapsed = time.monotonic() - begun
             number += 1
-        for visit in visits:
-            yield Outcome(value=Result(job=visit.job, blocks=tuple(blocks[visit.cell])), reused=False)
+        for slot in slots:
+            yield Outcome(value=Result(job=slot.job, runs=tuple(runs[slot.key])), reused=False)
 
     def _still_valid(self, earlier: Result, item: Planned) -> bool:
-        """A reading whose samples are there; of the failures, and of what is only read, that which is the same again."""
+        """A measurement whose samples are there; of the failures, and of what is only read, that which is the same again."""
         if item.failure:
             return earlier.failure == item.failure
         if not is_measured(item.job):
             with contextlib.suppress(DeployError):
-                return earlier.job == item.job and earlier.reading == copy(item.job)
+                return earlier.job == item.job and earlier.measurement == copy(item.job)
             return False
-        return self._stands(earlier.blocks[-1])
+        return self._stands(earlier.runs[-1])
 
-    def _stands(self, block: Block | None) -> bool:
+    def _stands(self, run: Run | None) -> bool:
         """Not what failed, or has lost its samples: that is measured again."""
-        if not block or not block.reading:
+        if not run or not run.measurement:
             return False
-        return block.reading.raw is None or self._store.has_samples(block.reading)
+        return run.measurement.raw is None or self._store.has_samples(run.measurement)
 
     def _results(self) -> list[Result]:
         return self._store.results(results.fault)
@@ -263,27 +265,27 @@ class _Evaluation:
         number: int = 0,
         control: bool = False,
         limit: limits.Limit | None = None,
-    ) -> Block:
+    ) -> Run:
         started, begun = machine.now(), time.monotonic()
-        reading: Reading | None = None
+        measurement: Measurement | None = None
         if not failure:
             try:
-                reading = _read(self._store, job, started, self._settings, limit)
+                measurement = _read(self._store, job, started, self._settings, limit)
             except DeployError as error:
                 failure = failure_of(error)
-        block = Block(
+        run = Run(
             job=job,
             session=session,
             round=number,
             control=control,
-            reading=reading,
+            measurement=measurement,
             failure=failure,
             started=started,
             seconds=time.monotonic() - begun,
             commit=machine.commit(),
         )
-        self._store.append(block)
-        return block
+        self._store.append(run)
+        return run
 
 
 def _title(job: Job) -> str:
@@ -293,9 +295,11 @@ def _title(job: Job) -> str:
     return " ".join(filter(None, (title, job.backend, job.metric, threads, batch, str(job.trial))))
 
 
-def _read(store: Store, job: Job, started: str, settings: EvaluationSettings, limit: limits.Limit | None) -> Reading:
+def _read(
+    store: Store, job: Job, started: str, settings: EvaluationSettings, limit: limits.Limit | None
+) -> Measurement:
     metric, backend = METRICS[job.metric], BACKENDS[job.backend]
-    if isinstance(metric, Copied):
+    if isinstance(metric, RecordedMetric):
         return copy(job)
     images, stand_in = None, None
     if data := job.artifact.data:
@@ -303,13 +307,13 @@ def _read(store: Store, job: Job, started: str, settings: EvaluationSettings, li
         stand_in = prepare.stand_in_of(images, data)
     worker = Worker(
         pool_threads=job.threads,
-        # Nothing is reported while a block is timed.
+        # Nothing is reported while a run is timed.
         timeout_s=settings.timeout_s + metric.blocks_s(job.seconds or 0),
         limit=limit,
         interpreter=interpreter_for(backend.requires, backend.environment),
         variables=backend.isa[job.trial.isa] if isinstance(job.trial, UnderIsa) else {},
     )
-    reading = worker.call(
+    measurement = worker.call(
         measure.measure,
         job=job,
         root=store.root,
@@ -319,8 +323,8 @@ def _read(store: Store, job: Job, started: str, settings: EvaluationSettings, li
         trusted=settings.trusted,
     )
     if limit and (counted := limits.counted_peak(limit)):
-        return dataclasses.replace(reading, values={**reading.values, "counted": counted})
-    return reading
+        return dataclasses.replace(measurement, values={**measurement.values, "counted": counted})
+    return measurement
 
 
 def is_expected(result: Result) -> bool:
@@ -332,17 +336,17 @@ def is_expected(result: Result) -> bool:
 
 def is_measured(job: Job) -> bool:
     """Whether a job needs a process of its own, rather than a look into a record."""
-    return as_measured(job.metric) is not None
+    return as_runtime_metric(job.metric) is not None
 
 
 def peaks_of(job: Job) -> tuple[str, ...]:
     """The values of which the largest is the memory that the job claims to take; none if it claims nothing."""
-    metric = as_measured(job.metric)
+    metric = as_runtime_metric(job.metric)
     return metric.peaks if metric else ()
 
 
-def copy(job: Job) -> Reading:
+def copy(job: Job) -> Measurement:
     """What training or export has found already. Raises Unavailable if it did not."""
     metric = METRICS[job.metric]
-    assert isinstance(metric, Copied)
-    return Reading(values=metric.read(job))
+    assert isinstance(metric, RecordedMetric)
+    return Measurement(values=metric.read(job))

@@ -19,7 +19,7 @@ from cifar_deploy.core.records import (
     File,
     ImageType,
     Job,
-    Misreading,
+    Mismatch,
     Parity,
     Trained,
 )
@@ -46,7 +46,7 @@ def export(
     origins = [Trained(checkpoint=train.checkpoint(store, name)) for name in names or train.names(store)]
     wanted = [FORMATS.given(format) for format in formats or FORMATS if format != CHECKPOINT]
     pairs = [(origin, format) for origin in origins for format in wanted]
-    with files.scratch() as references:
+    with files.temporary_folder() as references:
         for done, (origin, format) in enumerate(pairs):
             artifact = _wanted(origin, format, input)
             if on_progress:
@@ -92,9 +92,9 @@ def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcom
             )
             artifact = _gated(artifact, reference, staged)
         except DeployError as error:
-            with files.naming(store.folder_of(wanted)):
+            with files.errors_named(store.folder_of(wanted)):
                 for part in staged.iterdir():
-                    files.ask_for_room(part)
+                    files.raise_if_full(part)
             artifact = dataclasses.replace(artifact, files=(), failure=failure_of(error))
         # What cannot be made today is no reason to lose what was made before.
         if not (artifact.failure and _is_whole(store, wanted)):
@@ -111,11 +111,11 @@ def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Art
     A backend whose device is not here is passed over, and the artifact says why. Raises WrongOutput if all that answer do
     so otherwise than the network, and the last error if none of them answers.
     """
-    found, misread, failed = [], [], None
+    found, mismatches, failed = [], [], None
     unvalidated = {}
     for backend in readers(str(artifact.format)):
         plugin = BACKENDS[backend]
-        if registry.obstacle(plugin.requires, plugin.programs, plugin.environment):
+        if registry.why_unavailable(plugin.requires, plugin.programs, plugin.environment):
             continue
         device_of(backend)
         try:
@@ -133,14 +133,14 @@ def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Art
             unvalidated[backend] = str(error)
         except WrongOutput as error:
             versions = versions_of(backend)
-            misread.append(Misreading(backend=backend, versions=versions, reason=str(error)))
+            mismatches.append(Mismatch(backend=backend, versions=versions, reason=str(error)))
         except DeployError as error:
             failed = error
-    if misread and not found:
-        raise WrongOutput(misread[0].reason)
+    if mismatches and not found:
+        raise WrongOutput(mismatches[0].reason)
     if failed and not found:
         raise failed
-    return dataclasses.replace(artifact, parity=tuple(found), misread=tuple(misread), unvalidated=unvalidated)
+    return dataclasses.replace(artifact, parity=tuple(found), mismatches=tuple(mismatches), unvalidated=unvalidated)
 
 
 def _is_whole(store: Store, wanted: Artifact) -> bool:
@@ -241,7 +241,7 @@ def _baseline(store: Store, data: Data, format: str, input: ImageType) -> Artifa
         if format == CHECKPOINT:
             return weights
         assert isinstance(weights.origin, Baseline)
-        with files.scratch() as folder:
+        with files.temporary_folder() as folder:
             artifact = _export(store, _wanted(weights.origin, format, input), False, folder / "reference.npy").value
     except DeployError as error:
         log.warning("no runtime overhead for %s: %s", format, error)

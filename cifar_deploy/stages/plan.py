@@ -15,7 +15,7 @@ from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import format_of
-from cifar_deploy.metrics import METRICS, PROTOCOL, as_measured, default_metrics, measured_where
+from cifar_deploy.metrics import METRICS, PROTOCOL, as_runtime_metric, default_metrics, measured_where
 from cifar_deploy.metrics.summary import is_per_image
 from cifar_deploy.networks import NETWORKS
 from cifar_deploy.stages import train
@@ -103,7 +103,7 @@ def _under(item: Planned, isa: Isa) -> Planned:
 
 def planned(artifact: Artifact, backend: str, device: str, metric: str, conditions: Conditions) -> list[Planned]:
     """The jobs of one metric, each with why it cannot run here if it cannot."""
-    plugin, measured = BACKENDS[backend], as_measured(metric)
+    plugin, measured = BACKENDS[backend], as_runtime_metric(metric)
     settings: dict[str, Any] = {}
     batch_sizes: tuple[int, ...] = (1,)
     threads = conditions.threads
@@ -131,14 +131,14 @@ def planned(artifact: Artifact, backend: str, device: str, metric: str, conditio
         for count in dict.fromkeys(threads)
         for batch_size in dict.fromkeys(batch_sizes)
     ]
-    return [Planned(job=job, failure=_obstacle(job)) for job in jobs]
+    return [Planned(job=job, failure=_why_unavailable(job)) for job in jobs]
 
 
-def _obstacle(job: Job) -> Failure | None:
+def _why_unavailable(job: Job) -> Failure | None:
     plugin = BACKENDS[job.backend]
     if job.artifact.failure:
         return job.artifact.failure
-    for misreading in job.artifact.misread:
+    for misreading in job.artifact.mismatches:
         if (misreading.backend, misreading.versions) == (job.backend, job.versions):
             return Failure(kind=WrongOutput.kind, reason=misreading.reason)
     try:

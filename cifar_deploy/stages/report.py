@@ -16,11 +16,11 @@ from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Record, Section, Table, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Cell, Raw, Summary
+from cifar_deploy.metrics.summary import Configuration, Raw, Summary
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.reports.frame import frame as as_frame
-from cifar_deploy.sections import accuracy, adopted, deployment, instructions, memory, pixels, sustained, training
-from cifar_deploy.sections.common import Cells, is_of_training, metrics_of
+from cifar_deploy.sections import accuracy, deployment, external, instructions, memory, pixels, sustained, training
+from cifar_deploy.sections.common import Configurations, is_of_training, metrics_of
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.results import fault
 
@@ -50,9 +50,9 @@ def frame(store: Store, planned: Iterable[Planned] | None = None) -> pd.DataFram
 
 def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
     lines, samples = store.lines(fault), Samples(store.reports)
-    if lines.left_out and not lines.blocks:
+    if lines.left_out and not lines.runs:
         raise Corrupt(f"{store.results_path}: {lines.told()[0]}; run `cifar-deploy evaluate` again")
-    results = grouped(lines.blocks)
+    results = grouped(lines.runs)
     if planned is not None:
         keys = {item.job.key for item in planned}
         results = [result for result in results if result.job.key in keys]
@@ -71,74 +71,82 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
         raise DeployError(f"report: {only}; run `cifar-deploy evaluate` first")
     current = _current(results)
     summaries = [Summary(result, raw) for result in current if not result.control]
-    cells: Cells = {}
-    floors: Cells = {}
+    configurations: Configurations = {}
+    overheads: Configurations = {}
     for summary in summaries:
-        cell = Cell.of(summary.result)
+        configuration = Configuration.of(summary.result)
         is_baseline = isinstance(summary.result.job.artifact.origin, Baseline)
-        (floors if is_baseline else cells).setdefault(cell, {})[summary.result.job.metric] = summary
+        (overheads if is_baseline else configurations).setdefault(configuration, {})[summary.result.job.metric] = (
+            summary
+        )
     controls = [result for result in current if result.control]
     checkpoints: dict[str, Checkpoint] = {}
-    for cell, of_cell in cells.items():
+    for configuration, of_one in configurations.items():
         # The same weights may have been trained twice: what the second training says of itself counts.
-        for checkpoint in filter(None, (summary.result.job.artifact.checkpoint for summary in of_cell.values())):
-            if cell.name not in checkpoints or checkpoint.finished > checkpoints[cell.name].finished:
-                checkpoints[cell.name] = checkpoint
+        for checkpoint in filter(None, (summary.result.job.artifact.checkpoint for summary in of_one.values())):
+            if configuration.name not in checkpoints or checkpoint.finished > checkpoints[configuration.name].finished:
+                checkpoints[configuration.name] = checkpoint
     sections: list[Section | None]
     if isinstance(current[-1].job.artifact.origin, External):  # a store holds nothing else then
         facts = {"files": _each(_described(result) for result in current if result.job.artifact.files)}
-        parts = memory.parts(cells)
-        sections = [adopted.files(cells, controls), parts and dataclasses.replace(parts, on_screen=False)]
+        parts = memory.parts(configurations)
+        sections = [external.files(configurations, controls), parts and dataclasses.replace(parts, on_screen=False)]
     else:
         facts = _origins(current, checkpoints)
         sections = [
-            deployment.deployment(cells, floors, controls),
-            pixels.in_the_graph(cells),
-            accuracy.against_eager(cells, raw),
-            instructions.under_older(results, cells, raw),
-            memory.parts(cells),
-            memory.under_limits(results, cells),
-            sustained.sustained(results, cells),
-            training.cost(cells),
-            training.original_report(cells, checkpoints),
-            *accuracy.by_class(cells, raw),
-            accuracy.changed(cells, raw),
+            deployment.deployment(configurations, overheads, controls),
+            pixels.in_the_graph(configurations),
+            accuracy.against_eager(configurations, raw),
+            instructions.under_older(results, configurations, raw),
+            memory.parts(configurations),
+            memory.under_limits(results, configurations),
+            sustained.sustained(results, configurations),
+            training.cost(configurations),
+            training.original_report(configurations, checkpoints),
+            *accuracy.by_class(configurations, raw),
+            accuracy.changed(configurations, raw),
         ]
     return Table(
-        title="cifar-deploy: " + ", ".join(dict.fromkeys(cell.name for cell in cells)),
+        title="cifar-deploy: " + ", ".join(dict.fromkeys(configuration.name for configuration in configurations)),
         facts={**facts, **_circumstances(current), **_left_out(results, current)},
         sections=tuple(section for section in sections if section),
-        failures=_failures(cells),
-        doubts=_doubts({**cells, **floors}),
-        definitions={name: METRICS[name].summary for name in metrics_of(cells)},
+        failures=_failures(configurations),
+        doubts=_doubts({**configurations, **overheads}),
+        definitions={name: METRICS[name].summary for name in metrics_of(configurations)},
         records=tuple(record for summary in summaries for record in _records(summary)),
     )
 
 
 def _current(results: Sequence[Result]) -> list[Result]:
-    """The newest result of each cell and metric, without those that no longer belong together.
+    """The newest result of each configuration and metric, without those that no longer belong together.
 
-    Left out are other machines than the last, weights that were replaced, and, within a cell, artifacts and versions
+    Left out are other machines than the last, weights that were replaced, and, within a configuration, artifacts and versions
     other than the newest: a row never mixes two of them. Floors and controls stay with the session that they belong to.
     """
     machine = next(result.job.machine for result in reversed(results) if result.job.is_ordinary)
     here = [result for result in results if result.job.machine == machine]
     weights = {result.job.artifact.name: result.job.artifact.weights_sha256 for result in here}
-    made_of = {Cell.of(result): (result.job.artifact.files, result.job.versions) for result in here}
-    newest: dict[tuple[Cell, str, bool], Result] = {}
+    made_of = {Configuration.of(result): (result.job.artifact.files, result.job.versions) for result in here}
+    newest: dict[tuple[Configuration, str, bool], Result] = {}
     for result in here:
         if not result.job.is_ordinary:
             continue
-        cell, artifact = Cell.of(result), result.job.artifact
-        if artifact.weights_sha256 == weights[cell.name] and (artifact.files, result.job.versions) == made_of[cell]:
-            newest[cell, result.job.metric, result.control] = result
+        configuration, artifact = Configuration.of(result), result.job.artifact
+        if (
+            artifact.weights_sha256 == weights[configuration.name]
+            and (artifact.files, result.job.versions) == made_of[configuration]
+        ):
+            newest[configuration, result.job.metric, result.control] = result
     # As they were planned, not by whichever visit came last.
-    order = {cell: index for index, cell in enumerate(dict.fromkeys(map(Cell.of, sorted(here, key=_place))))}
+    order = {
+        configuration: index
+        for index, configuration in enumerate(dict.fromkeys(map(Configuration.of, sorted(here, key=_place))))
+    }
     metrics = list(METRICS)
     return sorted(
         newest.values(),
         key=lambda result: (
-            order[Cell.of(result)],
+            order[Configuration.of(result)],
             metrics.index(result.job.metric) if result.job.metric in metrics else 99,
         ),
     )
@@ -146,7 +154,7 @@ def _current(results: Sequence[Result]) -> list[Result]:
 
 def _place(result: Result) -> int:
     """In the plan of the session. What is not of one comes first, as it was measured: in the order of the plan, too."""
-    return 1 + result.session.cells.index(result.job.key) if result.session else 0
+    return 1 + result.session.jobs.index(result.job.key) if result.session else 0
 
 
 def _each(texts: Iterable[str]) -> tuple[str, ...]:
@@ -159,7 +167,7 @@ def _described(result: Result) -> str:
 
 def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> dict[str, tuple[str, ...]]:
     """Where the networks come from."""
-    sources = [reading.stand_in for result in results for reading in result.readings.values()]
+    sources = [measurement.stand_in for result in results for measurement in result.measurements.values()]
     sources += [parity.stand_in for result in results for parity in result.job.artifact.parity]
     stood_in = _each(f"{source}: the networks' own images were not here" for source in sources if source)
     return {
@@ -182,9 +190,9 @@ def _circumstances(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
         "versions": _each(
             f"{package} {version}" for result in results for package, version in result.job.versions.items()
         ),
-        "commit": _each(block.commit or "not from a checkout" for result in results for block in result.blocks),
+        "commit": _each(run.commit or "not from a checkout" for result in results for run in result.runs),
         "measured": (
-            f"{min(b.started for r in results for b in r.blocks)} to {max(b.started for r in results for b in r.blocks)}",
+            f"{min(b.started for r in results for b in r.runs)} to {max(b.started for r in results for b in r.runs)}",
         ),
     }
 
@@ -200,23 +208,26 @@ def _left_out(results: Sequence[Result], current: Sequence[Result]) -> dict[str,
     )
 
 
-def _failures(cells: Cells) -> tuple[str, ...]:
+def _failures(configurations: Configurations) -> tuple[str, ...]:
     """A line a reason; the metrics that share it stand together."""
-    lines: dict[tuple[Cell, str, str], list[str]] = {}
-    for cell, of_cell in cells.items():
-        for metric, summary in of_cell.items():
+    lines: dict[tuple[Configuration, str, str], list[str]] = {}
+    for configuration, of_one in configurations.items():
+        for metric, summary in of_one.items():
             if summary.failure:
-                lines.setdefault((cell, summary.failure.kind, summary.failure.reason), []).append(metric)
-    return tuple(f"{cell}, {', '.join(metrics)}: {kind}: {reason}" for (cell, kind, reason), metrics in lines.items())
+                lines.setdefault((configuration, summary.failure.kind, summary.failure.reason), []).append(metric)
+    return tuple(
+        f"{configuration}, {', '.join(metrics)}: {kind}: {reason}"
+        for (configuration, kind, reason), metrics in lines.items()
+    )
 
 
-def _doubts(cells: Cells) -> tuple[str, ...]:
+def _doubts(configurations: Configurations) -> tuple[str, ...]:
     """Every number that is not stable, and why."""
     lines = (
-        f"{cell.name if is_of_training(metric) else cell}, {metric}: "
+        f"{configuration.name if is_of_training(metric) else configuration}, {metric}: "
         f"{summary.verdict.word}: {'; '.join(summary.verdict.reasons)}"
-        for cell, of_cell in cells.items()
-        for metric, summary in of_cell.items()
+        for configuration, of_one in configurations.items()
+        for metric, summary in of_one.items()
         if summary.verdict and summary.verdict.word != "stable"
     )
     return tuple(dict.fromkeys(lines))
@@ -252,9 +263,9 @@ def _records(summary: Summary) -> Iterable[Record]:
         "machine": str(job.machine),
         "versions": " ".join(f"{package}={version}" for package, version in job.versions.items()),
         "protocol": job.protocol,
-        "commit": result.blocks[-1].commit,
-        "started": result.blocks[0].started,
-        "raw": " ".join(reading.raw for reading in result.readings.values() if reading.raw) or None,
+        "commit": result.runs[-1].commit,
+        "started": result.runs[0].started,
+        "raw": " ".join(measurement.raw for measurement in result.measurements.values() if measurement.raw) or None,
     }
 
     def record(key: str | None, value: Value | None, status: str, reason: str | None) -> Record:

@@ -4,23 +4,23 @@ from collections.abc import Callable
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core.errors import DeployError
-from cifar_deploy.core.records import Block, External
+from cifar_deploy.core.records import External, Run
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS, out_of_range
 from cifar_deploy.metrics.summary import is_timed
 
 
-def fault(block: Block) -> str | None:
-    """Why a block cannot be shown or compared here, or None. Nothing is imported that only a record names."""
+def fault(run: Run) -> str | None:
+    """Why a run cannot be shown or compared here, or None. Nothing is imported that only a record names."""
     try:
-        return next(filter(None, (look(block) for look in _LOOKS)), None)
+        return next(filter(None, (look(run) for look in _LOOKS)), None)
     except DeployError as error:  # a name that is unknown here, or is code that nobody asked for
         return str(error)
 
 
-def _names(block: Block) -> str | None:
-    job = block.job
+def _names(run: Run) -> str | None:
+    job = run.job
     METRICS[job.metric]
     BACKENDS[job.backend]
     DEVICES[job.device]
@@ -31,18 +31,18 @@ def _names(block: Block) -> str | None:
     return None
 
 
-def _session(block: Block) -> str | None:
-    if is_timed(block.job) and block.reading and not block.session:
+def _session(run: Run) -> str | None:
+    if is_timed(run.job) and run.measurement and not run.session:
         return "it was timed, and is of no session"
-    if block.session and block.job.key not in block.session.cells:
+    if run.session and run.job.key not in run.session.jobs:
         return "its session does not list it"
     return None
 
 
-def _values(block: Block) -> str | None:
-    if bool(block.reading) == bool(block.failure):
-        return "it has neither or both of a reading and a failure"
-    return out_of_range(block.job.metric, block.reading.values) if block.reading else None
+def _values(run: Run) -> str | None:
+    if bool(run.measurement) == bool(run.failure):
+        return "it has neither or both of a measurement and a failure"
+    return out_of_range(run.job.metric, run.measurement.values) if run.measurement else None
 
 
-_LOOKS: tuple[Callable[[Block], str | None], ...] = (_names, _session, _values)
+_LOOKS: tuple[Callable[[Run], str | None], ...] = (_names, _session, _values)

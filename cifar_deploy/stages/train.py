@@ -21,7 +21,7 @@ from cifar_deploy.workers.prepare import Prepared
 class TrainingSettings:
     """How to train: the recipe, which decides the weights, and what does not."""
 
-    recipe: Recipe = field(default_factory=lambda: RECIPES["paper"])
+    recipe: Recipe = field(default_factory=lambda: RECIPES["original"])
     device: str = "auto"
     threads: int | None = None  # None: all that are allowed
     limit_test: int | None = None

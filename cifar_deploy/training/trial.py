@@ -37,7 +37,7 @@ class Trial:
     """What was found out about a network that passed."""
 
     layout: Layout = "channels_last"  # the first one that it can be trained in
-    multiply_adds: int | None = None
+    macs: int | None = None
     uncounted: str | None = None  # as in Checkpoint
 
 
@@ -76,7 +76,7 @@ def _tried_out(training: Training, device: str, ranks: int, layout: Layout) -> T
             if (height, width) == (data.height, data.width):
                 raise
             recipe = training.recipe.name
-            raise UsageError(f"{error}; recipe {recipe} begins with such images, give --recipe paper") from error
+            raise UsageError(f"{error}; recipe {recipe} begins with such images, give --recipe original") from error
     _train(network, training, ranks, layout)
     _unsettle(network)
     rebuilt, expected = _saved_and_loaded(network, training)
@@ -89,8 +89,8 @@ def _tried_out(training: Training, device: str, ranks: int, layout: Layout) -> T
             f"{name}: with the same weights it answers otherwise when it is built again; {changing} changes from build to "
             f"build and is not in its state_dict; {complete.REGISTER}"
         )
-    macs, uncounted = counting.multiply_adds(rebuilt, images[:1])
-    return Trial(layout=layout, multiply_adds=macs, uncounted=uncounted)
+    macs, uncounted = counting.macs(rebuilt, images[:1])
+    return Trial(layout=layout, macs=macs, uncounted=uncounted)
 
 
 def _built(training: Training, seed: int) -> nn.Module:
@@ -157,9 +157,9 @@ def _unsettle(network: nn.Module) -> None:
 def _saved_and_loaded(network: nn.Module, training: Training) -> tuple[nn.Module, Tensor]:
     """The network as a later command builds it again, and the logits that it should have."""
     name, data = training.network, training.data
-    with files.scratch() as folder:
+    with files.temporary_folder() as folder:
         weights = folder / WEIGHTS
-        with refusing(name, "cannot be saved"), files.naming(weights):
+        with refusing(name, "cannot be saved"), files.errors_named(weights):
             save_trained(name, network, data, weights, half=training.recipe.weights == "float16")
         seed_all(2)
         try:

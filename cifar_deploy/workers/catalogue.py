@@ -6,7 +6,7 @@ from typing import Any
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable
-from cifar_deploy.core.registry import obstacle
+from cifar_deploy.core.registry import why_unavailable
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.environments import ENVIRONMENTS
@@ -22,14 +22,19 @@ class Entry:
     kind: str
     name: str
     summary: str
-    lacks: str | None  # what is missing here and how to mend it; None if nothing
+    why_unavailable: str | None  # what is missing here and how to mend it; None if nothing
 
 
 def catalogue() -> list[Entry]:
     """Every plugin of every kind, in the order of the road."""
     kinds = (DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, ENVIRONMENTS, DEVICES, METRICS, REPORTS)
     return [
-        Entry(kind=plugins.kind, name=name, summary=_summary(plugins[name]), lacks=_lacks(plugins[name]))
+        Entry(
+            kind=plugins.kind,
+            name=name,
+            summary=_summary(plugins[name]),
+            why_unavailable=_why_unavailable(plugins[name]),
+        )
         for plugins in kinds
         for name in plugins
     ]
@@ -41,10 +46,10 @@ def _summary(plugin: Any) -> str:
     return f"{summary}; bench: {', '.join(opens.suffixes)}" if opens else summary
 
 
-def _lacks(plugin: Any) -> str | None:
+def _why_unavailable(plugin: Any) -> str | None:
     if isinstance(plugin, Environment):
-        return plugin.obstacle()
-    if lacking := obstacle(
+        return plugin.why_unavailable()
+    if lacking := why_unavailable(
         getattr(plugin, "requires", ()), getattr(plugin, "programs", ()), getattr(plugin, "environment", None)
     ):
         return lacking

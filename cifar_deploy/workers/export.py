@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
-from cifar_deploy.core.arrays import Pixels, as_input, choose, mapped, portions
+from cifar_deploy.core.arrays import Pixels, as_input, batched, choose, mapped
 from cifar_deploy.core.errors import ExportError, Unavailable, WrongOutput, loading, raised_as
 from cifar_deploy.core.records import Artifact, Data, External, File, Parity
 from cifar_deploy.core.registry import need
@@ -26,7 +26,7 @@ from cifar_deploy.formats import Choices, Source, format_of
 GATE_IMAGES = 256
 _GATE_BATCH = 64
 
-NO_OP = "cifar_deploy.networks.floor:floor"
+NO_OP = "cifar_deploy.networks.no_op:no_op"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
         few = torch.from_numpy(as_input(pixels[:2]))
         if reason := answers.unfit(origin.network, network, few, len(origin.data.classes)):
             raise ExportError(f"{wanted.name}: the network itself {reason}")
-        with files.whole(reference.logits) as part, open(part, "wb") as output, torch.no_grad():
+        with files.atomic_write(reference.logits) as part, open(part, "wb") as output, torch.no_grad():
             np.save(output, network(torch.from_numpy(as_input(pixels))).numpy())
     source = Source(
         network=complete.OfPixels(network).eval() if plugin.input == "uint8" else network,
@@ -116,7 +116,7 @@ def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) 
     images = format.prepare(gate_pixels(reference.images))
     with loading(artifact.title, backend):
         predict = plugin.load(staged / format.filename, artifact, plugin.targets[plugin.validated_on], 1)
-        logits = np.concatenate([predict(images[:1]), *map(predict, portions(images[1:], _GATE_BATCH))])
+        logits = np.concatenate([predict(images[:1]), *map(predict, batched(images[1:], _GATE_BATCH))])
     expected = np.load(reference.logits)
     if logits.shape != expected.shape:
         raise WrongOutput(

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from cifar_deploy.core import environment, machine, sealing
-from cifar_deploy.core.codec import to_json
+from cifar_deploy.core import codec, environment, machine
 from cifar_deploy.core.environment import Environment, Made
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.interpreter import package_folders
@@ -46,7 +45,7 @@ def install(wanted: Environment, folder: Path) -> Made:
         bytes=environment.size_bytes(folder),
         finished=machine.now(),
     )
-    sealing.write_record(folder / environment.RECORD, to_json(made))
+    codec.save(folder / environment.RECORD, made)
     return made
 
 

@@ -1,4 +1,4 @@
-"""Job -> Reading, in a process of its own."""
+"""Job -> Measurement, in a process of its own."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,23 +13,23 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, trust, untrusted
 from cifar_deploy.core.arrays import mapped, random_arrays
 from cifar_deploy.core.errors import Corrupt, WrongOutput, loading
-from cifar_deploy.core.records import External, Job, Reading
+from cifar_deploy.core.records import External, Job, Measurement
 from cifar_deploy.core.store import Store
 from cifar_deploy.formats import format_of
-from cifar_deploy.metrics import METRICS, Copied, TestImages, Workbench, out_of_range
+from cifar_deploy.metrics import METRICS, RecordedMetric, TestImages, Workbench, out_of_range
 
 
 def measure(
     job: Job, root: Path, data_folder: Path | None, stand_in: str | None, raw_name: str, trusted: bool
-) -> Reading:
-    """Run the job's metric; its samples or predictions go to reports/raw before the reading is returned.
+) -> Measurement:
+    """Run the job's metric; its samples or predictions go to reports/raw before the measurement is returned.
 
     `data_folder` holds the images, if the artifact takes images. Its hash is checked before any parser sees it, and a
     program that this user did not export is not run unless `trusted`. Raises Corrupt, Untrusted, LoadError, or whatever
     the runtime raises while it runs.
     """
     metric, backend = METRICS[job.metric], BACKENDS[job.backend]
-    assert not isinstance(metric, Copied)
+    assert not isinstance(metric, RecordedMetric)
     store = Store(root)
     with store.view(job.artifact) as paths:
         if _is_program(job) and not trusted:
@@ -55,16 +55,16 @@ def measure(
         bench = Workbench(
             job=job, batches=_batches(job, images), images=images, import_runtime=import_runtime, load=load
         )
-        measurement = metric.measure(bench)
-    if fault := out_of_range(job.metric, measurement.values):
+        found = metric.measure(bench)
+    if fault := out_of_range(job.metric, found.values):
         raise WrongOutput(f"{job.artifact.title} on {job.backend}: {fault}")
-    reading = Reading(values=measurement.values, disturbance=measurement.disturbance, stand_in=stand_in)
-    if not measurement.arrays:
-        return reading
+    measurement = Measurement(values=found.values, disturbance=found.disturbance, stand_in=stand_in)
+    if not found.arrays:
+        return measurement
     path = store.raw_path(raw_name)
-    with files.whole(path) as part, open(part, "wb") as output:
-        np.savez_compressed(output, **dict(measurement.arrays))  # type: ignore[arg-type]
-    return replace(reading, raw=raw_name, raw_sha256=untrusted.sha256(path))
+    with files.atomic_write(path) as part, open(part, "wb") as output:
+        np.savez_compressed(output, **dict(found.arrays))  # type: ignore[arg-type]
+    return replace(measurement, raw=raw_name, raw_sha256=untrusted.sha256(path))
 
 
 def _is_program(job: Job) -> bool:

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import cache, codec, files, sealing
-from cifar_deploy.core.arrays import ImageSet, Pixels, mapped, portions
-from cifar_deploy.core.codec import to_json
+from cifar_deploy.core import cache, codec, files
+from cifar_deploy.core.arrays import ImageSet, Pixels, batched, mapped
 from cifar_deploy.core.errors import Corrupt, DataError
 from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.progress import report
@@ -117,7 +116,7 @@ def _check(images: ImageSet) -> None:
 
 
 def _described(dataset: str, images: ImageSet) -> Data:
-    mean, deviation = statistics(images.train_images)
+    mean, std = statistics(images.train_images)
     arrays = [getattr(images, name) for name in _ARRAYS]
     return Data(
         dataset=dataset,
@@ -129,7 +128,7 @@ def _described(dataset: str, images: ImageSet) -> Data:
         height=images.train_images.shape[1],
         width=images.train_images.shape[2],
         mean=mean,
-        deviation=deviation,
+        std=std,
     )
 
 
@@ -140,7 +139,7 @@ def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     size = max(1, _COUNTED_PIXELS // (pixels.shape[1] * pixels.shape[2]))
     means, deviations = [], []
     for channel in range(pixels.shape[3]):
-        counts = sum(np.bincount(part[..., channel].ravel(), minlength=256) for part in portions(pixels, size))
+        counts = sum(np.bincount(part[..., channel].ravel(), minlength=256) for part in batched(pixels, size))
         share = counts / pixels[..., channel].size
         mean = float(share @ levels)
         means.append(mean)
@@ -159,7 +158,7 @@ def _fingerprint(arrays: list[NDArray[Any]], classes: tuple[str, ...]) -> str:
 def _write(folder: Path, images: ImageSet, data: Data) -> None:
     """Over a copy that is damaged, if there is one: nothing is deleted, since another process may be about to read it."""
     for done, name in enumerate(_ARRAYS):
-        with files.whole(folder / f"{name}.npy") as part, open(part, "wb") as file:
+        with files.atomic_write(folder / f"{name}.npy") as part, open(part, "wb") as file:
             np.save(file, getattr(images, name))
         report(done, len(_ARRAYS), "writing the cache")
-    sealing.write_record(record_path(folder), to_json(data))
+    codec.save(record_path(folder), data)

@@ -23,7 +23,7 @@ from cifar_deploy.devices import BY_PREFERENCE, DEVICES
 from cifar_deploy.formats.checkpoint import halved, save_trained
 
 if TYPE_CHECKING:
-    from cifar_deploy.training.subject import Subject
+    from cifar_deploy.training.setup import TrainingSetup
 
 _PACKAGES = ("torch", "numpy")
 
@@ -47,16 +47,16 @@ def train(
     here, UsageError if the network cannot take the recipe's images.
     """
     from cifar_deploy.training import curves, loop, ranks
+    from cifar_deploy.training.setup import setup_of
     from cifar_deploy.training.state import State
-    from cifar_deploy.training.subject import subject_of
 
     device, device_name = _device(device)
     store = Store(root)
     folder = store.training_folder(training.name)
     with ranks.joined(device) as group:
         group.from_first((training, limit_test))
-        subject = subject_of(training, data_folder, device, threads, limit_test, group)
-        test_images = len(subject.arrays.test_labels)
+        setup = setup_of(training, data_folder, device, threads, limit_test, group)
+        test_images = len(setup.arrays.test_labels)
         setting: dict[str, str | int] = {
             "device": device if device == "cpu" else device_name,
             "threads": threads,
@@ -67,13 +67,13 @@ def train(
         store.begin(training)
         state = State(folder, setting, test_images)
         try:
-            ended = loop.run(subject, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
+            ended = loop.run(setup, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
         except Diverged:
             state.remove()  # from there the same recipe would only diverge again
             raise
         group.from_first(None)  # so that no rank leaves before the last one is done
-    network = subject.network
-    rounded = _rounded_accuracy(subject) if training.recipe.weights == "float16" else None
+    network = setup.network
+    rounded = _rounded_accuracy(setup) if training.recipe.weights == "float16" else None
     half = rounded is not None and _is_the_same(rounded, ended.curve[-1].accuracy, test_images)
     if rounded is not None:
         kept_as = "they are stored so" if half else "too far off, they are stored as float32"
@@ -82,7 +82,7 @@ def train(
         training=training,
         weights=File(name=WEIGHTS, bytes=0, sha256=""),  # until they are written: then little is left to go wrong
         parameters=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
-        multiply_adds=subject.trial.multiply_adds,
+        macs=setup.trial.macs,
         curve=tuple(ended.curve),
         test_images=test_images,
         device=device,
@@ -91,8 +91,8 @@ def train(
         ranks=group.count,
         changes=ended.changes,
         rounded_accuracy=rounded,
-        layout=subject.trial.layout,
-        uncounted=subject.trial.uncounted,
+        layout=setup.trial.layout,
+        uncounted=setup.trial.uncounted,
         peak_bytes=memory.peak_bytes(),
         device_peak_bytes=DEVICES[device].peak_bytes(),
         machine=machine.machine(),
@@ -101,7 +101,7 @@ def train(
         finished=machine.now(),
     )
     with files.staging(store.checkpoint_folder(training.name)) as staged:
-        with files.whole(staged / WEIGHTS) as part:
+        with files.atomic_write(staged / WEIGHTS) as part:
             save_trained(training.network, network, training.data, part, half=half)
         curves.write(staged, ended.curve)
         curves.write_events(staged, ended.curve)
@@ -114,7 +114,7 @@ def train(
 def follow(training: Training, data_folder: Path, device: str, threads: int) -> None:
     """What every rank but the first does. Raises UsageError if the first one trains something else."""
     from cifar_deploy.training import loop, ranks
-    from cifar_deploy.training.subject import subject_of
+    from cifar_deploy.training.setup import setup_of
 
     device, _ = _device(device)
     with ranks.joined(device) as group:
@@ -124,7 +124,7 @@ def follow(training: Training, data_folder: Path, device: str, threads: int) -> 
         wanted, limit_test = told
         if difference := wanted.difference(training):
             raise UsageError(f"the first rank trains {difference}; start all ranks with the same")
-        loop.run(subject_of(training, data_folder, device, threads, limit_test, group), None, math.inf, "")
+        loop.run(setup_of(training, data_folder, device, threads, limit_test, group), None, math.inf, "")
         group.from_first(None)
 
 
@@ -137,19 +137,19 @@ def dismiss(device: str) -> None:
         group.from_first(None)
 
 
-def _rounded_accuracy(subject: "Subject") -> float | None:
+def _rounded_accuracy(setup: "TrainingSetup") -> float | None:
     """On the test images, with weights as they come back from a file of float16; the network's own stay as they are.
 
     None if it cannot be found out, which is no reason to lose a training.
     """
     from cifar_deploy.training import ranks
-    from cifar_deploy.training.subject import evaluate
+    from cifar_deploy.training.setup import evaluate
 
-    network = subject.network
+    network = setup.network
     before = copy.deepcopy(network.state_dict())
     try:
         network.load_state_dict(halved(network))
-        return evaluate(network, subject.arrays, ranks.Group(subject.device), subject.trial.layout)
+        return evaluate(network, setup.arrays, ranks.Group(setup.device), setup.trial.layout)
     except Exception as error:
         report(1, 1, milestone=f"warning: not tested with weights as float16 ({type(error).__name__}: {error})")
         return None

@@ -14,20 +14,20 @@ from cifar_deploy.core import codec, sealing, upgrades
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.records import (
-    Block,
     Checkpoint,
     Data,
     Failure,
     Job,
     Positive,
     Recipe,
+    Run,
     Share,
     Time,
     Training,
     Trial,
     UnderIsa,
 )
-from tests.probes import a_block, a_checkpoint, a_job
+from tests.probes import a_checkpoint, a_job, a_run
 
 
 def through_text(value: Any) -> Any:
@@ -36,8 +36,8 @@ def through_text(value: Any) -> Any:
 
 @pytest.mark.parametrize("failure", [None, Failure(kind="timed out", reason="no progress", log="…\nend")])
 def test_a_block_comes_back_equal(failure: Failure | None) -> None:
-    result = a_block(failure=failure)
-    back = from_json(Block, through_text(result))
+    result = a_run(failure=failure)
+    back = from_json(Run, through_text(result))
     assert back == result
     checkpoint = back.job.artifact.checkpoint
     assert checkpoint and isinstance(checkpoint.training.data.classes, tuple)
@@ -151,10 +151,10 @@ def test_a_record_of_a_union_is_the_one_that_its_kind_says(kind: Any) -> None:
 
 
 def test_a_wrong_field_is_named_with_its_path() -> None:
-    record = through_text(a_block())
+    record = through_text(a_run())
     record["job"]["artifact"]["origin"]["checkpoint"]["training"]["recipe"]["epochs"] = "two"
-    with pytest.raises(Corrupt, match=r"Block\.job\.artifact\.origin\.checkpoint\.training\.recipe\.epochs: 'two'"):
-        from_json(Block, record)
+    with pytest.raises(Corrupt, match=r"Run\.job\.artifact\.origin\.checkpoint\.training\.recipe\.epochs: 'two'"):
+        from_json(Run, record)
 
 
 def test_a_literal_field_that_is_none_of_its_values_is_named() -> None:

@@ -58,7 +58,7 @@ def environment(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Made, in a cache of its own: another of several workers may make it at the same time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path_factory.mktemp("cache")))
-        made = pipeline.equip(NAME)
+        made = pipeline.create_environment(NAME)
         assert not made.reused and set(made.value.versions) == {"tiny_package", "iniconfig"}
         yield TINY_ENVIRONMENT
         assert run_here("env", "remove", NAME).returncode == 0
@@ -110,7 +110,7 @@ def test_it_finds_what_its_parent_finds_through_another(
 
 def test_what_the_running_interpreter_has_needs_no_environment() -> None:
     nowhere = replace(TINY_ENVIRONMENT, name="nowhere")
-    assert registry.obstacle(["numpy"], (), nowhere) is None
+    assert registry.why_unavailable(["numpy"], (), nowhere) is None
     assert registry.interpreter_for(["numpy"], nowhere).python == sys.executable
 
 
@@ -122,7 +122,7 @@ def test_without_it_its_plugins_are_unavailable_and_say_how_to_make_it() -> None
 
 
 def test_a_package_that_it_does_not_bring_is_named(environment: Environment) -> None:
-    assert "environment tiny lacks other_package" in str(registry.obstacle(["other_package"], (), environment))
+    assert "environment tiny lacks other_package" in str(registry.why_unavailable(["other_package"], (), environment))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_one_made_for_something_else_is_stale_and_made_anew(
     record = environment.folder / "environment.json"
     before = record.read_text()
     sealing.write_record(record, {**sealing.read_record(record, ""), field: value})
-    reason = str(registry.obstacle(["tiny_package"], (), environment))
+    reason = str(registry.why_unavailable(["tiny_package"], (), environment))
     record.write_text(before)
     assert "environment tiny is stale" in reason and words in reason
     assert reason.endswith("run `cifar-deploy env create tiny`")
@@ -147,18 +147,18 @@ def test_one_made_for_something_else_is_stale_and_made_anew(
 
 @pytest.mark.parametrize(("content", "words"), [(None, "its Python is gone"), ("{", "is not made")])
 def test_one_that_is_damaged_is_made_anew(content: str | None, words: str, own_cache: Path) -> None:
-    pipeline.equip(NAME)
+    pipeline.create_environment(NAME)
     if content is None:
         (own_cache / "tiny" / "bin" / "python").unlink()
     else:
         (own_cache / "tiny" / "environment.json").write_text(content)
-    assert words in str(TINY_ENVIRONMENT.obstacle())
-    assert not pipeline.equip(NAME).reused
-    assert TINY_ENVIRONMENT.obstacle() is None
+    assert words in str(TINY_ENVIRONMENT.why_unavailable())
+    assert not pipeline.create_environment(NAME).reused
+    assert TINY_ENVIRONMENT.why_unavailable() is None
 
 
 def test_what_pip_cannot_install_is_one_line_and_leaves_what_was_there(own_cache: Path, wheels: Path) -> None:
-    assert not pipeline.equip(NAME).reused and pipeline.equip(NAME).reused
+    assert not pipeline.create_environment(NAME).reused and pipeline.create_environment(NAME).reused
     hidden = shutil.move(wheels / "tiny_package-1.0-py3-none-any.whl", own_cache)
     done = run_here("env", "create", NAME, "--force")
     shutil.move(hidden, wheels)
@@ -167,7 +167,7 @@ def test_what_pip_cannot_install_is_one_line_and_leaves_what_was_there(own_cache
     assert line.startswith("cifar-deploy: error: environment tiny: pip cannot install tiny_package==1.0")
     assert "No matching distribution" in line or "Could not find a version" in line
     assert sorted(path.name for path in own_cache.iterdir()) == [".lock", "tiny"]
-    assert TINY_ENVIRONMENT.obstacle() is None
+    assert TINY_ENVIRONMENT.why_unavailable() is None
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -189,7 +189,7 @@ def test_an_interruption_leaves_nothing_that_the_next_one_keeps(how: signal.Sign
         assert process.returncode == 130
         assert errors == "cifar-deploy: error: interrupted; nothing was changed; the same command starts over\n"
         assert os.listdir(own_cache) == [".lock"]
-    assert "is not made" in str(TINY_ENVIRONMENT.obstacle())
+    assert "is not made" in str(TINY_ENVIRONMENT.why_unavailable())
     assert run_here("env", "create", NAME).returncode == 0
     assert sorted(os.listdir(own_cache)) == [".lock", "tiny"]
 
@@ -207,7 +207,7 @@ def test_a_backend_that_lives_in_one_is_measured_there(environment: Environment,
         planned = pipeline.plan(store, formats=["onnx"], backends=[backend], metrics=["accuracy", "memory"])
         assert [item.job.versions["tiny_package"] for item in planned] == ["1.0", "1.0"]
         for outcome in pipeline.evaluate(store, planned):
-            assert outcome.value.reading, outcome.value.failure
+            assert outcome.value.measurement, outcome.value.failure
 
 
 def test_a_cell_whose_environment_is_not_made_is_a_row_with_the_remedy(road: Path, own_cache: Path) -> None:

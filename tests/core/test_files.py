@@ -17,7 +17,7 @@ from cifar_deploy.core.errors import Unwritable
 def test_a_file_is_replaced_only_when_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "new" / "value.txt"
     files.write_text(path, "old")
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_text("new")
         assert path.read_text() == "old"
         assert part.parent == path.parent and files.is_leftover(part.name)
@@ -28,7 +28,7 @@ def test_a_file_is_replaced_only_when_the_block_ends(tmp_path: Path) -> None:
 def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "value.txt"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), files.whole(path) as part:
+    with pytest.raises(KeyboardInterrupt), files.atomic_write(path) as part:
         part.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
@@ -38,7 +38,7 @@ def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
 def test_a_disk_that_takes_no_more_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
     path = tmp_path / "value.txt"
     path.write_text("old")
-    with pytest.raises(Unwritable) as caught, files.whole(path) as part:
+    with pytest.raises(Unwritable) as caught, files.atomic_write(path) as part:
         part.write_text("half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert f"{path}: cannot be written (No space left on device); make room" in str(caught.value)
@@ -50,7 +50,7 @@ def test_a_library_that_words_a_full_disk_its_own_way_is_corrected(tmp_path: Pat
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(Unwritable) as caught, files.whole(tmp_path / "state.pt") as part:
+        with pytest.raises(Unwritable) as caught, files.atomic_write(tmp_path / "state.pt") as part:
             part.write_bytes(bytes(1000))
             raise RuntimeError("unexpected pos")
     finally:
@@ -60,7 +60,7 @@ def test_a_library_that_words_a_full_disk_its_own_way_is_corrected(tmp_path: Pat
 
 
 def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="unexpected"), files.whole(tmp_path / "state.pt") as part:
+    with pytest.raises(RuntimeError, match="unexpected"), files.atomic_write(tmp_path / "state.pt") as part:
         part.write_bytes(bytes(10))
         raise RuntimeError("unexpected")
 
@@ -100,7 +100,7 @@ def test_scratch_is_gone_at_the_end_and_so_is_that_of_a_killed_process(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "another-program").mkdir()
-    code = "import sys\nfrom cifar_deploy.core import files\nwith files.scratch() as f:\n print(f, flush=True); sys.stdin.read()"
+    code = "import sys\nfrom cifar_deploy.core import files\nwith files.temporary_folder() as f:\n print(f, flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
@@ -114,14 +114,14 @@ def test_scratch_is_gone_at_the_end_and_so_is_that_of_a_killed_process(
         others = Path(line)
         (others / "half").write_text("x")
         os.utime(others, (0, 0))
-        with files.scratch() as own:
-            files.sweep_scratch()
+        with files.temporary_folder() as own:
+            files.sweep_temporary_folders()
             assert own.parent == others.parent == tmp_path and (others / "half").exists()
         process.kill()
-    with files.scratch() as own:
-        files.sweep_scratch()
+    with files.temporary_folder() as own:
+        files.sweep_temporary_folders()
         assert own.is_dir() and not others.exists()
     others.mkdir()  # by a process that has not come to lock it
-    files.sweep_scratch()
+    files.sweep_temporary_folders()
     assert others.exists()
     assert {path.name for path in tmp_path.iterdir()} == {"another-program", others.name}

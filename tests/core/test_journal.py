@@ -14,9 +14,9 @@ import pytest
 from cifar_deploy.core import sealing, untrusted
 from cifar_deploy.core.errors import Unwritable
 from cifar_deploy.core.journal import POOLED, Journal, grouped, read_lines
-from cifar_deploy.core.records import Block, Failure
+from cifar_deploy.core.records import Failure, Run
 from cifar_deploy.core.store import Store
-from tests.probes import a_block, a_checkpoint, a_job, a_session
+from tests.probes import a_checkpoint, a_job, a_run, a_session
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -33,51 +33,51 @@ def kinds(path: Path) -> list[str]:
     return [record["kind"] for record in records(path)]
 
 
-def blocks_of(path: Path) -> list[Block]:
+def blocks_of(path: Path) -> list[Run]:
     """Of a file that is whole."""
     lines = read_lines(path)
     assert not lines.told()
-    return list(lines.blocks)
+    return list(lines.runs)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A results file of three blocks; on lines 1 to 4 is what they have in common, on 5, 6 and 7 are they."""
+    """A results file of three runs; on lines 1 to 4 is what they have in common, on 5, 6 and 7 are they."""
     job = a_job()
-    blocks = [a_block(job=job, session=a_session(job), round=round) for round in range(3)]
-    Journal(tmp_path / "results.jsonl").append(*blocks)
-    assert blocks_of(tmp_path / "results.jsonl") == blocks
+    runs = [a_run(job=job, session=a_session(job), round=round) for round in range(3)]
+    Journal(tmp_path / "results.jsonl").append(*runs)
+    assert blocks_of(tmp_path / "results.jsonl") == runs
     return tmp_path / "results.jsonl"
 
 
 def test_results_come_back_in_the_order_they_were_added(tmp_path: Path) -> None:
-    blocks = [a_block("latency"), a_block("memory")]
+    runs = [a_run("latency"), a_run("memory")]
     with Store(tmp_path) as store:
-        for block in blocks:
-            store.append(block)
+        for run in runs:
+            store.append(run)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert Store(tmp_path).blocks() == blocks
+        assert Store(tmp_path).runs() == runs
 
 
 def test_no_results_yet_is_an_empty_list(tmp_path: Path) -> None:
-    assert not Store(tmp_path).blocks()
+    assert not Store(tmp_path).runs()
 
 
 def test_a_torn_last_line_is_skipped_and_cut_by_the_next_result(tmp_path: Path) -> None:
-    first, second = a_block("latency"), a_block("memory")
+    first, second = a_run("latency"), a_run("memory")
     with Store(tmp_path) as store:
         store.append(first)
         *_, line = store.results_path.read_bytes().splitlines()
         with open(store.results_path, "ab") as file:
             file.write(line[: len(line) // 2])
         with pytest.warns(UserWarning, match="line 5 left out"):
-            assert store.blocks() == [first]
+            assert store.runs() == [first]
         store.append(second)
-        assert kinds(store.results_path) == ["machine", "checkpoint", "artifact", "block", "block"]
+        assert kinds(store.results_path) == ["machine", "checkpoint", "artifact", "run", "run"]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert store.blocks() == [first, second]
+            assert store.runs() == [first, second]
 
 
 @pytest.mark.parametrize(
@@ -100,19 +100,19 @@ def test_a_torn_last_line_is_skipped_and_cut_by_the_next_result(tmp_path: Path) 
     ids=repr,
 )
 def test_a_line_of_garbage_is_skipped_and_named(tmp_path: Path, line: bytes) -> None:
-    block = a_block()
+    run = a_run()
     with Store(tmp_path) as store:
-        store.append(block)
+        store.append(run)
         with open(store.results_path, "ab") as file:
             file.write(line + b"\n")
-        store.append(block)
+        store.append(run)
         with pytest.warns(UserWarning, match=r"results\.jsonl: line 5 left out"):
-            assert store.blocks() == [block, block]
+            assert store.runs() == [run, run]
 
 
 def test_what_blocks_have_in_common_is_written_once_and_read_as_the_same_object(path: Path) -> None:
-    assert kinds(path) == ["machine", "checkpoint", "artifact", "session", "block", "block", "block"]
-    first, *others = read_lines(path).blocks
+    assert kinds(path) == ["machine", "checkpoint", "artifact", "session", "run", "run", "run"]
+    first, *others = read_lines(path).runs
     for other in others:
         assert other.job.artifact is first.job.artifact and other.session is first.session
         assert other.job.machine is first.job.machine is first.job.artifact.checkpoint.machine
@@ -120,37 +120,37 @@ def test_what_blocks_have_in_common_is_written_once_and_read_as_the_same_object(
 
 def test_another_process_goes_on_without_writing_it_again(path: Path) -> None:
     before = path.read_text()
-    Journal(path).append(a_block("memory"))
-    assert path.read_text().startswith(before) and kinds(path)[7:] == ["block"]
+    Journal(path).append(a_run("memory"))
+    assert path.read_text().startswith(before) and kinds(path)[7:] == ["run"]
 
 
 def test_a_line_has_no_field_that_a_record_has_too() -> None:
     own = {"integrity", "version", "kind", "key", "checksum"}
-    for kind in (*POOLED.values(), Block):
+    for kind in (*POOLED.values(), Run):
         assert not own & {field.name for field in fields(kind)}
 
 
 def test_an_artifact_whose_first_block_was_never_written_is_neither_told_nor_written_again(path: Path) -> None:
     last = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(last[:4]) + last[4][:100])  # killed in the middle of a write
-    Journal(path).append(a_block("memory"))
-    assert kinds(path) == ["machine", "checkpoint", "artifact", "session", "block"]
-    assert blocks_of(path) == [a_block("memory")]
+    Journal(path).append(a_run("memory"))
+    assert kinds(path) == ["machine", "checkpoint", "artifact", "session", "run"]
+    assert blocks_of(path) == [a_run("memory")]
 
 
 @pytest.mark.parametrize("size", range(0, 4000, 97))
 def test_wherever_a_write_was_torn_the_next_one_mends_it(size: int, tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    Journal(path).append(a_block("latency"))
+    Journal(path).append(a_run("latency"))
     path.write_bytes(path.read_bytes()[:size])
-    Journal(path).append(a_block("memory"))
-    assert blocks_of(path)[-1] == a_block("memory") and kinds(path).count("artifact") == 1
+    Journal(path).append(a_run("memory"))
+    assert blocks_of(path)[-1] == a_run("memory") and kinds(path).count("artifact") == 1
 
 
 def test_a_block_and_what_it_brings_are_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
-    Journal(tmp_path / "x").append(a_block())
+    Journal(tmp_path / "x").append(a_run())
     assert synced == [(tmp_path / "x").stat().st_size]
 
 
@@ -160,18 +160,18 @@ def test_blocks_that_refer_to_a_damaged_line_are_left_out_with_a_reason(number: 
     lines[number - 1] = lines[number - 1].replace('": "', '": "x', 3)
     path.write_text("\n".join(lines) + "\n")
     read = read_lines(path)
-    assert not read.blocks and {number, 5, 6, 7} <= read.left_out.keys()
+    assert not read.runs and {number, 5, 6, 7} <= read.left_out.keys()
     assert "is damaged" in read.left_out[number]
-    assert len({read.left_out[block] for block in (5, 6, 7)}) == 1
+    assert len({read.left_out[run] for run in (5, 6, 7)}) == 1
     assert "which is on no line that can be read" in read.left_out[7]
-    assert any(told.startswith("lines 5, 6, 7 left out: Block.") for told in read.told())
+    assert any(told.startswith("lines 5, 6, 7 left out: Run.") for told in read.told())
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_so_are_those_that_refer_to_a_line_that_is_gone(number: int, path: Path) -> None:
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[: number - 1] + lines[number:]))
-    assert not read_lines(path).blocks and {4, 5, 6} <= read_lines(path).left_out.keys()
+    assert not read_lines(path).runs and {4, 5, 6} <= read_lines(path).left_out.keys()
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
@@ -181,10 +181,10 @@ def test_the_next_block_brings_again_what_was_damaged_and_so_mends_the_others(nu
     lines[number - 1] = lines[number - 1][:50]
     path.write_text("\n".join(lines) + "\n")
     journal = Journal(path)
-    assert not journal.lines().blocks
-    journal.append(a_block(job=whole[0].job, session=whole[0].session, round=3))
+    assert not journal.lines().runs
+    journal.append(a_run(job=whole[0].job, session=whole[0].session, round=3))
     for read in (journal.lines(), read_lines(path)):
-        assert list(read.blocks[:3]) == whole and len(read.blocks) == 4 and list(read.left_out) == [number]
+        assert list(read.runs[:3]) == whole and len(read.runs) == 4 and list(read.left_out) == [number]
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"key": "0" * 16}, {"key": None}], ids=str)
@@ -194,9 +194,9 @@ def test_a_key_that_is_not_that_of_its_line_is_told_and_nothing_is_taken_for_it(
     whole, found = blocks_of(path), records(path)
     write(path, [{**found[0], **change}, *found])
     lines = read_lines(path)
-    assert list(lines.blocks) == whole and list(lines.left_out) == [1] and "its key" in lines.left_out[1]
+    assert list(lines.runs) == whole and list(lines.left_out) == [1] and "its key" in lines.left_out[1]
     write(path, [{**found[0], **change}, *found[1:]])
-    assert not read_lines(path).blocks
+    assert not read_lines(path).runs
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_a_reference_to_nothing_leaves_its_line_out(place: str, ref: Any, path: 
     found[5]["job"][place] = {"ref": ref}
     write(path, found)
     lines = read_lines(path)
-    assert len(lines.blocks) == 2 and list(lines.left_out) == [6] and len(lines.left_out[6]) < 200
+    assert len(lines.runs) == 2 and list(lines.left_out) == [6] and len(lines.left_out[6]) < 200
 
 
 def test_a_reference_to_a_thing_of_another_kind_leads_nowhere(path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_thing_that_is_none_of_its_kind_is_told_at_its_own_line(path: Path) ->
     found.append({"version": 3, "kind": "machine", "key": sealing.digest(odd)[:16], **odd})
     write(path, found)
     lines = read_lines(path)
-    assert len(lines.blocks) == 3 and lines.left_out.keys() == {8} and "Machine: lacks" in lines.left_out[8]
+    assert len(lines.runs) == 3 and lines.left_out.keys() == {8} and "Machine: lacks" in lines.left_out[8]
 
 
 def joined(first: bytes, second: bytes) -> bytes:
@@ -245,12 +245,12 @@ def test_files_that_were_joined_are_read_in_whatever_order(
 ) -> None:
     other = tmp_path / "other.jsonl"
     job = a_job(format="onnx")
-    Journal(other).append(*(a_block(job=each, session=a_session(a_job())) for each in (job, a_job("memory"), a_job())))
+    Journal(other).append(*(a_run(job=each, session=a_session(a_job())) for each in (job, a_job("memory"), a_job())))
     whole = [*blocks_of(path), *blocks_of(other)]
     path.write_bytes(join(path.read_bytes(), other.read_bytes()))
     assert sorted(map(repr, blocks_of(path))) == sorted(map(repr, whole))
-    Journal(path).append(a_block(job=job))
-    assert kinds(path)[-1] == "block" and kinds(path)[-2] != "artifact", "nothing is written a second time"
+    Journal(path).append(a_run(job=job))
+    assert kinds(path)[-1] == "run" and kinds(path)[-2] != "artifact", "nothing is written a second time"
 
 
 # Read once
@@ -259,35 +259,35 @@ def test_files_that_were_joined_are_read_in_whatever_order(
 def test_a_command_reads_the_file_once_and_finds_what_it_has_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = [a_block(round=round) for round in range(4)]
+    runs = [a_run(round=round) for round in range(4)]
     with Store(tmp_path) as store:
-        store.append(blocks[0])
+        store.append(runs[0])
     reads: list[Path] = []
     read_bytes = untrusted.read_bytes
     monkeypatch.setattr(untrusted, "read_bytes", lambda path, most: reads.append(path) or read_bytes(path, most))
     with Store(tmp_path) as store:
-        for number, block in enumerate(blocks[1:], start=2):
-            store.append(block)
-            assert store.blocks() == blocks[:number]
+        for number, run in enumerate(runs[1:], start=2):
+            store.append(run)
+            assert store.runs() == runs[:number]
         assert reads == [store.results_path]
-    assert Store(tmp_path).blocks() == blocks and len(reads) == 2
+    assert Store(tmp_path).runs() == runs and len(reads) == 2
 
 
 def test_a_file_that_somebody_else_has_changed_is_read_again(path: Path) -> None:
     journal = Journal(path)
-    assert len(journal.lines().blocks) == 3
-    Journal(path).append(a_block("memory"))
-    assert len(journal.lines().blocks) == 4
+    assert len(journal.lines().runs) == 3
+    Journal(path).append(a_run("memory"))
+    assert len(journal.lines().runs) == 4
     path.unlink()
-    assert not journal.lines().blocks
-    journal.append(a_block())
-    assert kinds(path) == ["machine", "checkpoint", "artifact", "block"]
+    assert not journal.lines().runs
+    journal.append(a_run())
+    assert kinds(path) == ["machine", "checkpoint", "artifact", "run"]
 
 
 def test_what_a_full_disk_has_cut_is_not_taken_for_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, whole = Journal(path), blocks_of(path)
     kept.lines()
-    new = a_block(job=replace(a_job("memory"), machine=replace(a_checkpoint().machine, host="other")))
+    new = a_run(job=replace(a_job("memory"), machine=replace(a_checkpoint().machine, host="other")))
 
     def fail(descriptor: int) -> None:
         os.truncate(descriptor, os.fstat(descriptor).st_size - 100)
@@ -298,8 +298,8 @@ def test_what_a_full_disk_has_cut_is_not_taken_for_written(path: Path, monkeypat
         with pytest.raises(Unwritable, match="No space"):
             kept.append(new)
     kept.append(new)
-    assert blocks_of(path) == [*whole, new] == list(kept.lines().blocks)
-    assert kinds(path)[-2:] == ["machine", "block"]
+    assert blocks_of(path) == [*whole, new] == list(kept.lines().runs)
+    assert kinds(path)[-2:] == ["machine", "run"]
 
 
 # Other versions
@@ -308,22 +308,22 @@ def test_what_a_full_disk_has_cut_is_not_taken_for_written(path: Path, monkeypat
 def test_a_line_of_a_newer_version_is_read_as_far_as_it_is_known(path: Path) -> None:
     found, whole = records(path), blocks_of(path)
     found[5] |= {"version": 99, "mood": "good"}
-    found[5]["reading"]["colour"] = "red"
+    found[5]["measurement"]["colour"] = "red"
     write(path, found)
     lines = read_lines(path)
-    assert list(lines.blocks) == whole and not lines.left_out
+    assert list(lines.runs) == whole and not lines.left_out
     (told,) = lines.told()
     assert told.startswith("line 6: was written by a newer cifar-deploy (version 99, not 3); ")
-    assert told.endswith("set aside: Block.mood, Reading.colour")
+    assert told.endswith("set aside: Run.mood, Measurement.colour")
 
 
 def test_a_line_of_a_newer_version_that_cannot_be_read_is_left_out_and_says_why(path: Path) -> None:
     found = records(path)
-    found[5] = {"version": 99, "kind": "block", "jobs": []}
+    found[5] = {"version": 99, "kind": "run", "jobs": []}
     found.append({"version": 99, "kind": "cat", "name": "Tom"})
     write(path, found)
     lines = read_lines(path)
-    assert len(lines.blocks) == 2 and list(lines.left_out) == [6, 8]
+    assert len(lines.runs) == 2 and list(lines.left_out) == [6, 8]
     assert all(reason.startswith("was written by a newer") for reason in lines.left_out.values())
 
 
@@ -332,9 +332,9 @@ def test_unknown_fields_are_told_once_whatever_number_of_lines_has_them(path: Pa
     for record in found[4:]:
         record["mood"] = "good"
     write(path, found)
-    assert list(read_lines(path).blocks) == whole
+    assert list(read_lines(path).runs) == whole
     (told,) = read_lines(path).told()
-    assert told.startswith("lines 5, 6, 7: ") and "Block.mood" in told
+    assert told.startswith("lines 5, 6, 7: ") and "Run.mood" in told
 
 
 def test_an_unknown_field_of_what_is_referred_to_is_told_at_its_line_wherever_that_is(path: Path) -> None:
@@ -343,7 +343,7 @@ def test_an_unknown_field_of_what_is_referred_to_is_told_at_its_line_wherever_th
     fields = {name: value for name, value in machine.items() if name not in ("version", "kind")} | {"mood": "good"}
     key = sealing.digest(fields)[:16]
     for record in others:
-        if record["kind"] == "block":
+        if record["kind"] == "run":
             record["job"]["machine"] = {"ref": key}
     new = {"version": 3, "kind": "machine", "key": key, **fields}
     for order in ([new, machine | {"key": "x"}, *others], [*others, machine | {"key": "x"}, new]):
@@ -357,16 +357,16 @@ def test_a_file_of_an_earlier_version_is_read(version: int, sealed: bool, tmp_pa
     path = tmp_path / "results.jsonl"
     found = [json.loads(line) for line in (DATA / f"results-{version}.jsonl").read_text().splitlines()]
     path.write_text("".join(json.dumps(sealing.sealed(line) if sealed else line) + "\n" for line in found))
-    blocks = blocks_of(path)
-    assert len(blocks) == len(found)
-    for block, line in zip(blocks, found, strict=True):
-        assert block.started == line["started"] and block.job.metric == line["job"]["metric"]
-        if line["reading"]:
-            assert block.reading and block.reading.values == line["reading"]["values"]
+    runs = blocks_of(path)
+    assert len(runs) == len(found)
+    for run, line in zip(runs, found, strict=True):
+        assert run.started == line["started"] and run.job.metric == line["job"]["metric"]
+        if line["measurement"]:
+            assert run.measurement and run.measurement.values == line["measurement"]["values"]
         else:
-            assert block.failure and block.failure.reason == line["failure"]["reason"]
-        if block.session and not block.control:
-            assert block.job.key in block.session.cells
+            assert run.failure and run.failure.reason == line["failure"]["reason"]
+        if run.session and not run.control:
+            assert run.job.key in run.session.jobs
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -384,22 +384,22 @@ def test_a_file_of_an_earlier_version_goes_on_in_this_one_and_shrinks_when_it_is
 
 
 def test_what_earlier_lines_repeat_is_one_object() -> None:
-    blocks = blocks_of(DATA / "results-2.jsonl")
-    checkpoints = [checkpoint for block in blocks if (checkpoint := block.job.artifact.checkpoint)]
+    runs = blocks_of(DATA / "results-2.jsonl")
+    checkpoints = [checkpoint for run in runs if (checkpoint := run.job.artifact.checkpoint)]
     networks = {checkpoint.weights.sha256 for checkpoint in checkpoints}
     assert len({id(checkpoint) for checkpoint in checkpoints}) == len(networks) > 1
-    assert len({id(block.job.machine) for block in blocks}) == 1
+    assert len({id(run.job.machine) for run in runs}) == 1
 
 
 def test_lines_that_are_of_no_version_are_left_out_with_one_reason(path: Path) -> None:
     path.write_text('{"version": 1, "job": {}}\n' * 3 + path.read_text())
     lines = read_lines(path)
-    assert len(lines.blocks) == 3
+    assert len(lines.runs) == 3
     (told,) = lines.told()
-    assert told.startswith("lines 1, 2, 3 left out: is not a block of version 2 ")
+    assert told.startswith("lines 1, 2, 3 left out: is not a run of version 2 ")
 
 
-@pytest.mark.parametrize("kind", ["block", "machine"])
+@pytest.mark.parametrize("kind", ["run", "machine"])
 def test_a_line_is_left_out_however_deeply_it_is_nested(kind: str, path: Path) -> None:
     whole = path.read_text()
     depths = (10, 500, *range(sys.getrecursionlimit() - 120, sys.getrecursionlimit() + 10))
@@ -410,25 +410,25 @@ def test_a_line_is_left_out_however_deeply_it_is_nested(kind: str, path: Path) -
         for start in ('"integrity": "sha256", ', "")
     ]
     path.write_text(whole + "\n".join(odd) + "\n")
-    assert len(read_lines(path).left_out) == len(odd) and len(read_lines(path).blocks) == 3
+    assert len(read_lines(path).left_out) == len(odd) and len(read_lines(path).runs) == 3
 
 
-# What blocks say together
+# What runs say together
 
 
 def test_blocks_of_a_session_are_one_result_and_a_repeated_round_replaces_the_first() -> None:
     latency, memory = a_job("latency"), a_job("memory")
     one, other = a_session(latency), replace(a_session(latency), seed=2)
-    blocks = [
-        a_block(job=memory),
-        a_block(job=latency, session=other, round=0),
-        a_block(job=latency, session=one, round=1, value=5.0),
-        a_block(job=latency, session=one, round=0, failure=Failure(kind="crashed", reason="died")),
-        a_block(job=latency, session=one, round=0, control=True),
-        a_block(job=latency, session=one, round=0, value=4.0),
+    runs = [
+        a_run(job=memory),
+        a_run(job=latency, session=other, round=0),
+        a_run(job=latency, session=one, round=1, value=5.0),
+        a_run(job=latency, session=one, round=0, failure=Failure(kind="crashed", reason="died")),
+        a_run(job=latency, session=one, round=0, control=True),
+        a_run(job=latency, session=one, round=0, value=4.0),
     ]
-    results = grouped(blocks)
-    assert [(result.job.metric, len(result.blocks), result.control) for result in results] == [
+    results = grouped(runs)
+    assert [(result.job.metric, len(result.runs), result.control) for result in results] == [
         ("memory", 1, False),
         ("latency", 1, False),
         ("latency", 1, True),
@@ -440,5 +440,5 @@ def test_blocks_of_a_session_are_one_result_and_a_repeated_round_replaces_the_fi
 def test_a_round_that_failed_is_the_results_failure() -> None:
     failure = Failure(kind="crashed", reason="died")
     session = a_session(a_job())
-    (result,) = grouped([a_block(session=session), a_block(session=session, round=1, failure=failure)])
+    (result,) = grouped([a_run(session=session), a_run(session=session, round=1, failure=failure)])
     assert result.failure == failure

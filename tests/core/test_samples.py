@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.records import Reading
+from cifar_deploy.core.records import Measurement
 from cifar_deploy.core.samples import read_raw
 from cifar_deploy.core.store import Store
 
@@ -15,4 +15,4 @@ def test_samples_that_are_damaged_are_named(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no archive")
     with pytest.raises(Corrupt, match=r"abc\.npz: cannot be read .*measure again"):
-        read_raw(tmp_path / "reports", Reading(values={}, raw="abc"))
+        read_raw(tmp_path / "reports", Measurement(values={}, raw="abc"))

@@ -81,9 +81,9 @@ def _around(middle: float, spread: float = 0.001) -> dict[int, float]:
 
 
 def test_ties_share_a_place_and_the_next_place_counts_them() -> None:
-    cells = [_around(3.0), _around(1.0), _around(1.005), _around(2.0)]
-    assert statistics.ranks(cells, noise=0.01) == ["4", "1=", "1=", "3"]
-    assert statistics.ranks(cells, noise=0.0) == ["4", "1", "2", "3"]
+    configurations = [_around(3.0), _around(1.0), _around(1.005), _around(2.0)]
+    assert statistics.ranks(configurations, noise=0.01) == ["4", "1=", "1=", "3"]
+    assert statistics.ranks(configurations, noise=0.0) == ["4", "1", "2", "3"]
 
 
 def test_a_difference_inside_its_interval_is_a_tie_however_quiet_the_machine() -> None:
@@ -120,11 +120,11 @@ def test_mcnemars_p_is_the_binomial_tests(worse: int, better: int) -> None:
 
 def testnewcombes_interval_is_that_of_his_paper() -> None:
     # Newcombe 1998, table II, method 10, the rows (e, f, g, h).
-    for cells, low, high in (
+    for configurations, low, high in (
         ((36, 12, 2, 0), 0.0569, 0.3404),
         ((54, 0, 0, 0), -0.0664, 0.0664),
     ):
-        found = statistics.newcombe(*cells)
+        found = statistics.newcombe(*configurations)
         assert found == pytest.approx((low, high), abs=2e-4)
 
 

@@ -85,7 +85,7 @@ def test_what_a_killed_writer_left_is_deleted_by_the_next(tmp_path: Path) -> Non
 
 def test_so_is_the_scratch_of_a_killed_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with files.scratch() as folder:
+    with files.temporary_folder() as folder:
         pass
     folder.mkdir()
     os.utime(folder, (0, 0))

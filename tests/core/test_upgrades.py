@@ -14,14 +14,15 @@ def test_there_is_a_step_from_every_version_but_the_last() -> None:
     assert list(upgrades._STEPS) == list(range(1, upgrades.VERSION))
 
 
-def test_a_result_of_version_1_becomes_a_block_of_no_session() -> None:
-    assert upgrades._From1().turn("block", {"job": {}}) == {"session": None, "round": 0, "control": False, "job": {}}
+def test_a_result_of_version_1_becomes_a_run_of_no_session() -> None:
+    assert upgrades._From1().turn("run", {"job": {}}) == {"session": None, "round": 0, "control": False, "job": {}}
 
 
 def a_former_job(options: dict[str, Any], **artifact: Any) -> dict[str, Any]:
     """Of version 2, as far as this version's differs."""
     weights = {"name": "weights.safetensors", "bytes": 3, "sha256": "0" * 64}
-    training = {"name": "small", "network": "resnet8", "data": {"fingerprint": "f" * 64}}
+    data = {"fingerprint": "f" * 64, "deviation": [0.1]}
+    training = {"name": "small", "network": "resnet8", "recipe": {"name": "paper"}, "data": data}
     common = {"checkpoint": {"training": training, "weights": weights}, "format": "onnx", "files": []}
     return {"options": options, "artifact": {**common, "takes": None, **artifact}, "metric": "latency"}
 
@@ -51,6 +52,8 @@ def test_what_version_2_told_by_a_name_is_an_origin() -> None:
 
     trained = turned(format="onnx-uint8")
     assert (trained["origin"]["kind"], trained["format"], trained["input"]) == ("trained", "onnx", "uint8")
+    training = trained["origin"]["checkpoint"]["training"]
+    assert training["recipe"] == {"name": "original"} and training["data"]["std"] == [0.1]
     weights = {"name": "weights.safetensors", "bytes": 3, "sha256": "0" * 64}
     training = {"name": "_floor-ffff", "network": "module:floor", "data": {"fingerprint": "f" * 64}}
     baseline = turned(checkpoint={"training": training, "weights": weights})

@@ -4,15 +4,15 @@ import dataclasses
 
 import pytest
 
-from cifar_deploy.core.records import Checkpoint, Epoch, Reading
+from cifar_deploy.core.records import Checkpoint, Epoch, Measurement
 from cifar_deploy.core.verdict import judge, judge_training
 from tests.probes import a_checkpoint, calm
 
 
-def readings(*values: float, disturbed: int = 0, samples: int = 50, **gauges: float) -> dict[int, Reading]:
+def measurements(*values: float, disturbed: int = 0, samples: int = 50, **gauges: float) -> dict[int, Measurement]:
     """Rounds of these medians, of which the first `disturbed` ones have these gauges."""
     return {
-        index: Reading(
+        index: Measurement(
             values={"p50": value, "samples": samples},
             disturbance=calm(**gauges) if index < disturbed else calm(),
         )
@@ -21,7 +21,7 @@ def readings(*values: float, disturbed: int = 0, samples: int = 50, **gauges: fl
 
 
 def test_a_quiet_machine_is_stable() -> None:
-    assert judge(readings(1.0, 1.01, 0.99, 1.0, 1.0, 1.02, 1.0), "p50").word == "stable"
+    assert judge(measurements(1.0, 1.01, 0.99, 1.0, 1.0, 1.02, 1.0), "p50").word == "stable"
 
 
 @pytest.mark.parametrize(
@@ -36,57 +36,57 @@ def test_a_quiet_machine_is_stable() -> None:
     ],
 )
 def test_each_gauge_makes_it_noisy(gauges: dict[str, float], reason: str) -> None:
-    found = judge(readings(*[1.0] * 7, disturbed=2, **gauges), "p50")
+    found = judge(measurements(*[1.0] * 7, disturbed=2, **gauges), "p50")
     assert found.word == "noisy" and reason in found.reasons[0] and found.reasons[0].startswith("2 of 7 rounds")
 
 
 def test_one_disturbed_round_of_seven_leaves_the_median_alone() -> None:
-    assert judge(readings(*[1.0] * 7, disturbed=1, run_delay=0.5), "p50").word == "stable"
+    assert judge(measurements(*[1.0] * 7, disturbed=1, run_delay=0.5), "p50").word == "stable"
 
 
 def test_the_loops_before_and_after_a_block_are_not_compared_with_each_other() -> None:
     assert (
-        judge(readings(*[1.0] * 7, disturbed=7, calibration_before=0.0012, calibration_after=0.0016), "p50").word
+        judge(measurements(*[1.0] * 7, disturbed=7, calibration_before=0.0012, calibration_after=0.0016), "p50").word
         == "stable"
     )
 
 
 def test_a_machine_that_hardly_let_us_run_is_invalid() -> None:
-    found = judge(readings(*[1.0] * 7, disturbed=7, run_delay=0.9), "p50")
+    found = judge(measurements(*[1.0] * 7, disturbed=7, run_delay=0.9), "p50")
     assert found.word == "invalid" and "90%" in found.reasons[0]
 
 
 def test_what_eight_threads_waited_together_is_shared_out_among_them() -> None:
-    rounds = readings(*[1.0] * 7, disturbed=7, run_delay=0.08, involuntary_switches=300)
+    rounds = measurements(*[1.0] * 7, disturbed=7, run_delay=0.08, involuntary_switches=300)
     assert judge(rounds, "p50", threads=8).word == "stable"
     assert judge(rounds, "p50", threads=1).word == "noisy"
 
 
 def test_too_few_samples_are_invalid() -> None:
-    found = judge(readings(*[1.0] * 7, samples=4), "p50")
+    found = judge(measurements(*[1.0] * 7, samples=4), "p50")
     assert found.word == "invalid" and "fewer than 5 samples" in found.reasons[0]
 
 
 def test_a_trend_between_the_rounds_is_noisy() -> None:
-    found = judge(readings(1.0, 1.02, 1.05, 1.06, 1.09, 1.12, 1.15), "p50")
+    found = judge(measurements(1.0, 1.02, 1.05, 1.06, 1.09, 1.12, 1.15), "p50")
     assert found.word == "noisy" and "moved by" in found.reasons[0]
 
 
 def test_blocks_that_drift_are_noisy() -> None:
-    rounds = readings(*[1.0] * 7)
+    rounds = measurements(*[1.0] * 7)
     for index in (2, 5):
         values = {**rounds[index].values, "drift": -0.2}
-        rounds[index] = Reading(values=values, disturbance=calm())
+        rounds[index] = Measurement(values=values, disturbance=calm())
     found = judge(rounds, "p50")
     assert found.word == "noisy" and "its second half -20% from its first" in found.reasons[0]
 
 
 def test_one_slow_round_is_no_trend() -> None:
-    assert judge(readings(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0), "p50").word == "stable"
+    assert judge(measurements(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 2.0), "p50").word == "stable"
 
 
 def test_gauges_that_the_system_does_not_have_say_nothing() -> None:
-    absent = {index: Reading(values={"p50": 1.0, "samples": 50}, disturbance=None) for index in range(7)}
+    absent = {index: Measurement(values={"p50": 1.0, "samples": 50}, disturbance=None) for index in range(7)}
     assert judge(absent, "p50").word == "stable"
 
 

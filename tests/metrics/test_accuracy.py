@@ -9,20 +9,20 @@ import pytest
 from cifar_deploy import metrics
 from cifar_deploy.core.errors import WrongOutput
 from cifar_deploy.core.journal import grouped
-from cifar_deploy.core.records import Reading
-from cifar_deploy.metrics import METRICS, Measured, Measurement, Workbench, out_of_range
+from cifar_deploy.core.records import Measurement
+from cifar_deploy.metrics import METRICS, RawMeasurement, RuntimeMetric, Workbench, out_of_range
 from cifar_deploy.metrics.summary import Summary
-from tests.probes import a_block, a_job
+from tests.probes import a_job, a_run
 
 
-def measured(answer: Any) -> Measurement:
+def measured(answer: Any) -> RawMeasurement:
     """The accuracy of 70 images of three classes, answered by `answer(batch)`."""
     job = replace(a_job("accuracy"), batch_size=64)
     images = metrics.TestImages(
         pixels=np.zeros((70, 8, 9, 3), np.uint8), labels=np.zeros(70, np.int64), prepare=lambda pixels: pixels
     )
     metric = METRICS["accuracy"]
-    assert isinstance(metric, Measured)
+    assert isinstance(metric, RuntimeMetric)
     bench = Workbench(
         job=job, batches=lambda count, size: [], images=images, import_runtime=lambda: None, load=lambda: answer
     )
@@ -52,8 +52,8 @@ def test_answers_of_another_shape_have_no_accuracy(answer: Any) -> None:
 
 def test_an_accuracy_has_wilsons_interval() -> None:
     values = {"accuracy": 0.93, "correct": 9300.0, "images": 10000.0}
-    block = replace(a_block("accuracy"), reading=Reading(values=values))
-    (result,) = grouped([block])
+    run = replace(a_run("accuracy"), measurement=Measurement(values=values))
+    (result,) = grouped([run])
     value = Summary(result).values["accuracy"]
     assert value.text(METRICS["accuracy"].columns["accuracy"]) == "93.00 [92.48, 93.48]"
 

@@ -14,13 +14,13 @@ from cifar_deploy import selftest
 from cifar_deploy.core import energy
 from cifar_deploy.core.energy import Counter
 from cifar_deploy.core.errors import Unavailable
-from cifar_deploy.core.records import Reading, Result
+from cifar_deploy.core.records import Measurement, Result
 from cifar_deploy.core.store import grouped
-from cifar_deploy.metrics import METRICS, Measurement, Workbench, default_metrics, out_of_range
+from cifar_deploy.metrics import METRICS, RawMeasurement, Workbench, default_metrics, out_of_range
 from cifar_deploy.metrics import energy as metric
 from cifar_deploy.metrics.summary import Summary
 from tests import powercap
-from tests.probes import a_block, a_job, a_session, calm
+from tests.probes import a_job, a_run, a_session, calm
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def measured(call: Callable[[], object], device: str = "cpu", seconds: float = 0.05) -> Measurement:
+def measured(call: Callable[[], object], device: str = "cpu", seconds: float = 0.05) -> RawMeasurement:
     """The energy of an inference that does what `call` does."""
     job = dataclasses.replace(a_job("energy"), device=device, seconds=seconds)
     bench = Workbench(
@@ -179,11 +179,12 @@ def _evaluated(backend: str, rounds: int = 1) -> Result:
 def test_a_neighbour_on_another_processor_makes_the_energy_noisy(values: dict[str, float], word: str) -> None:
     job = a_job("energy")
     session = a_session(job)
-    reading = Reading(values={"joules": 0.01, "samples": 100, **values}, disturbance=calm())
-    blocks = [
-        dataclasses.replace(a_block(job=job, session=session, round=number), reading=reading) for number in range(3)
+    measurement = Measurement(values={"joules": 0.01, "samples": 100, **values}, disturbance=calm())
+    runs = [
+        dataclasses.replace(a_run(job=job, session=session, round=number), measurement=measurement)
+        for number in range(3)
     ]
-    (result,) = grouped(blocks)
+    (result,) = grouped(runs)
     verdict = Summary(result).verdict
     assert verdict and verdict.word == word
     assert word == "stable" or "3 of 3 rounds other processes kept 0.8 processors busy" in verdict.reasons[0]
@@ -198,8 +199,8 @@ def test_a_job_under_a_known_power_has_the_energy_of_its_time(folder: Path) -> N
     counter = powercap.zone(folder / "intel-rapl:0", "package-0", 5, turns_every_uj)
     with powercap.growing(counter, watts=40, range_uj=turns_every_uj):
         result = _evaluated("BUSY_5_MS")
-    assert result.reading and not result.failure
-    values = result.reading.values
+    assert result.measurement and not result.failure
+    values = result.measurement.values
     assert values["power"] == pytest.approx(40, rel=0.05)
     assert values["idle_power"] == pytest.approx(40, rel=0.1)
     seconds = values["joules"] * values["samples"] / values["power"]
@@ -207,7 +208,7 @@ def test_a_job_under_a_known_power_has_the_energy_of_its_time(folder: Path) -> N
     # Not less than 5 ms at 40 W; how much more a call takes is the machine's business.
     assert values["joules"] > 0.2 * 0.95
     assert abs(values["above_idle"]) < values["joules"] * 0.15
-    assert result.reading.disturbance and Summary(result).verdict
+    assert result.measurement.disturbance and Summary(result).verdict
 
 
 def test_a_job_without_counters_is_unavailable_with_the_reason(folder: Path) -> None:

@@ -8,8 +8,8 @@ from torch import nn
 
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Trained
-from cifar_deploy.metrics import METRICS, Copied
-from cifar_deploy.networks.counting import multiply_adds
+from cifar_deploy.metrics import METRICS, RecordedMetric
+from cifar_deploy.networks.counting import macs
 from tests import own_networks
 from tests.own_networks import Of
 from tests.probes import a_job
@@ -49,7 +49,7 @@ def of_means(layer: nn.Module, call) -> nn.Module:  # type: ignore[no-untyped-de
     ],
 )
 def test_it_is_what_counting_by_hand_gives(network: nn.Module, expected: int) -> None:
-    assert multiply_adds(network, IMAGE) == (expected, None)
+    assert macs(network, IMAGE) == (expected, None)
 
 
 @torch.library.custom_op("own_networks::times_two", mutates_args=())
@@ -73,14 +73,14 @@ def times_two(images: torch.Tensor) -> torch.Tensor:
     ],
 )
 def test_an_operation_that_nobody_counts_is_named_in_place_of_a_number(network: nn.Module, operation: str) -> None:
-    assert multiply_adds(network, IMAGE) == (None, f"no formula for {operation}")
+    assert macs(network, IMAGE) == (None, f"no formula for {operation}")
 
 
 def test_a_counter_that_fails_gives_no_number() -> None:
     def fail(self: nn.Module, images: torch.Tensor) -> torch.Tensor:
         raise ValueError("not for one image")
 
-    assert multiply_adds(Of(fail), IMAGE) == (None, "ValueError: not for one image")
+    assert macs(Of(fail), IMAGE) == (None, "ValueError: not for one image")
 
 
 def test_counting_leaves_torch_as_it_was() -> None:
@@ -93,14 +93,14 @@ def test_counting_leaves_torch_as_it_was() -> None:
         )
 
     before = settings()
-    multiply_adds(own_networks.attentive(10), IMAGE)
+    macs(own_networks.attentive(10), IMAGE)
     assert settings() == before
 
 
 def test_without_a_number_the_metric_says_why() -> None:
-    metric, job = METRICS["multiply_adds"], a_job("multiply_adds")
-    assert isinstance(metric, Copied) and metric.read(job) == {"multiply_adds": 20}
-    checkpoint = dataclasses.replace(job.artifact.checkpoint, multiply_adds=None, uncounted="no formula for aten.x")
+    metric, job = METRICS["macs"], a_job("macs")
+    assert isinstance(metric, RecordedMetric) and metric.read(job) == {"macs": 20}
+    checkpoint = dataclasses.replace(job.artifact.checkpoint, macs=None, uncounted="no formula for aten.x")
     job = dataclasses.replace(job, artifact=dataclasses.replace(job.artifact, origin=Trained(checkpoint=checkpoint)))
     with pytest.raises(Unavailable, match=r"no formula for aten\.x"):
         metric.read(job)

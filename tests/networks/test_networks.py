@@ -28,7 +28,7 @@ def test_a_network_has_its_size(name: str) -> None:
 
 def test_normalise_takes_the_mean_away_and_divides() -> None:
     images = torch.rand(64, 3, 4, 4)
-    mean, deviation = images.mean((0, 2, 3)), images.std((0, 2, 3))
-    out = Normalise(mean.tolist(), deviation.tolist())(images)
+    mean, std = images.mean((0, 2, 3)), images.std((0, 2, 3))
+    out = Normalise(mean.tolist(), std.tolist())(images)
     torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.std((0, 2, 3)), torch.ones(3), atol=1e-5, rtol=0)

@@ -17,7 +17,7 @@ _SHIP = Section(
         "accuracy": Column(title="accuracy", unit="%", stored_unit="1", scale=100, interval=True),
         "latency": _LATENCY,
         "p99": Column(title="p99", unit="ms", stored_unit="s", scale=1000, digits=3, interval=True),
-        "floor": Column(title="floor", unit="ms", stored_unit="s", scale=1000, digits=3),
+        "overhead": Column(title="overhead", unit="ms", stored_unit="s", scale=1000, digits=3),
         "difference": Column(title="logit difference", unit="", stored_unit="1", is_power=True),
         "bytes": Column(title="size", unit="MiB", stored_unit="bytes", scale=2**-20),
     },
@@ -44,7 +44,7 @@ _SHIP = Section(
                     estimate=Estimate(value=0.00123456, low=0.0012, high=0.0019, kind="range", rounds=3),
                     verdict=_NOISY,
                 ),
-                "floor": Value(number=0.00001),
+                "overhead": Value(number=0.00001),
                 "difference": Value(number=2.9e-5),
                 "bytes": Value(number=1234567890),
             },
@@ -69,7 +69,7 @@ _CHANGED = Section(
 
 _FIELDS = {"name": "small", "format": "onnx", "backend": "onnxruntime", "metric": "latency", "value_name": "p50"}
 
-# One of each: an interval and a range, a percentile without enough samples, a failure, a noisy verdict, a floor, a power.
+# One of each: an interval and a range, a percentile without enough samples, a failure, a noisy verdict, a overhead, a power.
 SMALL = Table(
     title="A report",
     facts={"data": ("handwritten digits (ffffffffffff)",), "versions": ("numpy 2.0", "torch 2.9")},

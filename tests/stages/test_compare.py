@@ -12,22 +12,22 @@ from cifar_deploy.core.records import Failure, Job, Result, Trained
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages import compare
 from tests.in_process import run_here
-from tests.probes import a_block, a_job, a_session
+from tests.probes import a_job, a_run, a_session
 
 
 def results(job: Job, factor: float, control: float = 1.0, rounds: int = 7) -> list[Result]:
     """A session of `job` and its control, of about a millisecond times the factor."""
     session = a_session(job)
-    blocks = []
+    runs = []
     for index in range(rounds):
         value = 0.001 * factor * (1 + 0.001 * (index - 3))
-        blocks.append(a_block(job=job, session=session, round=index, value=value))
-        blocks.append(a_block(job=job, session=session, round=index, value=value * control, control=True))
-    return grouped(blocks)
+        runs.append(a_run(job=job, session=session, round=index, value=value))
+        runs.append(a_run(job=job, session=session, round=index, value=value * control, control=True))
+    return grouped(runs)
 
 
 def compared(a: list[Result], b: list[Result], allow_mismatch: bool = False) -> compare.Pair:
-    def no_samples(reading: object) -> dict[str, object]:
+    def no_samples(measurement: object) -> dict[str, object]:
         raise AssertionError
 
     (pair,) = compare.pairs_of(a, b, no_samples, no_samples, allow_mismatch=allow_mismatch)  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def test_what_crashed_or_is_missing_in_b_does_not_pass_the_gate() -> None:
     job, other = a_job(), replace(a_job(), device="cuda")
     good = [*results(job, 1.0), *results(other, 1.0)]
     failure = Failure(kind="crashed", reason="died of SIGSEGV")
-    crashed = [*results(job, 1.0), *grouped([a_block(job=other, session=a_session(other), failure=failure)])]
+    crashed = [*results(job, 1.0), *grouped([a_run(job=other, session=a_session(other), failure=failure)])]
     no_samples: Any = None
     pairs = compare.pairs_of(good, crashed, no_samples, no_samples)
     assert [pair.word for pair in pairs] == ["tie", "failed"] and "SIGSEGV" in pairs[1].reason
@@ -73,7 +73,7 @@ def test_a_crash_is_not_hidden_behind_an_older_good_session() -> None:
     job = a_job()
     later = replace(a_session(job), started="2026-02-01T00:00:00+00:00")
     failure = Failure(kind="crashed", reason="died of SIGSEGV")
-    b = [*results(job, 1.0), *grouped([a_block(job=job, session=later, failure=failure)])]
+    b = [*results(job, 1.0), *grouped([a_run(job=job, session=later, failure=failure)])]
     assert compared(results(job, 1.0), b).word == "failed"
 
 
@@ -89,11 +89,9 @@ def test_more_images_per_second_are_faster() -> None:
         return [
             replace(
                 result,
-                blocks=tuple(
-                    replace(block, reading=replace(block.reading, values={"images_per_second": v, "samples": 50}))  # type: ignore[type-var]
-                    for block, v in zip(
-                        result.blocks, [images_per_second * (1 + 0.001 * i) for i in range(7)], strict=True
-                    )
+                runs=tuple(
+                    replace(run, measurement=replace(run.measurement, values={"images_per_second": v, "samples": 50}))  # type: ignore[type-var]
+                    for run, v in zip(result.runs, [images_per_second * (1 + 0.001 * i) for i in range(7)], strict=True)
                 ),
             )
             for result in results(job, 1.0)
@@ -140,8 +138,8 @@ def test_of_several_thread_counts_the_alike_are_compared() -> None:
     one, two = a_job(), replace(a_job(), threads=2)
     nothing: Any = None
     first, second = compare.pairs_of([*results(one, 1.0), *results(two, 0.5)], results(one, 1.1), nothing, nothing)
-    assert (first.word, first.cell.threads) == ("slower", 1)
-    assert (second.word, second.cell.threads) == ("missing", 2)
+    assert (first.word, first.configuration.threads) == ("slower", 1)
+    assert (second.word, second.configuration.threads) == ("missing", 2)
 
 
 def test_batch_sizes_are_compared_each_with_its_own() -> None:
@@ -149,7 +147,7 @@ def test_batch_sizes_are_compared_each_with_its_own() -> None:
     one, eight = a_job(), replace(a_job(), batch_size=8)
     before, after = [*results(one, 1.0), *results(eight, 5.0)], [*results(one, 1.0), *results(eight, 6.0)]
     pairs = compare.pairs_of(before, after, nothing, nothing)
-    assert [(pair.cell.batch_size, pair.word) for pair in pairs] == [(None, "tie"), (8, "slower")]
+    assert [(pair.configuration.batch_size, pair.word) for pair in pairs] == [(None, "tie"), (8, "slower")]
     table = compare.section(pairs)
     assert "batch" in table.label_titles and [row.labels[3] for row in table.rows] == ["own", "8"]
 
@@ -158,8 +156,8 @@ def test_the_command_gates_a_regression_and_names_it(tmp_path: Path) -> None:
     for name, factor in (("before", 1.0), ("after", 1.3)):
         with Store(tmp_path / name) as store:
             for result in results(a_job(), factor):
-                for block in result.blocks:
-                    store.append(block)
+                for run in result.runs:
+                    store.append(run)
     before, after = tmp_path / "before", tmp_path / "after" / "reports" / "results.jsonl"
     passed = run_here("compare", before, after)
     assert passed.returncode == 0 and "slower" in passed.stdout and "1.300 [1.29" in passed.stdout

@@ -10,7 +10,7 @@ import pytest
 from cifar_deploy import pipeline
 from cifar_deploy.core.records import Failure
 from cifar_deploy.core.store import Store
-from tests.probes import a_block, a_job, a_session
+from tests.probes import a_job, a_run, a_session
 
 FORMULA = replace(a_job(format="onnx"), backend="onnxruntime", metric="memory")
 
@@ -21,8 +21,8 @@ def store(tmp_path: Path) -> Store:
     with Store(tmp_path) as store:
         session = a_session(a_job())
         for index in range(3):
-            store.append(a_block(job=a_job(), session=session, round=index, value=0.001))
-        store.append(a_block(job=FORMULA, failure=Failure(kind="crashed", reason="=died()\x1b")))
+            store.append(a_run(job=a_job(), session=session, round=index, value=0.001))
+        store.append(a_run(job=FORMULA, failure=Failure(kind="crashed", reason="=died()\x1b")))
     return store
 
 

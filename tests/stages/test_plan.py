@@ -8,7 +8,7 @@ from cifar_deploy.stages.plan import Conditions, jobs
 from tests.probes import a_job
 
 
-def obstacle(artifact: Artifact) -> Failure | None:
+def why_unavailable(artifact: Artifact) -> Failure | None:
     (planned,) = jobs([artifact], ["onnxruntime"], ["cpu"], ["latency"], Conditions())
     return planned.failure
 
@@ -22,7 +22,7 @@ def test_what_was_made_for_another_processor_is_unsupported_here(
     monkeypatch.setattr(machine, "machine", lambda: here)
     there = replace(here, **changes)  # type: ignore[arg-type]
     artifact = a_job(format="onnx_ort").artifact
-    assert obstacle(replace(artifact, choices={"processor": here.chip})) is None
-    failure = obstacle(replace(artifact, choices={"processor": there.chip}))
+    assert why_unavailable(replace(artifact, choices={"processor": here.chip})) is None
+    failure = why_unavailable(replace(artifact, choices={"processor": there.chip}))
     assert failure and failure.kind == "unsupported"
     assert there.chip in failure.reason and "run `cifar-deploy export` here" in failure.reason

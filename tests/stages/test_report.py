@@ -11,14 +11,14 @@ from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.records import (
     Baseline,
-    Block,
     Checkpoint,
     Disturbance,
     External,
     Failure,
     File,
     Job,
-    Reading,
+    Measurement,
+    Run,
     Session,
     Sustained,
     Tensor,
@@ -28,13 +28,13 @@ from cifar_deploy.core.records import (
 from cifar_deploy.core.table import Row, Section, Table
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import report
-from tests.probes import a_block, a_job, a_session, calm
+from tests.probes import a_job, a_run, a_session, calm
 
 EAGER = a_job()
 ONNX = replace(a_job(format="onnx"), backend="onnxruntime")
 
 
-def no_raw(reading: Reading) -> Mapping[str, Any]:
+def no_raw(measurement: Measurement) -> Mapping[str, Any]:
     raise Corrupt("no samples")
 
 
@@ -46,9 +46,9 @@ def timed(
     rounds: int = 7,
     control: bool = False,
     gauge: Disturbance | None = None,
-) -> list[Block]:
+) -> list[Run]:
     return [
-        a_block(
+        a_run(
             job=job,
             session=session,
             round=index,
@@ -70,8 +70,8 @@ def shown(section: Section, row: int) -> dict[str, str]:
 
 def test_rounds_become_an_interval_a_rank_and_a_ratio_to_the_eager_network() -> None:
     session = a_session(EAGER, ONNX)
-    blocks = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(ONNX, session, 0.001, control=True)]
-    ship = section(report.build(grouped(blocks), no_raw), "What to ship")
+    runs = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(ONNX, session, 0.001, control=True)]
+    ship = section(report.build(grouped(runs), no_raw), "What to ship")
     assert [row.labels for row in ship.rows] == [("small", "checkpoint", "pytorch"), ("small", "onnx", "onnxruntime")]
     eager, onnx = shown(ship, 0), shown(ship, 1)
     assert eager["latency"] == "4.000 [3.988, 4.012]" and eager["rank"] == "2" and eager["eager / this"] == "–"
@@ -79,13 +79,13 @@ def test_rounds_become_an_interval_a_rank_and_a_ratio_to_the_eager_network() -> 
     assert onnx["p90"] == "samples unreadable"
     notes = " ".join(ship.notes)
     assert "median of 7 rounds" in notes and "[ ] is the 95 % interval" in notes
-    assert "The same cell against itself: +0.0% (A/A)" in notes and "Not interleaved" not in notes
+    assert "The same configuration against itself: +0.0% (A/A)" in notes and "Not interleaved" not in notes
 
 
 def test_few_rounds_are_a_range_and_claim_no_percentile_and_no_difference() -> None:
     session = a_session(EAGER, ONNX)
-    blocks = [*timed(EAGER, session, 0.004, rounds=3), *timed(ONNX, session, 0.001, rounds=3)]
-    ship = section(report.build(grouped(blocks), no_raw), "What to ship")
+    runs = [*timed(EAGER, session, 0.004, rounds=3), *timed(ONNX, session, 0.001, rounds=3)]
+    ship = section(report.build(grouped(runs), no_raw), "What to ship")
     assert shown(ship, 0)["latency"] == "3.992 (3.988, 3.996)"
     assert shown(ship, 0)["p90"] == "n/a (needs 6 rounds)"
     assert "rank" not in shown(ship, 0)
@@ -94,15 +94,17 @@ def test_few_rounds_are_a_range_and_claim_no_percentile_and_no_difference() -> N
 
 def test_percentiles_are_of_all_samples_and_say_how_many_they_need() -> None:
     session = a_session(EAGER)
-    blocks = timed(EAGER, session, 0.001)
+    runs = timed(EAGER, session, 0.001)
 
     def ship(count: int) -> Section:
-        readings = [
-            replace(one.reading, values={**one.reading.values, "samples": count}) for one in blocks if one.reading
+        measurements = [
+            replace(one.measurement, values={**one.measurement.values, "samples": count})
+            for one in runs
+            if one.measurement
         ]
-        of_count = [replace(block, reading=reading) for block, reading in zip(blocks, readings, strict=True)]
+        of_count = [replace(run, measurement=measurement) for run, measurement in zip(runs, measurements, strict=True)]
         raw = {"samples_ns": np.arange(1, count + 1) * 10_000}
-        return section(report.build(grouped(of_count), lambda reading: raw), "What to ship")
+        return section(report.build(grouped(of_count), lambda measurement: raw), "What to ship")
 
     assert shown(ship(9), 0)["p90"] == "n/a (needs 64)"  # there are 63
     assert shown(ship(100), 0)["p90"] == "0.901 (0.901, 0.901)"
@@ -121,16 +123,16 @@ def test_a_verdict_follows_the_number_and_its_reason_stands_below() -> None:
 def test_a_round_that_crashed_makes_the_cell_a_failure() -> None:
     session = a_session(EAGER)
     failure = Failure(kind="crashed", reason="died of SIGSEGV")
-    blocks = [*timed(EAGER, session, 0.004), a_block(job=EAGER, session=session, round=7, failure=failure)]
-    table = report.build(grouped(blocks), no_raw)
+    runs = [*timed(EAGER, session, 0.004), a_run(job=EAGER, session=session, round=7, failure=failure)]
+    table = report.build(grouped(runs), no_raw)
     assert shown(section(table, "What to ship"), 0)["latency"] == "crashed"
     assert "died of SIGSEGV" in table.failures[0]
 
 
 def test_sessions_are_not_mixed_in_a_ranking() -> None:
     old, new = a_session(EAGER), replace(a_session(ONNX), started="2026-01-02T00:00:00+00:00")
-    blocks = [*timed(EAGER, old, 0.004), *timed(ONNX, new, 0.001)]
-    ship = section(report.build(grouped(blocks), no_raw), "What to ship")
+    runs = [*timed(EAGER, old, 0.004), *timed(ONNX, new, 0.001)]
+    ship = section(report.build(grouped(runs), no_raw), "What to ship")
     assert shown(ship, 0)["rank"] == "–" and shown(ship, 1)["rank"] == "1"
     assert "eager / this" not in shown(ship, 1)
     assert "Not interleaved" in " ".join(ship.notes)
@@ -154,8 +156,8 @@ def test_fewer_bits_that_bring_no_speed_are_said_to_and_why(
     float_form = replace(ONNX, machine=machine)
     small = replace(a_job(format=format), backend="onnxruntime", machine=machine)
     session = a_session(float_form, small)
-    blocks = [*timed(float_form, session, 0.001), *timed(small, session, latency)]
-    notes = section(report.build(grouped(blocks), no_raw), "What to ship").notes
+    runs = [*timed(float_form, session, 0.001), *timed(small, session, latency)]
+    notes = section(report.build(grouped(runs), no_raw), "What to ship").notes
     said = [note for note in notes if "is not faster than onnx there" in note]
     if words is None:
         assert not said
@@ -169,11 +171,9 @@ def test_rounds_that_lie_too_far_apart_to_tell_are_no_verdict_on_fewer_bits() ->
     small = replace(a_job(format="onnx_int8"), backend="onnxruntime")
     session = a_session(ONNX, small)
     latencies = (0.0007, 0.0008, 0.0008, 0.0008, 0.0008, 0.0009, 0.0012)
-    blocks = [
-        a_block(job=small, session=session, round=index, value=latency) for index, latency in enumerate(latencies)
-    ]
-    blocks += timed(ONNX, session, 0.001)
-    notes = section(report.build(grouped(blocks), no_raw), "What to ship").notes
+    runs = [a_run(job=small, session=session, round=index, value=latency) for index, latency in enumerate(latencies)]
+    runs += timed(ONNX, session, 0.001)
+    notes = section(report.build(grouped(runs), no_raw), "What to ship").notes
     (said,) = (note for note in notes if "onnx_int8" in note)
     assert "may be faster than onnx there, or not (0.80 [0.70, 1.20] of its latency)" in said and "--rounds" in said
 
@@ -182,12 +182,12 @@ def test_the_floor_is_of_the_same_runtime_and_session() -> None:
     data = ONNX.artifact.data
     assert data
     origin = Baseline(network="module:no_op", data=data, weights=File(name="weights", bytes=1, sha256="1" * 64))
-    floor = replace(ONNX, artifact=replace(ONNX.artifact, origin=origin))
-    session = a_session(EAGER, ONNX, floor)
-    blocks = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(floor, session, 0.00001)]
-    ship = section(report.build(grouped(blocks), no_raw), "What to ship")
+    overhead = replace(ONNX, artifact=replace(ONNX.artifact, origin=origin))
+    session = a_session(EAGER, ONNX, overhead)
+    runs = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(overhead, session, 0.00001)]
+    ship = section(report.build(grouped(runs), no_raw), "What to ship")
     assert len(ship.rows) == 2
-    assert shown(ship, 0)["floor"] == "–" and shown(ship, 1)["floor"] == "0.010"
+    assert shown(ship, 0)["overhead"] == "–" and shown(ship, 1)["overhead"] == "0.010"
 
 
 @pytest.fixture
@@ -201,15 +201,17 @@ def predictions() -> dict[str, Mapping[str, Any]]:
     return {"a": right, "b": {**right, "predicted": wrong}}
 
 
-def accuracy(job: Job, value: float, raw: str) -> Block:
+def accuracy(job: Job, value: float, raw: str) -> Run:
     job = replace(job, metric="accuracy", batch_size=64)
-    block = a_block(job=job)
-    return replace(block, reading=Reading(values={"accuracy": value, "correct": 100 * value, "images": 100}, raw=raw))
+    run = a_run(job=job)
+    return replace(
+        run, measurement=Measurement(values={"accuracy": value, "correct": 100 * value, "images": 100}, raw=raw)
+    )
 
 
 def test_accuracies_are_compared_image_by_image(predictions: dict[str, Mapping[str, Any]]) -> None:
-    blocks = [accuracy(EAGER, 1.0, "a"), accuracy(ONNX, 0.97, "b")]
-    table = report.build(grouped(blocks), lambda reading: predictions[str(reading.raw)])
+    runs = [accuracy(EAGER, 1.0, "a"), accuracy(ONNX, 0.97, "b")]
+    table = report.build(grouped(runs), lambda measurement: predictions[str(measurement.raw)])
     compared = shown(section(table, "Accuracy against the eager network"), 0)
     assert (compared["agreement"], compared["worse"], compared["better"]) == ("97.00", "3", "0")
     assert compared["difference"].startswith("-3.00 [") and compared["McNemar p"] == "0.250"
@@ -248,27 +250,29 @@ def test_a_long_list_is_folded_where_it_would_bury_the_tables() -> None:
 
 def test_accuracies_of_other_images_are_not_compared(predictions: dict[str, Mapping[str, Any]]) -> None:
     predictions["b"] = {**predictions["b"], "chosen": np.arange(1, 101)}
-    blocks = [accuracy(EAGER, 1.0, "a"), accuracy(ONNX, 0.97, "b")]
-    table = report.build(grouped(blocks), lambda reading: predictions[str(reading.raw)])
+    runs = [accuracy(EAGER, 1.0, "a"), accuracy(ONNX, 0.97, "b")]
+    table = report.build(grouped(runs), lambda measurement: predictions[str(measurement.raw)])
     assert "Accuracy against the eager network" not in {part.title for part in table.sections}
 
 
 def test_a_memory_limit_that_kills_is_no_failure_of_the_cell() -> None:
     memory = replace(EAGER, metric="memory", seconds=None)
     values = {"peak": 100 * 2.0**20, "batch": 110 * 2.0**20, "counted": 60 * 2.0**20}
-    measured = replace(a_block(job=memory), reading=Reading(values={k: v for k, v in values.items() if k != "counted"}))
+    measured = replace(
+        a_run(job=memory), measurement=Measurement(values={k: v for k, v in values.items() if k != "counted"})
+    )
 
     def limited(mebibytes: int, expected: Any) -> Job:
         trial = UnderLimit(limit_bytes=mebibytes * 2**20, limited_by="cgroup v2", expected=expected)
         return replace(memory, trial=trial)
 
-    blocks = [
+    runs = [
         measured,
-        replace(a_block(job=limited(116, "runs")), reading=Reading(values=values)),
-        replace(a_block(job=limited(99, "either")), reading=Reading(values=values)),
-        a_block(job=limited(54, "runs out"), failure=Failure(kind="out of memory", reason="killed")),
+        replace(a_run(job=limited(116, "runs")), measurement=Measurement(values=values)),
+        replace(a_run(job=limited(99, "either")), measurement=Measurement(values=values)),
+        a_run(job=limited(54, "runs out"), failure=Failure(kind="out of memory", reason="killed")),
     ]
-    table = report.build(grouped(blocks), no_raw)
+    table = report.build(grouped(runs), no_raw)
     assert shown(section(table, "Memory under a limit"), 0) == {
         "claimed peak": "110.0",
         "105% of it": "ran in 116.0 MiB",
@@ -280,17 +284,17 @@ def test_a_memory_limit_that_kills_is_no_failure_of_the_cell() -> None:
     assert table.failures == () and shown(section(table, "What to ship"), 0)["memory"] == "100"
 
 
-def load(job: Job, session: Session, minutes: range, **changes: Any) -> list[Block]:
-    """A block a minute, each 2 % slower, 0.1 GHz slower and 1 degree hotter than the one before."""
-    blocks = []
+def load(job: Job, session: Session, minutes: range, **changes: Any) -> list[Run]:
+    """A run a minute, each 2 % slower, 0.1 GHz slower and 1 degree hotter than the one before."""
+    runs = []
     for minute in minutes:
-        block = a_block(job=job, session=session, round=minute, value=0.001 * (1 + 0.02 * minute))
-        assert block.reading
+        run = a_run(job=job, session=session, round=minute, value=0.001 * (1 + 0.02 * minute))
+        assert run.measurement
         gauge = calm(frequency_hz=2e9 - 1e8 * minute, temperature_c=50.0 + minute)
-        reading = replace(block.reading, disturbance=gauge)
+        measurement = replace(run.measurement, disturbance=gauge)
         started = f"2026-01-01T00:{minute:02}:00+00:00"
-        blocks.append(replace(block, reading=reading, started=started, seconds=60.0, **changes))
-    return blocks
+        runs.append(replace(run, measurement=measurement, started=started, seconds=60.0, **changes))
+    return runs
 
 
 LOADED = replace(EAGER, seconds=5.0, trial=Sustained(seconds=600.0))
@@ -298,8 +302,8 @@ LOADED = replace(EAGER, seconds=5.0, trial=Sustained(seconds=600.0))
 
 def test_a_long_load_is_a_section_of_its_own() -> None:
     session = a_session(LOADED)
-    blocks = [*timed(EAGER, a_session(EAGER), 0.004), *load(LOADED, session, range(10))]
-    table = report.build(grouped(blocks), no_raw)
+    runs = [*timed(EAGER, a_session(EAGER), 0.004), *load(LOADED, session, range(10))]
+    table = report.build(grouped(runs), no_raw)
     row = shown(section(table, "Under sustained load"), 0)
     assert row["first minute"] == "1.000 ms" and row["last minute"] == "1.180 ms" and row["last / first"] == "1.180"
     assert row["frequency"] == "2.00 → 1.10" and row["temperature"] == "50 → 59" and row["under load"] == "10.0"
@@ -309,13 +313,13 @@ def test_a_long_load_is_a_section_of_its_own() -> None:
 def test_the_first_minute_is_the_loads_and_not_the_cells() -> None:
     other = replace(ONNX, seconds=LOADED.seconds, trial=LOADED.trial)
     session = a_session(LOADED, other)
-    blocks = [
+    runs = [
         *timed(EAGER, a_session(EAGER), 0.004),
         *timed(ONNX, a_session(ONNX), 0.004),
         *load(LOADED, session, range(0, 10, 2)),
         *load(other, session, range(1, 10, 2)),
     ]
-    rows = section(report.build(grouped(blocks), no_raw), "Under sustained load")
+    rows = section(report.build(grouped(runs), no_raw), "Under sustained load")
     # A turn of both takes two minutes, so that the first two and the last two count.
     assert [shown(rows, row)["first minute"] for row in (0, 1)] == ["1.000 ms", "1.020 ms"]
     assert [shown(rows, row)["last minute"] for row in (0, 1)] == ["1.160 ms", "1.180 ms"]
@@ -324,13 +328,13 @@ def test_the_first_minute_is_the_loads_and_not_the_cells() -> None:
 def test_a_load_that_ends_in_crashes_says_so() -> None:
     failure = Failure(kind="crashed", reason="died of SIGSEGV")
     session = a_session(LOADED)
-    blocks = [
+    runs = [
         *timed(EAGER, a_session(EAGER), 0.004),
         *load(LOADED, session, range(5)),
         *load(LOADED, session, range(5, 10), failure=failure),
     ]
-    blocks[-5:] = [replace(block, reading=None) for block in blocks[-5:]]
-    row = shown(section(report.build(grouped(blocks), no_raw), "Under sustained load"), 0)
+    runs[-5:] = [replace(run, measurement=None) for run in runs[-5:]]
+    row = shown(section(report.build(grouped(runs), no_raw), "Under sustained load"), 0)
     assert row["last minute"] == "crashed" and row.get("last / first", "–") == "–"
 
 
@@ -341,8 +345,8 @@ def test_only_a_load_is_no_report() -> None:
 
 def test_results_of_another_machine_are_left_out_and_said_to_be() -> None:
     elsewhere = replace(EAGER, machine=replace(EAGER.machine, host="there", processor="another processor"))
-    blocks = [*timed(elsewhere, a_session(elsewhere), 0.001), *timed(EAGER, a_session(EAGER), 0.004)]
-    table = report.build(grouped(blocks), no_raw)
+    runs = [*timed(elsewhere, a_session(elsewhere), 0.001), *timed(EAGER, a_session(EAGER), 0.004)]
+    table = report.build(grouped(runs), no_raw)
     assert shown(section(table, "What to ship"), 0)["latency"].startswith("4.000")
     assert "another processor" in table.facts["left out"][0]
 
@@ -368,13 +372,13 @@ def test_nothing_measured_is_said_so() -> None:
 def test_what_uint8_images_cost_end_to_end_is_said_of_the_rounds_that_both_have() -> None:
     of_pixels = replace(a_job(format="onnx", input="uint8"), backend="onnxruntime")
     session = a_session(ONNX, of_pixels)
-    blocks = []
+    runs = []
     for job, middle in ((ONNX, 0.00100), (of_pixels, 0.00108)):
-        for block in timed(job, session, 0.001):
-            assert block.reading
-            values = {**block.reading.values, "end_to_end": middle * (1 + 0.001 * block.round)}
-            blocks.append(replace(block, reading=replace(block.reading, values=values)))
-    found = section(report.build(grouped(blocks), no_raw), "Images of 8 bits for the input")
+        for run in timed(job, session, 0.001):
+            assert run.measurement
+            values = {**run.measurement.values, "end_to_end": middle * (1 + 0.001 * run.round)}
+            runs.append(replace(run, measurement=replace(run.measurement, values=values)))
+    found = section(report.build(grouped(runs), no_raw), "Images of 8 bits for the input")
     assert [row.labels for row in found.rows] == [("small", "onnx", "onnxruntime")]
     assert shown(found, 0) == {
         "float32 in": "1.003",
@@ -399,13 +403,13 @@ def test_files_from_elsewhere_are_ranked_and_compared_with_the_first() -> None:
     )
     session = a_session(first, second)
     reason = Failure(kind="load error", reason="no such operator")
-    blocks = [
+    runs = [
         *timed(first, session, 0.004),
         *timed(second, session, 0.001),
         *timed(second, session, 0.001, control=True),
-        *(a_block(job=replace(failed, metric=metric), failure=reason) for metric in ("latency", "memory")),
+        *(a_run(job=replace(failed, metric=metric), failure=reason) for metric in ("latency", "memory")),
     ]
-    table = report.build(grouped(blocks), no_raw)
+    table = report.build(grouped(runs), no_raw)
     files = section(table, "Files side by side")
     rows = {row.labels: shown(files, index) for index, row in enumerate(files.rows)}
     assert rows["a.onnx", "onnxruntime"]["rank"] == "2" and rows["a.onnx", "onnxruntime"]["this / first"] == "–"
@@ -429,14 +433,16 @@ def test_threads_and_batch_sizes_are_rows_of_one_session() -> None:
     jobs = [replace(ONNX, threads=threads, batch_size=size) for threads in (2, 1) for size in (8, 1)]
     throughput = [replace(job, metric="throughput") for job in jobs[2:]]
     session = a_session(*jobs, *throughput)
-    blocks = [block for index, job in enumerate(jobs) for block in timed(job, session, 0.001 * (index + 1))]
+    runs = [run for index, job in enumerate(jobs) for run in timed(job, session, 0.001 * (index + 1))]
     for job in throughput:
-        for block in timed(job, session, 0.001):
+        for run in timed(job, session, 0.001):
             values = {"images_per_second": 1000.0 * job.batch_size, "samples": 100.0}
-            assert block.reading
-            blocks.append(replace(block, reading=replace(block.reading, values=values)))
-    blocks.append(replace(a_block(job=replace(ONNX, metric="file_size")), reading=Reading(values={"bytes": 2.0**20})))
-    ship = section(report.build(grouped(blocks), no_raw), "What to ship")
+            assert run.measurement
+            runs.append(replace(run, measurement=replace(run.measurement, values=values)))
+    runs.append(
+        replace(a_run(job=replace(ONNX, metric="file_size")), measurement=Measurement(values={"bytes": 2.0**20}))
+    )
+    ship = section(report.build(grouped(runs), no_raw), "What to ship")
     assert ship.label_titles == ("network", "format", "backend", "threads", "batch")
     rows = {row.labels[3:]: shown(ship, index) for index, row in enumerate(ship.rows)}
     assert list(rows) == [("1", "1"), ("1", "8"), ("2", "own"), ("2", "8")]

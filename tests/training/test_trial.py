@@ -116,7 +116,7 @@ def test_the_shipped_networks_pass_channels_last() -> None:
     for scales in ((1.0,), (0.5, 1.0)):
         recipe = dataclasses.replace(RECIPE, scales=scales, epochs=2)
         found = try_out(Training(name="own", network="resnet8", recipe=recipe, data=DATA), "cpu", 1)
-        assert found == Trial(layout="channels_last", multiply_adds=12_501_632)
+        assert found == Trial(layout="channels_last", macs=12_501_632)
 
 
 @pytest.mark.parametrize("layout", ["channels_last", "contiguous"])

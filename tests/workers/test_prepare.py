@@ -104,17 +104,17 @@ def test_the_statistics_are_exact() -> None:
     pixels = prepare.prepare("digits", None).array("train_images")
     noise = np.random.default_rng(0).integers(0, 256, (50, 7, 9, 3), np.uint8)
     for images in (pixels, noise):
-        mean, deviation = prepare.statistics(images)
+        mean, std = prepare.statistics(images)
         scaled = images.astype(np.float64) / 255
         np.testing.assert_allclose(mean, scaled.mean(axis=(0, 1, 2)), rtol=1e-9)
-        np.testing.assert_allclose(deviation, scaled.std(axis=(0, 1, 2)), rtol=1e-9)
+        np.testing.assert_allclose(std, scaled.std(axis=(0, 1, 2)), rtol=1e-9)
         # numpy rounds at every addition; whole numbers do not.
         for channel in range(3):
             levels = images[..., channel].astype(np.int64)
             count, total, squares = levels.size, int(levels.sum()), int((levels**2).sum())
             assert mean[channel] == pytest.approx(total / (255 * count), rel=1e-14)
             exact = math.sqrt(count * squares - total**2) / (255 * count)
-            assert deviation[channel] == pytest.approx(exact, rel=1e-13)
+            assert std[channel] == pytest.approx(exact, rel=1e-13)
 
 
 def test_the_statistics_take_little_memory_beside_the_images() -> None:
@@ -218,7 +218,7 @@ def test_who_reads_a_copy_while_another_mends_it_finds_it_whole(monkeypatch: pyt
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     mending, found = threading.Event(), threading.Event()
     all_there: list[bool] = []
-    check, whole = prepare._check, files.whole
+    check, whole = prepare._check, files.atomic_write
 
     def waits(images: ImageSet) -> None:
         check(images)

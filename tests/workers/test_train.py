@@ -12,7 +12,7 @@ from cifar_deploy.core.arrays import as_input
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.core.records import Checkpoint, Recipe, Training
 from cifar_deploy.core.store import Store, as_artifact
-from cifar_deploy.training import subject
+from cifar_deploy.training import setup
 from cifar_deploy.workers import train as stage
 from tests.probes import a_checkpoint
 
@@ -67,7 +67,7 @@ def test_a_weight_of_two_layers_is_counted_once(images: Path) -> None:
 
 def test_what_cannot_be_counted_is_recorded_with_the_reason(images: Path) -> None:
     checkpoint = train("bilinear", images)
-    assert checkpoint.multiply_adds is None and checkpoint.uncounted == "no formula for aten._trilinear"
+    assert checkpoint.macs is None and checkpoint.uncounted == "no formula for aten._trilinear"
     assert Store(images / "out").checkpoint("own") == checkpoint
 
 
@@ -99,7 +99,7 @@ def test_an_interrupted_training_gives_the_same_weights(
         seen.append(1)
         if len(seen) == 3:  # after the estimate and the first epoch
             raise DeployError("interrupted")
-        return subject.evaluate(*arguments)  # type: ignore[arg-type]
+        return setup.evaluate(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr("cifar_deploy.training.loop.evaluate", evaluate_once)
     with pytest.raises(DeployError, match="interrupted"):

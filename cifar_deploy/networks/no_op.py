@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Floor(nn.Module):
+class NoOp(nn.Module):
     """(N, 3, H, W) -> (N, classes): the first class always, by a logit of 1, so that rounding changes no label.
 
     A layer for the classes, since runtimes that are made for networks do not all repeat a number for any size of batch.
@@ -26,5 +26,5 @@ class Floor(nn.Module):
         return functional.linear(functional.adaptive_avg_pool2d(images, 1).flatten(1), self.weight, self.bias)
 
 
-def floor(classes: int) -> nn.Module:
-    return Floor(classes)
+def no_op(classes: int) -> nn.Module:
+    return NoOp(classes)

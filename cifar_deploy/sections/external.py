@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from cifar_deploy.core.records import Failure, Result
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics.summary import Cell, Summary, compared_by
+from cifar_deploy.metrics.summary import Configuration, Summary, compared_by
 from cifar_deploy.sections.common import (
-    Cells,
+    Configurations,
     filled,
     headline_columns,
     label_titles,
@@ -20,29 +20,32 @@ from cifar_deploy.sections.latencies import RANK, how_measured, ranks
 _RATIO = Column(title="this / first", unit="×", stored_unit="1", interval=True)
 
 
-def files(cells: Cells, controls: Sequence[Result]) -> Section:
+def files(configurations: Configurations, controls: Sequence[Result]) -> Section:
     """Their ratios are to the first of them that ran, round by round."""
     columns: dict[str, Column] = {}
-    for key, column in headline_columns(metrics_of(cells)).items():
+    for key, column in headline_columns(metrics_of(configurations)).items():
         columns[key] = column
         if key == "latency.p50":
             columns |= {"rank": RANK, "ratio": _RATIO}
-    titles = label_titles(cells)
-    places, control = ranks(cells, controls)
-    first = next((cell for cell, of in cells.items() if "latency" in of and of["latency"].values), None)
+    titles = label_titles(configurations)
+    places, control = ranks(configurations, controls)
+    first = next(
+        (configuration for configuration, of in configurations.items() if "latency" in of and of["latency"].values),
+        None,
+    )
     rows = []
-    for cell, of_cell in cells.items():
-        row = row_of(labels_of(cell, titles), of_cell, columns)
-        ratio = _ratio(of_cell, cells[first]) if first and cell != first else None
+    for configuration, of_one in configurations.items():
+        row = row_of(labels_of(configuration, titles), of_one, columns)
+        ratio = _ratio(of_one, configurations[first]) if first and configuration != first else None
         rows.append(
             Row(
                 labels=row.labels,
                 values={**row.values, **({"ratio": ratio} if ratio else {})},
                 failures=_once(row.failures),
-                words={**row.words, **({"rank": places[cell]} if cell in places else {})},
+                words={**row.words, **({"rank": places[configuration]} if configuration in places else {})},
             )
         )
-    notes = (*_conditions(cells, first), *how_measured(cells, control))
+    notes = (*_conditions(configurations, first), *how_measured(configurations, control))
     return filled("Files side by side", titles, columns, rows, notes)
 
 
@@ -61,19 +64,19 @@ def _ratio(ours: dict[str, Summary], first: dict[str, Summary]) -> Value | None:
     return Value(number=ratio.value, estimate=ratio, verdict=latency.verdict) if latency and ratio else None
 
 
-def _conditions(cells: Cells, first: Cell | None) -> list[str]:
-    devices = sorted({cell.device for cell in cells})
-    threads = sorted({cell.threads for cell in cells})
+def _conditions(configurations: Configurations, first: Configuration | None) -> list[str]:
+    devices = sorted({configuration.device for configuration in configurations})
+    threads = sorted({configuration.threads for configuration in configurations})
     notes = [f"On {', '.join(devices)}, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}."]
     files_of: dict[str, list[str]] = {}
-    for cell, of_cell in cells.items():
-        if takes := next(iter(of_cell.values())).result.job.artifact.takes:
-            files_of.setdefault(", ".join(map(str, takes)), []).append(cell.name)
+    for configuration, of_one in configurations.items():
+        if takes := next(iter(of_one.values())).result.job.artifact.takes:
+            files_of.setdefault(", ".join(map(str, takes)), []).append(configuration.name)
     for inputs, those in files_of.items():
         whose = f" of {' and '.join(dict.fromkeys(those))}" if len(files_of) > 1 else ""
         notes.append(f"Input{whose}: {inputs}.")
     if files_of:
         notes.append("Inputs are random: floats in [0, 1), integers and booleans 0 or 1.")
-    if first and len(cells) > 1:
+    if first and len(configurations) > 1:
         notes.append(f"First is {first.name} on {first.backend}; a ratio is the median over the rounds that both have.")
     return notes

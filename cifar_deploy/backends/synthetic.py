@@ -1,6 +1,6 @@
 """Backends that behave in a known way, so that it can be seen whether the program measures it: for `selftest`.
 
-They read no file. Their logits are those of datasets.known: the first pixel's red says which class an image is of.
+They read no file. Their logits are those of datasets.synthetic: the first pixel's red says which class an image is of.
 """
 
 import os

@@ -3,22 +3,22 @@
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Job
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import Copied
+from cifar_deploy.metrics import RecordedMetric
 
 
 def read(job: Job) -> dict[str, float]:
     checkpoint = job.artifact.checkpoint
     if not checkpoint:
         return {}
-    if checkpoint.multiply_adds is None:
-        raise Unavailable(f"multiply_adds: the network could not be counted ({checkpoint.uncounted})")
-    return {"multiply_adds": checkpoint.multiply_adds}
+    if checkpoint.macs is None:
+        raise Unavailable(f"macs: the network could not be counted ({checkpoint.uncounted})")
+    return {"macs": checkpoint.macs}
 
 
-METRIC = Copied(
+METRIC = RecordedMetric(
     stage="train",
     summary="multiply-adds of one image, in convolutions and linear layers",
     better="lower",
-    columns={"multiply_adds": Column(title="multiply-adds", unit="M", stored_unit="1", scale=1e-6, digits=1)},
+    columns={"macs": Column(title="multiply-adds", unit="M", stored_unit="1", scale=1e-6, digits=1)},
     read=read,
 )

@@ -31,7 +31,7 @@ class Arrays:
 
 
 @dataclass(kw_only=True)
-class Subject:
+class TrainingSetup:
     """What is trained, and on what."""
 
     training: Training
@@ -48,9 +48,9 @@ class Subject:
         return batches.Epoch(arrays.train_images, arrays.train_labels, recipe, epoch, layout)
 
 
-def subject_of(
+def setup_of(
     training: Training, data_folder: Path, device: str, threads: int, limit_test: int | None, group: ranks.Group
-) -> Subject:
+) -> TrainingSetup:
     """The network with its first weights, and its images. Raises UsageError if the network does not stand its trial."""
     torch.set_num_threads(threads)
     recipe = training.recipe
@@ -60,7 +60,7 @@ def subject_of(
     if recipe.batch_norm == "synchronised":
         network = group.synchronised(network)
     network = complete.on(device, network, trial.layout)
-    subject = Subject(
+    setup = TrainingSetup(
         training=training,
         network=network,
         model=group.parallel(network),
@@ -70,12 +70,12 @@ def subject_of(
         group=group,
         trial=trial,
     )
-    if not len(subject.batches(0)):
-        few = len(subject.arrays.train_labels)
+    if not len(setup.batches(0)):
+        few = len(setup.arrays.train_labels)
         raise UsageError(
             f"{training.name}: {few} training images give {group.count} ranks no batch; raise --limit-train"
         )
-    return subject
+    return setup
 
 
 def evaluate(network: nn.Module, arrays: Arrays, group: ranks.Group, layout: Layout = "channels_last") -> float:
