@@ -66,12 +66,19 @@ def test_no_damage_is_silent(seed: int, undamaged: tuple[Path, Mapping[str, str]
     chance = random.Random(seed)
     path = chance.choice(sorted(out.rglob(chance.choice(KEPT))))
     before = path.read_bytes()
-    path.write_bytes(chance.choice(DAMAGES)(before, chance))
+    damaged = chance.choice(DAMAGES)(before, chance)
+    path.write_bytes(damaged)
     try:
         texts, said = seen(out)
     finally:
         path.write_bytes(before)
-    assert texts == whole or said, f"{path}"
+    assert texts == whole or said or is_what_it_was(path, before, damaged), f"{path}"
+
+
+def is_what_it_was(path: Path, now: bytes, damaged: bytes) -> bool:
+    """Whether a results file was cut between two lines: so it was before the later ones were added."""
+    end = now[max(0, len(damaged) - 1) : len(damaged) + 1]
+    return path.name == "results.jsonl" and now.startswith(damaged) and (b"\n" in end or not damaged)
 
 
 @pytest.fixture(scope="module")

@@ -31,13 +31,21 @@ def read_json(path: Path) -> Any:
 
 
 def parsed(text: bytes) -> Any:
-    """JSON in UTF-8. Raises Corrupt, which names no file, for anything else."""
+    """JSON in UTF-8, no field twice in a record. Raises Corrupt, which names no file, for anything else."""
     try:
-        return json.loads(text.decode())
+        return json.loads(text.decode(), object_pairs_hook=_fields)
     except ValueError as error:
         raise Corrupt(f"is not valid JSON ({error})") from error
     except RecursionError:
         raise Corrupt("is not valid JSON (nested too deeply)") from None
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        # Of two lines whose middle was lost, json would take the second for the whole, and its checksum would be right.
+        raise Corrupt("is damaged (it has a field twice)")
+    return fields
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A record on disk has a checksum of its own, and what is no record is named."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ def test_json_that_is_nested_too_deep_is_no_valid_json(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("[" * 100_000)
     with pytest.raises(Corrupt, match="is not valid JSON"):
         sealing.read_json(tmp_path / "x")
+
+
+def test_two_records_whose_middle_is_lost_are_not_the_second_one() -> None:
+    first, second = (json.dumps(sealing.sealed({"a": number, "b": "x"})).encode() for number in (1, 2))
+    merged = first[: first.index(b'"b"')] + second[1:]
+    assert json.loads(merged) == json.loads(second)
+    with pytest.raises(Corrupt, match="a field twice"):
+        sealing.parsed(merged)
 
 
 def test_a_sealed_record_comes_back_and_any_change_of_it_is_found() -> None:
