@@ -49,7 +49,7 @@ def test_the_labels_under_older_instructions_stand_beside_this_processors(int8: 
     assert held.measurement and held.measurement.values["images"] == 64, held.failure
     cannot = found["onnxruntime", "avx2"].failure
     assert cannot and cannot.kind == "unsupported" and "cannot be held to avx2" in cannot.reason
-    (section,) = (section for section in table.sections if section.title == "8 bits under older instructions")
+    (section,) = (section for section in table.sections if section.title == "INT8 under older instructions")
     shown = {row.labels[2:]: row for row in section.rows}
     assert shown["openvino", "avx2"].values["same"].number > 0.9
     assert shown["onnxruntime", "avx2"].failures["ended"] == cannot

@@ -194,7 +194,7 @@ def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
     run_here("report", "--out", copy)
     text = (copy / "reports" / "report.md").read_text()
     assert "Memory under a limit" in text and "claimed peak" in text
-    assert "out of memory" not in text.split("What it cost to train")[0].split("Memory under a limit")[0]
+    assert "out of memory" not in text.split("Training cost")[0].split("Memory under a limit")[0]
 
 
 @pytest.mark.slow

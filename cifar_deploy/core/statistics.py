@@ -159,7 +159,7 @@ def noise(ratios: Sequence[float]) -> float:
 
 
 def ranks(rounds: Sequence[Mapping[int, float]], noise: float) -> list[str]:
-    """The place of each configuration, the least value first; those that tie with the first of a group share its place: "1=".
+    """The place of each configuration, the least value first; those that tie with the first of a group share its place: "T-1".
 
     For rounds enough for an interval: fewer can tell no two configurations apart.
     """
@@ -176,7 +176,7 @@ def ranks(rounds: Sequence[Mapping[int, float]], noise: float) -> list[str]:
     place = 1
     for group in groups:
         for index in group:
-            places[index] = f"{place}=" if len(group) > 1 else str(place)
+            places[index] = f"T-{place}" if len(group) > 1 else str(place)
         place += len(group)
     return places
 

@@ -122,7 +122,7 @@ class Table:
     sections: tuple[Section, ...]
     failures: tuple[str, ...]  # a line each, with the reason
     lost: tuple[str, ...] = ()  # what could not be read of the results and their samples, and why
-    doubts: tuple[str, ...]  # a line for each number whose verdict is not "stable", with the reason
+    warnings: tuple[str, ...]  # a line for each number whose verdict is not "stable", with the reason
     definitions: Mapping[str, str]  # what each metric means
     records: tuple[Record, ...]
 
@@ -132,6 +132,6 @@ class Table:
         lists = {
             "What failed": self.failures,
             "What could not be read": self.lost,
-            "What is not stable": self.doubts,
+            "Measurement warnings": self.warnings,
         }
         return {title: lines for title, lines in lists.items() if lines}

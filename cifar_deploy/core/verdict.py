@@ -64,7 +64,9 @@ def judge(measurements: Mapping[int, Measurement], value: str, threads: int = 1)
     ]
     delays = [gauge.run_delay or 0.0 for gauge in gauges.values()]
     if gauges and float(np.median(delays)) > _HOPELESS:
-        return Verdict(word="invalid", reasons=(f"waited {np.median(delays):.0%} of the time for a processor",))
+        return Verdict(
+            word="invalid", reasons=(f"CPU contention: waited {np.median(delays):.0%} of the time (run-queue delay)",)
+        )
     reasons = []
     if len(disturbed) > _MOST_DISTURBED * len(measurements):
         reasons.append(f"{len(disturbed)} of {len(measurements)} rounds disturbed: {disturbed[0]}")
@@ -135,9 +137,9 @@ def _disturbed(gauge: Disturbance | None, of_one: Collection[Disturbance]) -> st
 
 def _interrupted(gauge: Disturbance) -> str | None:
     if gauge.run_delay is not None and gauge.run_delay > _MOST_RUN_DELAY:
-        return f"waited {gauge.run_delay:.0%} of the time for a processor"
+        return f"CPU contention: waited {gauge.run_delay:.0%} of the time (run-queue delay)"
     if gauge.steal is not None and gauge.steal > _MOST_STEAL:
-        return f"{gauge.steal:.0%} of the processors' time was stolen by the hypervisor"
+        return f"{gauge.steal:.0%} steal time (hypervisor)"
     if gauge.involuntary_switches is not None and gauge.involuntary_switches > _MOST_SWITCHES * gauge.seconds:
         return f"was interrupted {gauge.involuntary_switches / gauge.seconds:.0f} times a second by other processes"
     if abs(gauge.clock_jump) > _MOST_CLOCK_JUMP_S:
@@ -150,7 +152,7 @@ def _throttled(gauge: Disturbance, of_one: Collection[Disturbance]) -> str | Non
         gauge.calibration_before / min(other.calibration_before for other in of_one),
         gauge.calibration_after / min(other.calibration_after for other in of_one),
     )
-    return f"a fixed loop took {longer - 1:.0%} longer than at best" if longer > 1 + _MOST_CALIBRATION else None
+    return f"CPU slowed by {longer - 1:.0%} (calibration loop)" if longer > 1 + _MOST_CALIBRATION else None
 
 
 def _slower(ratio: float) -> str | None:

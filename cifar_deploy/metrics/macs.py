@@ -17,8 +17,8 @@ def read(job: Job) -> dict[str, float]:
 
 METRIC = RecordedMetric(
     stage="train",
-    summary="multiply-adds of one image, in convolutions and linear layers",
+    summary="MACs of one image, in convolutions and linear layers",
     better="lower",
-    columns={"macs": Column(title="multiply-adds", unit="M", stored_unit="1", scale=1e-6, digits=1)},
+    columns={"macs": Column(title="MACs", unit="M", stored_unit="1", scale=1e-6, digits=1)},
     read=read,
 )

@@ -27,8 +27,8 @@ METRIC = RecordedMetric(
     summary="largest logit difference from the eager network, and agreement of labels, on real images",
     better="lower",
     columns={
-        "difference": Column(title="logit difference", unit="", stored_unit="1", is_power=True),
-        "agreement": Column(title="agreement", unit="%", stored_unit="1", scale=100, headline=False),
+        "difference": Column(title="max abs logit difference", unit="", stored_unit="1", is_power=True),
+        "agreement": Column(title="top-1 agreement", unit="%", stored_unit="1", scale=100, headline=False),
         "images": Column(title="compared", unit="images", stored_unit="images", digits=0, headline=False),
     },
     read=read,

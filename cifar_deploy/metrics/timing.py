@@ -64,7 +64,7 @@ def drift(samples_ns: NDArray[np.int64]) -> float:
 
 
 DRIFT = Column(
-    title="drift within a block", unit="%", stored_unit="1", scale=100, headline=False, within=Within(least=-1)
+    title="drift within a run", unit="%", stored_unit="1", scale=100, headline=False, within=Within(least=-1)
 )
 
 

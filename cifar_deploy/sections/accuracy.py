@@ -16,10 +16,10 @@ _COUNTED = {"unit": "images", "stored_unit": "images", "digits": 0}
 
 # Two labellings of the same images, in a row.
 PAIRED = {
-    "same": Column(title="agreement", unit="%", stored_unit="1", scale=100),
-    "worse": Column(title="worse", **_COUNTED),  # type: ignore[arg-type]
-    "better": Column(title="better", **_COUNTED),  # type: ignore[arg-type]
-    "difference": Column(title="difference", unit="points", stored_unit="1", scale=100, interval=True),
+    "same": Column(title="top-1 agreement", unit="%", stored_unit="1", scale=100),
+    "worse": Column(title="negative flips", **_COUNTED),  # type: ignore[arg-type]
+    "better": Column(title="positive flips", **_COUNTED),  # type: ignore[arg-type]
+    "difference": Column(title="accuracy change", unit="points", stored_unit="1", scale=100, interval=True),
     "p": Column(title="McNemar p", unit="", stored_unit="1", digits=3),
     "verdict": Column(title="", unit="", stored_unit=""),
 }
@@ -112,7 +112,7 @@ def _confusion(name: str, classes: tuple[str, ...], counts: NDArray[np.int64]) -
         for row, own in enumerate(classes)
     )
     return Section(
-        title=f"What {name} takes for what",
+        title=f"Confusion matrix of {name}",
         label_titles=("is",),
         columns=columns,
         rows=rows,

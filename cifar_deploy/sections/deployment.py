@@ -21,8 +21,8 @@ from cifar_deploy.sections.common import (
 from cifar_deploy.sections.latencies import RANK, how_measured, ranks
 from cifar_deploy.sections.precision import not_faster
 
-_FLOOR = Column(title="overhead", unit="ms", stored_unit="s", scale=1000, digits=3)
-_SPEED_UP = Column(title="eager / this", unit="×", stored_unit="1", interval=True)
+_OVERHEAD = Column(title="runtime overhead", unit="ms", stored_unit="s", scale=1000, digits=3)
+_SPEED_UP = Column(title="speed-up", unit="×", stored_unit="1", interval=True)
 
 
 def deployment(configurations: Configurations, overheads: Configurations, controls: Sequence[Result]) -> Section:
@@ -35,7 +35,7 @@ def deployment(configurations: Configurations, overheads: Configurations, contro
     ).items():
         columns[key] = column
         if key == "latency.p50":
-            columns |= {"rank": RANK, "speed_up": _SPEED_UP, "overhead": _FLOOR}
+            columns |= {"rank": RANK, "speed_up": _SPEED_UP, "overhead": _OVERHEAD}
     places, control = ranks(configurations, controls)
     rows = []
     for configuration, of_one in configurations.items():

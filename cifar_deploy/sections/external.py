@@ -17,7 +17,7 @@ from cifar_deploy.sections.common import (
 )
 from cifar_deploy.sections.latencies import RANK, how_measured, ranks
 
-_RATIO = Column(title="this / first", unit="×", stored_unit="1", interval=True)
+_RATIO = Column(title="speed-up", unit="×", stored_unit="1", interval=True)
 
 
 def files(configurations: Configurations, controls: Sequence[Result]) -> Section:
@@ -58,9 +58,9 @@ def _once(failures: Mapping[str, Failure]) -> dict[str, Failure]:
 
 
 def _ratio(ours: dict[str, Summary], first: dict[str, Summary]) -> Value | None:
-    """How many times as long this one takes, in the rounds that both have."""
+    """How many times faster this one is than the first, in the rounds that both have."""
     latency = ours.get("latency")
-    ratio = paired_ratio(latency, first["latency"], compared_by("latency"))
+    ratio = paired_ratio(first["latency"], latency, compared_by("latency"))
     return Value(number=ratio.value, estimate=ratio, verdict=latency.verdict) if latency and ratio else None
 
 

@@ -38,7 +38,7 @@ def under_older(results: Sequence[Result], configurations: Configurations, raw: 
         return None
     columns = {**PAIRED, **({"ended": _ENDED} if any("ended" in row.failures for row in rows) else {})}
     return Section(
-        title="8 bits under older instructions",
+        title="INT8 under older instructions",
         label_titles=(*titles, "instructions"),
         columns=columns,
         rows=tuple(rows),

@@ -31,12 +31,12 @@ def parts(configurations: Configurations) -> Section | None:
     if not rows:
         return None
     return filled(
-        "Memory, part by part",
+        "Peak RSS breakdown",
         titles,
         columns,
         rows,
         (
-            "Resident memory of a process that does nothing else. Python + harness + runtime + model + first call is what "
+            "Resident memory of a process that does nothing else. Python + measurement overhead + runtime + model + first inference is what "
             "is resident then; the peaks are the most that ever was, at batch 1 and at the larger one.",
         ),
     )

@@ -10,7 +10,7 @@ _KEY = "end_to_end"
 _COLUMNS = {
     "float32": replace(METRICS["latency"].columns[_KEY], title="float32 in"),
     "uint8": replace(METRICS["latency"].columns[_KEY], title="uint8 in"),
-    "ratio": Column(title="uint8 / float32", unit="×", stored_unit="1", interval=True),
+    "ratio": Column(title="speed-up", unit="×", stored_unit="1", interval=True),
 }
 
 
@@ -22,7 +22,7 @@ def in_the_graph(configurations: Configurations) -> Section | None:
             continue
         ours = configurations.get(configuration._replace(input="uint8"), {}).get("latency")
         theirs = of_one.get("latency")
-        ratio = paired_ratio(ours, theirs, _KEY)
+        ratio = paired_ratio(theirs, ours, _KEY)
         if ours and theirs and ratio:
             values = {
                 "float32": theirs.values[_KEY],
@@ -33,7 +33,7 @@ def in_the_graph(configurations: Configurations) -> Section | None:
     if not rows:
         return None
     return Section(
-        title="Images of 8 bits for the input",
+        title="uint8 input",
         label_titles=titles,
         columns=_COLUMNS,
         rows=tuple(rows),

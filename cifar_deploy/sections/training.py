@@ -23,7 +23,7 @@ def cost(configurations: Configurations) -> Section:
     notes = tuple(
         f"{name}: {'; '.join(verdict.reasons)}" for name, verdict in verdicts.items() if verdict and verdict.reasons
     )
-    return filled("What it cost to train", ("network",), columns, rows, notes)
+    return filled("Training cost", ("network",), columns, rows, notes)
 
 
 def original_report(configurations: Configurations, checkpoints: dict[str, Checkpoint]) -> Section | None:

@@ -32,7 +32,7 @@ from cifar_deploy.metrics.summary import (
 from cifar_deploy.sections.common import label_titles, labels_of
 from cifar_deploy.stages.results import fault
 
-_RATIO = Column(title="B / A", unit="", stored_unit="1", digits=3, interval=True)
+_SPEED_UP = Column(title="speed-up", unit="", stored_unit="1", digits=3, interval=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Pair:
     metric: str
     a: Value | None  # None if it failed or is missing
     b: Value | None
-    ratio: Estimate | None
+    speed_up: Estimate | None  # of B over A; of another metric than a speed, how many times better it is
     word: Literal["tie", "faster", "slower", "better", "worse", "undecided", "failed", "missing", "new"]
     reason: str
     slowdown: float = 1.0
@@ -133,7 +133,7 @@ def _without_numbers(result: Result, word: Literal["failed", "missing", "new"], 
         metric=result.job.metric,
         a=None,
         b=None,
-        ratio=None,
+        speed_up=None,
         word=word,
         reason=reason,
     )
@@ -144,7 +144,7 @@ def section(pairs: Iterable[Pair]) -> Section:
     columns = {
         "a": Column(title="A", unit="", stored_unit=""),
         "b": Column(title="B", unit="", stored_unit=""),
-        "ratio": _RATIO,
+        "speed_up": _SPEED_UP,
         "word": Column(title="so B is", unit="", stored_unit=""),
     }
     pairs = list(pairs)
@@ -155,7 +155,7 @@ def section(pairs: Iterable[Pair]) -> Section:
         rows.append(
             Row(
                 labels=(*labels_of(pair.configuration, titles), pair.metric),
-                values={"ratio": Value(number=pair.ratio.value, estimate=pair.ratio)} if pair.ratio else {},
+                values={"speed_up": Value(number=pair.speed_up.value, estimate=pair.speed_up)} if pair.speed_up else {},
                 words={
                     **{key: value.text(column, unit=True) for key, value in (("a", pair.a), ("b", pair.b)) if value},
                     "word": pair.word,
@@ -234,26 +234,29 @@ def _timed(a: Result, b: Result, noise: float) -> Pair:
     assert metric
     key = metric.compared_by
     before, after = Summary(a).values[key], Summary(b).values[key]
-    ratio = statistics.unpaired_ratio(list(b.rounds(key).values()), list(a.rounds(key).values()))
-    slowdown = ratio.value if metric.better == "lower" else 1 / ratio.value
+    ours, theirs = (list(result.rounds(key).values()) for result in (a, b))
+    speed_up = (
+        statistics.unpaired_ratio(ours, theirs) if metric.better == "lower" else statistics.unpaired_ratio(theirs, ours)
+    )
+    slowdown = 1 / speed_up.value
     doubts = [
         f"{name} is {value.verdict.word}"
         for name, value in (("A", before), ("B", after))
         if value.verdict and value.verdict.word != "stable"
     ]
     word: Literal["tie", "slower", "faster", "worse", "better", "undecided"] = "tie"
-    if ratio.kind == "range":
+    if speed_up.kind == "range":
         word, doubts = "undecided", [f"it takes {statistics.ROUNDS_FOR_AN_INTERVAL} rounds of each", *doubts]
-    elif statistics.differs(ratio, noise):
+    elif statistics.differs(speed_up, noise):
         word = ("slower" if slowdown > 1 else "faster") if metric.is_speed else "worse" if slowdown > 1 else "better"
-    elif not ratio.low <= 1 <= ratio.high:
+    elif not speed_up.low <= 1 <= speed_up.high:
         doubts = [f"inside the noise of ±{noise:.1%}", *doubts]
     return Pair(
         configuration=Configuration.of(a),
         metric=a.job.metric,
         a=before,
         b=after,
-        ratio=ratio,
+        speed_up=speed_up,
         word=word,
         reason="; ".join(doubts),
         slowdown=slowdown,
@@ -268,9 +271,9 @@ def _by_image(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
         word = "tie" if not found.distinguishable else "better" if found.difference > 0 else "worse"
         reason = (
             f"{found.difference * 100:+.2f} points [{found.low * 100:+.2f}, {found.high * 100:+.2f}], "
-            f"{found.worse} worse, {found.better} better, p {found.p:.3f}"
+            f"{found.worse} negative flips, {found.better} positive flips, p {found.p:.3f}"
         )
     before, after = (Summary(result).values.get(compared_by(metric)) for result in (a, b))
     return Pair(
-        configuration=Configuration.of(a), metric=metric, a=before, b=after, ratio=None, word=word, reason=reason
+        configuration=Configuration.of(a), metric=metric, a=before, b=after, speed_up=None, word=word, reason=reason
     )

@@ -111,7 +111,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
         facts={**facts, **_circumstances(current), **_left_out(results, current)},
         sections=tuple(section for section in sections if section),
         failures=_failures(configurations),
-        doubts=_doubts({**configurations, **overheads}),
+        warnings=_warnings({**configurations, **overheads}),
         definitions={name: METRICS[name].summary for name in metrics_of(configurations)},
         records=tuple(record for summary in summaries for record in _records(summary)),
     )
@@ -221,7 +221,7 @@ def _failures(configurations: Configurations) -> tuple[str, ...]:
     )
 
 
-def _doubts(configurations: Configurations) -> tuple[str, ...]:
+def _warnings(configurations: Configurations) -> tuple[str, ...]:
     """Every number that is not stable, and why."""
     lines = (
         f"{configuration.name if is_of_training(metric) else configuration}, {metric}: "

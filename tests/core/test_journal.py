@@ -361,8 +361,8 @@ def test_a_file_of_an_earlier_version_is_read(version: int, sealed: bool, tmp_pa
     assert len(runs) == len(found)
     for run, line in zip(runs, found, strict=True):
         assert run.started == line["started"] and run.job.metric == line["job"]["metric"]
-        if line["measurement"]:
-            assert run.measurement and run.measurement.values == line["measurement"]["values"]
+        if line["reading"]:
+            assert run.measurement and run.measurement.values == line["reading"]["values"]
         else:
             assert run.failure and run.failure.reason == line["failure"]["reason"]
         if run.session and not run.control:

@@ -82,17 +82,17 @@ def _around(middle: float, spread: float = 0.001) -> dict[int, float]:
 
 def test_ties_share_a_place_and_the_next_place_counts_them() -> None:
     configurations = [_around(3.0), _around(1.0), _around(1.005), _around(2.0)]
-    assert statistics.ranks(configurations, noise=0.01) == ["4", "1=", "1=", "3"]
+    assert statistics.ranks(configurations, noise=0.01) == ["4", "T-1", "T-1", "3"]
     assert statistics.ranks(configurations, noise=0.0) == ["4", "1", "2", "3"]
 
 
 def test_a_difference_inside_its_interval_is_a_tie_however_quiet_the_machine() -> None:
     apart = {index: 1.05 if index % 2 else 0.98 for index in range(7)}
-    assert statistics.ranks([dict.fromkeys(range(7), 1.0), apart], noise=0.0) == ["1=", "1="]
+    assert statistics.ranks([dict.fromkeys(range(7), 1.0), apart], noise=0.0) == ["T-1", "T-1"]
 
 
 def test_a_range_decides_nothing() -> None:
-    assert statistics.ranks([{0: 1.0, 1: 1.0}, {0: 9.0, 1: 9.0}], noise=0.0) == ["1=", "1="]
+    assert statistics.ranks([{0: 1.0, 1: 1.0}, {0: 9.0, 1: 9.0}], noise=0.0) == ["T-1", "T-1"]
 
 
 def test_the_noise_is_what_a_cell_differs_by_from_itself_and_not_one_bad_round() -> None:

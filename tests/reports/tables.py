@@ -6,7 +6,7 @@ from cifar_deploy.core.table import Column, Record, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 
 _LATENCY = Column(title="latency", unit="ms", stored_unit="s", scale=1000, digits=3, interval=True, judged=True)
-_NOISY = Verdict(word="noisy", reasons=("3 of 7 rounds disturbed: waited 30% of the time for a processor",))
+_NOISY = Verdict(word="noisy", reasons=("3 of 7 rounds disturbed: CPU contention: waited 30% of the time (run-queue delay)",))
 _NO_OPERATOR = Failure(kind="load error", reason="model.onnx: no such operator: Erf")
 
 _SHIP = Section(
@@ -18,7 +18,7 @@ _SHIP = Section(
         "latency": _LATENCY,
         "p99": Column(title="p99", unit="ms", stored_unit="s", scale=1000, digits=3, interval=True),
         "overhead": Column(title="overhead", unit="ms", stored_unit="s", scale=1000, digits=3),
-        "difference": Column(title="logit difference", unit="", stored_unit="1", is_power=True),
+        "difference": Column(title="max abs logit difference", unit="", stored_unit="1", is_power=True),
         "bytes": Column(title="size", unit="MiB", stored_unit="bytes", scale=2**-20),
     },
     rows=(
@@ -76,7 +76,7 @@ SMALL = Table(
     sections=(_SHIP, _CHANGED),
     failures=("small onnx on openvino (cpu), latency: load error: model.onnx: no such operator: Erf",),
     lost=("results.jsonl: 2 lines left out",),
-    doubts=(f"small onnx on onnxruntime (cpu), latency: noisy: {_NOISY.reasons[0]}",),
+    warnings=(f"small onnx on onnxruntime (cpu), latency: noisy: {_NOISY.reasons[0]}",),
     definitions={"latency": "Host array in to logits out, batch 1.", "accuracy": "Top-1 over the whole test set."},
     records=(
         Record(fields={**_FIELDS, "value": 0.00123456, "unit": "s", "rounds": 3, "status": "ok", "reason": None}),
@@ -114,7 +114,7 @@ def table_of(evil: str) -> Table:
         facts={evil: (evil,)},
         sections=(section,),
         failures=(evil,),
-        doubts=(evil,),
+        warnings=(evil,),
         definitions={evil: evil},
         records=(Record(fields={"name": evil, "value": -0.00123}),),
     )

@@ -38,7 +38,7 @@ def test_slower_is_slower_and_faster_is_faster() -> None:
     job = a_job()
     pair = compared(results(job, 1.0), results(job, 1.1))
     assert pair.word == "slower" and pair.slowdown == pytest.approx(1.1, rel=1e-3)
-    assert pair.ratio and pair.ratio.low <= 1.1 <= pair.ratio.high
+    assert pair.speed_up and pair.speed_up.low <= 1 / 1.1 <= pair.speed_up.high
     assert compared(results(job, 1.1), results(job, 1.0)).word == "faster"
     assert compare.slower([pair], 0.05) == [pair] and compare.slower([pair], 0.15) == []
 
@@ -160,7 +160,7 @@ def test_the_command_gates_a_regression_and_names_it(tmp_path: Path) -> None:
                     store.append(run)
     before, after = tmp_path / "before", tmp_path / "after" / "reports" / "results.jsonl"
     passed = run_here("compare", before, after)
-    assert passed.returncode == 0 and "slower" in passed.stdout and "1.300 [1.29" in passed.stdout
+    assert passed.returncode == 0 and "slower" in passed.stdout and "0.769 [0.76" in passed.stdout
     failed = run_here("compare", before, after, "--fail-if-slower", "5%")
     assert (
         failed.returncode == 1 and "1 of 1 are slower by more than 5.0%" in failed.stderr and "+30.0%" in failed.stderr
