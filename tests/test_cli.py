@@ -162,10 +162,19 @@ def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_cha
 
 def test_a_custom_network_goes_the_whole_road(tmp_path: Path) -> None:
     done = run_here(
-        "run", *TINY, "--network", "tests.plugins:linear", "--metric", "accuracy", "--format", "onnx", "--out", tmp_path
+        "run",
+        *TINY,
+        "--network",
+        "tests.plugins:linear",
+        "--metric",
+        "accuracy",
+        "--format",
+        "torchscript",
+        "--out",
+        tmp_path,
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    assert (tmp_path / "exported" / "tests.plugins-linear" / "onnx" / "model.onnx").exists()
+    assert (tmp_path / "exported" / "tests.plugins-linear" / "torchscript" / "model.ts").exists()
 
 
 @pytest.mark.usefixtures("workers_here")

@@ -1,29 +1,28 @@
 """Every plugin, by its being listed, keeps its folder's contract."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from _pytest.mark.structures import ParameterSet
 
-from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Backend
-from cifar_deploy.core import trust
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.interpreter import running
 from cifar_deploy.core.isolate import Worker
-from cifar_deploy.core.records import variant_name
+from cifar_deploy.core.records import Baseline, variant_name
 from cifar_deploy.core.registry import interpreter_for, why_unavailable
-from cifar_deploy.core.store import Store
+from cifar_deploy.core.store import Store, as_artifact
 from cifar_deploy.datasets import DATASETS, Dataset
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES, Device
 from cifar_deploy.formats import FORMATS, Format, given
 from cifar_deploy.metrics import METRICS, RecordedMetric, RuntimeMetric
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
+from cifar_deploy.stages import export as stage
 from cifar_deploy.stages.export import readers
-from cifar_deploy.workers import export
 from tests import probes
 from tests.conftest import Exported, need_plugin
 
@@ -93,17 +92,12 @@ def test_an_export_passed_its_gate_through_its_runtime(name: str, exported: Expo
 
 
 @pytest.fixture(scope="module")
-def floor(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds the network that does next to nothing, as `overhead`."""
-    checkpoint = Store(road).checkpoint("resnet8")
-    assert checkpoint
-    out = tmp_path_factory.mktemp("overhead")
-    trust.give([export.FLOOR_NETWORK])
-    export.floor(checkpoint.training.data, out, "overhead")
-    return out
+def baselines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder that keeps the no-op network's weights from one format to the next."""
+    return tmp_path_factory.mktemp("baselines")
 
 
-# The rest are slow: .ci/run's main job makes a overhead in every format, and asks for each of them.
+# The rest are slow: .ci/run's main job makes a baseline in every format, and asks for each of them.
 @pytest.mark.parametrize(
     "name",
     [
@@ -113,11 +107,14 @@ def floor(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 @pytest.mark.usefixtures("workers_here")
-def test_a_format_holds_the_network_that_does_next_to_nothing(name: str, overhead: Path) -> None:
+def test_a_format_holds_the_no_op_network(name: str, road: Path, baselines: Path) -> None:
     need_plugin(FORMATS[name])
-    with pipeline.Store(overhead) as store:
-        (outcome,) = pipeline.export(store, ["overhead"], [name])
-    assert not outcome.value.failure and outcome.value.parity
+    checkpoint = Store(road).checkpoint("resnet8")
+    assert checkpoint
+    of_network = replace(probes.a_job(), artifact=replace(as_artifact(checkpoint), format=name))
+    with Store(baselines) as store:
+        (job,) = stage.baselines(store, [of_network])
+    assert job.artifact.parity and isinstance(job.artifact.origin, Baseline)
 
 
 def test_an_onnx_file_says_what_it_is(road: Path) -> None:

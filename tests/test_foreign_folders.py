@@ -86,7 +86,7 @@ def test_a_result_imports_nothing(command: str, where: str, value: str, foreign:
         (
             "checkpoint/checkpoint.json",
             "training.network",
-            ["evaluate", "--backend", "pytorch", "--metric", "memory"],
+            ["evaluate", "--format", "checkpoint", "--metric", "memory"],
         ),
         ("checkpoint/checkpoint.json", "training.network", ["export", "--format", "onnx", "--force"]),
         ("onnx/artifact.json", "format", ["evaluate"]),

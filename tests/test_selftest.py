@@ -85,6 +85,7 @@ def test_a_check_fails_when_the_workers_are_broken(
     broken: str, check: str, failing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = str(Path(__file__).parent / "broken")
+    monkeypatch.setitem(Bench.measure.__kwdefaults__, "rounds", 2)  # enough to see it
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([folder, os.environ["PYTHONPATH"]]))
     monkeypatch.setenv("CIFAR_DEPLOY_TEST_BREAK", broken)
     found = outcomes(selftest.run([check]))

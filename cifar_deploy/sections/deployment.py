@@ -41,7 +41,7 @@ def deployment(configurations: Configurations, overheads: Configurations, contro
     for configuration, of_one in configurations.items():
         row = row_of(labels_of(configuration, titles), of_one, columns)
         beside = {
-            "overhead": _floor(of_one, overheads),
+            "overhead": _overhead_of(of_one, overheads),
             "speed_up": _speed_up(of_one, eager_of(configuration, configurations)),
         }
         rows.append(
@@ -56,11 +56,11 @@ def deployment(configurations: Configurations, overheads: Configurations, contro
     return filled("What to ship", titles, columns, rows, notes)
 
 
-def _floor(of_one: dict[str, Summary], overheads: Configurations) -> Value | None:
+def _overhead_of(of_one: dict[str, Summary], overheads: Configurations) -> Value | None:
     """The latency of the network that does next to nothing, on the same runtime in the same session."""
     latency = of_one.get("latency")
-    for configuration, of_floor in overheads.items():
-        overhead = of_floor.get("latency")
+    for configuration, of_baseline in overheads.items():
+        overhead = of_baseline.get("latency")
         if (
             latency
             and overhead

@@ -121,7 +121,7 @@ def _current(results: Sequence[Result]) -> list[Result]:
     """The newest result of each configuration and metric, without those that no longer belong together.
 
     Left out are other machines than the last, weights that were replaced, and, within a configuration, artifacts and versions
-    other than the newest: a row never mixes two of them. Floors and controls stay with the session that they belong to.
+    other than the newest: a row never mixes two of them. Baselines and controls stay with the session that they belong to.
     """
     machine = next(result.job.machine for result in reversed(results) if result.job.is_ordinary)
     here = [result for result in results if result.job.machine == machine]

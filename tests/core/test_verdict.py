@@ -28,7 +28,7 @@ def test_a_quiet_machine_is_stable() -> None:
     ("gauges", "reason"),
     [
         ({"run_delay": 0.24}, "CPU contention: waited 24% of the time"),
-        ({"steal": 0.3}, "stolen by the hypervisor"),
+        ({"steal": 0.3}, "steal time (hypervisor)"),
         ({"calibration_before": 0.002}, "CPU slowed by 43%"),
         ({"calibration_after": 0.003}, "CPU slowed by 100%"),
         ({"clock_jump": -3600.0}, "the clock jumped"),
@@ -118,7 +118,7 @@ def test_a_disturbed_epoch_counts_as_the_median_of_the_quiet_ones_of_its_size() 
     seconds, verdict = judge_training(trained(3.0, 3.0, 70.0, 10.0, 90.0, 11.0, disturbed=(2, 4), scales=(0.5, 1.0)))
     assert seconds == 3 + 3 + 3 + 10 + 10.5 + 11
     assert verdict and verdict.word == "stable"
-    assert "2 of 6 epochs disturbed, first 3: waited 33% of the time" in verdict.reasons[0]
+    assert "2 of 6 epochs disturbed, first 3: CPU contention: waited 33% of the time" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize(

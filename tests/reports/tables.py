@@ -6,7 +6,9 @@ from cifar_deploy.core.table import Column, Record, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 
 _LATENCY = Column(title="latency", unit="ms", stored_unit="s", scale=1000, digits=3, interval=True, judged=True)
-_NOISY = Verdict(word="noisy", reasons=("3 of 7 rounds disturbed: CPU contention: waited 30% of the time (run-queue delay)",))
+_NOISY = Verdict(
+    word="noisy", reasons=("3 of 7 rounds disturbed: CPU contention: waited 30% of the time (run-queue delay)",)
+)
 _NO_OPERATOR = Failure(kind="load error", reason="model.onnx: no such operator: Erf")
 
 _SHIP = Section(
