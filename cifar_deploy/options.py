@@ -286,7 +286,7 @@ TargetInterval = Annotated[
         "--target-interval",
         parser=_fraction,
         metavar="2%",
-        help="Stop measuring a configuration early once its interval is within ± this.",
+        help="Stop measuring a configuration early once its interval is within ±this.",
     ),
 ]
 Budget = Annotated[

@@ -34,7 +34,7 @@ from cifar_deploy.core.records import (
     Training,
 )
 from cifar_deploy.core.store import as_artifact
-from cifar_deploy.formats import FORMATS
+from cifar_deploy.formats import format_of
 
 
 def describe(recipe: Recipe, numbers: tuple[int, ...], folder: Path) -> list[str]:
@@ -130,7 +130,7 @@ def knows_torch() -> bool:
 def write_logits(backend: str, artifact: Artifact, path: Path, folder: Path) -> None:
     """Of five images together, and of each alone, through a backend whose worker this is."""
     plugin = BACKENDS[backend]
-    images = FORMATS[artifact.format].prepare(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8))
+    images = format_of(artifact).prepare(np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8))
     predict = plugin.load(path, artifact, plugin.targets[plugin.validated_on], 1)
     folder.mkdir()
     np.save(folder / "together.npy", predict(images))

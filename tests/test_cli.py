@@ -37,7 +37,7 @@ def assert_refused(done: object, code: int, *words: str) -> None:
         (["run", "--backend", "onnxruntim"], ["did you mean 'onnxruntime'"]),
         (["run", "--metric", "latncy"], ["did you mean 'latency'"]),
         (["run", "--device", "cudaa"], ["did you mean 'cuda'"]),
-        (["run", "--recipe", "papr"], ["did you mean 'original'"]),
+        (["run", "--recipe", "orignal"], ["did you mean 'original'"]),
         (["data", "--dataset", "cifar1"], ["did you mean 'cifar10'"]),
         (["train", "resnet8", "--epochs", "0"], ["--epochs", "greater than or equal to 1"]),
         (["train", "resnet8", "--seed", "20260101120000"], ["--seed", "4294967295"]),

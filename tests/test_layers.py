@@ -40,7 +40,7 @@ HEAVY = {
 # These run in workers alone, where torch is what is wanted.
 TORCH_AT_THE_TOP = {
     *(f"training/{n}.py" for n in ("batches", "clock", "loop", "optimise", "ranks", "state", "setup", "trial")),
-    *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "overhead", "complete", "answers", "counting")),
+    *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "no_op", "complete", "answers", "counting")),
 }
 
 # In the order of the pipeline.
@@ -55,6 +55,7 @@ NAMES_METRICS = ("metrics/", "sections/")
 NOT_A_METRIC = {
     "selftest.py": "checks what is known of single metrics, and is named for them",
     "core/cgroups.py": "the kernel's controller of memory",
+    "core/version_2.py": "what version 2 called it",
     "core/limits.py": "the same",
 }
 

@@ -349,7 +349,7 @@ def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(co
     store, labels = Store(copy), {}
     for result in store.results():
         if result.job.metric == "accuracy" and result.measurement and result.measurement.raw:
-            labels[result.job.artifact.format] = np.load(store.raw_path(result.measurement.raw))["predicted"]
+            labels[result.job.artifact.variant] = np.load(store.raw_path(result.measurement.raw))["predicted"]
     assert (labels["onnx-uint8"] == labels["checkpoint"]).all()
 
 
@@ -552,7 +552,7 @@ def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
     assert run_here("report", *out).returncode == 0
     assert "handwritten digits" in (tmp_path / "reports" / "report.md").read_text()
     judged = run_here("evaluate", "--metric", "accuracy", *where)
-    assert judged.returncode == 1 and "its data set (noise) is not in the cache" in judged.stdout, judged.stdout
+    assert judged.returncode == 1 and "its images (noise) are not in the cache" in judged.stdout, judged.stdout
     every_format = run_here("evaluate", "--metric", "file_size", *out)
     assert every_format.returncode == 0, "a metric was asked for by name, and no format that is not here"
     assert "unavailable: format onnx_int8: needs training images" in every_format.stdout

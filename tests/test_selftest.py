@@ -16,7 +16,7 @@ from cifar_deploy.core import isolate, statistics
 from cifar_deploy.core.errors import WorkerFailed
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.verdict import Verdict
-from cifar_deploy.metrics import summary
+from cifar_deploy.metrics import METRICS, summary
 from cifar_deploy.selftest import Bench, Check
 from tests.probes import calm
 
@@ -26,6 +26,7 @@ class Recorded(Bench):
 
     def __init__(self, real: Bench) -> None:
         self.store = real.store
+        self.artifacts = real.artifacts
         self._real = real
         self._known: dict[str, dict[str, Result]] = {}
 
@@ -111,7 +112,8 @@ def test_a_difference_that_passes_for_a_tie_is_noticed(recorded: Recorded, monke
 
 
 def test_a_verdict_that_is_always_stable_is_noticed(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(summary, "judge", lambda measurements, value, threads: Verdict(word="stable"))
+    blind = replace(METRICS["latency"], judge=lambda measurements, value, threads: Verdict(word="stable"))
+    monkeypatch.setattr(summary, "METRICS", {"latency": blind})
     assert outcomes(selftest.check_verdict(recorded)) == {"verdict beside a busy loop on every processor": "failed"}
 
 

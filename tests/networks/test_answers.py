@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from cifar_deploy.core.errors import Corrupt, ExportError
 from cifar_deploy.core.records import Checkpoint
-from cifar_deploy.core.store import WEIGHTS, Store, described
+from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.formats.checkpoint import save, save_trained
 from cifar_deploy.networks import answers, complete
 from cifar_deploy.workers import export
@@ -148,5 +149,6 @@ def a_stored(root: Path, network: str) -> tuple[Checkpoint, export.Reference, Pa
 def test_no_format_is_blamed_for_what_the_network_does(name: str, words: str, tmp_path: Path) -> None:
     checkpoint, reference, staged = a_stored(tmp_path, f"tests.own_networks:{name}")
     with pytest.raises((Corrupt, ExportError), match=words):
-        export.write(checkpoint, "torchscript", tmp_path, reference, staged)
+        wanted = replace(as_artifact(checkpoint), format="torchscript", files=())
+        export.write(wanted, tmp_path, reference, staged)
     assert not reference.logits.exists() and not list(staged.iterdir())

@@ -9,7 +9,7 @@ from cifar_deploy.core import progress
 from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.records import Recipe, Training
 from cifar_deploy.training import ranks
-from cifar_deploy.training import setup as setup_module
+from cifar_deploy.training import setup as training_setup
 from cifar_deploy.training.loop import run, stretch
 from cifar_deploy.training.optimise import optimizer_of
 from cifar_deploy.training.setup import Arrays, TrainingSetup, evaluate
@@ -70,7 +70,7 @@ def test_a_long_test_is_seen_to_go_on(tmp_path: Path, monkeypatch: pytest.Monkey
     report.folder = tmp_path
     report(3, 7, milestone="an epoch")
     monkeypatch.setattr(progress, "_INTERVAL_S", 0.0)
-    monkeypatch.setattr(setup_module, "report", report)
+    monkeypatch.setattr(training_setup, "report", report)
     setup = a_subject(ranks.Group("cpu"))
     evaluate(setup.network, setup.arrays, setup.group)
     shown = progress.read(tmp_path)

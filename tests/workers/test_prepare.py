@@ -230,7 +230,7 @@ def test_who_reads_a_copy_while_another_mends_it_finds_it_whole(monkeypatch: pyt
         return whole(path)
 
     monkeypatch.setattr(prepare, "_check", waits)
-    monkeypatch.setattr(files, "whole", looks)
+    monkeypatch.setattr(files, "atomic_write", looks)
     with ThreadPoolExecutor(1) as pool:
         mended = pool.submit(prepare.prepare, "digits", None)
         assert mending.wait(10)
