@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train what is shipped in exported/ and compared in the README, but for resnet18's twenty epochs, which took both cores
-# (train resnet18 --recipe fast --bf16 --half); from the project's folder: benchmarks/networks.sh DATA_DIR OUT
+# (train resnet18 --recipe fast --bf16 --save-fp16); from the project's folder: benchmarks/networks.sh DATA_DIR OUT
 # DATA_DIR is as for --dataset image_folder. Two trainings at a time, each with one thread on a core of its own and in an
 # output folder of its own, OUT/0 and OUT/1: so two cores train more images in a second than with two threads for one
 # network after the other. About nine hours; stop it and start it again as you like, it goes on.
@@ -13,16 +13,16 @@ train() { # CORE NETWORK OPTIONS...
 
 # bfloat16 halves the ResNet's time, and with one thread costs MobileNet a third more: its depthwise convolutions gain nothing by it.
 {
-    train 0 resnet18 --recipe fast --bf16 --half --epochs 10
+    train 0 resnet18 --recipe fast --bf16 --save-fp16 --epochs 10
     # With Adam at a constant rate these are the first six of the report's twenty epochs, 16 minutes each.
-    train 0 resnet18 --recipe paper --bf16 --epochs 6 --name resnet18-paper
+    train 0 resnet18 --recipe original --bf16 --epochs 6 --name resnet18-paper
 } &
 {
-    train 1 mobilenet --recipe fast --half
-    train 1 mobilenet-0.25 --recipe fast --half
-    train 1 resnet20 --recipe fast --half
-    # The original report's comparison, and its accuracy in less than half of the time of the paper recipe's 20 epochs.
-    train 1 mobilenet --recipe paper --name mobilenet-paper
+    train 1 mobilenet --recipe fast --save-fp16
+    train 1 mobilenet-0.25 --recipe fast --save-fp16
+    train 1 resnet20 --recipe fast --save-fp16
+    # The original report's comparison, and its accuracy in less than half of the time of the original recipe's 20 epochs.
+    train 1 mobilenet --recipe original --name mobilenet-paper
     train 1 mobilenet --recipe fast --epochs 10 --name mobilenet-10
     # The small ones, with three seeds.
     train 1 resnet8 --recipe fast
