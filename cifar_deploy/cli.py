@@ -132,7 +132,7 @@ def run(
     trust_code: options.TrustCode = None,
     out: options.Out = Path("."),
 ) -> None:
-    """The whole road: data, train-all, export, evaluate, report. What is already there is used again."""
+    """Run the pipeline from end to end: data, train-all, export, evaluate, report. Existing results are reused."""
     networks = network or list(DEFAULT_NETWORKS)
     plan_stage.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
     conditions = _conditions(threads, seconds, batch_size, limit_test)
@@ -255,7 +255,7 @@ def export(
     trust_code: options.TrustCode = None,
     out: options.Out = Path("."),
 ) -> None:
-    """Write trained networks in deployment formats, each checked against the network on real images."""
+    """Export trained networks to deployment formats, each validated against the network on real images."""
     plan_stage.check_names(formats=format)
     tally = _Tally(by_name=bool(format))
     with _store(out) as store:
@@ -334,7 +334,7 @@ def bench(
     as_json: options.AsJson = False,
     out: options.Kept = None,
 ) -> None:
-    """Latency, memory and size of model files that were made elsewhere, side by side, on random input."""
+    """Compare latency, memory and size of external model files, side by side, on random input."""
     plan_stage.check_names(backends=backend)
     conditions = _conditions(threads, seconds, None, None)
     settings = pipeline.EvaluationSettings(
@@ -418,7 +418,7 @@ def compare(
 
 @app.command("selftest")
 def selftest_(as_json: options.AsJson = False) -> None:
-    """Prove on this machine, in half a minute, that the program measures right what is known."""
+    """Verify the measurements on this machine against known values (about 30 s)."""
     done = []
     with console.following("selftest") as on_progress:
         for check in selftest.run(on_progress=on_progress):
@@ -435,7 +435,7 @@ def selftest_(as_json: options.AsJson = False) -> None:
 
 @app.command("list")
 def list_(as_json: options.AsJson = False) -> None:
-    """What can be chosen: data sets, networks, formats, backends ..., and what each lacks here."""
+    """List what can be chosen: data sets, networks, formats, backends ..., and why some is unavailable here."""
     entries = pipeline.catalogue()
     if as_json:
         console.print_json(codec.to_json(entries))
@@ -454,7 +454,7 @@ def list_(as_json: options.AsJson = False) -> None:
 
 @app.command()
 def doctor(as_json: options.AsJson = False, trust_code: options.TrustCode = None, out: options.Out = Path(".")) -> None:
-    """What stands between you and each configuration that is missing here, and what to do about it."""
+    """Diagnose which formats, runtimes and devices are unavailable here, and how to enable them."""
     found = pipeline.diagnose(pipeline.Store(out))
     if as_json:
         console.print_json(found)

@@ -36,7 +36,7 @@ _shown: Progress | None = None
 
 
 def say(verb: str, text: str) -> None:
-    """A line of the road: what is done, and its outcome."""
+    """A line of progress: the step, and its outcome."""
     # A line on the same screen as a bar has to go through the bar's console, which makes room for it.
     through = err if _shown and out.is_terminal and err.is_terminal else out
     through.print(printable(f"{verb:<9} {text}"))

@@ -255,7 +255,7 @@ def check_failures(bench: Bench) -> Iterator[Check]:
 
 
 def check_gate(bench: Bench) -> Iterator[Check]:
-    """An export whose logits are the network's passes the parity gate, one whose logits are not does not."""
+    """An export whose logits are the network's passes the output validation, one whose logits are not does not."""
     prepared = pipeline.prepare(_DATASET + "RIGHT")
     pixels = export.gate_pixels(prepared.folder)
     with files.temporary_folder() as folder:
@@ -272,7 +272,7 @@ def check_gate(bench: Bench) -> Iterator[Check]:
             )
             reasons[name] = gate(parity, dataclasses.replace(bench.artifacts["right"], format="onnx"))
     yield _check(
-        "the parity gate",
+        "output validation",
         reasons["ANSWERS"] is None and reasons["ANSWERS_OTHERWISE"] is not None,
         "lets the same logits through and stops others",
         reasons["ANSWERS_OTHERWISE"] or "let wrong logits through",

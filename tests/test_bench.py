@@ -1,4 +1,4 @@
-"""Files that were made elsewhere: what they take, what they cost, and what is said of those that cannot be run."""
+"""External models: what they take, what they cost, and what is said of those that cannot be run."""
 
 import json
 import os

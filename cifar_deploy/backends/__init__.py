@@ -24,7 +24,7 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A file that was made elsewhere, loaded: `run` takes an array for each of the inputs, in their order.
+    """An external model, loaded: `run` takes an array for each of the inputs, in their order.
 
     Its outputs are on the host when it returns.
     """
@@ -35,7 +35,7 @@ class Opened:
 
 @dataclass(frozen=True, kw_only=True)
 class Opener:
-    """How a backend takes files that were made elsewhere: `open(path, target, threads)`, as `Backend.load`."""
+    """How a backend opens external models: `open(path, target, threads)`, as `Backend.load`."""
 
     suffixes: tuple[str, ...]
     open: Callable[[Path, str, int], Opened]
@@ -54,7 +54,7 @@ class Backend:
     summary: str
     reads: tuple[str, ...]  # formats
     targets: Mapping[str, str]  # device -> this runtime's own word for it
-    # The device on which the output of an export is validated, and files that were made elsewhere are opened and benched.
+    # The device on which the output of an export is validated, and external models are opened and benched.
     validated_on: str = "cpu"
     requires: tuple[str, ...]  # import names; the first is the runtime
     modules: tuple[str, ...] = ()  # that make up the runtime, where its package alone imports next to nothing

@@ -1,4 +1,4 @@
-"""OpenVINO on the processor. It reads ONNX too, of 8 bits as well."""
+"""OpenVINO on the processor. It reads ONNX too, INT8 as well."""
 
 import os
 from collections.abc import Mapping, Sequence

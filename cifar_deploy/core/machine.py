@@ -23,7 +23,7 @@ _INSTRUCTIONS = (
 )
 
 # Levels of x86 instructions that a runtime may be held to, and what Linux calls what a processor needs for it. None of
-# them has dot products of 8 bits (VNNI).
+# them has INT8 dot products (VNNI).
 _NEEDS: dict[Isa, str | None] = {"sse41": None, "avx2": "avx2", "avx512": "avx512f"}
 
 

@@ -2,7 +2,7 @@
 
     Recipe -> Checkpoint -> Artifact -> Job -> Run -> Result -> (Table, in core.table)
 
-All are frozen and go to JSON and back unchanged. A failure travels the same road: an Artifact or a Run holds either
+All are frozen and go to JSON and back unchanged. A failure travels the same way: an Artifact or a Run holds either
 what was made or the Failure that stands in its place.
 """
 
@@ -193,8 +193,8 @@ class Machine:
         """The processor with its instructions, since one name may stand for several kinds."""
         return f"{self.processor} ({' '.join(self.instructions)})" if self.instructions else self.processor
 
-    def has_dot_products_of_8_bits(self) -> bool | None:
-        """Whether one instruction multiplies and adds four pairs of 8-bit numbers or more; None if unknown."""
+    def has_int8_dot_products(self) -> bool | None:
+        """Whether one instruction multiplies and adds four pairs of INT8 numbers or more; None if unknown."""
         return bool(_DOT_PRODUCTS & set(self.instructions)) if self.instructions else None
 
     def has_float16(self) -> bool | None:

@@ -49,7 +49,7 @@ class Format:
     filename: str
     requires: tuple[str, ...]  # import names
     write: Callable[[Source, Path], Choices]
-    # The parity gate: the largest difference of a logit, as a fraction of the largest logit, and the share of images
+    # Output validation: the largest difference of a logit, as a fraction of the largest logit, and the share of images
     # that must keep their label.
     tolerance: float
     agreement: float

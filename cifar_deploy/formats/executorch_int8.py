@@ -1,4 +1,4 @@
-"""ExecuTorch, quantised to 8 bits after training by torchao: activations and weights signed, weights per channel.
+"""ExecuTorch, quantised to INT8 after training by torchao: activations and weights signed, weights per channel.
 
 Its observer of the activations is a histogram, whose range loses the least; on how many images it looks is found by
 formats.calibration.
@@ -63,7 +63,7 @@ def _logits(path: Path, images: NDArray[Any]) -> Logits:
 
 
 FORMAT = Format(
-    summary="ExecuTorch of 8 bits, through XNNPACK, calibrated on training images",
+    summary="ExecuTorch INT8, through XNNPACK, calibrated on training images",
     filename="model.pte",
     requires=(*float_format.FORMAT.requires, "torchao"),
     environment=ENVIRONMENT,

@@ -1,4 +1,4 @@
-"""LiteRT, quantised to 8 bits after training: activations and weights signed, weights per channel; float32 in and out.
+"""LiteRT, quantised to INT8 after training: activations and weights signed, weights per channel; float32 in and out.
 
 Its quantiser takes the ranges of the activations from one image after the other: the least and the greatest of all, or
 averages that move with each image. Which of them, and on how many images, is found by formats.calibration.
@@ -39,7 +39,7 @@ def _quantise(float_path: Path, method: str, images: Images, path: Path) -> None
     told = recipe_manager.RecipeManager()
     told.load_quantization_recipe(recipe.static_wi8_ai8())
     for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
-        # Else images and logits would be of 8 bits too, and whoever calls would have to know their scales.
+        # Else images and logits would be INT8 too, and whoever calls would have to know their scales.
         told.add_quantization_config(".*", end, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
     ranges = calibrator.Calibrator(
         str(float_path),
@@ -68,7 +68,7 @@ def _logits(path: Path, images: Images) -> Logits:
 
 
 FORMAT = Format(
-    summary="LiteRT of 8 bits (activations and weights signed, weights per channel), calibrated on training images",
+    summary="LiteRT INT8 (activations and weights signed, weights per channel), calibrated on training images",
     filename="model.tflite",
     requires=(*litert_format.FORMAT.requires, "ai_edge_quantizer", "ai_edge_litert"),
     environment=ENVIRONMENT,

@@ -1,4 +1,4 @@
-"""ONNX, quantised to 8 bits after training: QDQ, activations unsigned, weights signed and per channel.
+"""ONNX, quantised to INT8 after training: QDQ, activations unsigned, weights signed and per channel.
 
 Unsigned activations with signed weights are what ONNX Runtime has kernels for on x86; with both signed it is several
 times slower, and says nothing. Several calibrations are tried (see formats.calibration); its entropy method is not among
@@ -72,7 +72,7 @@ def _logits(path: Path, images: NDArray[Any]) -> Logits:
 
 
 FORMAT = Format(
-    summary="ONNX of 8 bits (QDQ: activations unsigned, weights signed and per channel), calibrated on training images",
+    summary="ONNX INT8 (QDQ: activations unsigned, weights signed and per channel), calibrated on training images",
     filename="model.onnx",
     requires=(*onnx_format.FORMAT.requires, "onnxruntime"),
     write=write,

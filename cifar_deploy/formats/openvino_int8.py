@@ -1,4 +1,4 @@
-"""OpenVINO's intermediate representation, quantised to 8 bits after training by NNCF.
+"""OpenVINO's intermediate representation, quantised to INT8 after training by NNCF.
 
 Unless told otherwise NNCF also corrects each layer's bias by what the quantisation has shifted. On a network of little training
 (resnet8 after 3 epochs of the digits) that left 77 % of the labels as they were, and leaving it out 99 %. So both are tried, on
@@ -62,7 +62,7 @@ def _logits(path: Path, images: Images) -> Logits:
 
 
 FORMAT = Format(
-    summary="OpenVINO IR of 8 bits, by NNCF, calibrated on training images",
+    summary="OpenVINO IR INT8, by NNCF, calibrated on training images",
     filename="model.xml",
     requires=(*float_format.FORMAT.requires, "nncf"),
     write=write,

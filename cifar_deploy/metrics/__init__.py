@@ -90,7 +90,7 @@ class RuntimeMetric:
     per_image: Its arrays `predicted`, `labels` and `chosen` hold each image's labels, and its value `images` their
         number. `compare` looks at each image, and `--max-isa` measures it again.
     peaks: The columns of which the largest is all the memory that it takes. `--verify-memory` tests that with limits.
-    in_bench: It needs neither images nor labels: `bench` measures it of files that were made elsewhere.
+    in_bench: It needs neither images nor labels: `bench` measures it of external models.
     needs_labels: Other images of the same size will not do.
     by_default: It is measured where no metric is asked for by name.
     """

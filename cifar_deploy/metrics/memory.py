@@ -4,7 +4,7 @@ It is read by that process itself (see core.memory) and comes in parts, in the o
 interpreter and the worker's modules), `harness` (numpy, this program, the images), `runtime` (its import), `model`
 (its load), `first` (the first inference). `peak` is the most that was ever resident, a moment's need while loading
 included, as far as the system keeps it (Linux does); `resident` what is there at the end; `steady` the most while it goes on classifying, `batch` the most while it classifies 64 images at a time
-(not of a file that was made elsewhere: it may take no other size).
+(not of an external model: it may take no other size).
 """
 
 import itertools

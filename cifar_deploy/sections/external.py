@@ -1,4 +1,4 @@
-"""Files that were made elsewhere, a row for each on each backend: what they cost, on random arrays."""
+"""External models, a row for each on each backend: their cost on random arrays."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""8 bits under older instructions: whether the labels of this machine are those of another."""
+"""INT8 under older instructions: whether the labels of this machine are those of another."""
 
 from collections.abc import Sequence
 
@@ -47,9 +47,7 @@ def under_older(results: Sequence[Result], configurations: Configurations, raw: 
 
 
 def _dot_products(results: Sequence[Result]) -> list[str]:
-    has = results[-1].job.machine.has_dot_products_of_8_bits()
+    has = results[-1].job.machine.has_int8_dot_products()
     if has is None:
         return []
-    return [
-        f"This processor has {'' if has else 'no '}instructions for dot products of 8 bits; these levels have none."
-    ]
+    return [f"This processor has {'' if has else 'no '}instructions for INT8 dot products; these levels have none."]

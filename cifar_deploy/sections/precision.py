@@ -43,6 +43,6 @@ def _reason(configuration: Configuration, machine: Machine) -> str:
         if machine.has_float16():
             return f"{configuration.backend} may have no float16 kernels for this processor"
         return "this processor does not compute in float16, and float32 is what is computed in"
-    if machine.has_dot_products_of_8_bits() is False:
-        return "this processor has no instructions for dot products of 8 bits"
-    return f"what {configuration.backend} spends on other things than multiplying may outweigh what 8 bits save"
+    if machine.has_int8_dot_products() is False:
+        return "this processor has no instructions for INT8 dot products"
+    return f"what {configuration.backend} spends on other things than multiplying may outweigh what INT8 saves"

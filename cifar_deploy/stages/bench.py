@@ -1,4 +1,4 @@
-"""Files that were made elsewhere -> what `evaluate` measures, the parent's side. No file is read here, and none run."""
+"""External models -> jobs. No file is read here, and none run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def plan_external(
     timeout_s: float = TIMEOUT_S,
     on_progress: OnProgress | None = None,
 ) -> list[Planned]:
-    """What `evaluate` will measure of files that were made elsewhere: each on every backend that opens it.
+    """What `evaluate` will measure of external models: each on every backend that opens it.
 
     Give `overheads=False` to `evaluate`, and a store that holds nothing else. A file that cannot be loaded is planned with
     its failure. Raises UsageError for what no backend opens, and for an input whose shape has to be given or is wrong.
@@ -86,7 +86,7 @@ def _pairs(paths: Sequence[Path], backends: Sequence[str] | None) -> list[tuple[
     wanted = [BACKENDS.given(name) for name in backends or BACKENDS]
     openers = {name: opens.suffixes for name in wanted if (opens := BACKENDS[name].opens)}
     if closed := [name for name in backends or () if name not in openers]:
-        raise UsageError(f"--backend: {closed[0]} opens no file that was made elsewhere; leave it out")
+        raise UsageError(f"--backend: {closed[0]} opens no external model; leave it out")
     seen: dict[Path, Path] = {}
     found = []
     for path in paths:

@@ -70,20 +70,18 @@ def jobs(
 
 
 def under_isa(planned: Iterable[Planned], levels: Iterable[Isa]) -> list[Planned]:
-    """Each metric per image of 8 bits among these again, with its runtime held to each level of instructions.
+    """Each INT8 job of a per-image metric again, with its runtime held to each level of instructions.
 
     Raises UsageError if there is none.
     """
-    of_8_bits = [
-        item for item in planned if is_per_image(item.job) and format_of(item.job.artifact).precision == "int8"
-    ]
-    if not of_8_bits:
+    of_int8 = [item for item in planned if is_per_image(item.job) and format_of(item.job.artifact).precision == "int8"]
+    if not of_int8:
         names = " or ".join(measured_where(lambda metric: metric.per_image))
         raise UsageError(
             f"--max-isa: there is no {names} of an INT8 format among these; export one (--format onnx_int8), and "
             f"measure --metric {names}"
         )
-    return [_under(item, isa) for item in of_8_bits for isa in levels]
+    return [_under(item, isa) for item in of_int8 for isa in levels]
 
 
 def _under(item: Planned, isa: Isa) -> Planned:

@@ -26,7 +26,7 @@ class Entry:
 
 
 def catalogue() -> list[Entry]:
-    """Every plugin of every kind, in the order of the road."""
+    """Every plugin of every kind, in the order of the pipeline."""
     kinds = (DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, ENVIRONMENTS, DEVICES, METRICS, REPORTS)
     return [
         Entry(

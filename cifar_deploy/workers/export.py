@@ -1,4 +1,4 @@
-"""Checkpoint + format -> files, and the parity gate that they must pass.
+"""Checkpoint + format -> files, and the validation of their output.
 
 Writing and checking are two processes: the second holds the runtime that will run the artifact, and may do without
 torch. The gate compares the artifact's logits with the eager network's on the same real test images.

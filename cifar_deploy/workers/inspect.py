@@ -1,4 +1,4 @@
-"""A file that was made elsewhere -> the files that belong to it, hashed, and the arrays that it takes."""
+"""An external model -> the files that belong to it, hashed, and the arrays that it takes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

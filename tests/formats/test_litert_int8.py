@@ -9,7 +9,7 @@ from tests.conftest import Exported
 pytestmark = pytest.mark.slow
 
 
-def test_convolutions_are_of_8_bits_and_images_and_logits_are_not(exported: Exported) -> None:
+def test_convolutions_are_of_int8_and_images_and_logits_are_not(exported: Exported) -> None:
     artifact, path = exported("litert_int8")
     told = Worker(interpreter=interpreter_for(FORMAT.requires, FORMAT.environment)).call(
         probes.types_in_litert, path=path

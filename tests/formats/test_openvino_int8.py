@@ -7,7 +7,7 @@ from tests.conftest import Exported
 pytestmark = pytest.mark.slow
 
 
-def test_every_convolutions_weights_are_of_8_bits(exported: Exported) -> None:
+def test_every_convolutions_weights_are_of_int8(exported: Exported) -> None:
     artifact, path = exported("openvino_int8")
     layers = list(ElementTree.parse(path).getroot().iter("layer"))
     stored = [layer.find("data") for layer in layers if layer.get("type") == "Const"]

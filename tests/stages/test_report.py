@@ -141,9 +141,9 @@ def test_sessions_are_not_mixed_in_a_ranking() -> None:
 @pytest.mark.parametrize(
     ("format", "latency", "instructions", "words"),
     [
-        ("onnx_int8", 0.00099, ("avx2",), "no instructions for dot products of 8 bits"),
-        ("onnx_int8", 0.00099, ("avx512_vnni",), "outweigh what 8 bits save"),
-        ("onnx_int8", 0.00099, (), "outweigh what 8 bits save"),
+        ("onnx_int8", 0.00099, ("avx2",), "no instructions for INT8 dot products"),
+        ("onnx_int8", 0.00099, ("avx512_vnni",), "outweigh what INT8 saves"),
+        ("onnx_int8", 0.00099, (), "outweigh what INT8 saves"),
         ("onnx_fp16", 0.00103, ("avx2",), "does not compute in float16"),
         ("onnx_fp16", 0.00103, ("avx512_fp16",), "onnxruntime may have no float16 kernels"),
         ("onnx_int8", 0.00090, ("avx2",), None),

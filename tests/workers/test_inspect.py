@@ -1,4 +1,4 @@
-"""What a file that was made elsewhere may make a runtime read: itself, and what lies beside it; all of it hashed."""
+"""What an external model may make a runtime read: itself, and what lies beside it; all of it hashed."""
 
 import hashlib
 import os
