@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 .PHONY: run test gate lint types clean
 
-# The whole road on the built-in digits: train both networks, export, measure, report. Nothing is downloaded but packages.
+# The pipeline from end to end on the built-in digits: train both networks, export, measure, report. Nothing is downloaded but packages.
 run: $(VENV)/ready
 	$(BIN)/cifar-deploy run --dataset digits --epochs 4 --budget 150s --out runs/digits \
 		--format checkpoint --format torchscript --format onnx --format onnx_int8 \

@@ -262,8 +262,8 @@ Threads = Annotated[
     typer.Option(
         "--threads",
         min=1,
-        help="Threads that each measurement may use; repeat it to compare several.",
-        show_default="1",
+        help="Threads that each measurement may use; repeat it to compare several. (default: 1)",
+        show_default=False,
     ),
 ]
 BatchSizes = Annotated[
@@ -271,14 +271,14 @@ BatchSizes = Annotated[
     typer.Option(
         "--batch-size",
         min=1,
-        help="Images in a call, of latency and throughput; repeat it to compare several.",
-        show_default="1 for latency, 64 for throughput",
+        help="Images in a call, of latency and throughput; repeat it to compare several. (default: 1 and 64)",
+        show_default=False,
     ),
 ]
-Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="How long a timed block lasts.")]
+Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="Duration of each timed run.")]
 Rounds = Annotated[
     int,
-    typer.Option("--rounds", min=1, help="How often each timed configuration is visited; 6 or more give an interval."),
+    typer.Option("--rounds", min=1, help="Runs of each timed configuration; 6 or more give an interval."),
 ]
 TargetInterval = Annotated[
     float | None,
@@ -297,7 +297,7 @@ Controls = Annotated[
     bool,
     typer.Option(
         "--controls/--no-controls",
-        help="Also time a network that does nothing, and one configuration twice: the runtime's overhead and the machine's noise.",
+        help="Also measure a no-op model (runtime overhead), and one configuration twice (A/A control).",
     ),
 ]
 Timeout = Annotated[

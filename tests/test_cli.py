@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -197,6 +198,30 @@ def test_weights_of_another_class_count_are_refused(road: Path) -> None:
     data = replace(checkpoint.training.data, classes=("a", "b", "c"))
     with pytest.raises(Corrupt, match="with 3 classes"):
         complete.load("resnet8", data, store.checkpoint_folder("resnet8") / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("command", "former", "today"),
+    [
+        ("run", ["--again"], "--force"),
+        ("train", ["--half"], "--save-fp16"),
+        ("evaluate", ["--isa", "neon"], "--max-isa"),
+        ("evaluate", ["--precision=200%"], "--target-interval"),
+        ("evaluate", ["--sustain", "soon"], "--soak"),
+        ("compare", ["--unlike"], "--allow-mismatch"),
+    ],
+)
+def test_a_former_name_of_an_option_is_understood_and_shown_nowhere(
+    command: str, former: list[str], today: str, tmp_path: Path
+) -> None:
+    given = run_here(command, *former, cwd=tmp_path)
+    renamed = run_here(command, *[word.replace(former[0].split("=")[0], today) for word in former], cwd=tmp_path)
+    assert (given.returncode, given.stderr) == (renamed.returncode, renamed.stderr)
+    assert "No such option" not in given.stderr
+    shown = run_here(command, "--help").stdout
+    assert today in shown and not re.search(rf"{former[0].split('=')[0]}\b", shown)
+    unknown = run_here("report", *former)
+    assert unknown.returncode == 2 and "No such option" in unknown.stderr
 
 
 def test_help_answers_without_importing_what_commands_need() -> None:
