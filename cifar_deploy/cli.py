@@ -791,7 +791,7 @@ def _how_to_go_on(arguments: list[str]) -> str:
         return "nothing is kept; with --out the same command would go on"
     if arguments[:2] == ["env", "create"]:
         return "nothing was changed; the same command starts over"
-    if "--force" in arguments:
+    if "--force" in map(options.today, arguments):
         if arguments[:1] == ["train"]:
             return "if a state was saved, the same command without --force goes on from there"
         return "with --force the same command starts over"

@@ -115,18 +115,22 @@ def checkpoint_line(checkpoint: Checkpoint) -> str:
 def artifact_line(artifact: Artifact) -> str:
     if artifact.failure:
         return f"{artifact.title}: {artifact.failure.kind}: {artifact.failure.reason}"
-    gates = ", ".join(
+    validations = ", ".join(
         f"through {parity.backend} within {parity.largest_difference:.1e} of the network's logits"
         + (f", {parity.agreement:.1%} of labels as its own" if parity.agreement < 1 else "")
         + (f" on {parity.stand_in}" if parity.stand_in else "")
         for parity in artifact.parity
     )
     return (
-        f"{artifact.title}: {artifact.bytes / 2**20:.2f} MiB, {gates or 'no backend here to check it'}"
-        + "".join(f"; wrong output: {misreading.reason}" for misreading in artifact.mismatches)
+        f"{artifact.title}: {artifact.bytes / 2**20:.2f} MiB, {validations or 'no backend here to check it'}"
+        + "".join(f"; wrong output: {mismatch.reason}" for mismatch in artifact.mismatches)
         + "".join(f"; {backend} unavailable: {reason}" for backend, reason in artifact.unvalidated.items())
         + (f"; {artifact.chosen}" if artifact.choices else "")
     )
+
+
+# Of a job under a memory limit.
+_EXPECTED = {"runs": "to run", "either": "to run, or to run out of memory", "runs out": "to run out of memory"}
 
 
 def result_line(result: Result) -> str:
@@ -134,7 +138,7 @@ def result_line(result: Result) -> str:
     configuration = f"{Configuration.of(result)}, {job.metric}"
     if isinstance(job.trial, UnderLimit):
         ended = f"did not run {job.trial}: {result.failure.kind}" if result.failure else f"ran {job.trial}"
-        return f"{configuration}: {ended} (expected: {job.trial.expected})"
+        return f"{configuration}: {ended} (expected: {_EXPECTED[job.trial.expected]})"
     if not job.is_ordinary:
         configuration += f" {job.trial}"
     if result.failure:

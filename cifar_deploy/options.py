@@ -34,6 +34,12 @@ _FORMER = {
 }
 
 
+def today(argument: str) -> str:
+    """A former name of an option as its name of today; any other argument as it is."""
+    name, equals, value = argument.partition("=")
+    return f"{_FORMER.get(name, name)}{equals}{value}"
+
+
 class Command(TyperCommand):
     """A command that refuses an empty value, a second value of an option that takes one, and a folder that is gone."""
 
@@ -51,11 +57,9 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
     def _today(self, argument: str) -> str:
-        """A former name of an option as its name of today."""
-        name, equals, value = argument.partition("=")
-        new = _FORMER.get(name)
+        """As `today`, where the command has such an option."""
         known = {name for parameter in self.params for name in parameter.opts}
-        return f"{new}{equals}{value}" if new in known and name not in known else argument
+        return found if (found := today(argument)).partition("=")[0] in known else argument
 
     def _check(self, given: dict[str, Any], order: list[Any]) -> None:
         for parameter in self.params:

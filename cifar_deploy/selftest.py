@@ -30,7 +30,7 @@ from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.datasets.synthetic import FLIPPED, IMAGES
 from cifar_deploy.metrics.summary import Summary, against_itself, compared_by
 from cifar_deploy.stages import plan
-from cifar_deploy.stages.export import gate
+from cifar_deploy.stages.export import why_invalid
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.workers import export
 
@@ -254,10 +254,10 @@ def check_failures(bench: Bench) -> Iterator[Check]:
         )
 
 
-def check_gate(bench: Bench) -> Iterator[Check]:
+def check_validation(bench: Bench) -> Iterator[Check]:
     """An export whose logits are the network's passes the output validation, one whose logits are not does not."""
     prepared = pipeline.prepare(_DATASET + "RIGHT")
-    pixels = export.gate_pixels(prepared.folder)
+    pixels = export.validation_pixels(prepared.folder)
     with files.temporary_folder() as folder:
         reference = export.Reference(images=prepared.folder, stand_in=None, logits=folder / "reference.npy")
         np.save(reference.logits, np.eye(10, dtype=np.float32)[pixels[:, 0, 0, 0]])
@@ -270,7 +270,7 @@ def check_gate(bench: Bench) -> Iterator[Check]:
                 reference=reference,
                 staged=folder,
             )
-            reasons[name] = gate(parity, dataclasses.replace(bench.artifacts["right"], format="onnx"))
+            reasons[name] = why_invalid(parity, dataclasses.replace(bench.artifacts["right"], format="onnx"))
     yield _check(
         "output validation",
         reasons["ANSWERS"] is None and reasons["ANSWERS_OTHERWISE"] is not None,
@@ -302,5 +302,5 @@ CHECKS: Mapping[str, Callable[[Bench], Iterator[Check]]] = {
     "accuracy": check_accuracy,
     "verdict": check_verdict,
     "failures": check_failures,
-    "gate": check_gate,
+    "validation": check_validation,
 }

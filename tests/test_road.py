@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from cifar_deploy import cli, pipeline
-from cifar_deploy.core import machine, sealing
+from cifar_deploy.core import codec, machine, sealing
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Unavailable, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.locks import Lock
-from cifar_deploy.core.records import Begun, Training, UnderLimit
+from cifar_deploy.core.records import Baseline, Begun, Training, UnderLimit
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import default_metrics
@@ -182,7 +183,7 @@ def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "memory", "--verify-memory", "--out", str(copy)]
     done = run_here(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "memory: ran under" in done.stdout and "(expected: runs)" in done.stdout
+    assert "memory: ran under" in done.stdout and "(expected: to run)" in done.stdout
     trials = [(run, run.job.trial) for run in Store(copy).runs()]
     limited = [run for run, trial in trials if isinstance(trial, UnderLimit)]
     found = [trial for _, trial in trials if isinstance(trial, UnderLimit)]
@@ -341,6 +342,30 @@ def test_an_export_that_one_runtime_misreads_is_kept_for_the_other(copy: Path, m
 
 
 @pytest.mark.usefixtures("workers_here")
+def test_an_export_may_be_asked_for_by_the_name_of_its_variant(copy: Path, workers_here: None) -> None:
+    (exported,) = pipeline.export(Store(copy), ["resnet8"], ["onnx-uint8"])
+    assert (exported.value.format, exported.value.input) == ("onnx", "uint8") and exported.value.parity
+    (same,) = pipeline.export(Store(copy), ["resnet8"], ["onnx"], input="uint8")
+    assert same.reused and same.value == exported.value
+
+
+def test_a_baseline_of_somebody_elses_folder_must_be_the_no_op_network(copy: Path, workers_here: None) -> None:
+    with Store(copy) as store:
+        planned = pipeline.plan(store, backends=["pytorch"], metrics=["latency"])
+        (job,) = export.baselines(store, [planned[0].job])
+        folder = store.folder_of(job.artifact)
+        assert isinstance(job.artifact.origin, Baseline)
+        another = replace(job.artifact, origin=replace(job.artifact.origin, network="resnet8"))
+        codec.save(folder / "artifact.json", another)
+        (again,) = export.baselines(store, [planned[0].job])
+    assert again.artifact.origin == job.artifact.origin
+
+
+def test_a_former_name_of_a_metric_is_understood(copy: Path) -> None:
+    (planned, *_) = pipeline.plan(Store(copy), metrics=["multiply_adds"])
+    assert planned.job.metric == "macs"
+
+
 def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(copy: Path) -> None:
     done = run_here("export", "--input", "uint8", "--format", "onnx", "--out", copy)
     assert done.returncode == 0 and "resnet8 onnx-uint8: " in done.stdout, done.stderr
@@ -468,6 +493,7 @@ def test_what_was_begun_again_and_interrupted_goes_on_without_again(uninterrupte
         (["bench", "model.onnx"], "nothing is kept; with --out the same command would go on"),
         (["bench", "model.onnx", "--out", "here"], "the same command goes on from here"),
         (["env", "create", "litert"], "nothing was changed"),
+        (["evaluate", "--again"], "with --force the same command starts over"),
     ],
 )
 def test_whoever_interrupts_a_command_is_told_how_to_go_on(command: list[str], words: str) -> None:

@@ -118,8 +118,8 @@ def test_a_verdict_that_is_always_stable_is_noticed(recorded: Recorded, monkeypa
 
 
 def test_a_gate_that_is_always_open_is_noticed(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selftest, "gate", lambda parity, format: None)
-    assert outcomes(selftest.check_gate(recorded)) == {"output validation": "failed"}
+    monkeypatch.setattr(selftest, "why_invalid", lambda parity, format: None)
+    assert outcomes(selftest.check_validation(recorded)) == {"output validation": "failed"}
 
 
 def test_a_death_that_is_called_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

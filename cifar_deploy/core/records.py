@@ -15,13 +15,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias
 
 from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.errors import FailureKind
 from cifar_deploy.core.progress import counted
-
-T = TypeVar("T")
 
 # Levels of x86 instructions that a runtime can be held to.
 Isa = Literal["sse41", "avx2", "avx512"]
@@ -479,7 +477,7 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class Ordinary:
-    """RuntimeMetric as everything is, for the tables."""
+    """Measured as everything is, for the tables."""
 
     kind: Literal["ordinary"] = "ordinary"
 
@@ -489,7 +487,7 @@ class Ordinary:
 
 @dataclass(frozen=True, kw_only=True)
 class UnderLimit:
-    """RuntimeMetric under a memory limit, to check a claimed peak."""
+    """Measured under a memory limit, to check a claimed peak."""
 
     kind: Literal["under limit"] = "under limit"
     limit_bytes: AtLeastOne
@@ -503,7 +501,7 @@ class UnderLimit:
 
 @dataclass(frozen=True, kw_only=True)
 class Sustained:
-    """RuntimeMetric again and again, in rotation with other jobs, for so long."""
+    """Measured again and again, in rotation with other jobs, for so long."""
 
     kind: Literal["sustained"] = "sustained"
     seconds: Positive
@@ -514,7 +512,7 @@ class Sustained:
 
 @dataclass(frozen=True, kw_only=True)
 class UnderIsa:
-    """RuntimeMetric with the runtime held to older instructions."""
+    """Measured with the runtime held to older instructions."""
 
     kind: Literal["under isa"] = "under isa"
     isa: Isa
@@ -594,7 +592,7 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """Rounds that belong together: each visits all of `configurations` once, in an order drawn from `seed` and its number."""
+    """Rounds that belong together: each runs all of `jobs` once, in an order drawn from `seed` and its number."""
 
     started: Time  # UTC, ISO 8601; with the seed it names the session
     seed: int

@@ -149,12 +149,12 @@ def noise(ratios: Sequence[float]) -> float:
     """How far apart two measurements of the same configuration may lie, from a control's ratio to its configuration in each round.
 
     0.01 is 1 %: what their median shows, or two standard errors of it, if that is more. The latter are from the median
-    std, which a single disturbed round cannot move.
+    absolute deviation, which a single disturbed round cannot move.
     """
     middle = math.log(float(np.median(ratios)))
     logs = np.log(ratios)
-    std = 1.4826 * float(np.median(np.abs(logs - middle)))  # of a normal distribution
-    error = 1.2533 * std / math.sqrt(len(logs))  # of the median of a normal sample
+    spread = 1.4826 * float(np.median(np.abs(logs - middle)))  # of a normal distribution
+    error = 1.2533 * spread / math.sqrt(len(logs))  # of the median of a normal sample
     return math.expm1(max(abs(middle), 1.96 * error))
 
 

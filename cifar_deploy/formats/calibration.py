@@ -1,4 +1,4 @@
-"""Which calibration an 8-bit format takes: several are tried, and one is kept by what it does to the labels.
+"""Which calibration an INT8 format takes: several are tried, and one is kept by what it does to the labels.
 
 Neither more images nor a finer method always finds better ranges for the activations. So each is judged by how often its
 labels agree with the float network's on other training images, and the best is kept and recorded.

@@ -133,6 +133,7 @@ METRICS: Registry[Metric] = Registry(
         "training_time": "training_time:METRIC",
         "training_memory": "training_memory:METRIC",
     },
+    former={"multiply_adds": "macs"},
 )
 
 
@@ -158,6 +159,7 @@ def out_of_range(metric: str, values: Mapping[str, float]) -> str | None:
     if isinstance(plugin, RuntimeMetric):
         needed = [] if plugin.columns[plugin.compared_by].absent else [plugin.compared_by]
         needed += ["samples"] if plugin.sampled else []
+        needed += ["images"] if plugin.per_image else []
         if lacking := [key for key in needed if key not in values]:
             return f"{metric} lacks {', '.join(lacking)}"
     for key, value in values.items():

@@ -1,6 +1,6 @@
 """Parity: the largest absolute difference of a logit from the eager network's, and the share of labels that agree.
 
-Found by the gate that every export passes, on 256 real test images; the checkpoint itself is what is compared with.
+Found by the output validation of every export, on 256 real test images; the checkpoint itself is what is compared with.
 """
 
 from cifar_deploy.core.errors import Unavailable

@@ -28,16 +28,16 @@ class Normalise(nn.Module):
     """(images - mean) / std, channel by channel; float32 (N, 3, H, W)."""
 
     mean: Tensor
-    std: Tensor
+    deviation: Tensor  # so called in every file of weights
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         # A channel that is the same in every image stays zero instead of becoming NaN.
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1).clamp(min=1e-6))
+        self.register_buffer("deviation", torch.tensor(std).view(1, -1, 1, 1).clamp(min=1e-6))
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images - self.mean) / self.std
+        return (images - self.mean) / self.deviation
 
 
 class OfPixels(nn.Module):

@@ -24,8 +24,8 @@ PAIRED = {
     "verdict": Column(title="", unit="", stored_unit=""),
 }
 HOW_PAIRED = (
-    "The same test images: worse were right before and are wrong now, better the reverse; exact McNemar test, "
-    "Newcombe's 95 % interval."
+    "The same test images. Negative flips were right before and are wrong now, positive flips the reverse. Exact McNemar "
+    "test, Newcombe's 95 % interval."
 )
 
 
@@ -125,7 +125,7 @@ def changed(configurations: Configurations, raw: Raw) -> Section | None:
     """Every test image whose label is not the eager network's."""
     columns = {
         name: Column(title=title, unit="", stored_unit="")
-        for name, title in (("image", "test image"), ("is", "is"), ("eager", "eager says"), ("this", "this says"))
+        for name, title in (("image", "test image"), ("is", "is"), ("eager", "reference label"), ("this", "label"))
     }
     rows, lost, titles = [], [], label_titles(with_metric(configurations, "accuracy"))
     for configuration, eager, this in _pairs(configurations):

@@ -17,16 +17,16 @@ from cifar_deploy.sections.common import (
 )
 from cifar_deploy.sections.latencies import RANK, how_measured, ranks
 
-_RATIO = Column(title="speed-up", unit="×", stored_unit="1", interval=True)
+_SPEED_UP = Column(title="speed-up", unit="×", stored_unit="1", interval=True)
 
 
 def files(configurations: Configurations, controls: Sequence[Result]) -> Section:
-    """Their ratios are to the first of them that ran, round by round."""
+    """Their speed-ups are over the first of them that ran, round by round."""
     columns: dict[str, Column] = {}
     for key, column in headline_columns(metrics_of(configurations)).items():
         columns[key] = column
         if key == "latency.p50":
-            columns |= {"rank": RANK, "ratio": _RATIO}
+            columns |= {"rank": RANK, "speed_up": _SPEED_UP}
     titles = label_titles(configurations)
     places, control = ranks(configurations, controls)
     first = next(
@@ -36,11 +36,11 @@ def files(configurations: Configurations, controls: Sequence[Result]) -> Section
     rows = []
     for configuration, of_one in configurations.items():
         row = row_of(labels_of(configuration, titles), of_one, columns)
-        ratio = _ratio(of_one, configurations[first]) if first and configuration != first else None
+        speed_up = _speed_up(of_one, configurations[first]) if first and configuration != first else None
         rows.append(
             Row(
                 labels=row.labels,
-                values={**row.values, **({"ratio": ratio} if ratio else {})},
+                values={**row.values, **({"speed_up": speed_up} if speed_up else {})},
                 failures=_once(row.failures),
                 words={**row.words, **({"rank": places[configuration]} if configuration in places else {})},
             )
@@ -57,7 +57,7 @@ def _once(failures: Mapping[str, Failure]) -> dict[str, Failure]:
     return {key: failure for failure, key in first.items()}
 
 
-def _ratio(ours: dict[str, Summary], first: dict[str, Summary]) -> Value | None:
+def _speed_up(ours: dict[str, Summary], first: dict[str, Summary]) -> Value | None:
     """How many times faster this one is than the first, in the rounds that both have."""
     latency = ours.get("latency")
     ratio = paired_ratio(first["latency"], latency, compared_by("latency"))
@@ -78,5 +78,7 @@ def _conditions(configurations: Configurations, first: Configuration | None) -> 
     if files_of:
         notes.append("Inputs are random: floats in [0, 1), integers and booleans 0 or 1.")
     if first and len(configurations) > 1:
-        notes.append(f"First is {first.name} on {first.backend}; a ratio is the median over the rounds that both have.")
+        notes.append(
+            f"First is {first.name} on {first.backend}; a speed-up is the median over the rounds that both have."
+        )
     return notes

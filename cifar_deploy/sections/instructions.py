@@ -12,7 +12,7 @@ _ENDED = Column(title="ended", unit="", stored_unit="")
 
 
 def under_older(results: Sequence[Result], configurations: Configurations, raw: Raw) -> Section | None:
-    """Each 8-bit configuration's labels under a level of instructions against its labels under this processor's own."""
+    """Each INT8 configuration's labels under a level of instructions against its labels under this processor's own."""
     newest = {
         (Configuration.of(result), trial.isa): result
         for result in results

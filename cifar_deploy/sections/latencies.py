@@ -46,7 +46,7 @@ def how_measured(configurations: Configurations, control: Sequence[float]) -> li
     if control:
         notes.append(
             f"The same configuration against itself: {statistics.estimate(control).value - 1:+.1%} (A/A); what lies inside {statistics.noise(control):.1%} "
-            "or inside its own interval is a tie (=)."
+            "or inside its own interval shares a rank (T-)."
         )
     return notes
 

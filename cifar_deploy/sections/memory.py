@@ -64,7 +64,8 @@ def under_limits(results: Sequence[Result], configurations: Configurations) -> S
         words[configuration]["kind"] = trial.limited_by
         of_one, memory = values.setdefault(configuration, {}), configurations[configuration].get("memory")
         if memory and "peak" in memory.values:
-            of_one["claim"] = Value(number=max(memory.values[key].number for key in ("peak", "batch")))
+            peaks = [memory.values[key].number for key in ("peak", "batch") if key in memory.values]
+            of_one["claim"] = Value(number=max(peaks))
         if trial.expected == "runs" and result.measurement and "counted" in result.measurement.values:
             of_one["counted"] = Value(number=result.measurement.values["counted"])
     titles = label_titles(values)

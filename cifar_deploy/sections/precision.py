@@ -1,4 +1,4 @@
-"""Where 8 or 16 bits bring no speed on this machine: said in words, with the likely reason."""
+"""Where INT8 or FP16 brings no speed on this machine: said in words, with the likely reason."""
 
 from collections.abc import Iterator
 

@@ -43,7 +43,7 @@ def plan_external(
 ) -> list[Planned]:
     """What `evaluate` will measure of external models: each on every backend that opens it.
 
-    Give `overheads=False` to `evaluate`, and a store that holds nothing else. A file that cannot be loaded is planned with
+    Give `EvaluationSettings(overhead=False)` to `evaluate`, and a store that holds nothing else. A file that cannot be loaded is planned with
     its failure. Raises UsageError for what no backend opens, and for an input whose shape has to be given or is wrong.
     """
     pairs = _pairs(paths, backends)

@@ -32,7 +32,7 @@ from cifar_deploy.metrics.summary import (
 from cifar_deploy.sections.common import label_titles, labels_of
 from cifar_deploy.stages.results import fault
 
-_SPEED_UP = Column(title="speed-up", unit="", stored_unit="1", digits=3, interval=True)
+_SPEED_UP = Column(title="speed-up", unit="×", stored_unit="1", digits=3, interval=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import limits, machine
@@ -35,8 +35,6 @@ from cifar_deploy.stages import export, plan, prepare, results, rounds
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.workers import measure
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)

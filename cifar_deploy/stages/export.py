@@ -26,7 +26,7 @@ from cifar_deploy.core.records import (
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.core.store import CHECKPOINT, WEIGHTS, Store, as_artifact
 from cifar_deploy.devices import DEVICES
-from cifar_deploy.formats import FORMATS, format_of
+from cifar_deploy.formats import FORMATS, format_of, given
 from cifar_deploy.stages import prepare, train
 from cifar_deploy.workers import export as worker
 
@@ -42,13 +42,16 @@ def export(
     force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Outcome[Artifact]]:
-    """Each training in each format, validated. A failure is an Artifact that holds its reason."""
+    """Each training in each format, validated. A failure is an Artifact that holds its reason.
+
+    A format's name may say its input, as `onnx-uint8`; `input` is that of all formats.
+    """
     origins = [Trained(checkpoint=train.checkpoint(store, name)) for name in names or train.names(store)]
-    wanted = [FORMATS.given(format) for format in formats or FORMATS if format != CHECKPOINT]
-    pairs = [(origin, format) for origin in origins for format in wanted]
+    wanted = [given(format) for format in formats or FORMATS if format != CHECKPOINT]
+    pairs = [(origin, format, named) for origin in origins for format, named in wanted]
     with files.temporary_folder() as references:
-        for done, (origin, format) in enumerate(pairs):
-            artifact = _wanted(origin, format, input)
+        for done, (origin, format, named) in enumerate(pairs):
+            artifact = _wanted(origin, format, "uint8" if "uint8" in (input, named) else "float32")
             if on_progress:
                 on_progress(Progress(done=done, total=len(pairs), message=artifact.title))
             yield _export(store, artifact, force, references / f"{origin.name}.npy")
@@ -90,7 +93,7 @@ def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcom
             artifact = dataclasses.replace(
                 wanted, files=written.files, seconds=written.seconds, choices=written.choices
             )
-            artifact = _gated(artifact, reference, staged)
+            artifact = _validated(artifact, reference, staged)
         except DeployError as error:
             with files.errors_named(store.folder_of(wanted)):
                 for part in staged.iterdir():
@@ -105,14 +108,15 @@ def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcom
     return Outcome(value=artifact, reused=False)
 
 
-def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Artifact:
-    """The artifact with what the gate found, through every backend that can be asked here.
+def _validated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Artifact:
+    """The artifact with what the validation found, through every backend that can be asked here.
 
     A backend whose device is not here is passed over, and the artifact says why. Raises WrongOutput if all that answer do
     so otherwise than the network, and the last error if none of them answers.
     """
-    found, mismatches, failed = [], [], None
-    unvalidated = {}
+    found, mismatches = [], []
+    failed: DeployError | None = None
+    unvalidated: dict[str, str] = {}
     for backend in readers(str(artifact.format)):
         plugin = BACKENDS[backend]
         if registry.why_unavailable(plugin.requires, plugin.programs, plugin.environment):
@@ -126,11 +130,14 @@ def _gated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Art
                 reference=reference,
                 staged=staged,
             )
-            if reason := gate(parity, artifact):
+            if reason := why_invalid(parity, artifact):
                 raise WrongOutput(f"{artifact.title}: {reason}")
             found.append(parity)
         except Unavailable as error:
-            unvalidated[backend] = str(error)
+            if _can_check(backend):
+                failed = error
+            else:
+                unvalidated[backend] = str(error)
         except WrongOutput as error:
             versions = versions_of(backend)
             mismatches.append(Mismatch(backend=backend, versions=versions, reason=str(error)))
@@ -175,12 +182,15 @@ def _still_good(store: Store, wanted: Artifact) -> Artifact | None:
 
 
 def _can_check(backend: str) -> bool:
+    """Whether the device is here on which the output of this backend is validated."""
     plugin = BACKENDS[backend]
     device_of(backend)
-    return Worker(interpreter=interpreter_for(plugin.requires, plugin.environment)).call(worker.can_check, backend)
+    with contextlib.suppress(DeployError):
+        return Worker(interpreter=interpreter_for(plugin.requires, plugin.environment)).call(worker.can_check, backend)
+    return False
 
 
-def gate(parity: Parity, artifact: Artifact) -> str | None:
+def why_invalid(parity: Parity, artifact: Artifact) -> str | None:
     """Why an artifact does not pass, or None if it does."""
     plugin = format_of(artifact)
     allowed = plugin.tolerance * max(1.0, parity.largest_logit)
@@ -254,7 +264,13 @@ def _no_op(store: Store, data: Data) -> Artifact:
     nothing = File(name=WEIGHTS, bytes=0, sha256="")
     wanted = as_artifact(Baseline(network=worker.NO_OP, data=data, weights=nothing))
     with contextlib.suppress(Corrupt):
-        if existing := store.earlier(wanted):
+        existing = store.earlier(wanted)
+        # The folder may be somebody else's: what lies there must be the no-op network, for these very data.
+        if (
+            existing
+            and isinstance(existing.origin, Baseline)
+            and dataclasses.replace(existing.origin, weights=nothing) == wanted.origin
+        ):
             store.verified(existing)
             return existing
     with files.staging(store.folder_of(wanted)) as staged:

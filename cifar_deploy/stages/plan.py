@@ -136,9 +136,9 @@ def _why_unavailable(job: Job) -> Failure | None:
     plugin = BACKENDS[job.backend]
     if job.artifact.failure:
         return job.artifact.failure
-    for misreading in job.artifact.mismatches:
-        if (misreading.backend, misreading.versions) == (job.backend, job.versions):
-            return Failure(kind=WrongOutput.kind, reason=misreading.reason)
+    for mismatch in job.artifact.mismatches:
+        if (mismatch.backend, mismatch.versions) == (job.backend, job.versions):
+            return Failure(kind=WrongOutput.kind, reason=mismatch.reason)
     try:
         if job.device not in plugin.targets:
             raise Unsupported(f"backend {job.backend}: runs on {', '.join(plugin.targets)}, not on {job.device}")
@@ -184,7 +184,8 @@ def plan(
             raise UsageError(
                 f"--format: no {format} of {', '.join(names or train.names(store))} is exported; run `cifar-deploy export`"
             )
-    return jobs(artifacts, backends, devices, metrics or default_metrics(), conditions)
+    wanted = [METRICS.given(metric) for metric in metrics] if metrics else default_metrics()
+    return jobs(artifacts, backends, devices, wanted, conditions)
 
 
 def check_names(

@@ -1,7 +1,7 @@
-"""Which configuration is visited next: a session's rounds, their order, when a configuration may stop, and what fits into a budget.
+"""Which configuration runs next: a session's rounds, their order, when a configuration may stop, and what fits into a budget.
 
-In each round every timed configuration is visited once, in a fresh random order, so that whatever slows the machine for a while
-slows them all alike; and for each metric one configuration is visited twice, so that it is known how much a number differs from
+In each round every timed configuration runs once, in a fresh random order, so that whatever slows the machine for a while
+slows them all alike; and for each metric one configuration runs twice, so that it is known how much a number differs from
 itself.
 """
 
@@ -28,7 +28,7 @@ SUSTAINED_BLOCK_S = 5.0
 # would too often be caught when it happens to be narrow. How much the looks cost in coverage: benchmarks/coverage.py.
 LOOKS = (6, 9, 13, 18, 25, 35, 50)
 
-# What a visit costs before anything is known: a Python with PyTorch in it.
+# What a run costs before anything is known: a Python with PyTorch in it.
 _START_S = 4.0
 
 
@@ -43,7 +43,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """One process to start: a job, and whether it is the control that visits its configuration a second time."""
+    """One process to start: a job, and whether it is the control, which runs its configuration a second time."""
 
     job: Job
     control: bool
@@ -100,7 +100,7 @@ def may_stop(medians: Sequence[float], target_interval: float | None) -> bool:
 
 
 class Costs:
-    """What a visit will take: as long as before, or as the same runtime at least took to start and load something."""
+    """What a run will take: as long as before, or as the same runtime at least took to start and load something."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
         self._visits: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """Checkpoint + format -> files, and the validation of their output.
 
 Writing and checking are two processes: the second holds the runtime that will run the artifact, and may do without
-torch. The gate compares the artifact's logits with the eager network's on the same real test images.
+torch. Validation compares the artifact's logits with the eager network's on the same real test images.
 """
 
 import time
@@ -22,9 +22,9 @@ from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.formats import Choices, Source, format_of
 
-# Real test images that the gate looks at; with them the agreement is known to 0.4 points.
-GATE_IMAGES = 256
-_GATE_BATCH = 64
+# Real test images that the validation looks at; with them the agreement is known to 0.4 points.
+VALIDATION_IMAGES = 256
+_VALIDATION_BATCH = 64
 
 NO_OP = "cifar_deploy.networks.no_op:no_op"
 
@@ -60,7 +60,7 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
 
     weights = Store(root).verified(as_artifact(origin))[WEIGHTS]
     network = complete.load(origin.network, origin.data, weights)
-    pixels = gate_pixels(reference.images)
+    pixels = validation_pixels(reference.images)
     if not reference.logits.exists():
         # Else a format would be blamed for what the network does itself.
         few = torch.from_numpy(as_input(pixels[:2]))
@@ -105,7 +105,7 @@ def write_no_op(data: Data, staged: Path) -> File:
 
 
 def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) -> Parity:
-    """Run the gate's images through `backend`, one alone and the rest in batches, and compare with the reference.
+    """Run the validation's images through `backend`, one alone and the rest in batches, and compare with the reference.
 
     Raises Unavailable if the device on which the backend's output is validated is not here.
     """
@@ -113,10 +113,10 @@ def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) 
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     devices.check(plugin.validated_on, plugin.requires)
     format = format_of(artifact)
-    images = format.prepare(gate_pixels(reference.images))
+    images = format.prepare(validation_pixels(reference.images))
     with loading(artifact.title, backend):
         predict = plugin.load(staged / format.filename, artifact, plugin.targets[plugin.validated_on], 1)
-        logits = np.concatenate([predict(images[:1]), *map(predict, batched(images[1:], _GATE_BATCH))])
+        logits = np.concatenate([predict(images[:1]), *map(predict, batched(images[1:], _VALIDATION_BATCH))])
     expected = np.load(reference.logits)
     if logits.shape != expected.shape:
         raise WrongOutput(
@@ -145,7 +145,7 @@ def can_check(backend: str) -> bool:
     return True
 
 
-def gate_pixels(data_folder: Path) -> Pixels:
+def validation_pixels(data_folder: Path) -> Pixels:
     stored = mapped(data_folder / "test_images.npy")
-    pixels: Pixels = stored[choose(len(stored), GATE_IMAGES)]
+    pixels: Pixels = stored[choose(len(stored), VALIDATION_IMAGES)]
     return pixels

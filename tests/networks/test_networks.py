@@ -1,10 +1,13 @@
 """The networks are those of DESIGN's table: parameters and multiply-adds."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cifar_deploy.networks import NETWORKS
+from cifar_deploy.core.store import WEIGHTS, Store, as_artifact
+from cifar_deploy.networks import NETWORKS, complete
 from cifar_deploy.networks.complete import Normalise
 
 SIZES = {
@@ -32,3 +35,14 @@ def test_normalise_takes_the_mean_away_and_divides() -> None:
     out = Normalise(mean.tolist(), std.tolist())(images)
     torch.testing.assert_close(out.mean((0, 2, 3)), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.std((0, 2, 3)), torch.ones(3), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet-0.25", "mobilenet", "resnet18"])
+def test_the_shipped_weights_are_those_of_the_network(name: str) -> None:
+    """A tensor that is called otherwise would make everybody's weights unreadable."""
+    store = Store(Path(__file__).parents[2])
+    checkpoint = store.checkpoint(name)
+    assert checkpoint
+    weights = store.verified(as_artifact(checkpoint))[WEIGHTS]
+    network = complete.load(checkpoint.training.network, checkpoint.training.data, weights)
+    assert sum(weight.numel() for weight in network.parameters()) == checkpoint.parameters

@@ -219,7 +219,7 @@ def test_accuracies_are_compared_image_by_image(predictions: dict[str, Mapping[s
 
     changed = section(table, "Images whose label changed")
     assert [shown(changed, row)["test image"] for row in range(3)] == ["3", "50", "99"]
-    assert shown(changed, 0) == {"test image": "3", "is": "0", "eager says": "0", "this says": "1"}
+    assert shown(changed, 0) == {"test image": "3", "is": "0", "reference label": "0", "label": "1"}
     classes = section(table, "Accuracy by class")
     assert shown(classes, 0) == {"0": "100.0", "1": "100.0", "größer": "100.0"}
     assert shown(classes, 1)["0"] == "94.1"
@@ -420,7 +420,7 @@ def test_files_from_elsewhere_are_ranked_and_compared_with_the_first() -> None:
     assert table.failures == ("b.onnx on openvino (cpu), latency, memory: load error: no such operator",)
     raw = files.raw()
     (second_row,) = (row for row in raw["rows"] if (row["file"], row["backend"]) == ("b.onnx", "onnxruntime"))
-    assert second_row["values"]["ratio"]["number"] == pytest.approx(4.0)
+    assert second_row["values"]["speed_up"]["number"] == pytest.approx(4.0)
     assert second_row["words"]["rank"] == "1" and raw["units"]["latency.p50"] == "s"
 
 
