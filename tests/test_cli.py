@@ -203,7 +203,7 @@ def test_weights_of_another_class_count_are_refused(road: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "former", "today"),
     [
-        ("run", ["--again"], "--force"),
+        ("export", ["--again"], "--force"),
         ("train", ["--half"], "--save-fp16"),
         ("evaluate", ["--isa", "neon"], "--max-isa"),
         ("evaluate", ["--precision=200%"], "--target-interval"),

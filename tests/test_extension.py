@@ -102,6 +102,7 @@ def test_a_backend_that_runs_on_a_gpu_alone_is_validated_and_measured_where_the_
         assert result.job.device == GPU and result.measurement, result.failure
 
 
+@pytest.mark.slow
 def test_a_format_that_no_device_here_can_validate_is_kept_and_says_why(store: Store) -> None:
     need_package("onnxruntime")
     (exported,) = pipeline.export(store, formats=[FOR_IT_ALONE])

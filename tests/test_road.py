@@ -472,6 +472,7 @@ def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(
     assert not list(broken.rglob("*.tmp.*"))
 
 
+@pytest.mark.slow
 def test_what_was_begun_again_and_interrupted_goes_on_without_again(uninterrupted: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     shutil.copytree(uninterrupted, out)

@@ -175,6 +175,7 @@ def _workers(job: "subprocess.Popen[str]") -> list[psutil.Process]:
     return [process for process in started if "cifar_deploy.core.worker" in process.cmdline()]
 
 
+@pytest.mark.slow
 def test_a_dead_rank_ends_the_job_in_seconds_and_it_goes_on_later(job: "subprocess.Popen[str]", tmp_path: Path) -> None:
     last = _of_the_job(tmp_path)[-1]
     os.kill(last, signal.SIGKILL)
