@@ -33,6 +33,7 @@ def torchrun(*arguments: object, timeout_s: float = 120) -> subprocess.Completed
     )
 
 
+@pytest.mark.slow
 def test_two_ranks_make_the_weights_of_one(tmp_path: Path) -> None:
     together.main(tmp_path / "one")
     done = torchrun("-m", "tests.training.together", tmp_path / "two")
