@@ -4,7 +4,7 @@ import contextlib
 import functools
 from pathlib import Path
 
-from cifar_deploy.core import cache
+from cifar_deploy.core import cache, image_cache
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.progress import OnProgress
@@ -29,14 +29,17 @@ def find(fingerprint: str) -> Path | None:
     Waits for one that another process is making again.
     """
     damaged = []
-    for folder in worker.in_the_cache():
+    for folder in image_cache.in_the_cache():
         data = _whole(folder)
         if data and data.fingerprint == fingerprint:
             return folder
         if not data:
             damaged.append(folder)
     for folder in damaged:
-        with contextlib.suppress(OSError), worker.locked(folder):  # a cache of somebody else's has no locks of ours
+        with (
+            contextlib.suppress(OSError),
+            image_cache.locked(folder),
+        ):  # a cache of somebody else's has no locks of ours
             data = _whole(folder)
             if data and data.fingerprint == fingerprint:
                 return folder
@@ -46,7 +49,7 @@ def find(fingerprint: str) -> Path | None:
 def _whole(folder: Path) -> Data | None:
     """The record of what is cached, if all of it is whole."""
     try:
-        return _verified(folder, worker.record_path(folder).stat().st_mtime_ns)
+        return _verified(folder, image_cache.record_path(folder).stat().st_mtime_ns)
     except FileNotFoundError:  # deleted meanwhile
         return None
 
@@ -77,7 +80,7 @@ def images_for(data: Data) -> Path:
 
 def stand_in_of(folder: Path, data: Data) -> str | None:
     """The source of the images in `folder`, if they are not of this data set."""
-    found = worker.read_record(folder)
+    found = image_cache.read_record(folder)
     return None if found.fingerprint == data.fingerprint else found.source
 
 
@@ -88,4 +91,4 @@ def _stand_in(cache_folder: Path) -> Prepared:
 
 @functools.cache
 def _verified(folder: Path, written_ns: int) -> Data | None:
-    return worker.cached(folder)
+    return image_cache.cached(folder)

@@ -5,8 +5,6 @@ record by its own hash; if either is damaged, the images are decoded again. A da
 the record last: whoever reads the folder meanwhile finds each file, and it is whole.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import cache, codec, files
-from cifar_deploy.core.arrays import ImageSet, Pixels, batched, mapped
-from cifar_deploy.core.errors import Corrupt, DataError
-from cifar_deploy.core.locks import Lock
+from cifar_deploy.core import cache, codec, files, image_cache
+from cifar_deploy.core.arrays import ImageSet, Pixels, batched
+from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Data
 from cifar_deploy.core.registry import need
 from cifar_deploy.datasets import DATASETS
 
 _COUNTED_PIXELS = 2**22
-
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +33,7 @@ class Prepared:
 
     def array(self, name: str) -> NDArray[Any]:
         """`train_images`, `train_labels`, `test_images` or `test_labels`, mapped into memory."""
-        return load_array(self.folder, name)
+        return image_cache.load_array(self.folder, name)
 
 
 def prepare(dataset: str, data_dir: Path | None) -> Prepared:
@@ -53,11 +48,11 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
         ) from error
     folder = cache.folder() / "data" / f"{dataset.replace(':', '.')}-{identity}"
     try:
-        with locked(folder):
+        with image_cache.locked(folder):
             files.sweep(folder)  # this folder alone is ours: another process may be writing its neighbour
-            if data := cached(folder):
+            if data := image_cache.cached(folder):
                 return Prepared(data=data, folder=folder, decoded=False)
-            if record_path(folder).exists():
+            if image_cache.record_path(folder).exists():
                 report(0, 1, milestone="the copy in the cache is damaged, or of an earlier version: it is made again")
             images = plugin.load(data_dir)
             _check(images)
@@ -68,38 +63,6 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
         raise DataError(
             f"{error.filename or folder}: {error.strerror}; the cache is set by CIFAR_DEPLOY_CACHE"
         ) from error
-
-
-def locked(folder: Path) -> Lock:
-    return Lock(folder.with_name(f"{folder.name}.lock"), busy=None)
-
-
-def load_array(folder: Path, name: str) -> NDArray[Any]:
-    return mapped(folder / f"{name}.npy")
-
-
-def cached(folder: Path) -> Data | None:
-    """The record of what is cached, if it is there and whole."""
-    try:
-        data = read_record(folder)
-        arrays = [load_array(folder, name) for name in _ARRAYS]
-    except (Corrupt, OSError):
-        return None
-    return data if _fingerprint(arrays, data.classes) == data.fingerprint else None
-
-
-def in_the_cache() -> list[Path]:
-    """The folder of every data set that has a record there."""
-    return sorted(record.parent for record in (cache.folder() / "data").glob("*/data.json"))
-
-
-def record_path(folder: Path) -> Path:
-    return folder / "data.json"
-
-
-def read_record(folder: Path) -> Data:
-    """Raises Corrupt if it is damaged: mean, std and source are in no fingerprint."""
-    return codec.load(Data, record_path(folder), "run `cifar-deploy data` again")
 
 
 def _check(images: ImageSet) -> None:
@@ -117,11 +80,11 @@ def _check(images: ImageSet) -> None:
 
 def _described(dataset: str, images: ImageSet) -> Data:
     mean, std = statistics(images.train_images)
-    arrays = [getattr(images, name) for name in _ARRAYS]
+    arrays = [getattr(images, name) for name in image_cache.ARRAYS]
     return Data(
         dataset=dataset,
         source=images.source,
-        fingerprint=_fingerprint(arrays, images.classes),
+        fingerprint=image_cache.fingerprint(arrays, images.classes),
         classes=images.classes,
         train_images=len(images.train_images),
         test_images=len(images.test_images),
@@ -147,18 +110,10 @@ def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(deviations)
 
 
-def _fingerprint(arrays: list[NDArray[Any]], classes: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(json.dumps(classes).encode())
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
 def _write(folder: Path, images: ImageSet, data: Data) -> None:
     """Over a copy that is damaged, if there is one: nothing is deleted, since another process may be about to read it."""
-    for done, name in enumerate(_ARRAYS):
+    for done, name in enumerate(image_cache.ARRAYS):
         with files.atomic_write(folder / f"{name}.npy") as part, open(part, "wb") as file:
             np.save(file, getattr(images, name))
-        report(done, len(_ARRAYS), "writing the cache")
-    codec.save(record_path(folder), data)
+        report(done, len(image_cache.ARRAYS), "writing the cache")
+    codec.save(image_cache.record_path(folder), data)

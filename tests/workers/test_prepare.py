@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_deploy.core import files, sealing
+from cifar_deploy.core import files, image_cache, sealing
 from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError, Unavailable, UnknownName, UsageError
 from cifar_deploy.datasets import digits
@@ -173,7 +173,7 @@ def test_a_changed_digit_anywhere_in_the_record_is_found() -> None:
         content = bytearray(whole)
         content[place] = ord("1") if content[place] == ord("2") else ord("2")
         path.write_bytes(content)
-        assert prepare.cached(first.folder) is None, whole[place - 20 : place + 20]
+        assert image_cache.cached(first.folder) is None, whole[place - 20 : place + 20]
     assert prepare.prepare("digits", None).decoded
     assert path.read_bytes() == whole
 
@@ -187,7 +187,7 @@ def test_a_flipped_bit_in_the_record_is_found_or_harmless() -> None:
         content = bytearray(whole)
         content[place] ^= 1 << (place % 8)
         path.write_bytes(content)
-        assert prepare.cached(first.folder) in (None, first.data)
+        assert image_cache.cached(first.folder) in (None, first.data)
 
 
 def test_a_record_that_lost_its_checksum_is_not_believed() -> None:

@@ -1,0 +1,58 @@
+"""Data sets decoded into the user's cache: a folder each, with arrays that are verified by their fingerprint."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_deploy.core import cache, codec
+from cifar_deploy.core.arrays import mapped
+from cifar_deploy.core.errors import Corrupt
+from cifar_deploy.core.locks import Lock
+from cifar_deploy.core.records import Data
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def locked(folder: Path) -> Lock:
+    return Lock(folder.with_name(f"{folder.name}.lock"), busy=None)
+
+
+def load_array(folder: Path, name: str) -> NDArray[Any]:
+    return mapped(folder / f"{name}.npy")
+
+
+def cached(folder: Path) -> Data | None:
+    """The record of what is cached, if it is there and whole."""
+    try:
+        data = read_record(folder)
+        arrays = [load_array(folder, name) for name in ARRAYS]
+    except (Corrupt, OSError):
+        return None
+    return data if fingerprint(arrays, data.classes) == data.fingerprint else None
+
+
+def in_the_cache() -> list[Path]:
+    """The folder of every data set that has a record there."""
+    return sorted(record.parent for record in (cache.folder() / "data").glob("*/data.json"))
+
+
+def record_path(folder: Path) -> Path:
+    return folder / "data.json"
+
+
+def read_record(folder: Path) -> Data:
+    """Raises Corrupt if it is damaged: mean, std and source are in no fingerprint."""
+    return codec.load(Data, record_path(folder), "run `cifar-deploy data` again")
+
+
+def fingerprint(arrays: list[NDArray[Any]], classes: tuple[str, ...]) -> str:
+    """sha256 of the decoded arrays, the labels and the class names."""
+    digest = hashlib.sha256(json.dumps(classes).encode())
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
