@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from cifar_deploy.core import statistics
-from cifar_deploy.core.records import Machine
+from cifar_deploy.core.records import Machine, variant_name
 from cifar_deploy.core.table import Column, Value
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics.summary import Configuration, compared_by
 from cifar_deploy.sections.common import Configurations, paired_ratio
 
-# Of the float network's latency: what is not below is not worth its accuracy.
-_WORTH_IT = 1 - statistics.NOISE_BETWEEN_SESSIONS
+# Over the float network: less is not worth the accuracy.
+_WORTH_IT = 1 / (1 - statistics.NOISE_BETWEEN_SESSIONS)
 
-_RATIO = Column(title="ratio", unit="", stored_unit="1", interval=True)
+_SPEED_UP = Column(title="speed-up", unit="×", stored_unit="1", interval=True)
 
 
 def not_faster(configurations: Configurations) -> Iterator[str]:
@@ -21,19 +21,20 @@ def not_faster(configurations: Configurations) -> Iterator[str]:
     for configuration, of_one in configurations.items():
         float_form = FORMATS[configuration.format].reduces if configuration.format in FORMATS else None
         of_float = configurations.get(configuration._replace(format=float_form)) if float_form else None
+        named = variant_name(float_form, configuration.input) if float_form else ""
         ours, theirs = of_one.get("latency"), of_float.get("latency") if of_float else None
-        ratio = paired_ratio(ours, theirs, column)
-        if not ours or not ratio or ratio.high <= _WORTH_IT:
+        speed_up = paired_ratio(theirs, ours, column)
+        if not ours or not speed_up or speed_up.low >= _WORTH_IT:
             continue
-        shown = Value(number=ratio.value, estimate=ratio).text(_RATIO)
-        if ratio.value > _WORTH_IT:
+        shown = Value(number=speed_up.value, estimate=speed_up).text(_SPEED_UP)
+        if speed_up.value < _WORTH_IT:
             yield (
-                f"{configuration} is not faster than {float_form} there ({shown} of its latency): "
+                f"{configuration} is not faster than {named} there (speed-up {shown}): "
                 f"{_reason(configuration, ours.result.job.machine)}."
             )
         else:
             yield (
-                f"{configuration} may be faster than {float_form} there, or not ({shown} of its latency): its rounds lie too far "
+                f"{configuration} may be faster than {named} there, or not (speed-up {shown}): its rounds lie too far "
                 "apart to tell; more of them would (--rounds), or a quieter machine."
             )
 

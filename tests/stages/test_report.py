@@ -163,8 +163,8 @@ def test_fewer_bits_that_bring_no_speed_are_said_to_and_why(
         assert not said
     else:
         assert len(said) == 1 and said[0].startswith(f"small {format} on onnxruntime (cpu)") and words in said[0]
-        ratio = f"{latency / 0.001:.2f}"  # in every round
-        assert f"({ratio} [{ratio}, {ratio}] of its latency)" in said[0]
+        times = f"{0.001 / latency:.2f}"  # in every round
+        assert f"(speed-up {times} [{times}, {times}])" in said[0]
 
 
 def test_rounds_that_lie_too_far_apart_to_tell_are_no_verdict_on_fewer_bits() -> None:
@@ -175,7 +175,7 @@ def test_rounds_that_lie_too_far_apart_to_tell_are_no_verdict_on_fewer_bits() ->
     runs += timed(ONNX, session, 0.001)
     notes = section(report.build(grouped(runs), no_raw), "What to ship").notes
     (said,) = (note for note in notes if "onnx_int8" in note)
-    assert "may be faster than onnx there, or not (0.80 [0.70, 1.20] of its latency)" in said and "--rounds" in said
+    assert "may be faster than onnx there, or not (speed-up 1.25 [0.83, 1.43])" in said and "--rounds" in said
 
 
 def test_the_floor_is_of_the_same_runtime_and_session() -> None:
