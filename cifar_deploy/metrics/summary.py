@@ -34,10 +34,10 @@ def is_batched(metric: str) -> bool:
     return plugin is not None and plugin.batched
 
 
-def own_batch_size(metric: str) -> int:
-    """At which a metric is measured unless another was asked for."""
-    plugin = as_runtime_metric(metric)
-    return plugin.batch_size if plugin else 1
+def asked_batch_size(job: Job) -> int | None:
+    """The batch size of a job; None if it is the metric's own."""
+    metric = as_runtime_metric(job.metric)
+    return job.batch_size if metric and metric.batched and job.batch_size != metric.batch_size else None
 
 
 def is_per_image(job: Job) -> bool:
@@ -66,11 +66,15 @@ class Configuration(NamedTuple):
 
     @classmethod
     def of(cls, result: Result) -> "Configuration":
-        job = result.job
-        batch_size = job.batch_size if is_batched(job.metric) and job.batch_size != own_batch_size(job.metric) else None
-        artifact = job.artifact
+        job, artifact = result.job, result.job.artifact
         return cls(
-            artifact.name, artifact.format or "", artifact.input, job.backend, job.device, job.threads, batch_size
+            name=artifact.name,
+            format=artifact.format or "",
+            input=artifact.input,
+            backend=job.backend,
+            device=job.device,
+            threads=job.threads,
+            batch_size=asked_batch_size(job),
         )
 
     @property

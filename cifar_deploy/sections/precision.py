@@ -4,15 +4,14 @@ from collections.abc import Iterator
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Machine, variant_name
-from cifar_deploy.core.table import Column, Value
+from cifar_deploy.core.table import Value
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics.summary import Configuration, compared_by
 from cifar_deploy.sections.common import Configurations, paired_ratio
+from cifar_deploy.sections.latencies import SPEED_UP
 
 # Over the float network: less is not worth the accuracy.
 _WORTH_IT = 1 / (1 - statistics.NOISE_BETWEEN_SESSIONS)
-
-_SPEED_UP = Column(title="speed-up", unit="×", stored_unit="1", interval=True)
 
 
 def not_faster(configurations: Configurations) -> Iterator[str]:
@@ -26,7 +25,7 @@ def not_faster(configurations: Configurations) -> Iterator[str]:
         speed_up = paired_ratio(theirs, ours, column)
         if not ours or not speed_up or speed_up.low >= _WORTH_IT:
             continue
-        shown = Value(number=speed_up.value, estimate=speed_up).text(_SPEED_UP)
+        shown = Value(number=speed_up.value, estimate=speed_up).text(SPEED_UP)
         if speed_up.value < _WORTH_IT:
             yield (
                 f"{configuration} is not faster than {named} there (speed-up {shown}): "

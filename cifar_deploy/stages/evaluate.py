@@ -30,7 +30,7 @@ from cifar_deploy.core.records import (
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.core.store import Store
 from cifar_deploy.metrics import METRICS, RecordedMetric, as_runtime_metric, measured_where
-from cifar_deploy.metrics.summary import is_batched, is_timed, own_batch_size
+from cifar_deploy.metrics.summary import asked_batch_size, is_timed
 from cifar_deploy.stages import export, plan, prepare, results, rounds
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.rounds import Sampling
@@ -287,10 +287,9 @@ class _Evaluation:
 
 
 def _title(job: Job) -> str:
-    title = job.artifact.title
-    threads = f"{counted(job.threads, 'thread')}" if job.threads != 1 else ""
-    batch = f"batch {job.batch_size}" if is_batched(job.metric) and job.batch_size != own_batch_size(job.metric) else ""
-    return " ".join(filter(None, (title, job.backend, job.metric, threads, batch, str(job.trial))))
+    threads = counted(job.threads, "thread") if job.threads != 1 else ""
+    batch = f"batch {size}" if (size := asked_batch_size(job)) else ""
+    return " ".join(filter(None, (job.artifact.title, job.backend, job.metric, threads, batch, str(job.trial))))
 
 
 def _read(

@@ -112,6 +112,7 @@ def planned(artifact: Artifact, backend: str, device: str, metric: str, conditio
         batch_sizes = (measured.batch_size,)
         if measured.batched and conditions.batch_sizes:
             batch_sizes = conditions.batch_sizes
+    versions, here = versions_of(backend), machine.machine()
     jobs = [
         Job(
             artifact=artifact,
@@ -122,8 +123,8 @@ def planned(artifact: Artifact, backend: str, device: str, metric: str, conditio
             batch_size=batch_size,
             **settings,
             protocol=PROTOCOL,
-            machine=machine.machine(),
-            versions=versions_of(backend),
+            machine=here,
+            versions=versions,
             backend_options=plugin.options,
         )
         for count in dict.fromkeys(threads)
