@@ -302,7 +302,7 @@ def evaluate(
     )
     tally = _Tally(by_name=bool(format or backend or device), metrics_by_name=bool(metric))
     if soak is not None:
-        conditions = dataclasses.replace(conditions, seconds=max(seconds, rounds_stage.SUSTAINED_BLOCK_S))
+        conditions = dataclasses.replace(conditions, seconds=max(seconds, rounds_stage.SUSTAINED_RUN_S))
     with _store(out) as store:
         planned = pipeline.plan(
             store,

@@ -534,7 +534,7 @@ class Job:
     metric: str
     threads: AtLeastOne
     batch_size: AtLeastOne
-    seconds: Positive | None = None  # that a timed block lasts; None where nothing is timed
+    seconds: Positive | None = None  # of timed calls in a run; None where nothing is timed
     limit_test: AtLeastOne | None = None  # so many test images; None: all, or the metric needs none
     trial: Trial = Ordinary()
     protocol: Count  # rises when a metric's meaning does
@@ -606,7 +606,7 @@ class Run:
     job: Job
     session: Session | None  # None for what is not timed
     round: Count
-    control: bool  # the second visit of the round to the same configuration: what it differs by is the machine's noise
+    control: bool  # a second run of the same configuration in one round: their difference is the machine's noise
     measurement: Measurement | None
     failure: Failure | None
     started: Time  # UTC, ISO 8601

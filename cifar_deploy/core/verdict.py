@@ -19,14 +19,14 @@ _MOST_RUN_DELAY = 0.05
 _MOST_STEAL = 0.05
 # With so much of the time given to others, not even the order of two configurations is to be believed.
 _HOPELESS = 0.75
-# Of a block's fixed loop over the fastest one of the same configuration: the processor's clock moved. Those before the blocks
-# are compared with each other, and those after them: in a process full of libraries the same loop is a fifth slower.
+# Of a run's calibration loop over the fastest one of the same configuration: the processor's clock moved. Loops before the runs
+# are compared with each other, and so are loops after them: in a process full of libraries the same loop is a fifth slower.
 _MOST_CALIBRATION = 0.15
 # Between the first and the last third of the rounds, all pointing the same way.
 _MOST_TREND = 0.05
-# Per second. Quiet blocks showed up to 10.
+# Per second. Quiet runs showed up to 10.
 _MOST_SWITCHES = 100
-# Between the two halves of a block.
+# Between the two halves of a run.
 _MOST_DRIFT = 0.1
 _MOST_CLOCK_JUMP_S = 1.0
 # Of an epoch over the median of those whose images have the same size.

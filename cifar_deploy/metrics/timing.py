@@ -1,4 +1,4 @@
-"""A timed block: warm up until steady, then time single calls for a stated time. No sample is ever dropped."""
+"""A timed run: warm up until steady, then time single calls for a stated time. No sample is ever dropped."""
 
 import gc
 import time
@@ -56,7 +56,7 @@ def median_s(samples_ns: NDArray[np.int64]) -> float:
 
 
 def drift(samples_ns: NDArray[np.int64]) -> float:
-    """By how much the second half of a block is slower than the first: 0.1 is a tenth. 0 if too few samples tell."""
+    """By how much the second half of a run is slower than the first: 0.1 is a tenth. 0 if too few samples tell."""
     half = len(samples_ns) // 2
     if half < SAMPLES_FOR[50]:
         return 0.0

@@ -137,7 +137,7 @@ def _current(results: Sequence[Result]) -> list[Result]:
             and (artifact.files, result.job.versions) == made_of[configuration]
         ):
             newest[configuration, result.job.metric, result.control] = result
-    # As they were planned, not by whichever visit came last.
+    # As they were planned, not in the order of the last runs.
     order = {
         configuration: index
         for index, configuration in enumerate(dict.fromkeys(map(Configuration.of, sorted(here, key=_place))))
