@@ -19,6 +19,9 @@ WITHIN = 0.02
 
 _NEAR_MISSES = 3
 
+# Beside a winner: so much a limit may have to give way, 0.5 is by half of it.
+_NEAR = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
@@ -185,7 +188,7 @@ def _front(field: Field, candidates: Sequence[Candidate]) -> tuple[Candidate, ..
 def _near_misses(
     field: Field, candidates: Sequence[Candidate], limits: Sequence[Limit], winner: Candidate | None
 ) -> tuple[NearMiss, ...]:
-    """Those that take the least, each better than the winner or, of two near misses, than the nearer one."""
+    """Those that take the least, each faster or more accurate than the winner and than all nearer ones."""
     found = []
     for candidate in candidates:
         violated = _violated(candidate, limits)
@@ -196,15 +199,11 @@ def _near_misses(
     shown: list[NearMiss] = []
     for miss in found:
         against = [each.candidate for each in shown] + ([winner] if winner else [])
-        if all(_is_better(field, miss.candidate, other) for other in against):
+        ours = miss.candidate
+        is_near = not winner or miss.excess <= _NEAR
+        if is_near and all(field.is_faster(ours, each) or field.is_more_accurate(ours, each) for each in against):
             shown.append(miss)
     return tuple(shown[:_NEAR_MISSES])
-
-
-def _is_better(field: Field, ours: Candidate, theirs: Candidate) -> bool:
-    return field.is_more_accurate(ours, theirs) or (
-        field.is_faster(ours, theirs) and not field.is_more_accurate(theirs, ours)
-    )
 
 
 def _price(field: Field, candidates: Sequence[Candidate], winner: Candidate) -> Price | None:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from cifar_deploy.core.errors import UsageError
@@ -118,8 +119,9 @@ def parsed(option: str, text: str) -> float:
     if unit not in kind.units:
         raise UsageError(f"{option}: {unit!r} is no unit of it ({', '.join(kind.units)}); give one, {example}")
     try:
-        value = float(number) * kind.units[unit]
-    except ValueError:
+        # Decimal, so that 87.34% is the share 0.8734 and not a little more.
+        value = float(Decimal(number) * Decimal(repr(kind.units[unit])))
+    except (InvalidOperation, OverflowError):
         raise UsageError(f"{option}: {number!r} is not a number; give one, {example}") from None
     if not (math.isfinite(value) and value > 0) or (unit == "%" and value > 1):
         raise UsageError(f"{option}: {text} is out of range; give a number, {example}")
