@@ -407,7 +407,7 @@ def choose(
     within: options.Within = 2.0,
     format: options.Formats = None,
     backend: options.Runtimes = None,
-    device: options.Devices = None,
+    device: options.DevicesAmong = None,
     trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
     out: options.Out = Path("."),

@@ -256,6 +256,12 @@ Runtimes = Annotated[
         show_default=False,
     ),
 ]
+DevicesAmong = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", help="May be repeated. (default: all)", autocompletion=_names("devices:DEVICES"), show_default=False
+    ),
+]
 Devices = Annotated[
     list[str] | None,
     typer.Option(

@@ -80,8 +80,10 @@ def _why(choice: Choice) -> str:
 
 def _kept(kept: Kept) -> str:
     of = f" at p{kept.limit.percentile}" if kept.limit.percentile != 50 else ""
-    sure = "" if kept.confidence is None else f" with {kept.confidence:.1%} confidence"
-    return f"{kept.limit.text()}{of}{sure}"
+    if kept.confidence is None:
+        return f"{kept.limit.text()}{of}"
+    sure = "more than 99.9%" if kept.confidence > 0.999 else f"{kept.confidence:.1%}"
+    return f"{kept.limit.text()}{of} with {sure} confidence"
 
 
 def _nothing(choice: Choice) -> Iterator[str]:
@@ -122,16 +124,23 @@ def _price(price: Price) -> str:
 
 
 def sections(choice: Choice) -> Iterator[Section]:
-    """The tables below the answer: the picks, the Pareto set."""
-    shown = [pick.candidate for pick in choice.picks] + list(choice.front)
-    if not shown:
+    """The tables below the answer: the picks, and the Pareto set where it holds others."""
+    if choice.best_accuracy is None:
         return
-    titles = label_titles(candidate.configuration for candidate in shown)
-    if choice.best_accuracy is not None:
-        picks = [_row(pick.candidate, titles, pick.role) for pick in choice.picks]
-        yield _section("Picks", titles, picks)
+    roles: dict[Configuration, list[str]] = {}
+    for pick in choice.picks:
+        roles.setdefault(pick.candidate.configuration, []).append(pick.role)
+    candidates = {candidate.configuration: candidate for candidate in (*_picked(choice), *choice.front)}
+    titles = label_titles(candidates)
+    picks = [_row(candidates[configuration], titles, ", ".join(those)) for configuration, those in roles.items()]
+    yield filled("Picks", ("pick", *titles), _columns(), picks)
+    if any(candidate.configuration not in roles for candidate in choice.front):
         notes = ("Each is distinguishably more accurate than all that are faster.",)
-        yield _section("Pareto set", titles, [_row(candidate, titles) for candidate in choice.front], notes)
+        yield filled("Pareto set", titles, _columns(), [_row(candidate, titles) for candidate in choice.front], notes)
+
+
+def _picked(choice: Choice) -> list[Candidate]:
+    return [pick.candidate for pick in choice.picks]
 
 
 def remarks(choice: Choice) -> Mapping[str, tuple[str, ...]]:
@@ -163,11 +172,6 @@ def _row(candidate: Candidate, titles: Iterable[str], role: str | None = None) -
         values["speed_up"] = candidate.speed_up
     labels = labels_of(candidate.configuration, titles)
     return Row(labels=(role, *labels) if role else labels, values=values)
-
-
-def _section(title: str, titles: tuple[str, ...], rows: list[Row], notes: tuple[str, ...] = ()) -> Section:
-    with_role = len(rows[0].labels) > len(titles)
-    return filled(title, ("pick", *titles) if with_role else titles, _columns(), rows, notes)
 
 
 def as_json(choice: Choice) -> dict[str, Any]:
