@@ -390,7 +390,7 @@ def _bench_store(out: Path | None) -> Iterator[Store]:
 
 @app.command()
 def report(trust_code: options.TrustCode = None, out: options.Out = Path(".")) -> None:
-    """Make report.csv, report.md and report.html of the results, and print the tables."""
+    """Make report.csv, report.md with report.svg, and report.html of the results, and print the tables."""
     with _store(out) as store:
         _report(store)
 

@@ -20,6 +20,7 @@ REPORTS: Registry[Report] = Registry(
     {
         "csv": "csv:REPORT",
         "markdown": "markdown:REPORT",
+        "svg": "svg:REPORT",
         "html": "html:REPORT",
     },
 )

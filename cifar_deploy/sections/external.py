@@ -16,6 +16,9 @@ from cifar_deploy.sections.common import (
 )
 from cifar_deploy.sections.latencies import RANK, SPEED_UP, how_measured, ranks, speed_up, where_measured
 
+# With the labels file and backend, what a page shows at first.
+_MAIN = ("latency.p50", "rank", "speed_up", "latency.load", "memory.peak", "file_size.bytes")
+
 
 def files(configurations: Configurations, controls: Sequence[Result]) -> Section:
     """Their speed-ups are over the first of them that ran, round by round."""
@@ -43,7 +46,7 @@ def files(configurations: Configurations, controls: Sequence[Result]) -> Section
             )
         )
     notes = (*_conditions(configurations, first), *how_measured(configurations, control))
-    return filled("Files side by side", titles, columns, rows, notes)
+    return filled("Files side by side", titles, columns, rows, notes, main=_MAIN)
 
 
 def _once(failures: Mapping[str, Failure]) -> dict[str, Failure]:

@@ -1,11 +1,15 @@
 """The report says what the results say: intervals or ranges, ranks, verdicts, and what each image's label became."""
 
+import io
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.core.journal import grouped
@@ -25,11 +29,13 @@ from cifar_deploy.core.records import (
     Trained,
     UnderLimit,
 )
-from cifar_deploy.core.table import Row, Section, Table
+from cifar_deploy.core.store import Store
+from cifar_deploy.core.table import Column, Row, Section, Table
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import report
 from tests.probes import a_job, a_run, a_session, calm
 
+DATA = Path(__file__).parents[1] / "data"
 EAGER = a_job()
 ONNX = replace(a_job(format="onnx"), backend="onnxruntime")
 
@@ -72,8 +78,8 @@ def test_rounds_become_an_interval_a_rank_and_a_ratio_to_the_eager_network() -> 
     session = a_session(EAGER, ONNX)
     runs = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(ONNX, session, 0.001, control=True)]
     ship = section(report.build(grouped(runs), no_raw), "What to ship")
-    assert [row.labels for row in ship.rows] == [("small", "checkpoint", "pytorch"), ("small", "onnx", "onnxruntime")]
-    eager, onnx = shown(ship, 0), shown(ship, 1)
+    assert [row.labels for row in ship.rows] == [("small", "onnx", "onnxruntime"), ("small", "checkpoint", "pytorch")]
+    onnx, eager = shown(ship, 0), shown(ship, 1)
     assert eager["latency"] == "4.000 [3.988, 4.012]" and eager["rank"] == "2" and eager["speed-up"] == "–"
     assert onnx["rank"] == "1" and onnx["speed-up"].startswith("4.00 [")
     assert onnx["p90"] == "samples unreadable"
@@ -86,7 +92,7 @@ def test_few_rounds_are_a_range_and_claim_no_percentile_and_no_difference() -> N
     session = a_session(EAGER, ONNX)
     runs = [*timed(EAGER, session, 0.004, rounds=3), *timed(ONNX, session, 0.001, rounds=3)]
     ship = section(report.build(grouped(runs), no_raw), "What to ship")
-    assert shown(ship, 0)["latency"] == "3.992 (3.988, 3.996)"
+    assert shown(ship, 1)["latency"] == "3.992 (3.988, 3.996)"
     assert shown(ship, 0)["p90"] == "n/a (needs 6 rounds)"
     assert "rank" not in shown(ship, 0)
     assert "6 rounds or more would give an interval and ranks" in " ".join(ship.notes)
@@ -133,8 +139,8 @@ def test_sessions_are_not_mixed_in_a_ranking() -> None:
     old, new = a_session(EAGER), replace(a_session(ONNX), started="2026-01-02T00:00:00+00:00")
     runs = [*timed(EAGER, old, 0.004), *timed(ONNX, new, 0.001)]
     ship = section(report.build(grouped(runs), no_raw), "What to ship")
-    assert shown(ship, 0)["rank"] == "–" and shown(ship, 1)["rank"] == "1"
-    assert "speed-up" not in shown(ship, 1)
+    assert shown(ship, 1)["rank"] == "–" and shown(ship, 0)["rank"] == "1"
+    assert "speed-up" not in shown(ship, 0)
     assert "Not interleaved" in " ".join(ship.notes)
 
 
@@ -187,7 +193,7 @@ def test_the_floor_is_of_the_same_runtime_and_session() -> None:
     runs = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(overhead, session, 0.00001)]
     ship = section(report.build(grouped(runs), no_raw), "What to ship")
     assert len(ship.rows) == 2
-    assert shown(ship, 0)["runtime overhead"] == "–" and shown(ship, 1)["runtime overhead"] == "0.010"
+    assert shown(ship, 1)["runtime overhead"] == "–" and shown(ship, 0)["runtime overhead"] == "0.010"
 
 
 @pytest.fixture
@@ -240,12 +246,10 @@ def test_a_long_list_is_folded_where_it_would_bury_the_tables() -> None:
         for count in (3, 101)
     )
     parts = {"title": "t", "facts": {}, "failures": (), "warnings": (), "definitions": {}, "records": ()}
-    table = Table(sections=(few, many, replace(many, on_screen=True)), **parts)  # type: ignore[arg-type]
-    for name in ("markdown", "html"):
-        text = REPORTS[name].render(table)
-        assert text.count("<details>") == text.count("</details>") == 1
-        assert "<summary>101 rows</summary>" in text
-        assert text.index("<summary>") > text.index("3 of them")
+    ship = replace(few, title="What to ship", columns={"a": Column(title="a", unit="", stored_unit="")}, main=("a",))
+    text = REPORTS["html"].render(Table(sections=(few, many, replace(ship, rows=many.rows)), **parts))  # type: ignore[arg-type]
+    folded = re.findall(r"<summary>(.*?)</summary>", text)
+    assert folded == ["101 of them (101 rows)"], "few rows and the main table are not"
 
 
 def test_accuracies_of_other_images_are_not_compared(predictions: dict[str, Mapping[str, Any]]) -> None:
@@ -445,9 +449,81 @@ def test_threads_and_batch_sizes_are_rows_of_one_session() -> None:
     ship = section(report.build(grouped(runs), no_raw), "What to ship")
     assert ship.label_titles == ("network", "format", "backend", "threads", "batch")
     rows = {row.labels[3:]: shown(ship, index) for index, row in enumerate(ship.rows)}
-    assert list(rows) == [("1", "1"), ("1", "8"), ("2", "own"), ("2", "8")]
+    assert list(rows) == [("2", "8"), ("2", "own"), ("1", "8"), ("1", "1")], "the fastest first"
     assert rows["1", "1"]["latency"].startswith("4.000")  # the metric's own size is one that was asked for
     assert rows["1", "8"]["latency"].startswith("3.000") and rows["2", "own"]["latency"].startswith("2.000")
     assert (rows["1", "1"]["throughput"], rows["1", "8"]["throughput"]) == ("1,000", "8,000")
     assert {row["size"] for row in rows.values()} == {"1.00"}
     assert rows["1", "8"]["rank"] == "2" and rows["2", "8"]["rank"] == "1"
+
+
+def test_the_flipped_images_of_int8_are_shown_with_their_labels(predictions: dict[str, Mapping[str, Any]]) -> None:
+    int8 = replace(a_job(format="onnx_int8"), backend="onnxruntime")
+    runs = [accuracy(EAGER, 1.0, "a"), accuracy(int8, 0.97, "b")]
+    images = np.arange(100 * 4 * 4 * 3, dtype=np.uint8).reshape(100, 4, 4, 3)
+    table = report.build(grouped(runs), lambda measurement: predictions[str(measurement.raw)], lambda data: images)
+    assert table.thumbnails
+    assert [(each.image, each.true, each.reference, each.label) for each in table.thumbnails.images] == [
+        (3, "0", "0", "1"),
+        (50, "größer", "größer", "0"),
+        (99, "0", "0", "1"),
+    ]
+    with Image.open(io.BytesIO(table.thumbnails.images[1].png)) as shown:
+        assert np.array_equal(np.asarray(shown), images[50])
+    page = REPORTS["html"].render(table)
+    assert page.count('<img src="data:image/png;base64,') == 3 and "eager: größer" in page
+    without = report.build(grouped(runs), lambda measurement: predictions[str(measurement.raw)])
+    assert without.thumbnails is None, "no images, no thumbnails"
+
+
+def test_doubts_are_grouped_by_their_cause_and_failures_by_their_reason() -> None:
+    session = a_session(EAGER, ONNX)
+    failure = Failure(kind="crashed", reason="died of SIGSEGV")
+    runs = [
+        *timed(EAGER, session, 0.004, gauge=calm(run_delay=0.3)),
+        *timed(ONNX, session, 0.001, gauge=calm(run_delay=0.2)),
+        *(a_run(job=replace(job, metric="memory"), failure=failure) for job in (EAGER, ONNX)),
+    ]
+    table = report.build(grouped(runs), no_raw)
+    assert table.health
+    assert table.health.line.startswith("Unstable: 2 of 2 latencies. Main cause: CPU contention (run-queue delay).")
+    assert {cause: len(lines) for cause, lines in table.health.causes.items()} == {
+        "CPU contention (run-queue delay)": 2
+    }
+    assert table.failures_by_reason == {
+        "crashed: died of SIGSEGV": (
+            "small checkpoint on pytorch (cpu), memory",
+            "small onnx on onnxruntime (cpu), memory",
+        )
+    }
+
+
+def test_failures_alone_make_a_report_that_says_that_nothing_qualifies() -> None:
+    table = report.build([*grouped([a_run(job=EAGER, failure=Failure(kind="crashed", reason="died"))])], no_raw)
+    assert table.answer and table.answer.headline.startswith("Nothing qualifies")
+    for name in ("html", "markdown"):
+        assert "Nothing qualifies" in REPORTS[name].render(table) and "died" in REPORTS[name].render(table)
+    assert "No chart" in REPORTS["svg"].render(table)
+
+
+def test_every_column_has_its_place_in_the_glossary(predictions: dict[str, Mapping[str, Any]]) -> None:
+    session = a_session(EAGER, ONNX)
+    runs = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001)]
+    runs += [accuracy(EAGER, 1.0, "a"), accuracy(ONNX, 0.97, "b")]
+    predictions["abc"] = {"samples_ns": np.arange(1, 101)}
+    table = report.build(grouped(runs), lambda measurement: predictions[str(measurement.raw)])
+    titles = {column.title for section in table.sections for column in section.columns.values()}
+    titles |= {title for section in table.sections for title in section.label_titles}
+    assert titles - {""} <= table.glossary.keys()
+    assert all(table.glossary.values())
+
+
+def test_the_same_results_make_the_same_bytes_wherever_they_lie(tmp_path: Path) -> None:
+    made = []
+    for name in ("one", "other place"):
+        store = Store(tmp_path / name)
+        store.reports.mkdir(parents=True)
+        (store.reports / "results.jsonl").write_bytes((DATA / "results-2.jsonl").read_bytes())
+        _, paths = report.report(store)
+        made.append({path.name: path.read_bytes() for path in paths})
+    assert made[0] == made[1] and made[0].keys() == {"report.csv", "report.md", "report.svg", "report.html"}
