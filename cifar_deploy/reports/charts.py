@@ -5,6 +5,7 @@ chart is the same bytes wherever it is drawn.
 """
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -17,6 +18,8 @@ COLOURS = 8  # series beyond share them
 _FONT = 11  # pixels; as in charts.css
 _LETTER = 0.61 * _FONT  # the mean width of one
 _CAPITAL = 0.74 * _FONT
+_LEAST_DECADES = 0.4  # of a log axis, a factor of 2.5
+_SMALL = 10 / 11  # of labels beside rows
 _ROW = 15
 _RADIUS = 4.5
 
@@ -71,19 +74,17 @@ class _Scale:
 
     def __init__(self, axis: Axis, numbers: Iterable[float], start: float, end: float) -> None:
         self._log = axis.log
-        found = sorted(number for number in numbers if math.isfinite(number) and (number > 0 or not axis.log))
-        low, high = (found[0], found[-1]) if found else (1.0, 10.0)
+        found = [number for number in numbers if math.isfinite(number) and (number > 0 or not axis.log)]
+        low, high = self._of(min(found, default=1.0)), self._of(max(found, default=10.0))
         if axis.log:
-            margin = max(1.12, (2.5 * low / high) ** 0.5)  # at least a factor of 2.5 in all
-            low, high = low / margin, high * margin
+            margin = max(0.05, (_LEAST_DECADES - (high - low)) / 2)
         else:
             margin = (high - low) * 0.04 or abs(high) * 0.05 or 1.0
-            low, high = low - margin, high + margin
-        self._low, self._high, self._start, self._end = self._of(low), self._of(high), start, end
-        self.ticks = _log_ticks(low, high) if axis.log else _ticks(low, high)
+        self._low, self._high, self._start, self._end = low - margin, high + margin, start, end
+        self.ticks = (_log_ticks if axis.log else _ticks)(self._low, self._high)
 
     def _of(self, number: float) -> float:
-        return math.log10(max(number, 1e-300)) if self._log else number
+        return math.log10(max(number, sys.float_info.min)) if self._log else number
 
     def __call__(self, number: float) -> float:
         share = (self._of(number) - self._low) / (self._high - self._low)
@@ -93,18 +94,23 @@ class _Scale:
 def _ticks(low: float, high: float) -> list[float]:
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    step = next((factor * power for factor in (1, 2, 5) if factor * power >= rough), 10 * power)
     return [index * step for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of every power of ten; the powers alone if these are many; what lies between if they are few."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
-        found = [tick for power in powers for factor in factors if low <= (tick := factor * 10.0**power) <= high]
-        if len(found) >= (4 if factors == (1,) else 3):
+    """Between two powers of ten: 1, 2 and 5 of each power, what lies between too if these are few, some powers if many."""
+    first, last = math.floor(low), math.ceil(high)
+    if last - first > 6:
+        step = math.ceil((last - first) / 6)
+        return [10.0**power for power in range(first, last, step) if low <= power <= high and power < 308]
+    found: list[float] = []
+    for factors in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        ticks = (factor * 10.0**power for power in range(first, last + 1) for factor in factors)
+        found = [tick for tick in ticks if tick and low <= math.log10(tick) <= high]
+        if len(found) >= 3:
             break
-    return found or [low, high]
+    return found
 
 
 def _number(value: float) -> str:
@@ -186,12 +192,15 @@ def _key(svg: Element, entries: Sequence[tuple[str, str, str]], width: float, to
 _OTHERS = "others"
 
 
-def _given(names: Iterable[str], signs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """A sign for each name, and the key to them; where there are not enough signs, the last is that of all others."""
+def _given(
+    names: Iterable[str], signs: Sequence[str], first: Sequence[str] = ()
+) -> tuple[dict[str, str], dict[str, str]]:
+    """A sign for each name, and the key to them. Where there are too few, `first` have their own, and the last is all others'."""
     distinct = list(dict.fromkeys(names))
     if len(distinct) <= len(signs):
         found = dict(zip(distinct, signs, strict=False))
         return found, found
+    distinct = list(dict.fromkeys([*first, *distinct]))
     own = dict(zip(distinct, signs[:-1], strict=False))
     return {name: own.get(name, signs[-1]) for name in distinct}, {**own, _OTHERS: signs[-1]}
 
@@ -201,9 +210,9 @@ _COLOURS = [f"c{index}" for index in range(COLOURS)]
 
 def scatter(chart: Scatter, width: float, height: float, *, key_below: bool = False) -> Element:
     """With its key above, or below it where little else fits on the first screen."""
-    first = sorted(chart.points, key=lambda point: not point.name)  # what is named has a colour of its own
-    colours, colour_key = _given((point.series for point in first), _COLOURS)
-    shapes, shape_key = _given((point.shape for point in first), _SHAPES)
+    named = [point for point in chart.points if point.name]
+    colours, colour_key = _given((p.series for p in chart.points), _COLOURS, [p.series for p in named])
+    shapes, shape_key = _given((p.shape for p in chart.points), _SHAPES, [p.shape for p in named])
     svg = _svg(chart.title, width, height)
     entries = [(name, f"mark filled {colour}", _SHAPES[0]) for name, colour in colour_key.items()]
     entries += [(name, "mark", path) for name, path in shape_key.items()] if len(shapes) > 1 else []
@@ -230,8 +239,7 @@ def scatter(chart: Scatter, width: float, height: float, *, key_below: bool = Fa
             _add(group, "circle", cx=px, cy=py, r=_RADIUS + 5, class_="ring")
         place = f"translate({_pixels(px)} {_pixels(py)}) scale({_RADIUS})"
         _add(group, "path", d=shapes[point.shape], transform=place)
-    named = [(point.name, x(point.x), y(point.y)) for point in chart.points if point.name]
-    _names(svg, named, (left, top, right, bottom))
+    _names(svg, [(str(p.name), x(p.x), y(p.y)) for p in named], (left, top, right, bottom))
     return svg
 
 
@@ -274,7 +282,7 @@ def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, 
 def forest(panel: Panel, width: float) -> Element:
     """One panel of a forest chart."""
     texts = min(max(_wide(span.text) for span in panel.rows) + 4, width * 0.3)
-    left = min(max(_wide(span.label) for span in panel.rows) + 4, width * 0.48)
+    left = min(max(_wide(span.label) * _SMALL for span in panel.rows) + 4, width * 0.55)
     right, top = width - texts, 4.0
     bottom = top + len(panel.rows) * _ROW
     svg = _svg(panel.title, width, bottom + 32)
@@ -290,7 +298,8 @@ def forest(panel: Panel, width: float) -> Element:
             _add(svg, "text", span.label, x=2, y=y + 4, class_="heading")
             continue
         group = _titled(svg, _said(span), f"mark c0{' filled' if span.filled else ''}")
-        _add(group, "text", _shortened(span.label, left - 4), x=left - 2, y=y + 4, text_anchor="end")
+        label = _shortened(span.label, (left - 3) / _SMALL)
+        _add(group, "text", label, x=left - 2, y=y + 4, text_anchor="end", class_="small")
         for dot in span.dots:
             _add(group, "circle", cx=x(dot), cy=y, r=1.8, class_="dot")
         if span.between:

@@ -163,6 +163,7 @@ def test_a_print_shows_every_number_whole(browser: Page, tmp_path: Path) -> None
         cut = "return [...document.querySelectorAll('#all td')].filter(cell => cell.offsetWidth && cell.getBoundingClientRect().right > innerWidth).length"
         assert page.run(cut) == 0
         assert page.run("return [...document.querySelectorAll('#all tbody tr')].every(row => row.offsetHeight > 0)")
+        assert page.run("return [...document.querySelectorAll('button, nav, input')].every(one => !one.offsetHeight)")
         scrolls = "return [...document.querySelectorAll('.box')].filter(box => getComputedStyle(box).overflowY !== 'visible' && box.offsetHeight).length"
         assert page.run(scrolls) == 0
     finally:
