@@ -2,18 +2,22 @@
 
 import dataclasses
 import re
+import tomllib
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from cifar_deploy.core.table import Row, Table, Value
-from cifar_deploy.reports import REPORTS
+from cifar_deploy.core.store import Store
+from cifar_deploy.core.table import PARTS, Row, Table, Value
+from cifar_deploy.reports import REPORTS, html
+from cifar_deploy.stages.report import report
 from tests import chromium
 from tests.chromium import Page
 from tests.reports.tables import SMALL, table_of
 
+ROOT = Path(__file__).parents[2]
 in_a_browser = pytest.mark.skipif(chromium.MISSING is not None, reason=str(chromium.MISSING))
 
 
@@ -170,6 +174,7 @@ def test_a_print_shows_every_number_whole(browser: Page, tmp_path: Path) -> None
         page.devtools("Emulation.setEmulatedMedia", media="")
 
 
+@pytest.mark.slow
 @in_a_browser
 def test_five_thousand_rows_open_in_three_seconds_and_sort_in_half_of_one(browser: Page, tmp_path: Path) -> None:
     page = opened(browser, tmp_path, many(5000))
@@ -184,3 +189,50 @@ def test_five_thousand_rows_open_in_three_seconds_and_sort_in_half_of_one(browse
     """
     sorted_ms = min(page.run(clicked) for _ in range(3))
     assert (loaded_ms < 3000, sorted_ms < 500) == (True, True), (loaded_ms, sorted_ms)
+
+
+def test_all_that_the_page_is_made_of_is_installed() -> None:
+    folder = Path(html.__file__).parent
+    (patterns,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"].values()
+    others = {path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert others == {path.name for pattern in patterns for path in folder.glob(pattern)} >= {"page.html", "page.css"}
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    store = Store(tmp_path_factory.mktemp("shipped"))
+    store.reports.mkdir()
+    store.results_path.write_bytes((ROOT / "reports" / "results.jsonl").read_bytes())
+    table, _ = report(store)
+    return table
+
+
+@pytest.mark.slow
+@in_a_browser
+@pytest.mark.parametrize(("width", "height", "screens"), [(1400, 900, 6), (390, 844, 14)])
+def test_the_shipped_results_keep_to_their_screens(
+    browser: Page, tmp_path: Path, shipped: Table, width: int, height: int, screens: int
+) -> None:
+    page = opened(browser, tmp_path, shipped, width, height)
+    assert (tmp_path / "report.html").stat().st_size <= 2 * 2**20
+    assert page.console() == []
+    assert page.run("return document.documentElement.scrollHeight") <= screens * height
+    first = "return [...document.querySelectorAll('#trade-off svg')].find(svg => svg.getBoundingClientRect().height)"
+    assert page.run(f"{first}.getBoundingClientRect().bottom") <= height, (
+        "the answer and the first chart on the first screen"
+    )
+    ids = page.run("return [...document.querySelectorAll('main > section')].map(part => part.id)")
+    assert ids == [*PARTS]
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_the_print_of_the_shipped_results_cuts_nothing_off(browser: Page, tmp_path: Path, shipped: Table) -> None:
+    page = opened(browser, tmp_path, shipped, 1047, 718)
+    page.run("for (const one of document.querySelectorAll('details')) one.open = true")
+    page.devtools("Emulation.setEmulatedMedia", media="print")
+    try:
+        wide = "return [...document.querySelectorAll('td, th, svg, p, li')].filter(one => one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML)"
+        assert page.run(wide) == []
+    finally:
+        page.devtools("Emulation.setEmulatedMedia", media="")
