@@ -96,7 +96,7 @@ def _parts(table: Table, glossary: Mapping[str, str]) -> Iterator[_Part]:
         tables = tuple(
             _table(each, glossary, each is numbers)
             for each in table.sections
-            if each.part == id_ and each.title not in drawn
+            if each.part == id_ and each.title not in drawn and (each.columns or each.notes)
         )
         if pictures or tables or (id_ == "numbers" and table.remarks):
             yield _Part(id=id_, title=title, short=short, pictures=pictures, tables=tables)

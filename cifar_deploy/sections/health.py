@@ -11,17 +11,20 @@ from cifar_deploy.sections.common import Configurations, is_of_training, metrics
 _PLURALS = {"latency": "latencies", "throughput": "throughputs"}
 
 
-def health(configurations: Configurations, overheads: Configurations, control: Sequence[float]) -> Health:
-    """`control` is what the same configuration differed by from itself."""
-    unstable, causes = [], _causes(configurations | overheads)
+def health(configurations: Configurations, overheads: Configurations, control: Sequence[float]) -> Health | None:
+    """None if nothing was judged. `control` is what the same configuration differed by from itself."""
+    unstable, judged_values, causes = [], 0, _causes(configurations | overheads)
     for metric in metrics_of(configurations):
         judged = [
             of[metric].verdict for of in configurations.values() if metric in of and is_timed(of[metric].result.job)
         ]
         verdicts = [verdict for verdict in judged if verdict]
+        judged_values += len(verdicts)
         count = sum(verdict.word != "stable" for verdict in verdicts)
         if count:
             unstable.append(f"{count} of {len(verdicts)} {_PLURALS.get(metric, metric)}")
+    if not judged_values:
+        return None
     noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
     claimed = f"Differences below {noise:.1%} are not claimed."
     if not unstable:

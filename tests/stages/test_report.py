@@ -239,14 +239,14 @@ def test_a_long_list_is_folded_where_it_would_bury_the_tables() -> None:
         Section(
             title=f"{count} of them",
             label_titles=("a",),
-            columns={},
+            columns={"b": Column(title="b", unit="", stored_unit="")},
             rows=(Row(labels=("b",), values={}),) * count,
             on_screen=False,
         )
         for count in (3, 101)
     )
     parts = {"title": "t", "facts": {}, "failures": (), "warnings": (), "definitions": {}, "records": ()}
-    ship = replace(few, title="What to ship", columns={"a": Column(title="a", unit="", stored_unit="")}, main=("a",))
+    ship = replace(few, title="What to ship", main=("b",))
     text = REPORTS["html"].render(Table(sections=(few, many, replace(ship, rows=many.rows)), **parts))  # type: ignore[arg-type]
     folded = re.findall(r"<summary>(.*?)</summary>", text)
     assert folded == ["101 of them (101 rows)"], "few rows and the main table are not"
@@ -504,6 +504,7 @@ def test_failures_alone_make_a_report_that_says_that_nothing_qualifies() -> None
     for name in ("html", "markdown"):
         assert "Nothing qualifies" in REPORTS[name].render(table) and "died" in REPORTS[name].render(table)
     assert "No chart" in REPORTS["svg"].render(table)
+    assert table.health is None, "nothing was timed, so nothing is said to be stable"
 
 
 def test_every_column_has_its_place_in_the_glossary(predictions: dict[str, Mapping[str, Any]]) -> None:
