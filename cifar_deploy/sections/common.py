@@ -97,6 +97,14 @@ def median_s(of_one: dict[str, Summary]) -> float:
     return latency.values["p50"].number if latency and "p50" in latency.values else math.inf
 
 
+def correct_of(result: Result) -> tuple[int, int]:
+    """How many images of how many a measured accuracy counts as correct."""
+    assert result.measurement
+    values = result.measurement.values
+    images = max(int(values["images"]), 1)
+    return round(values["accuracy"] * images), images
+
+
 def by_settings(configurations: Configurations) -> Configurations:
     """The configurations for a table, by threads and batch size. What depends on neither stands in the rows of all of them.
 

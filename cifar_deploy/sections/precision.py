@@ -9,7 +9,7 @@ from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Value
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics.summary import Configuration, Raw, Summary, agreement, compared_by
-from cifar_deploy.sections.common import Configurations, by_settings, is_int8, paired_ratio, short_labels
+from cifar_deploy.sections.common import Configurations, by_settings, correct_of, is_int8, paired_ratio, short_labels
 from cifar_deploy.sections.latencies import SPEED_UP
 
 # Over the float network: less is not worth the accuracy.
@@ -92,12 +92,7 @@ def _accuracy_change(old: dict[str, Summary], new: dict[str, Summary], raw: Raw)
 
 def difference_of_shares(old: Result, new: Result) -> tuple[float, float, float]:
     """The accuracy of `new` less that of `old`, and its 95 % interval, of the counts alone."""
-    assert old.measurement and new.measurement
-    (k1, n1), (k2, n2) = (
-        (int(each.measurement.values["correct"]), int(each.measurement.values["images"]))
-        for each in (new, old)
-        if each.measurement
-    )
+    (k1, n1), (k2, n2) = correct_of(new), correct_of(old)
     return k1 / n1 - k2 / n2, *statistics.difference(k1, n1, k2, n2)
 
 

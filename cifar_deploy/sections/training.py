@@ -8,7 +8,15 @@ from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Summary
-from cifar_deploy.sections.common import EAGER, Configurations, filled, headline_columns, is_of_training, row_of
+from cifar_deploy.sections.common import (
+    EAGER,
+    Configurations,
+    correct_of,
+    filled,
+    headline_columns,
+    is_of_training,
+    row_of,
+)
 
 # The original report's test accuracies, by the network of ours that stands for each of its two.
 ORIGINAL_REPORT = {"mobilenet": 0.8418, "resnet18": 0.8368}
@@ -78,10 +86,9 @@ def _claims(configurations: Configurations) -> Iterator[tuple[str, str, str, str
             (of for each, of in configurations.items() if (each.name, each.format, each.backend) == (network, *EAGER)),
             {},
         )
-        measured = eager["accuracy"].result.measurement if "accuracy" in eager else None
-        if not measured:
+        if "accuracy" not in eager or not eager["accuracy"].result.measurement:
             continue
-        correct, images = int(measured.values["correct"]), int(measured.values["images"])
+        correct, images = correct_of(eager["accuracy"].result)
         counts[network] = correct, images
         low, high = statistics.wilson(correct, images)
         verdict = "higher here" if low > reported else "lower here" if high < reported else "holds"

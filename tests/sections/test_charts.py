@@ -186,3 +186,11 @@ def test_each_claim_of_the_original_report_has_a_verdict(correct: tuple[int, int
 
 def test_what_was_not_measured_has_no_chart() -> None:
     assert {each.part for each in built([(ONNX, 1.0)]).charts} == {"speed", "training"}
+
+
+def test_an_accuracy_without_its_count_of_correct_images_is_charted_by_its_share() -> None:
+    jobs = [named(EAGER, name) for name in ("mobilenet", "resnet18")]
+    runs = [once(job, "accuracy", accuracy=0.9, images=1000) for job in jobs]
+    table = built([(job, 1.0) for job in jobs], *runs)
+    (claims,) = (section for section in table.sections if section.title == "Claims of the original report")
+    assert [row.words["ours"] for row in claims.rows] == ["90.00%", "90.00%", "+0.00 points"]
