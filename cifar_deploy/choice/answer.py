@@ -12,10 +12,9 @@ from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Artifact, External
 from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Answer, Column, Pick, Row, Section
-from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration
-from cifar_deploy.sections.common import filled, label_titles, labels_of, runtime_title
+from cifar_deploy.sections.common import filled, label_titles, labels_of, precision_of, runtime_title
 from cifar_deploy.sections.latencies import SPEED_UP
 
 # The columns of every table of candidates.
@@ -39,8 +38,9 @@ def named(configuration: Configuration) -> str:
         where += f" with {counted(configuration.threads, 'thread')}"
     if not configuration.format:
         return f"{configuration.name} on {where}"
-    precision = _PRECISIONS[FORMATS[configuration.format].precision]
-    return f"{configuration.name} as {precision} ({configuration.variant}) on {where}"
+    if not (precision := precision_of(configuration)):
+        return f"{configuration.name} as {configuration.variant} on {where}"
+    return f"{configuration.name} as {_PRECISIONS[precision]} ({configuration.variant}) on {where}"
 
 
 def short_name(configuration: Configuration) -> str:

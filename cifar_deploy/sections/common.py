@@ -48,11 +48,18 @@ def _label(configuration: Configuration, title: str) -> str:
 
 
 def runtime_title(configuration: Configuration) -> str:
-    return BACKENDS[configuration.backend].title or configuration.backend
+    """The runtime's own name; that of the backend if it is not one of ours, since nothing is imported for a report."""
+    backend = configuration.backend
+    return (BACKENDS[backend].title if backend in BACKENDS else "") or backend
+
+
+def precision_of(configuration: Configuration) -> str | None:
+    """float32, float16 or int8; None of an external model and of a format that is not one of ours."""
+    return FORMATS[configuration.format].precision if configuration.format in FORMATS else None
 
 
 def is_int8(configuration: Configuration) -> bool:
-    return bool(configuration.format) and FORMATS[configuration.format].precision == "int8"
+    return precision_of(configuration) == "int8"
 
 
 def short_labels(configurations: Iterable[Configuration]) -> dict[Configuration, str]:

@@ -75,7 +75,7 @@ def quantisation(configurations: Configurations, raw: Raw) -> Forest | None:
 
 
 def _float_form(configuration: Configuration, rows: Configurations) -> dict[str, Summary] | None:
-    reduces = FORMATS[configuration.format].reduces if configuration.format else None
+    reduces = FORMATS[configuration.format].reduces if configuration.format in FORMATS else None
     return rows.get(configuration._replace(format=reduces)) if reduces else None
 
 

@@ -528,3 +528,14 @@ def test_the_same_results_make_the_same_bytes_wherever_they_lie(tmp_path: Path) 
         _, paths = report.report(store)
         made.append({path.name: path.read_bytes() for path in paths})
     assert made[0] == made[1] and made[0].keys() == {"report.csv", "report.md", "report.svg", "report.html"}
+
+
+def test_a_report_imports_nothing_that_a_record_names() -> None:
+    own = replace(a_job(format="not_there.module:FORMAT"), backend="not_there.module:BACKEND")
+    gone = replace(a_job(format="a_format_of_tomorrow"), backend="a_runtime_of_tomorrow")
+    session = a_session(EAGER, own, gone)
+    runs = [*timed(EAGER, session, 0.004), *timed(own, session, 0.001), *timed(gone, session, 0.002)]
+    runs += [accuracy(job, 1.0, "lost") for job in (EAGER, own, gone)]
+    table = report.build(grouped(runs), no_raw)
+    page = REPORTS["html"].render(table)
+    assert "not_there.module:BACKEND" in page and "a_runtime_of_tomorrow" in page
