@@ -75,6 +75,27 @@ def torchscript(path: Path) -> Path:
     return path
 
 
+def in_place(path: Path, is_compiled: bool = False) -> Path:
+    """A program for PyTorch that adds 1 to its input x [2, 3] itself, and returns twice that."""
+    import torch
+
+    class Counts(torch.nn.Module):
+        def forward(self, x):  # type: ignore[no-untyped-def]
+            return x.add_(1) * 2
+
+    example = (torch.zeros(2, 3),)
+    if is_compiled:
+        from torch._inductor import aoti_compile_and_package
+
+        with torch.no_grad():
+            aoti_compile_and_package(torch.export.export(Counts(), example), package_path=str(path))
+    elif path.suffix == ".pt2":
+        torch.export.save(torch.export.export(Counts(), example), path)
+    else:
+        torch.jit.trace(Counts(), example, check_trace=False).save(path)
+    return path
+
+
 def _torch_export(path: Path) -> Path:
     import torch
 

@@ -227,6 +227,15 @@ def test_a_program_runs_only_if_it_is_trusted(tmp_path: Path) -> None:
     assert done.returncode == 0 and rows[0]["values"]["latency.p50"]["number"] > 0, done.stderr
 
 
+def test_a_program_that_writes_into_its_input_says_so(tmp_path: Path) -> None:
+    paths = [models.in_place(tmp_path / "in_place.ts"), models.torchscript(tmp_path / "apart.ts")]
+    shapes = ["--shape", "x=2,3", "--shape", "ids=2,3:int64"]
+    rows, done = bench(*paths, *shapes, "--trust", cwd=tmp_path)
+    assert done.returncode == 0 and not any(row["failures"] for row in rows), done.stderr
+    (note,) = [note for note in json.loads(done.stdout)["notes"] if "writes into its input" in note]
+    assert note.startswith(str(paths[0])) and "outside of the timed part" in note
+
+
 def test_of_two_kinds_with_one_suffix_the_backend_of_the_other_is_refused(tmp_path: Path) -> None:
     path = models.MAKERS["torch_export", ".pt2"](tmp_path / "model.pt2")
     assert not is_compiled(path)

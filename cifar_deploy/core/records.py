@@ -588,6 +588,7 @@ class Measurement:
     raw_sha256: str | None = None  # of that file; None in records of before it was kept
     disturbance: Disturbance | None = None
     stand_in: str | None = None  # as of Parity
+    restored: bool = False  # calls write into their input, and each was given it anew
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,12 @@ def _conditions(configurations: Configurations, first: Configuration | None) -> 
         notes.append(f"Input{whose}: {inputs}.")
     if files_of:
         notes.append("Inputs are random: floats in [0, 1), integers and booleans 0 or 1.")
+    notes += [
+        f"{configuration.name} on {configuration.backend} writes into its input; "
+        "each call got it anew, outside of the timed part."
+        for configuration, of_one in configurations.items()
+        if any(each.restored for summary in of_one.values() for each in summary.result.measurements.values())
+    ]
     if first and len(configurations) > 1:
         notes.append(
             f"First is {first.name} on {first.backend}; a speed-up is the median over the rounds that both have."

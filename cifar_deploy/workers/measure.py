@@ -58,7 +58,12 @@ def measure(
         found = metric.measure(bench)
     if fault := out_of_range(job.metric, found.values):
         raise WrongOutput(f"{job.artifact.title} on {job.backend}: {fault}")
-    measurement = Measurement(values=found.values, disturbance=found.disturbance, stand_in=stand_in)
+    measurement = Measurement(
+        values=found.values,
+        disturbance=found.disturbance,
+        stand_in=stand_in,
+        restored=any(inputs.restored for inputs in bench.used),
+    )
     if not found.arrays:
         return measurement
     path = store.raw_path(raw_name)
