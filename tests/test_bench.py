@@ -119,6 +119,34 @@ def test_the_batch_is_one_and_other_free_sizes_have_to_be_given(
         assert tensor.shape == expected and tensor.dtype == (input.dtype or "float32")
 
 
+X, Z = (
+    Input(name="x", dtype="float32", shape=(1, None), aliases=("a", "both")),
+    Input(name="z", dtype="float32", shape=(1, None), aliases=("b", "both", "x")),
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["x=2", "z=3"], [2, 3]),
+        (["a=2", "b=3"], [2, 3]),
+        (["both=2", "z=3"], "input x is [1, ?]; say how large"),
+        (["x=2"], "input z is [1, ?]; say how large"),  # another input's own name is none of its aliases
+        (["x=2", "a=2", "z=3"], "input x is given as x and as a; give it once"),
+    ],
+    ids=str,
+)
+def test_an_input_is_given_by_any_name_that_is_its_alone(given: list[str], expected: list[int] | str) -> None:
+    pairs = [each.split("=") for each in given]
+    shapes = {name: Shape(name=name, sizes=(1, int(size))) for name, size in pairs}
+    if isinstance(expected, str):
+        with pytest.raises(UsageError) as refused:
+            taken(Path("a.onnx"), (X, Z), shapes)
+        assert expected in str(refused.value)
+    else:
+        assert [tensor.shape[1] for tensor in taken(Path("a.onnx"), (X, Z), shapes)] == expected
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "string", "bytes", "object", "complex64"])
 def test_what_is_no_number_is_unsupported(dtype: str) -> None:
     with pytest.raises(Unsupported, match=dtype):
@@ -271,6 +299,7 @@ def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> N
         (["free.onnx", *ORT, "--shape", "x=1,4,8,8"], ["input x", "1,4,8,8"]),
         (["free.onnx", *ORT, "--shape", "x=1,3,8,8:int64"], ["input x", "float32", "int64"]),
         (["free.onnx", *ORT, "--shape", "x=1,3,8,8", "--shape", "z=1"], ["z: no input", "x"]),
+        (["free.onnx", *ORT, "--shape", "x=1,3,8,8", "--shape", "x=1,3,9,9"], ["--shape", "x is given twice"]),
         (["free.onnx", "--shape", "x=1,a"], ["--shape", "x=1,a"]),
         (["free.onnx", "--shape", "x=1,0"], ["--shape", "x=1,0"]),
         (["free.onnx", "--shape", "x=1,3:float99"], ["--shape", "float99"]),

@@ -20,6 +20,7 @@ class Input:
     name: str
     dtype: str | None  # as numpy names it, or in the runtime's own words where numpy has none
     shape: tuple[int | str | None, ...] | None  # a free dimension is a name or None
+    aliases: tuple[str, ...] = ()  # other names that the file or its runtime has for it
 
 
 @dataclass(frozen=True, kw_only=True)

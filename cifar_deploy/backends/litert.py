@@ -25,15 +25,28 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 def open_(path: Path, target: str, threads: int) -> Opened:
     interpreter = _interpreter(path, threads)
+    of_signatures = _names_of_signatures(interpreter)
     inputs = tuple(
         Input(
             name=each["name"],
+            aliases=tuple(of_signatures.get((each["index"], each["name"]), ())),
             dtype=np.dtype(each["dtype"]).name,
             shape=tuple(None if size < 0 else int(size) for size in each["shape_signature"]),
         )
         for each in interpreter.get_input_details()
     )
     return Opened(inputs=inputs, run=_running(interpreter))
+
+
+def _names_of_signatures(interpreter: Any) -> dict[tuple[int, str], list[str]]:
+    """By index and name of an input's tensor, what the file's signatures call it: `x`, of `serving_default_x:0`."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for signature in interpreter.get_signature_list():
+        for name, each in interpreter.get_signature_runner(signature).get_input_details().items():
+            names = found.setdefault((each["index"], each["name"]), [])
+            if name not in (each["name"], *names):
+                names.append(name)
+    return found
 
 
 def _running(interpreter: Any) -> Callable[[Arrays], list[NDArray[Any]]]:

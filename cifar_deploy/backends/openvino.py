@@ -47,7 +47,8 @@ def open_(path: Path, target: str, threads: int) -> Opened:
     outputs = range(len(compiled.outputs))
     inputs = tuple(
         Input(
-            name=min(port.names, default=f"input{index}"),
+            name=port.node.friendly_name,
+            aliases=tuple(sorted({*port.names, f"input{index}"} - {port.node.friendly_name})),
             dtype=_dtype(port.element_type),
             shape=_shape(port.partial_shape),
         )

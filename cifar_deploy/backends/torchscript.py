@@ -21,9 +21,12 @@ def open_(path: Path, target: str, threads: int) -> Opened:
     if not any(name.endswith("/constants.pkl") for name in members(path)):
         raise LoadError(f"{path}: holds no TorchScript program (torch.save keeps weights); make it by torch.jit.save")
     program = _program(path, target, threads)
-    _, *arguments = program.forward.schema.arguments  # the first is the program itself
+    # The first of each is the program itself. In the graph an argument x is called x.1, which viewers show.
+    (_, *arguments), (_, *values) = program.forward.schema.arguments, program.forward.graph.inputs()
     inputs = tuple(
-        Input(name=argument.name, dtype=None, shape=None) for argument in arguments if not argument.has_default_value()
+        Input(name=argument.name, aliases=tuple({value.debugName()} - {argument.name}), dtype=None, shape=None)
+        for argument, value in zip(arguments, values, strict=True)
+        if not argument.has_default_value()
     )
     return Opened(inputs=inputs, run=running(lambda tensors: program(*tensors), target))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.core import machine, untrusted
@@ -31,6 +32,15 @@ class Shape:
     dtype: str | None = None
 
 
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+T = TypeVar("T")
+
+
 def plan_external(
     paths: Sequence[Path],
     *,
@@ -47,8 +57,9 @@ def plan_external(
     its failure. Raises UsageError for what no backend opens, and for an input whose shape has to be given or is wrong.
     """
     pairs = _pairs(paths, backends)
-    given = {shape.name: shape for shape in shapes}
-    names: set[str] = set()
+    given = _once(shapes, "--shape")
+    names: dict[str, None] = {}
+    aliases: set[str] = set()
     artifacts: list[tuple[Artifact, str]] = []
     for done, (path, backend) in enumerate(pairs):
         if on_progress:
@@ -59,7 +70,8 @@ def plan_external(
             found = Worker(timeout_s=timeout_s, interpreter=interpreter).call(inspect.look, path, backend, trusted)
             if found.inputs is None:
                 continue
-            names.update(input.name for input in found.inputs)
+            names.update((input.name, None) for input in found.inputs)
+            aliases.update(alias for input in found.inputs for alias in input.aliases)
             takes = taken(path, found.inputs, given)
             artifacts.append((_artifact(path, found.files, takes), backend))
         except UsageError:
@@ -70,7 +82,7 @@ def plan_external(
         if all(artifact.name != str(path) for artifact, _ in artifacts):
             asked = ", ".join(backend for other, backend in pairs if other == path)
             raise UsageError(f"{path}: is not of the kind of {path.suffix} that {asked} opens; leave out --backend")
-    if names and (unknown := [name for name in given if name not in names]):
+    if names and (unknown := [name for name in given if name not in names and name not in aliases]):
         raise UnknownName.among("input (--shape)", unknown[0], sorted(names))
     return [
         item
@@ -107,6 +119,15 @@ def _pairs(paths: Sequence[Path], backends: Sequence[str] | None) -> list[tuple[
     return found
 
 
+def _once(given: Iterable[N], option: str) -> dict[str, N]:
+    """By the name of the input. Raises UsageError for one that is given twice."""
+    found: dict[str, N] = {}
+    for each in given:
+        if found.setdefault(each.name, each) is not each:
+            raise UsageError(f"{option}: input {each.name} is given twice; give it once")
+    return found
+
+
 def _check(path: Path) -> None:
     if not str(path).isprintable():
         raise UsageError(f"{path}: has characters in its name that cannot be shown; rename it")
@@ -140,7 +161,18 @@ def taken(path: Path, inputs: tuple[Input, ...], shapes: Mapping[str, Shape]) ->
 
     Raises UsageError if `shapes` lacks one or contradicts the file, Unsupported if an input is not of numbers.
     """
-    return tuple(_tensor(f"{path}: input {input.name}", input, shapes.get(input.name)) for input in inputs)
+    return tuple(_tensor(f"{path}: input {input.name}", input, _given(path, input, inputs, shapes)) for input in inputs)
+
+
+def _given(path: Path, input: Input, inputs: tuple[Input, ...], given: Mapping[str, T]) -> T | None:
+    """What is given for an input, by its name or by an alias that no other input has. Raises UsageError if by several."""
+    others = {name for other in inputs if other is not input for name in (other.name, *other.aliases)}
+    names = [
+        name for name in (input.name, *input.aliases) if name in given and (name == input.name or name not in others)
+    ]
+    if len(names) > 1:
+        raise UsageError(f"{path}: input {input.name} is given as {' and as '.join(names)}; give it once")
+    return given[names[0]] if names else None
 
 
 def _tensor(what: str, input: Input, given: Shape | None) -> Tensor:

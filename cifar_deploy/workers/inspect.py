@@ -12,6 +12,7 @@ from cifar_deploy.core.errors import LoadError, loading
 from cifar_deploy.core.records import File
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import described
+from cifar_deploy.workers import onnx_graphs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,22 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
         trust.check(path, found[0].sha256)
     devices.check(plugin.validated_on, plugin.requires)
     with loading(str(path), backend):
-        return Look(files=found, inputs=plugin.opens.open(path, plugin.targets[plugin.validated_on], 1).inputs)
+        opened = plugin.opens.open(path, plugin.targets[plugin.validated_on], 1)
+        return Look(files=found, inputs=_named_by_file(path, opened.inputs))
+
+
+def _named_by_file(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+    """The inputs under the names that the file declares, in its order: a runtime may name one after what is left of the graph.
+
+    OpenVINO gives an input that goes through a Dropout the name of its output. The runtime's names are aliases.
+    """
+    names = onnx_graphs.input_names(path) if path.suffix.lower() == ".onnx" else ()
+    if len(names) != len(inputs):
+        return inputs
+    return tuple(
+        replace(input, name=name, aliases=tuple(sorted({*input.aliases, input.name} - {name})))
+        for input, name in zip(inputs, names, strict=True)
+    )
 
 
 def _beside(path: Path) -> list[Path]:
