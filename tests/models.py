@@ -96,6 +96,14 @@ def in_place(path: Path, is_compiled: bool = False) -> Path:
     return path
 
 
+def in_training_mode(path: Path) -> Path:
+    """A script of one layer of dropout, saved without .eval()."""
+    import torch
+
+    torch.jit.script(torch.nn.Sequential(torch.nn.Dropout())).save(path)
+    return path
+
+
 def _torch_export(path: Path) -> Path:
     import torch
 

@@ -264,6 +264,17 @@ def test_a_program_that_writes_into_its_input_says_so(tmp_path: Path) -> None:
     assert note.startswith(str(paths[0])) and "outside of the timed part" in note
 
 
+def test_a_program_that_was_saved_in_training_mode_says_so(tmp_path: Path) -> None:
+    path = models.in_training_mode(tmp_path / "model.ts")
+    rows, done = bench(path, "--shape", "input=2,3", "--trust", cwd=tmp_path)
+    assert done.returncode == 0 and not rows[0]["failures"], done.stderr
+    (note,) = [note for note in json.loads(done.stdout)["notes"] if "training mode" in note]
+    assert (
+        note
+        == f"{path} on torchscript was saved in training mode (2 modules); it ran in evaluation mode, as after .eval()."
+    )
+
+
 def test_of_two_kinds_with_one_suffix_the_backend_of_the_other_is_refused(tmp_path: Path) -> None:
     path = models.MAKERS["torch_export", ".pt2"](tmp_path / "model.pt2")
     assert not is_compiled(path)

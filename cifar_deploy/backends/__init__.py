@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cifar_deploy.core.arrays import Arrays, Predict
 from cifar_deploy.core.environment import Environment
-from cifar_deploy.core.records import Artifact, Isa
+from cifar_deploy.core.records import Artifact, Isa, TrainingMode
 from cifar_deploy.core.registry import Registry
 
 
@@ -27,11 +27,12 @@ class Input:
 class Opened:
     """An external model, loaded: `run` takes an array for each of the inputs, in their order.
 
-    Its outputs are on the host when it returns.
+    Its outputs are on the host when it returns. `training_mode` looks through the whole program: no measurement asks it.
     """
 
     inputs: tuple[Input, ...]
     run: Callable[[Arrays], object]
+    training_mode: Callable[[], TrainingMode] = TrainingMode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -338,6 +338,29 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainingMode:
+    """What of an external model was left in training mode."""
+
+    switched: Count = 0  # modules that were saved in it; they run in evaluation mode
+    operators: Mapping[str, Count] = dataclasses.field(default_factory=dict)  # that are in it for good, by name
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Sentences about the file, without their subject."""
+        found = []
+        if self.switched:
+            found.append(
+                f"was saved in training mode ({counted(self.switched, 'module')}); it ran in evaluation mode, as after .eval()"
+            )
+        if self.operators:
+            names = ", ".join(f"{count} × {name}" for name, count in sorted(self.operators.items()))
+            found.append(
+                f"holds operators in training mode ({names}); it ran as it is; to change that, call .eval() and export it again"
+            )
+        return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trained:
     """Of a network that was trained here."""
 
@@ -389,6 +412,7 @@ class External:
     kind: Literal["external"] = "external"
     path: str
     takes: tuple[Tensor, ...]
+    training_mode: TrainingMode = TrainingMode()
 
     @property
     def name(self) -> str:
@@ -452,6 +476,10 @@ class Artifact:
     def takes(self) -> tuple[Tensor, ...]:
         """The arrays that an external model takes; none of one that takes images."""
         return self.origin.takes if isinstance(self.origin, External) else ()
+
+    @property
+    def training_mode(self) -> TrainingMode:
+        return self.origin.training_mode if isinstance(self.origin, External) else TrainingMode()
 
     @property
     def data(self) -> Data | None:
@@ -558,6 +586,8 @@ class Job:
             "format": self.artifact.format,
             "input": self.artifact.input,
             "files": [file.sha256 for file in self.artifact.files],
+            # Earlier versions ran such a program as it was saved.
+            **({"switched": True} if self.artifact.training_mode.switched else {}),
             **{
                 name: to_json(getattr(self, name))
                 for name in (

@@ -78,6 +78,11 @@ def _conditions(configurations: Configurations, first: Configuration | None) -> 
     if files_of:
         notes.append("Inputs are random: floats in [0, 1), integers and booleans 0 or 1.")
     notes += [
+        f"{configuration.name} on {configuration.backend} {sentence}."
+        for configuration, of_one in configurations.items()
+        for sentence in next(iter(of_one.values())).result.job.artifact.training_mode.told
+    ]
+    notes += [
         f"{configuration.name} on {configuration.backend} writes into its input; "
         "each call got it anew, outside of the timed part."
         for configuration, of_one in configurations.items()

@@ -14,7 +14,7 @@ from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, Unsuppor
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
-from cifar_deploy.core.records import Artifact, External, Failure, File, Tensor
+from cifar_deploy.core.records import Artifact, External, Failure, Tensor, TrainingMode
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.stages import plan
@@ -73,11 +73,11 @@ def plan_external(
             names.update((input.name, None) for input in found.inputs)
             aliases.update(alias for input in found.inputs for alias in input.aliases)
             takes = taken(path, found.inputs, given)
-            artifacts.append((_artifact(path, found.files, takes), backend))
+            artifacts.append((_artifact(path, found, takes), backend))
         except UsageError:
             raise
         except DeployError as error:
-            artifacts.append((_artifact(path, (), (), failure_of(error)), backend))
+            artifacts.append((_artifact(path, None, failure=failure_of(error)), backend))
     for path in paths:
         if all(artifact.name != str(path) for artifact, _ in artifacts):
             asked = ", ".join(backend for other, backend in pairs if other == path)
@@ -141,12 +141,13 @@ def _check(path: Path) -> None:
 
 
 def _artifact(
-    path: Path, found: tuple[File, ...], takes: tuple[Tensor, ...], failure: Failure | None = None
+    path: Path, found: inspect.Look | None, takes: tuple[Tensor, ...] = (), failure: Failure | None = None
 ) -> Artifact:
+    mode = found.training_mode if found else TrainingMode()
     return Artifact(
-        origin=External(path=str(path), takes=takes),
+        origin=External(path=str(path), takes=takes, training_mode=mode),
         format=None,
-        files=found,
+        files=found.files if found else (),
         parity=(),
         failure=failure,
         versions={},

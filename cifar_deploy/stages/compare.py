@@ -221,6 +221,8 @@ def _unlike(a: Result, b: Result) -> str | None:
     if not same_input(first, second):
         words = (job.artifact.data.source if job.artifact.data else "random arrays" for job in (first, second))
         return f"of other data ({'; '.join(words)})"
+    if bool(first.artifact.training_mode.switched) != bool(second.artifact.training_mode.switched):
+        return "one ran in training mode, the other in evaluation mode"
     for name in ("batch_size", "threads"):
         if getattr(first, name) != getattr(second, name):
             return f"{name.replace('_', ' ')} {getattr(first, name)} and {getattr(second, name)}"

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from cifar_deploy import devices
-from cifar_deploy.backends import BACKENDS, Input
+from cifar_deploy.backends import BACKENDS, Input, onnx_graphs
 from cifar_deploy.core import trust, untrusted
 from cifar_deploy.core.errors import LoadError, loading
-from cifar_deploy.core.records import File
+from cifar_deploy.core.records import File, TrainingMode
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import described
-from cifar_deploy.workers import onnx_graphs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +20,7 @@ class Look:
 
     files: tuple[File, ...]  # under their whole paths, the main one first
     inputs: tuple[Input, ...] | None
+    training_mode: TrainingMode
 
 
 def look(path: Path, backend: str, trusted: bool) -> Look:
@@ -35,14 +35,17 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
         raise LoadError(f"{path}: is empty; export it again")
     found = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
     if not plugin.opens.knows(path):
-        return Look(files=found, inputs=None)
+        return Look(files=found, inputs=None, training_mode=TrainingMode())
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     if plugin.opens.is_program and not trusted:
         trust.check(path, found[0].sha256)
     devices.check(plugin.validated_on, plugin.requires)
     with loading(str(path), backend):
         opened = plugin.opens.open(path, plugin.targets[plugin.validated_on], 1)
-        return Look(files=found, inputs=_named_by_file(path, opened.inputs))
+        mode = opened.training_mode()
+        if path.suffix.lower() == ".onnx":
+            mode = onnx_graphs.training_mode(path)
+        return Look(files=found, inputs=_named_by_file(path, opened.inputs), training_mode=mode)
 
 
 def _named_by_file(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:

@@ -12,10 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from cifar_deploy import pipeline
-from cifar_deploy.backends import BACKENDS
+from cifar_deploy.backends import BACKENDS, onnx_graphs
 from cifar_deploy.core.errors import Corrupt, DeployError, LoadError, UsageError
 from cifar_deploy.stages import bench
-from cifar_deploy.workers import onnx_graphs
 from cifar_deploy.workers.inspect import look
 from tests import models
 from tests.conftest import need_package
