@@ -321,6 +321,7 @@ def evaluate(
 def bench(
     file: options.Files,
     shape: options.Shapes = None,
+    value: options.Values = None,
     backend: options.Backends = None,
     threads: options.Threads = None,
     seconds: options.Seconds = SECONDS,
@@ -349,6 +350,7 @@ def bench(
             file,
             backends=backend,
             shapes=shape or (),
+            values=value or (),
             conditions=conditions,
             trusted=trust,
             timeout_s=timeout,

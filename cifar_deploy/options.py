@@ -20,7 +20,7 @@ from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
-    from cifar_deploy.stages.bench import Shape
+    from cifar_deploy.stages.bench import Shape, Value
 
 
 # Former names, understood for one more version and shown nowhere.
@@ -124,6 +124,29 @@ def _shape(text: str) -> "Shape":
     raise typer.BadParameter(
         f"{text} is no shape; give image=1,3,224,224, or ids=1,128:int64 where the file has no type"
     )
+
+
+def _value(text: str) -> "Value":
+    """rate=16000, scale=0.5 or mask=true. An input's name may hold an equals sign itself."""
+    from cifar_deploy.stages.bench import Value
+
+    name, _, word = text.rpartition("=")
+    if name and (number := _number(word)) is not None:
+        return Value(name=name, value=number)
+    raise typer.BadParameter(f"{text} is no value; give rate=16000, scale=0.5 or mask=true")
+
+
+def _number(word: str) -> bool | int | float | None:
+    """None if it is none, or a larger one than a record holds."""
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    with contextlib.suppress(ValueError):
+        if abs(whole := int(word)) < 2**63:
+            return whole
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(word)):
+            return number
+    return None
 
 
 def _duration(text: str | float) -> float:
@@ -380,6 +403,15 @@ Shapes = Annotated[
         parser=_shape,
         metavar="NAME=1,3,224,224",
         help="How large an input is, where its file leaves that open; :int64 behind it where its type, too. May be repeated.",
+    ),
+]
+Values = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--value",
+        parser=_value,
+        metavar="NAME=16000",
+        help="Fill an input with this number, or with true or false, instead of random values. May be repeated.",
     ),
 ]
 Kept = Annotated[

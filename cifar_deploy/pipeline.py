@@ -15,7 +15,7 @@ A step returns what it made, and whether that was already there. Nothing here im
 
 from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.store import Store
-from cifar_deploy.stages.bench import Shape, plan_external
+from cifar_deploy.stages.bench import Shape, Value, plan_external
 from cifar_deploy.stages.compare import Pair, compare
 from cifar_deploy.stages.doctor import catalogue, diagnose
 from cifar_deploy.stages.environments import create_environment
@@ -41,6 +41,7 @@ __all__ = [
     "Shape",
     "Store",
     "TrainingSettings",
+    "Value",
     "catalogue",
     "compare",
     "create_environment",

@@ -49,6 +49,20 @@ def two_inputs(path: Path) -> Path:
     )
 
 
+def needs_rate(path: Path) -> Path:
+    """x float32 [batch, 3] and rate int64 []: it fails at any rate but 16000, less which is the index of a table of one row."""
+    nodes = [
+        helper.make_node("Sub", ["rate", "least"], ["index"]),
+        helper.make_node("Gather", ["table", "index"], ["row"]),
+        helper.make_node("Mul", ["x", "row"], ["y"]),
+    ]
+    arrays = {"least": np.array(16000), "table": np.ones((1, 3), np.float32)}
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(a)) for name, a in arrays.items()
+    ]
+    return save(path, [*constants, *nodes], {"x": (TensorProto.FLOAT, ["batch", 3]), "rate": (TensorProto.INT64, [])})
+
+
 def _ort(path: Path) -> Path:
     import onnxruntime
 
@@ -101,6 +115,18 @@ def in_training_mode(path: Path) -> Path:
     import torch
 
     torch.jit.script(torch.nn.Sequential(torch.nn.Dropout())).save(path)
+    return path
+
+
+def takes_numbers(path: Path) -> Path:
+    """A script of x, k: int, scale: float and on: bool, which multiplies them if it is on."""
+    import torch
+
+    class Numbers(torch.nn.Module):
+        def forward(self, x, k: int, scale: float, on: bool):  # type: ignore[no-untyped-def]
+            return x * k * scale if on else x
+
+    torch.jit.script(Numbers()).save(path)
     return path
 
 

@@ -17,8 +17,12 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     return predicting(_program(path, target, threads).eval(), target)
 
 
+# Arguments of these types take arrays of no dimension: numpy's names.
+_NUMBERS = {"int": "int64", "float": "float64", "bool": "bool"}
+
+
 def open_(path: Path, target: str, threads: int) -> Opened:
-    """Of its inputs the file says the names alone; those that have a default are left to it."""
+    """Of its tensors the file says the names alone; arguments that have a default are left to it."""
     # PyTorch would call a file of weights, which has the same suffix, corrupted.
     if not any(name.endswith("/constants.pkl") for name in members(path)):
         raise LoadError(f"{path}: holds no TorchScript program (torch.save keeps weights); make it by torch.jit.save")
@@ -28,7 +32,12 @@ def open_(path: Path, target: str, threads: int) -> Opened:
     # The first of each is the program itself. In the graph an argument x is called x.1, which viewers show.
     (_, *arguments), (_, *values) = program.forward.schema.arguments, program.forward.graph.inputs()
     inputs = tuple(
-        Input(name=argument.name, aliases=tuple({value.debugName()} - {argument.name}), dtype=None, shape=None)
+        Input(
+            name=argument.name,
+            aliases=tuple({value.debugName()} - {argument.name}),
+            dtype=_NUMBERS.get(str(argument.type)),
+            shape=() if str(argument.type) in _NUMBERS else None,
+        )
         for argument, value in zip(arguments, values, strict=True)
         if not argument.has_default_value()
     )

@@ -332,9 +332,17 @@ class Tensor:
     name: str
     dtype: str  # as numpy names it
     shape: tuple[Count, ...]
+    value: bool | int | float | None = None  # of all its elements; None: random ones
 
     def __str__(self) -> str:
-        return f"{self.name} {self.dtype} {'×'.join(map(str, self.shape)) or 'scalar'}"
+        value = "" if self.value is None else f" = {str(self.value).lower()}"
+        return f"{self.name} {self.dtype} {'×'.join(map(str, self.shape)) or 'scalar'}{value}"
+
+    @property
+    def fed(self) -> dict[str, Any]:
+        """What is fed: two tensors that are alike in this are fed with the same array, whatever their names."""
+        identity = {"dtype": self.dtype, "shape": to_json(self.shape)}
+        return identity if self.value is None else {**identity, "value": self.value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -582,7 +590,9 @@ class Job:
             "origin": self.artifact.origin.kind,
             "name": self.artifact.name,
             "weights": self.artifact.weights_sha256,
-            "data": self.artifact.data.fingerprint if self.artifact.data else to_json(self.artifact.takes),
+            "data": self.artifact.data.fingerprint
+            if self.artifact.data
+            else [{"name": tensor.name, **tensor.fed} for tensor in self.artifact.takes],
             "format": self.artifact.format,
             "input": self.artifact.input,
             "files": [file.sha256 for file in self.artifact.files],

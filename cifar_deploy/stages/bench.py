@@ -1,14 +1,17 @@
 """External models -> jobs. No file is read here, and none run."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, TypeVar
+
+import numpy as np
 
 from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.core import machine, untrusted
-from cifar_deploy.core.arrays import has_random
+from cifar_deploy.core.arrays import has_random, misfit
 from cifar_deploy.core.defaults import TIMEOUT_S
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, Unsupported, UsageError, one_line
 from cifar_deploy.core.isolate import Worker
@@ -32,6 +35,14 @@ class Shape:
     dtype: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """What `--value` says of an input: the value of all its elements."""
+
+    name: str
+    value: bool | int | float
+
+
 class _Named(Protocol):
     @property
     def name(self) -> str: ...
@@ -46,6 +57,7 @@ def plan_external(
     *,
     backends: Sequence[str] | None = None,
     shapes: Iterable[Shape] = (),
+    values: Iterable[Value] = (),
     conditions: Conditions = Conditions(),
     trusted: bool = False,
     timeout_s: float = TIMEOUT_S,
@@ -54,11 +66,12 @@ def plan_external(
     """What `evaluate` will measure of external models: each on every backend that opens it.
 
     Give `EvaluationSettings(overhead=False)` to `evaluate`, and a store that holds nothing else. A file that cannot be loaded is planned with
-    its failure. Raises UsageError for what no backend opens, and for an input whose shape has to be given or is wrong.
+    its failure. Raises UsageError for what no backend opens, and for an input whose shape has to be given, or whose shape
+    or value is wrong.
     """
     pairs = _pairs(paths, backends)
-    given = _once(shapes, "--shape")
-    names: dict[str, None] = {}
+    sizes, numbers = _once(shapes, "--shape"), _once(values, "--value")
+    names: set[str] = set()
     aliases: set[str] = set()
     artifacts: list[tuple[Artifact, str]] = []
     for done, (path, backend) in enumerate(pairs):
@@ -70,9 +83,9 @@ def plan_external(
             found = Worker(timeout_s=timeout_s, interpreter=interpreter).call(inspect.look, path, backend, trusted)
             if found.inputs is None:
                 continue
-            names.update((input.name, None) for input in found.inputs)
+            names.update(input.name for input in found.inputs)
             aliases.update(alias for input in found.inputs for alias in input.aliases)
-            takes = taken(path, found.inputs, given)
+            takes = taken(path, found.inputs, sizes, numbers)
             artifacts.append((_artifact(path, found, takes), backend))
         except UsageError:
             raise
@@ -82,8 +95,9 @@ def plan_external(
         if all(artifact.name != str(path) for artifact, _ in artifacts):
             asked = ", ".join(backend for other, backend in pairs if other == path)
             raise UsageError(f"{path}: is not of the kind of {path.suffix} that {asked} opens; leave out --backend")
-    if names and (unknown := [name for name in given if name not in names and name not in aliases]):
-        raise UnknownName.among("input (--shape)", unknown[0], sorted(names))
+    for option, given in (("--shape", set(sizes)), ("--value", set(numbers))):
+        if names and (unknown := given - names - aliases):
+            raise UnknownName.among(f"input ({option})", min(unknown), sorted(names))
     return [
         item
         for artifact, backend in artifacts
@@ -157,12 +171,31 @@ def _artifact(
     )
 
 
-def taken(path: Path, inputs: tuple[Input, ...], shapes: Mapping[str, Shape]) -> tuple[Tensor, ...]:
+def taken(
+    path: Path,
+    inputs: tuple[Input, ...],
+    shapes: Mapping[str, Shape],
+    values: Mapping[str, Value] = MappingProxyType({}),
+) -> tuple[Tensor, ...]:
     """The arrays to give a file. A first dimension that is free is the batch, and 1; other free ones have to be given.
 
-    Raises UsageError if `shapes` lacks one or contradicts the file, Unsupported if an input is not of numbers.
+    Raises UsageError if `shapes` lacks one or contradicts the file, or if a value does not fit; Unsupported if an input is
+    not of numbers.
     """
-    return tuple(_tensor(f"{path}: input {input.name}", input, _given(path, input, inputs, shapes)) for input in inputs)
+    tensors = []
+    for input in inputs:
+        what = f"{path}: input {input.name}"
+        tensor = _tensor(what, input, _given(path, input, inputs, shapes))
+        value = _given(path, input, inputs, values)
+        tensors.append(_filled(what, tensor, value.value) if value else tensor)
+    return tuple(tensors)
+
+
+def _filled(what: str, tensor: Tensor, value: bool | int | float) -> Tensor:
+    if fault := misfit(value, tensor.dtype):
+        raise UsageError(f"{what} is of {tensor.dtype}, and --value {str(value).lower()} {fault}; give one that fits")
+    make = {"b": bool, "f": float}.get(np.dtype(tensor.dtype).kind, int)
+    return replace(tensor, value=make(value))
 
 
 def _given(path: Path, input: Input, inputs: tuple[Input, ...], given: Mapping[str, T]) -> T | None:

@@ -219,7 +219,10 @@ def _unlike(a: Result, b: Result) -> str | None:
     if first.protocol != second.protocol:
         return f"measured under protocol {first.protocol} and {second.protocol}"
     if not same_input(first, second):
-        words = (job.artifact.data.source if job.artifact.data else "random arrays" for job in (first, second))
+        words = (
+            job.artifact.data.source if job.artifact.data else ", ".join(map(str, job.artifact.takes))
+            for job in (first, second)
+        )
         return f"of other data ({'; '.join(words)})"
     if bool(first.artifact.training_mode.switched) != bool(second.artifact.training_mode.switched):
         return "one ran in training mode, the other in evaluation mode"
