@@ -396,19 +396,20 @@ def report(trust_code: options.TrustCode = None, out: options.Out = Path(".")) -
 def compare(
     a: options.Before,
     b: options.After,
+    pair: options.Pairs = None,
     fail_if_slower: options.FailIfSlower = None,
     allow_mismatch: options.AllowMismatch = False,
     trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
 ) -> None:
     """How the results of B differ from those of A, with intervals; below 3 % between sessions everything is a tie."""
-    pairs = pipeline.compare(a, b, allow_mismatch=allow_mismatch)
+    pairs = pipeline.compare(a, b, pairs=pair or (), allow_mismatch=allow_mismatch)
     if as_json:
         console.print_json(codec.to_json(pairs))
     else:
         console.print_section(compare_stage.section(pairs))
     if fail_if_slower is not None and (slow := compare_stage.slower(pairs, fail_if_slower)):
-        worst = max(slow, key=lambda pair: pair.slowdown)
+        worst = max(slow, key=lambda one: one.slowdown)
         most = f"{worst.slowdown - 1:+.1%}" if worst.word == "slower" else f"{worst.word}, {worst.reason}"
         raise DeployError(
             f"--fail-if-slower: {len(slow)} of {len(pairs)} are slower by more than {fail_if_slower:.1%}, or cannot be "

@@ -360,6 +360,15 @@ EnvironmentName = Annotated[
 ]
 Before = Annotated[Path, typer.Argument(help="An output folder or a results.jsonl: before, or one machine.")]
 After = Annotated[Path, typer.Argument(help="Another: after, or the other machine.")]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pair",
+        metavar="OLD=NEW",
+        help="Compare this network or file of A with that of B, though their names differ; may be repeated.",
+        show_default=False,
+    ),
+]
 FailIfSlower = Annotated[
     float | None,
     typer.Option(

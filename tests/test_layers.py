@@ -45,8 +45,8 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "report", "compare"),
-    *("environments", "doctor"),
+    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "report", "pairing"),
+    *("compare", "environments", "doctor"),
 )
 
 # Where a metric may be named: in its own file, and in a section whose setup it is.
