@@ -2,7 +2,7 @@
 
 They share no round, so a ratio is of all rounds of one to all rounds of the other (see core.statistics), and no
 difference is claimed below what the machines' own controls show, nor below 3 %. stages.pairing says what is compared
-with what where the names differ.
+with what where the names differ. A result that is on both sides is a tie with itself, however few its rounds.
 """
 
 import dataclasses
@@ -36,6 +36,9 @@ from cifar_deploy.stages.pairing import Match, is_same_input
 from cifar_deploy.stages.results import fault
 
 _SPEED_UP = Column(title="speed-up", unit="×", stored_unit="1", digits=3, interval=True)
+
+
+_SAME_RUNS = "the same runs on both sides"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +165,12 @@ def _pair(first: Result, second: Result, raw_a: Raw, raw_b: Raw, noise: float, a
     failures = [
         f"in {side} {r.failure.kind}: {r.failure.reason}" for side, r in (("A", first), ("B", second)) if r.failure
     ]
+    same_runs = first.runs == second.runs
     if failures:
-        return _without_numbers(first, "failed", "; ".join(failures))
-    return _timed(first, second, noise) if is_timed(first.job) else _by_image(first, second, raw_a, raw_b)
+        told = [_SAME_RUNS, failures[0]] if same_runs else failures
+        return _without_numbers(first, "tie" if same_runs else "failed", "; ".join(told))
+    pair = _timed(first, second, noise) if is_timed(first.job) else _by_image(first, second, raw_a, raw_b)
+    return dataclasses.replace(pair, word="tie", reason=_SAME_RUNS) if same_runs else pair
 
 
 def _of_one(ours: Sequence[Result] | None, theirs: Sequence[Result] | None) -> Pair:
@@ -175,7 +181,7 @@ def _of_one(ours: Sequence[Result] | None, theirs: Sequence[Result] | None) -> P
     return _without_numbers(theirs[-1], "new", "is not in A")
 
 
-def _without_numbers(result: Result, word: Literal["failed", "missing", "new"], reason: str) -> Pair:
+def _without_numbers(result: Result, word: Literal["tie", "failed", "missing", "new"], reason: str) -> Pair:
     return Pair(
         configuration=Configuration.of(result),
         match=None,

@@ -1,6 +1,7 @@
 """Two results files: what is alike is compared, what is not is refused, and a tie is called a tie."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.journal import grouped
-from cifar_deploy.core.records import Failure, Job, Result, Trained
+from cifar_deploy.core.records import Failure, Job, Measurement, Result, Trained
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages import compare
 from tests.in_process import run_here
@@ -227,6 +228,34 @@ def test_names_that_nothing_pairs_are_named_with_the_option_that_does(tmp_path: 
     assert "no name of A (p, q, q2) is one of B (r, s, t); say which to compare, as in --pair p=r" in done.stderr
     one = run_here("compare", a, b, "--pair", "p=s")
     assert one.returncode == 0 and "Not paired: q, q2 of A; r, t of B. --pair q=r compares two of them." in one.stdout
+
+
+@pytest.mark.parametrize("gate", [[], ["--fail-if-slower", "5%"]], ids=["", "gate"])
+@pytest.mark.parametrize("rounds", [1, 3, 7])
+def test_a_folder_with_itself_is_all_ties(rounds: int, gate: list[str], tmp_path: Path) -> None:
+    job, other = a_job(), replace(a_job(), device="cuda")
+    failure = Failure(kind="crashed", reason="died of SIGSEGV")
+    crashed = grouped([a_run(job=other, session=a_session(other), failure=failure)])
+    labels_lost = grouped(
+        [replace(a_run("accuracy"), measurement=Measurement(values={"accuracy": 0.5, "correct": 5, "images": 10}))]
+    )
+    folder = stored(tmp_path / "r1", *results(job, 1.0, rounds=rounds), *crashed, *labels_lost)
+    (tmp_path / "link").symlink_to("r1")
+    shutil.copytree(folder, tmp_path / "copy")
+    for again in (folder, f"{folder}/", tmp_path / "link", f"{folder}/../r1", tmp_path / "copy"):
+        done = run_here("compare", folder, again, *gate, "--json")
+        assert done.returncode == 0, done.stderr
+        assert [pair["word"] for pair in json.loads(done.stdout)] == ["tie"] * 3
+    assert "SIGSEGV" in run_here("compare", folder, folder).stdout
+
+
+def test_another_session_of_few_rounds_is_no_tie(tmp_path: Path) -> None:
+    job = a_job()
+    later = [
+        replace(result, runs=tuple(replace(run, started="2026-02-01T00:00:00+00:00") for run in result.runs))
+        for result in results(job, 1.0, rounds=3)
+    ]
+    assert compared(results(job, 1.0, rounds=3), later).word == "undecided"
 
 
 def test_the_folder_that_bench_was_given_is_found(tmp_path: Path) -> None:
