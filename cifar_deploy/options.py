@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperCommand
 
-from cifar_deploy.core import limits, trust
+from cifar_deploy.core import limits, trust, units
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
@@ -92,13 +92,16 @@ def _positive(value: float) -> float:
     return value
 
 
-def _fraction(text: str) -> float:
-    """2% or 0.02."""
-    with contextlib.suppress(ValueError):
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        if 0 < number < 1:
-            return number
-    raise typer.BadParameter(f"{text} is no share; give a percentage like 5%, or a fraction like 0.05")
+def _parsed(parse: Callable[[str, str], Any], option: str) -> Callable[[Any], Any]:
+    """`parse` from core.units, for typer, which gives the default as it is."""
+
+    def parsed(text: Any) -> Any:
+        try:
+            return parse(text, option) if isinstance(text, str) else text
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return parsed
 
 
 def _isa(text: str) -> str:
@@ -124,25 +127,6 @@ def _shape(text: str) -> "Shape":
     raise typer.BadParameter(
         f"{text} is no shape; give image=1,3,224,224, or ids=1,128:int64 where the file has no type"
     )
-
-
-def _duration(text: str | float) -> float:
-    """Seconds, of 90, 90s, 10m or 1.5h; typer gives the default as it is."""
-    if isinstance(text, float):
-        return text
-    scale = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
-    with contextlib.suppress(ValueError):
-        seconds = float(text[:-1]) * scale if scale else float(text)
-        if math.isfinite(seconds) and seconds > 0:
-            return seconds
-    raise typer.BadParameter(f"{text} is no duration; give 90s, 10m or 1.5h")
-
-
-def _memory(text: str) -> int:
-    try:
-        return limits.size(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def _trust_code(names: list[str] | None) -> list[str] | None:
@@ -217,7 +201,7 @@ CheckpointEvery = Annotated[
     float,
     typer.Option(
         "--checkpoint-every",
-        parser=_duration,
+        parser=_parsed(units.duration, "--checkpoint-every"),
         metavar="10m",
         help="Save the state within an epoch, too, whenever so long has passed; not under torchrun.",
         show_default="10m",
@@ -279,7 +263,12 @@ BatchSizes = Annotated[
         show_default=False,
     ),
 ]
-Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="Duration of each timed run.")]
+Seconds = Annotated[
+    float,
+    typer.Option(
+        "--seconds", parser=_parsed(units.duration, "--seconds"), metavar="0.5s", help="Duration of each timed run."
+    ),
+]
 Rounds = Annotated[
     int,
     typer.Option("--rounds", min=1, help="Runs of each timed configuration; 6 or more give an interval."),
@@ -288,14 +277,19 @@ TargetInterval = Annotated[
     float | None,
     typer.Option(
         "--target-interval",
-        parser=_fraction,
+        parser=_parsed(units.share, "--target-interval"),
         metavar="2%",
         help="Stop measuring a configuration early once its interval is within ±this.",
     ),
 ]
 Budget = Annotated[
     float | None,
-    typer.Option("--budget", parser=_duration, metavar="10m", help="Time budget; runs as many rounds as fit."),
+    typer.Option(
+        "--budget",
+        parser=_parsed(units.duration, "--budget"),
+        metavar="10m",
+        help="Time budget; runs as many rounds as fit.",
+    ),
 ]
 Controls = Annotated[
     bool,
@@ -305,13 +299,20 @@ Controls = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", callback=_positive, help="Seconds without progress after which a worker hangs.")
+    float,
+    typer.Option(
+        "--timeout",
+        parser=_parsed(units.duration, "--timeout"),
+        metavar="10m",
+        help="Time without progress after which a worker hangs.",
+        show_default="10m",
+    ),
 ]
 MemoryLimit = Annotated[
     int | None,
     typer.Option(
         "--memory-limit",
-        parser=_memory,
+        parser=_parsed(units.memory, "--memory-limit"),
         callback=_limit_memory,
         metavar="4G",
         help=f"Memory that each worker may take, as {limits.VARIABLE} says it too.",
@@ -352,7 +353,10 @@ MaxIsa = Annotated[
 Soak = Annotated[
     float | None,
     typer.Option(
-        "--soak", parser=_duration, metavar="10m", help="Keep all configurations under load for this long, in rotation."
+        "--soak",
+        parser=_parsed(units.duration, "--soak"),
+        metavar="10m",
+        help="Keep all configurations under load for this long, in rotation.",
     ),
 ]
 EnvironmentName = Annotated[
@@ -373,7 +377,7 @@ FailIfSlower = Annotated[
     float | None,
     typer.Option(
         "--fail-if-slower",
-        parser=_fraction,
+        parser=_parsed(units.slowdown, "--fail-if-slower"),
         metavar="5%",
         help="Exit with 1 if a configuration of B is slower by more than this and by more than a tie, or cannot be compared.",
     ),

@@ -69,6 +69,33 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(
     assert_refused(run_here(*arguments, *dataset, *out), 2, *words)
 
 
+# Each option that takes a number with a unit: its command, a good value, and what a bare or a foreign one is answered.
+WITH_UNIT = [
+    ("compare", "--fail-if-slower", "5 %", "5", "add the unit: --fail-if-slower 5%"),
+    ("evaluate", "--target-interval", "2%", "2", "add the unit: --target-interval 2%"),
+    ("evaluate", "--memory-limit", "4 GiB", "512", "add the unit: --memory-limit 512M"),
+    ("evaluate", "--seconds", "500ms", "1,5", "--seconds 1.5"),
+    ("evaluate", "--budget", "10 m", "10 days", "90s, 10m or 1.5h"),
+    ("evaluate", "--soak", "1.5h", "1h30m", "90s, 10m or 1.5h"),
+    ("evaluate", "--timeout", "10m", "inf", "90s, 10m or 1.5h"),
+    ("train", "--checkpoint-every", "90", "0s", "90s, 10m or 1.5h"),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "good", "bad", "words"), WITH_UNIT)
+def test_a_number_with_a_unit_is_understood_or_explained(
+    command: str, option: str, good: str, bad: str, words: str, tmp_path: Path
+) -> None:
+    arguments = {"compare": [tmp_path / "a", tmp_path / "b"], "train": ["resnet19"], "evaluate": []}[command]
+    for value in (bad, "nan", "-5%", "x"):
+        done = run_here(command, *arguments, option, value, cwd=tmp_path)
+        assert_refused(done, 2, option, value, words if value == bad else "give")
+    assert_refused(run_here(command, *arguments, option, "", cwd=tmp_path), 2, option, "is empty")
+    understood = run_here(command, *arguments, option, good, cwd=tmp_path)
+    assert_refused(understood, 2, "does not exist" if command == "compare" else "no ")
+    assert option not in understood.stderr
+
+
 def test_it_leaves_the_process_with_that_line_and_code(tmp_path: Path) -> None:
     assert_refused(run_cli("train", "resnet19", "--out", tmp_path), 2, "resnet19", "did you mean 'resnet18'")
 
@@ -235,7 +262,7 @@ def test_help_answers_without_importing_what_commands_need() -> None:
     assert own <= {
         *("cifar_deploy.process", "cifar_deploy.cli", "cifar_deploy.options", "cifar_deploy.networks"),
         *(f"cifar_deploy.core{name}" for name in ("", ".defaults", ".errors", ".on_first_use")),
-        *(f"cifar_deploy.core.{name}" for name in ("cgroups", "registry", "interpreter", "limits", "trust")),
+        *(f"cifar_deploy.core.{name}" for name in ("cgroups", "registry", "interpreter", "limits", "trust", "units")),
     }
 
 
