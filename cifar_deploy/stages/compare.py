@@ -335,11 +335,7 @@ def _timed(a: Result, b: Result, noise: float) -> Pair:
         statistics.unpaired_ratio(ours, theirs) if metric.better == "lower" else statistics.unpaired_ratio(theirs, ours)
     )
     slowdown = 1 / speed_up.value
-    doubts = [
-        f"{name} is {value.verdict.word}"
-        for name, value in (("A", before), ("B", after))
-        if value.verdict and value.verdict.word != "stable"
-    ]
+    doubts = _doubts(before, after)
     word: Literal["tie", "slower", "faster", "worse", "better", "undecided"] = "tie"
     if speed_up.kind == "range":
         word, doubts = "undecided", [f"it takes {statistics.ROUNDS_FOR_AN_INTERVAL} rounds of each", *doubts]
@@ -370,7 +366,7 @@ def _by_image(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
             f"{found.difference * 100:+.2f} points [{found.low * 100:+.2f}, {found.high * 100:+.2f}], "
             f"{found.worse} negative flips, {found.better} positive flips, p {found.p:.3f}"
         )
-    before, after = (Summary(result).values.get(compared_by(metric)) for result in (a, b))
+    before, after = (Summary(result, raw).values.get(compared_by(metric)) for result, raw in ((a, raw_a), (b, raw_b)))
     return Pair(
         configuration=Configuration.of(a),
         match=None,
@@ -379,5 +375,14 @@ def _by_image(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
         b=after,
         speed_up=None,
         word=word,
-        reason=reason,
+        reason="; ".join([reason, *_doubts(before, after)]),
     )
+
+
+def _doubts(before: Value | None, after: Value | None) -> list[str]:
+    """Verdicts on the numbers of both sides, where they are not stable."""
+    return [
+        f"{name} is {value.verdict.word}"
+        for name, value in (("A", before), ("B", after))
+        if value and value.verdict and value.verdict.word != "stable"
+    ]
