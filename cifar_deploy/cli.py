@@ -26,6 +26,8 @@ from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
     from cifar_deploy import console, environments, pipeline, recipes, selftest
+    from cifar_deploy.choice import answer, limits
+    from cifar_deploy.choice import choose as choosing
     from cifar_deploy.core import codec, environment, files, machine, ranks
     from cifar_deploy.core.environment import Made
     from cifar_deploy.core.records import Isa, Recipe
@@ -40,6 +42,7 @@ else:
     console, environments, pipeline, recipes, selftest = (
         Module(f"cifar_deploy.{name}") for name in ("console", "environments", "pipeline", "recipes", "selftest")
     )
+    answer, limits, choosing = (Module(f"cifar_deploy.choice.{name}") for name in ("answer", "limits", "choose"))
     codec, environment, files, machine, ranks = (
         Module(f"cifar_deploy.core.{name}") for name in ("codec", "environment", "files", "machine", "ranks")
     )
@@ -390,6 +393,49 @@ def report(trust_code: options.TrustCode = None, out: options.Out = Path(".")) -
     """Make report.csv, report.md and report.html of the results, and print the tables."""
     with _store(out) as store:
         _report(store)
+
+
+@app.command()
+def choose(
+    max_latency: options.MaxLatency = None,
+    percentile: options.Percentile = "50",
+    max_memory: options.MaxMemory = None,
+    max_size: options.MaxSize = None,
+    min_accuracy: options.MinAccuracy = None,
+    min_throughput: options.MinThroughput = None,
+    max_energy: options.MaxEnergy = None,
+    within: options.Within = 2.0,
+    format: options.Formats = None,
+    backend: options.Runtimes = None,
+    device: options.DevicesAmong = None,
+    trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
+    """Say which network, format and runtime to ship, under limits such as --max-latency 5ms, and how sure that is."""
+    plan_stage.check_names(formats=format, backends=backend, devices=device)
+    numbers = {
+        "--max-latency": max_latency,
+        "--max-memory": max_memory,
+        "--max-size": max_size,
+        "--min-accuracy": min_accuracy,
+        "--min-throughput": min_throughput,
+        "--max-energy": max_energy,
+    }
+    constraints = choosing.Constraints(
+        limits=limits.limits_of(numbers, int(percentile)),
+        formats=tuple(format or ()),
+        backends=tuple(backend or ()),
+        devices=tuple(device or ()),
+        within=within / 100,
+    )
+    choice = pipeline.choose(pipeline.Store(out), constraints)
+    if as_json:
+        console.print_json(answer.as_json(choice))
+    else:
+        console.print_choice(choice)
+    if not choice.winner:
+        raise DeployError(answer.lines(choice)[0])
 
 
 @app.command()

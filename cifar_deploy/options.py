@@ -230,6 +230,22 @@ Backends = Annotated[
         show_default=False,
     ),
 ]
+Runtimes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        "--runtime",
+        help="May be repeated. (default: all)",
+        autocompletion=_names("backends:BACKENDS"),
+        show_default=False,
+    ),
+]
+DevicesAmong = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", help="May be repeated. (default: all)", autocompletion=_names("devices:DEVICES"), show_default=False
+    ),
+]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
@@ -399,5 +415,39 @@ Kept = Annotated[
     Path | None,
     typer.Option(
         "--out", "-o", help="Keep results and report in FOLDER/bench/, too; without it they are only printed."
+    ),
+]
+
+
+def _limit(option: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        from cifar_deploy.choice.limits import parsed
+
+        return parsed(option, text)
+
+    return parse
+
+
+def _bound(option: str, metavar: str, help: str) -> Any:
+    return typer.Option(option, parser=_limit(option), metavar=metavar, help=help, show_default=False)
+
+
+MaxLatency = Annotated[float | None, _bound("--max-latency", "5ms", "Latency of one image at most.")]
+Percentile = Annotated[
+    Literal["50", "90", "95", "99"],
+    typer.Option("--percentile", help="Of latency, for --max-latency: 50 is the median of the rounds."),
+]
+MaxMemory = Annotated[float | None, _bound("--max-memory", "60MB", "Peak resident memory at most.")]
+MaxSize = Annotated[float | None, _bound("--max-size", "4MB", "Size of all files of the artifact at most.")]
+MinAccuracy = Annotated[float | None, _bound("--min-accuracy", "84%", "Top-1 accuracy at least.")]
+MinThroughput = Annotated[float | None, _bound("--min-throughput", "500/s", "Images per second at least.")]
+MaxEnergy = Annotated[float | None, _bound("--max-energy", "5mJ", "Energy of one image at most.")]
+Within = Annotated[
+    float,
+    typer.Option(
+        "--within",
+        min=0,
+        max=100,
+        help="Ship the fastest within so many percentage points of the best accuracy.",
     ),
 ]

@@ -13,9 +13,12 @@ A step returns what it made, and whether that was already there. Nothing here im
         results = pipeline.frame(store)  # a pandas DataFrame
 """
 
+from cifar_deploy.choice.choose import Choice, Constraints
+from cifar_deploy.choice.limits import Limit
 from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages.bench import Shape, plan_external
+from cifar_deploy.stages.choose import choose
 from cifar_deploy.stages.compare import Pair, compare
 from cifar_deploy.stages.doctor import catalogue, diagnose
 from cifar_deploy.stages.environments import create_environment
@@ -30,9 +33,12 @@ from cifar_deploy.workers.catalogue import Entry
 from cifar_deploy.workers.prepare import Prepared
 
 __all__ = [
+    "Choice",
     "Conditions",
+    "Constraints",
     "Entry",
     "EvaluationSettings",
+    "Limit",
     "Outcome",
     "Pair",
     "Planned",
@@ -42,6 +48,7 @@ __all__ = [
     "Store",
     "TrainingSettings",
     "catalogue",
+    "choose",
     "compare",
     "create_environment",
     "diagnose",

@@ -51,6 +51,7 @@ class Backend:
     to `threads` threads, and raises LoadError rather than run on another device than `target`.
     """
 
+    title: str = ""  # the runtime's own name, for people; empty: the backend's
     summary: str
     reads: tuple[str, ...]  # formats
     targets: Mapping[str, str]  # device -> this runtime's own word for it

@@ -41,6 +41,7 @@ def open_(path: Path, target: str, threads: int) -> Opened:
 
 
 BACKEND = Backend(
+    title="AOTInductor",
     summary="AOTInductor's machine code",
     reads=("aoti",),
     targets={"cpu": "cpu"},

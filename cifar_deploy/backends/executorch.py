@@ -91,6 +91,7 @@ def _method(path: Path, threads: int) -> Any:
 
 
 BACKEND = Backend(
+    title="ExecuTorch",
     summary="ExecuTorch, through XNNPACK",
     reads=("executorch", "executorch_int8"),
     targets={"cpu": "cpu"},

@@ -64,6 +64,7 @@ def _interpreter(path: Path, threads: int) -> Any:
 
 
 BACKEND = Backend(
+    title="LiteRT",
     summary="LiteRT's interpreter, with XNNPACK",
     reads=("litert", "litert_int8"),
     targets={"cpu": "cpu"},

@@ -39,6 +39,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 
 BACKEND = Backend(
+    title="ncnn",
     summary="ncnn, one image a call",
     reads=("ncnn",),
     targets={"cpu": "cpu"},

@@ -63,6 +63,7 @@ def _session(path: Path, target: str, threads: int) -> Any:
 
 
 BACKEND = Backend(
+    title="ONNX Runtime",
     summary="ONNX Runtime, all graph optimisations",
     reads=("onnx", "onnx_int8", "onnx_fp16", "onnx_ort"),
     targets={"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"},

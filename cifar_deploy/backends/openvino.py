@@ -103,6 +103,7 @@ def _check_cap(compiled: Any, cap: str) -> None:
 
 
 BACKEND = Backend(
+    title="OpenVINO",
     summary="OpenVINO",
     reads=("openvino_ir", "openvino_int8", "onnx", "onnx_int8"),
     targets={"cpu": "CPU"},

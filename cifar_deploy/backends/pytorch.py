@@ -37,6 +37,7 @@ def layout_of(artifact: Artifact) -> Layout:
 
 
 BACKEND = Backend(
+    title="PyTorch eager",
     summary="PyTorch eager, in the layout of its training",
     reads=("checkpoint",),
     targets={"cpu": "cpu", "cuda": "cuda", "mps": "mps"},

@@ -17,6 +17,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 
 BACKEND = Backend(
+    title="torch.compile",
     summary="PyTorch with torch.compile, in the layout of its training",
     reads=("checkpoint",),
     targets={"cpu": "cpu", "cuda": "cuda"},

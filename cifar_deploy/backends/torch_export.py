@@ -55,6 +55,7 @@ def _input(name: str, example: Any) -> Input:
 
 
 BACKEND = Backend(
+    title="torch.export",
     summary="torch.export's program in PyTorch",
     reads=("torch_export",),
     targets={"cpu": "cpu"},

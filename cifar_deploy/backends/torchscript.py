@@ -38,6 +38,7 @@ def _program(path: Path, target: str, threads: int) -> Any:
 
 
 BACKEND = Backend(
+    title="TorchScript",
     summary="TorchScript interpreter",
     reads=("torchscript",),
     targets={"cpu": "cpu", "cuda": "cuda"},

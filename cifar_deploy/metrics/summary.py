@@ -132,6 +132,11 @@ class Summary:
             return
         self.values[key] = Value(number=estimate.value, estimate=estimate if self._timed else None, verdict=verdict)
 
+    def percentiles(self, percent: int, raw: Raw) -> list[float]:
+        """A percentile of each round's samples, in seconds: of two samples that it lies between, the larger. Raises Corrupt if they are lost."""
+        rounds = (samples(measurement, raw) for measurement in self.result.measurements.values())
+        return [float(np.percentile(found, percent, method="higher")) / 1e9 for found in rounds]
+
     def _percentile(self, percent: int, raw: Raw | None) -> Estimate | str:
         """Of all rounds' samples, or what it would take to claim it."""
         measurements = self.result.measurements.values()

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cifar_deploy.core import files
 from cifar_deploy.core.errors import Corrupt, DeployError
@@ -48,7 +48,8 @@ def frame(store: Store, planned: Iterable[Planned] | None = None) -> pd.DataFram
     return as_frame(_table(store, planned).records)
 
 
-def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
+def read(store: Store, planned: Iterable[Planned] | None = None) -> tuple[list[Result], Samples, tuple[str, ...]]:
+    """The results so far, or those of what is planned; where their samples lie; what could not be read, a line for each reason."""
     lines, samples = store.lines(fault), Samples(store.reports)
     if lines.left_out and not lines.runs:
         raise Corrupt(f"{store.results_path}: {lines.told()[0]}; run `cifar-deploy evaluate` again")
@@ -56,8 +57,13 @@ def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
     if planned is not None:
         keys = {item.job.key for item in planned}
         results = [result for result in results if result.job.key in keys]
+    return results, samples, tuple(lines.told())
+
+
+def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
+    results, samples, told = read(store, planned)
     table = build(results, samples)
-    return dataclasses.replace(table, lost=(*lines.told(), *samples.told()))
+    return dataclasses.replace(table, lost=(*told, *samples.told()))
 
 
 def build(results: Sequence[Result], raw: Raw) -> Table:
@@ -65,21 +71,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
 
     Raises DeployError if there is nothing to report.
     """
-    ordinary = [result for result in results if not result.control and result.job.is_ordinary]
-    if all(isinstance(result.job.artifact.origin, Baseline) for result in ordinary):
-        only = "only loads and limits were measured" if results else "there are no results yet"
-        raise DeployError(f"report: {only}; run `cifar-deploy evaluate` first")
-    current = _current(results)
-    summaries = [Summary(result, raw) for result in current if not result.control]
-    configurations: Configurations = {}
-    overheads: Configurations = {}
-    for summary in summaries:
-        configuration = Configuration.of(summary.result)
-        is_baseline = isinstance(summary.result.job.artifact.origin, Baseline)
-        (overheads if is_baseline else configurations).setdefault(configuration, {})[summary.result.job.metric] = (
-            summary
-        )
-    controls = [result for result in current if result.control]
+    current, summaries, configurations, overheads, controls = current_of(results, raw)
     checkpoints: dict[str, Checkpoint] = {}
     for configuration, of_one in configurations.items():
         # The same weights may have been trained twice: what the second training says of itself counts.
@@ -115,6 +107,35 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
         definitions={name: METRICS[name].summary for name in metrics_of(configurations)},
         records=tuple(record for summary in summaries for record in _records(summary)),
     )
+
+
+class Current(NamedTuple):
+    """The newest results that belong together, as the sections and the choice take them."""
+
+    results: Sequence[Result]
+    summaries: Sequence[Summary]  # of those that are no control
+    configurations: Configurations
+    overheads: Configurations  # of the no-op models
+    controls: Sequence[Result]
+
+
+def current_of(results: Sequence[Result], raw: Raw) -> Current:
+    """Those of each training's latest weights, on the machine measured last. Raises DeployError if there are none."""
+    ordinary = [result for result in results if not result.control and result.job.is_ordinary]
+    if all(isinstance(result.job.artifact.origin, Baseline) for result in ordinary):
+        only = "only loads and limits were measured" if results else "there are no results yet"
+        raise DeployError(f"report: {only}; run `cifar-deploy evaluate` first")
+    current = _current(results)
+    configurations: Configurations = {}
+    overheads: Configurations = {}
+    summaries = [Summary(result, raw) for result in current if not result.control]
+    for summary in summaries:
+        configuration = Configuration.of(summary.result)
+        is_baseline = isinstance(summary.result.job.artifact.origin, Baseline)
+        (overheads if is_baseline else configurations).setdefault(configuration, {})[summary.result.job.metric] = (
+            summary
+        )
+    return Current(current, summaries, configurations, overheads, [result for result in current if result.control])
 
 
 def _current(results: Sequence[Result]) -> list[Result]:
