@@ -238,7 +238,7 @@ def test_a_file_of_weights_is_told_from_a_program(tmp_path: Path) -> None:
 
     torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pt")
     rows, _ = bench("weights.pt", "--trust", cwd=tmp_path)
-    assert "torch.save keeps weights" in rows[0]["failures"]["latency.p50"]["reason"]
+    assert "torch.save, which keeps weights" in rows[0]["failures"]["latency.p50"]["reason"]
 
 
 def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> None:

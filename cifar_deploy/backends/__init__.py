@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_deploy.core.arrays import Arrays, Predict
+from cifar_deploy.core.content import Content
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.records import Artifact, Isa
 from cifar_deploy.core.registry import Registry
@@ -37,7 +38,7 @@ class Opened:
 class Opener:
     """How a backend opens external models: `open(path, target, threads)`, as `Backend.load`."""
 
-    suffixes: tuple[str, ...]
+    suffixes: Mapping[str, Content | None]  # and what such a file holds, where core.content recognises that
     open: Callable[[Path, str, int], Opened]
     is_program: bool = False  # running the file runs code of whoever wrote it
     knows: Callable[[Path], bool] = lambda path: True  # whether a file is of its kind, where two kinds share a suffix

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.backends.tensors import is_compiled, predicting, running
 from cifar_deploy.core.arrays import Predict
+from cifar_deploy.core.content import PT2
 from cifar_deploy.core.records import Artifact
 
 if TYPE_CHECKING:
@@ -46,5 +47,5 @@ BACKEND = Backend(
     targets={"cpu": "cpu"},
     requires=("torch",),
     load=load,
-    opens=Opener(suffixes=(".pt2",), open=open_, is_program=True, knows=is_compiled),
+    opens=Opener(suffixes={".pt2": PT2}, open=open_, is_program=True, knows=is_compiled),
 )

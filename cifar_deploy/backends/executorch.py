@@ -7,6 +7,7 @@ import numpy as np
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict, batched
+from cifar_deploy.core.content import EXECUTORCH
 from cifar_deploy.core.errors import LoadError
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.environments.executorch import ENVIRONMENT, MOST_IMAGES
@@ -99,5 +100,5 @@ BACKEND = Backend(
     environment=ENVIRONMENT,
     load=load,
     options={"most images a call": MOST_IMAGES},
-    opens=Opener(suffixes=(".pte",), open=open_),
+    opens=Opener(suffixes={".pte": EXECUTORCH}, open=open_),
 )

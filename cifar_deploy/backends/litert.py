@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
+from cifar_deploy.core.content import TFLITE
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.environments.litert import ENVIRONMENT
 
@@ -71,5 +72,5 @@ BACKEND = Backend(
     modules=("ai_edge_litert.interpreter",),
     environment=ENVIRONMENT,
     load=load,
-    opens=Opener(suffixes=(".tflite",), open=open_),
+    opens=Opener(suffixes={".tflite": TFLITE}, open=open_),
 )

@@ -5,6 +5,7 @@ from typing import Any
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
+from cifar_deploy.core.content import ONNX, ORT
 from cifar_deploy.core.errors import LoadError, Unavailable
 from cifar_deploy.core.records import Artifact
 
@@ -68,5 +69,5 @@ BACKEND = Backend(
     targets={"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"},
     requires=("onnxruntime",),
     load=load,
-    opens=Opener(suffixes=(".onnx", ".ort"), open=open_),
+    opens=Opener(suffixes={".onnx": ONNX, ".ort": ORT}, open=open_),
 )

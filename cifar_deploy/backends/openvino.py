@@ -7,6 +7,7 @@ from typing import Any
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
+from cifar_deploy.core.content import IR, ONNX
 from cifar_deploy.core.errors import LoadError
 from cifar_deploy.core.records import Artifact
 
@@ -110,5 +111,5 @@ BACKEND = Backend(
     load=load,
     options=_OPTIONS,
     isa={"sse41": {_CAP: "SSE41"}, "avx2": {_CAP: "AVX2"}, "avx512": {_CAP: "AVX512_CORE"}},
-    opens=Opener(suffixes=(".xml", ".onnx"), open=open_),
+    opens=Opener(suffixes={".xml": IR, ".onnx": ONNX}, open=open_),
 )

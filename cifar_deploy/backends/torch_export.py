@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.backends.tensors import is_compiled, predicting, running
 from cifar_deploy.core.arrays import Predict
+from cifar_deploy.core.content import PT2
 from cifar_deploy.core.records import Artifact
 
 if TYPE_CHECKING:
@@ -60,5 +61,5 @@ BACKEND = Backend(
     targets={"cpu": "cpu"},
     requires=("torch",),
     load=load,
-    opens=Opener(suffixes=(".pt2",), open=open_, is_program=True, knows=lambda path: not is_compiled(path)),
+    opens=Opener(suffixes={".pt2": PT2}, open=open_, is_program=True, knows=lambda path: not is_compiled(path)),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS, Input
-from cifar_deploy.core import trust, untrusted
+from cifar_deploy.core import content, trust
 from cifar_deploy.core.errors import LoadError, loading
 from cifar_deploy.core.records import File
 from cifar_deploy.core.registry import need
@@ -30,11 +30,10 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
     """
     plugin = BACKENDS[backend]
     assert plugin.opens
-    if not path.stat().st_size:
-        raise LoadError(f"{path}: is empty; export it again")
-    found = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
     if not plugin.opens.knows(path):
-        return Look(files=found, inputs=None)
+        return Look(files=(), inputs=None)
+    content.check(path, plugin.opens.suffixes.get(path.suffix.lower()))
+    found = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     if plugin.opens.is_program and not trusted:
         trust.check(path, found[0].sha256)
@@ -60,6 +59,8 @@ def _beside(path: Path) -> list[Path]:
             raise LoadError(f"{path}: takes its data from outside its folder ({file}), which no runtime should read")
         if not is_there:
             raise LoadError(f"{path}: needs {file.name} beside it; put it there")
+        if file.stat().st_size:  # an IR may do without weights
+            content.check(file, None)
     return found
 
 
@@ -77,7 +78,9 @@ def _external_data(path: Path) -> list[Path]:
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
-        raise LoadError(f"{path}: is no ONNX model ({error}); export it again") from error
+        raise LoadError(
+            f"{path}: is no ONNX model, or only part of one ({error}); download or export it again"
+        ) from error
     if not model.HasField("graph"):
         raise LoadError(f"{path}: is no ONNX model (it has no graph); export it again")
     external = (tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
@@ -97,9 +100,8 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 def _weights(path: Path) -> list[Path]:
-    with untrusted.open_regular(path) as file:
-        if not file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-            raise LoadError(f"{path}: is no OpenVINO IR (it is no XML); export it again")
+    if content.of(path) != content.IR:
+        raise LoadError(f"{path}: is no OpenVINO IR (it is no XML); export it again")
     return [path.with_suffix(".bin")]
 
 

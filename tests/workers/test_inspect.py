@@ -53,6 +53,11 @@ def test_a_location_outside_the_folder_or_by_a_detour_is_refused(model: Path, lo
     refused(model, "takes its data from outside its folder")
 
 
+def test_data_that_are_a_git_lfs_pointer_are_refused(model: Path) -> None:
+    model.with_name("w.data").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    refused(model, "w.data: is a Git LFS pointer, not a model or its data; run `git lfs pull`")
+
+
 def test_a_link_to_outside_the_folder_is_refused_and_one_within_is_not(model: Path) -> None:
     data = model.with_name("w.data")
     data.rename(model.with_name("store"))
@@ -158,17 +163,25 @@ def test_a_file_of_another_kind_than_its_suffix_is_refused(ir: Path, model: Path
     as_onnx = ir.with_name("a.onnx")
     shutil.copy(ir, as_onnx)
     shutil.copy(ir.with_suffix(".bin"), as_onnx.with_suffix(".bin"))
-    refused(as_onnx, "is no ONNX model", backend)
+    refused(as_onnx, "is an OpenVINO IR, not an ONNX model", backend)
     as_ir = model.with_name("b.xml")
     shutil.copy(model, as_ir)
     as_ir.with_suffix(".bin").touch()
+    refused(as_ir, "is an ONNX model, not an OpenVINO IR", "openvino")
+    as_ir.write_bytes(b"\x12\x00" + model.read_bytes())  # which is not recognised
     refused(as_ir, "is no OpenVINO IR", "openvino")
 
 
-@pytest.mark.parametrize("content", [b"\x0a", b"no model", b"\x08\x08"])
+@pytest.mark.parametrize("content", [b"\x0a\x00", b"\xc3\x28 no model", b"\x08\x08"])
 def test_an_onnx_file_without_a_graph_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
     refused(tmp_path / "m.onnx", "is no ONNX model")
+
+
+def test_half_an_onnx_file_is_said_to_be_part_of_one(tmp_path: Path) -> None:
+    path = models.images(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes()[:99])
+    refused(path, "is no ONNX model, or only part of one")
 
 
 @pytest.mark.parametrize("check", [lambda path: bench._check(path), lambda path: pipeline.compare(path, path)])
