@@ -39,7 +39,8 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
         trust.check(path, found[0].sha256)
     devices.check(plugin.validated_on, plugin.requires)
     with loading(str(path), backend):
-        return Look(files=found, inputs=plugin.opens.open(path, plugin.targets[plugin.validated_on], 1).inputs)
+        inputs = plugin.opens.open(path, plugin.targets[plugin.validated_on], 1).inputs
+        return Look(files=found, inputs=plugin.opens.corrected(path, inputs))
 
 
 def _beside(path: Path) -> list[Path]:
