@@ -20,9 +20,16 @@ def open_(path: Path, target: str, threads: int) -> Opened:
     program = _program(path, target, threads)
     _, *arguments = program.forward.schema.arguments  # the first is the program itself
     inputs = tuple(
-        Input(name=argument.name, dtype=None, shape=None) for argument in arguments if not argument.has_default_value()
+        Input(name=argument.name, dtype=_dtype(argument.type), shape=None)
+        for argument in arguments
+        if not argument.has_default_value()
     )
     return Opened(inputs=inputs, run=running(lambda tensors: program(*tensors), target))
+
+
+def _dtype(type_: Any) -> str | None:
+    """TorchScript's own word for what is no tensor; a tensor may be of any type."""
+    return None if (word := type_.annotation_str) in ("Tensor", "Optional[Tensor]", "Any") else str(word)
 
 
 def _program(path: Path, target: str, threads: int) -> Any:

@@ -1,5 +1,6 @@
 """What an opener says of a file's inputs: unknown rank or scalar, a type of numbers or another, what is no array."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,70 @@ def test_another_type_is_refused_in_the_runtimes_words(backend: str, number: int
     (input,), _ = opened(models.identity(tmp_path / "m.onnx", [2], number), backend)
     with pytest.raises(Unsupported, match=f"input x is of type {word}, which cannot be made up"):
         taken(tmp_path, (input,), {})
+
+
+def exported(path: Path, function: Callable[..., Any], *args: Any, dynamic: Any = None, **kwargs: Any) -> Path:
+    import torch
+
+    class Module(torch.nn.Module):
+        def forward(self, x, more=None, last=None, *, scale=None):  # type: ignore[no-untyped-def]
+            return function(x, more, last, scale)
+
+    torch.export.save(torch.export.export(Module(), args, kwargs, dynamic_shapes=dynamic), path)
+    return path
+
+
+def test_torch_exports_plain_arguments_are_those_of_the_export(tmp_path: Path) -> None:
+    import torch
+
+    x = torch.rand(2, 3)
+    path = exported(tmp_path / "m.pt2", lambda x, n, f, flag: x * n * f if flag else x, x, 3, 0.5, scale=True)
+    inputs, found = opened(path, "torch_export")
+    assert [input.name for input in inputs] == ["x"]
+    np.testing.assert_allclose(found.run([x.numpy()]), x * 1.5)  # type: ignore[call-overload]
+
+
+def test_torch_exports_none_text_and_nested_arguments_keep_their_places(tmp_path: Path) -> None:
+    import torch
+
+    x, y, z = torch.rand(3, 2, 3)
+    path = exported(
+        tmp_path / "m.pt2",
+        lambda x, more, last, scale: x["a"] * more[0] - more[1][0] * (scale["n"] if last == "sub" else 0),
+        {"a": x, "none": None},
+        [y, (z,)],
+        "sub",
+        scale={"n": 2, "unused": None},
+    )
+    inputs, found = opened(path, "torch_export")
+    assert [input.name for input in inputs] == ["x_a", "more_0", "more_1_0"]
+    np.testing.assert_allclose(found.run([x.numpy(), y.numpy(), z.numpy()]), x * y - 2 * z)  # type: ignore[call-overload]
+
+
+def test_a_number_that_torch_export_leaves_free_is_refused_by_name(tmp_path: Path) -> None:
+    import torch
+
+    dynamic = {"x": None, "more": torch.export.Dim.DYNAMIC, "last": None, "scale": None}
+    path = exported(tmp_path / "m.pt2", lambda x, n, *_: x * n, torch.rand(2), 3, None, dynamic=dynamic, scale=None)
+    inputs, _ = opened(path, "torch_export")
+    assert [input.name for input in inputs] == ["x", "more"]
+    with pytest.raises(Unsupported, match="input more is of type SymInt"):
+        taken(path, inputs, {})
+
+
+def test_torchscripts_arguments_that_are_no_tensor_are_refused_by_name(tmp_path: Path) -> None:
+    import torch
+
+    class Module(torch.nn.Module):
+        def forward(
+            self, x: torch.Tensor, mask: torch.Tensor | None, n: int, parts: list[torch.Tensor]
+        ) -> torch.Tensor:
+            return x * n + parts[0]
+
+    torch.jit.script(Module()).save(tmp_path / "m.ts")
+    inputs, _ = opened(tmp_path / "m.ts", "torchscript")
+    assert [(input.name, input.dtype) for input in inputs] == [
+        *(("x", None), ("mask", None), ("n", "int"), ("parts", "List[Tensor]"))
+    ]
+    with pytest.raises(Unsupported, match="input n is of type int"):
+        taken(tmp_path, inputs[2:], {})
