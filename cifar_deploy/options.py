@@ -115,14 +115,16 @@ def _isa(text: str) -> str:
 
 def _shape(text: str) -> "Shape":
     """image=1,3,224,224 or ids=1,128:int64. An input's name may hold a colon or an equals sign itself."""
-    from cifar_deploy.core.arrays import has_random
+    from cifar_deploy.core.arrays import NUMBERS, has_random
     from cifar_deploy.stages.bench import Shape
 
     name, _, rest = text.rpartition("=")
     sizes, _, dtype = rest.partition(":")
+    if dtype and not has_random(dtype):
+        raise typer.BadParameter(f"{text} names the type {dtype}; there are: {', '.join(NUMBERS)}")
     with contextlib.suppress(ValueError):
         shape = Shape(name=name, sizes=tuple(map(int, sizes.split(","))) if sizes else (), dtype=dtype or None)
-        if name and all(size > 0 for size in shape.sizes) and has_random(dtype or "float32"):
+        if name and all(size > 0 for size in shape.sizes):
             return shape
     raise typer.BadParameter(
         f"{text} is no shape; give image=1,3,224,224, or ids=1,128:int64 where the file has no type"
