@@ -47,6 +47,9 @@ class ImageSet:
     test_labels: Labels
     classes: tuple[str, ...]
     source: str  # where the images came from, for people
+    train_names: Sequence[str] = ()  # of the images' files, in the images' order, where they have some
+    test_names: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()  # what a reader of results should know about these images
 
 
 def as_input(pixels: Pixels) -> Images:
