@@ -638,6 +638,8 @@ def _prepare(dataset: str, data_dir: Path | None, quiet: bool = False) -> pipeli
     if not quiet:
         origin = "" if prepared.decoded else "  (from the cache)"
         console.say("data", f"{prepared.data}, fingerprint {prepared.data.fingerprint[:16]}{origin}")
+        for warning in prepared.data.warnings or ():
+            console.say("", f"warning: {warning}")
     return prepared
 
 

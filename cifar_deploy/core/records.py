@@ -111,6 +111,8 @@ class Data:
     width: Count
     mean: tuple[float, ...]  # of the training images, per channel (red, green, blue), pixels in [0, 1]
     std: tuple[NotNegative, ...]
+    # What a reader of results should know about the images; None in records of before it was looked for.
+    warnings: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return (

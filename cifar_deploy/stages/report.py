@@ -191,10 +191,11 @@ def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> d
     sources = [measurement.stand_in for result in results for measurement in result.measurements.values()]
     sources += [parity.stand_in for result in results for parity in result.job.artifact.parity]
     stood_in = _each(f"{source}: the networks' own images were not here" for source in sources if source)
+    data = [checkpoint.training.data for checkpoint in checkpoints.values()]
+    warnings = _each(f"{one.source}: {warning}" for one in data for warning in one.warnings or ())
     return {
-        "data": _each(
-            f"{c.training.data} (fingerprint {c.training.data.fingerprint[:16]})" for c in checkpoints.values()
-        ),
+        "data": _each(f"{one} (fingerprint {one.fingerprint[:16]})" for one in data),
+        **({"data warnings": warnings} if warnings else {}),
         **({"measured or compared on": stood_in} if stood_in else {}),
         "recipe": _each(str(c.training.recipe) for c in checkpoints.values()),
         "trained on": _each(

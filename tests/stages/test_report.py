@@ -496,3 +496,15 @@ def test_where_the_predictions_are_lost_the_classes_count_as_equally_common() ->
     run, _ = of_labels(EAGER, np.random.default_rng(0).permutation(np.arange(300) % 3), "gone")
     table = report.build(grouped([run]), no_raw)
     assert len(table.warnings) == 1 and "33.3%, the share of the commonest class" in table.warnings[0]
+
+
+def test_warnings_of_the_data_are_among_the_facts() -> None:
+    def with_warnings(*warnings: str) -> Checkpoint:
+        checkpoint = EAGER.artifact.checkpoint
+        assert checkpoint
+        data = replace(checkpoint.training.data, warnings=warnings)
+        return replace(checkpoint, training=replace(checkpoint.training, data=data))
+
+    facts = report._origins([], {"a": with_warnings("2 are twice"), "b": with_warnings("2 are twice")})
+    assert facts["data warnings"] == ("handwritten digits: 2 are twice",)
+    assert "data warnings" not in report._origins([], {"a": with_warnings()})
