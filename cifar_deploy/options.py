@@ -7,13 +7,15 @@ import contextlib
 import importlib
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
-from typer.core import TyperCommand
+from typer import TyperException
+from typer.core import TyperCommand, TyperGroup
 
 from cifar_deploy.core import limits, trust, units
 from cifar_deploy.core.errors import DeployError, UsageError
@@ -40,14 +42,52 @@ def today(argument: str) -> str:
     return f"{_FORMER.get(name, name)}{equals}{value}"
 
 
+def told(error: TyperException) -> str:
+    """What typer refuses, as every error is told: the option, what is wrong, and where the help is."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    help = f"see {context.command_path if context else 'cifar-deploy'} --help"
+    if parameter is None:
+        message = error.format_message().rstrip(".?").replace("(s)", "").replace(". Did you mean", "; did you mean")
+        return f"{message[:1].lower()}{message[1:]}; {help}"
+    what = error.message.rstrip(".").removeprefix("Value error, ").replace("Input should be", "should be")
+    what = re.sub(r", unable to parse string as .*", "", what) or "is missing"
+    return f"{_named(parameter)}: {what}" if "; " in what else f"{_named(parameter)}: {what}; {help}"
+
+
+class Group(TyperGroup):
+    """Its help shows the whole first sentence of each command. Without a command it prints its help and refuses."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            print(ctx.get_help())
+            raise UsageError(f"{ctx.command_path}: lacks a command; give one of {', '.join(self.list_commands(ctx))}")
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [(name, _first_sentence(command.help or "")) for name, command in commands if command]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _first_sentence(text: str) -> str:
+    sentence, point, _ = " ".join(text.split()).partition(". ")
+    return sentence + point.strip()
+
+
 class Command(TyperCommand):
     """A command that refuses an empty value, a second value of an option that takes one, and a folder that is gone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         args = [self._today(arg) for arg in args]
-        if not ctx.resilient_parsing:  # of shell completion
-            self._check(*self.make_parser(ctx).parse_args(list(args))[::2])
-        return super().parse_args(ctx, args)
+        try:
+            if not ctx.resilient_parsing:  # of shell completion
+                self._check(*self.make_parser(ctx).parse_args(list(args))[::2])
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            if getattr(error, "ctx", ctx) is None:  # typer's parser does not say which command it refuses
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -73,7 +113,7 @@ class Command(TyperCommand):
 
 
 def _named(parameter: Any) -> str:
-    return next((name for name in parameter.opts if name.startswith("--")), str(parameter.name))
+    return next((name for name in parameter.opts if name.startswith("--")), str(parameter.metavar or parameter.name))
 
 
 def _names(registry: str) -> Callable[[], list[str]]:
@@ -84,6 +124,15 @@ def _names(registry: str) -> Callable[[], list[str]]:
         return list(getattr(importlib.import_module(f"cifar_deploy.{module}"), name))
 
     return names
+
+
+def _trained(context: typer.Context) -> list[str]:
+    """For shell completion: the trained networks of the output folder that the line names so far."""
+    from cifar_deploy.core.store import Store
+
+    with contextlib.suppress(OSError):
+        return Store(context.params.get("out") or ".").names()
+    return []
 
 
 def _positive(value: float) -> float:
@@ -104,10 +153,14 @@ def _parsed(parse: Callable[[str, str], Any], option: str) -> Callable[[Any], An
     return parsed
 
 
-def _isa(text: str) -> str:
+def _isa_levels() -> list[str]:
     from cifar_deploy.core.records import Isa
 
-    levels = get_args(Isa)
+    return list(get_args(Isa))
+
+
+def _isa(text: str) -> str:
+    levels = _isa_levels()
     if text not in levels:
         raise typer.BadParameter(f"{text} is no level of instructions; there are: {', '.join(levels)}")
     return text
@@ -146,46 +199,77 @@ def _limit_memory(context: typer.Context, value: int | None) -> int | None:
     return value
 
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of exported/, reports/ and log.txt.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of exported/, reports/ and log.txt.")]
 DatasetName = Annotated[
-    str, typer.Option("--dataset", help="Where images come from.", autocompletion=_names("datasets:DATASETS"))
+    str,
+    typer.Option(
+        "--dataset", metavar="DATASET", help="Where images come from.", autocompletion=_names("datasets:DATASETS")
+    ),
 ]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The data set's directory, archive or .zip.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="PATH", help="The data set's directory, archive or .zip.")
+]
 NetworkArgument = Annotated[
-    str, typer.Argument(help="A network, or module:function.", autocompletion=_names("networks:NETWORKS"))
+    str,
+    typer.Argument(
+        metavar="NETWORK", help="A network, or module:function.", autocompletion=_names("networks:NETWORKS")
+    ),
 ]
 NetworkOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--network",
-        help=f"A network, or module:function; may be repeated. (default: {', '.join(DEFAULT_NETWORKS)})",
+        metavar="NETWORK",
+        help=f"A network, or module:function; may be repeated. [default: {', '.join(DEFAULT_NETWORKS)}]",
         autocompletion=_names("networks:NETWORKS"),
         show_default=False,
     ),
 ]
 Names = Annotated[
-    list[str] | None, typer.Argument(help="Trained networks, by name. (default: all)", show_default=False)
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME",
+        help="Trained networks, by name. [default: all]",
+        show_default=False,
+        autocompletion=_trained,
+    ),
 ]
-Name = Annotated[str | None, typer.Option("--name", help="What to call this training. (default: the network)")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="How to train.", autocompletion=_names("recipes:RECIPES"))]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")]
-TrainBatch = Annotated[int | None, typer.Option("--train-batch-size", min=2, help="Instead of the recipe's.")]
-RecipeBatch = Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")]
-AllThreads = Annotated[int | None, typer.Option("--threads", min=1, help="(default: all that are allowed)")]
+Name = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="What to call this training. [default: the network]")
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", metavar="RECIPE", help="How to train.", autocompletion=_names("recipes:RECIPES"))
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", min=1, help="Instead of the recipe's.")]
+TrainBatch = Annotated[
+    int | None, typer.Option("--train-batch-size", metavar="N", min=2, help="Instead of the recipe's.")
+]
+RecipeBatch = Annotated[int | None, typer.Option("--batch-size", metavar="N", min=2, help="Instead of the recipe's.")]
+AllThreads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="Threads for training. [default: all that are allowed]"),
+]
 LearningRate = Annotated[
     float | None,
     typer.Option(
-        "--learning-rate", help="Instead of the recipe's.", callback=lambda x: x if x is None else _positive(x)
+        "--learning-rate",
+        metavar="NUMBER",
+        help="Instead of the recipe's.",
+        callback=lambda x: x if x is None else _positive(x),
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Instead of the recipe's.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Instead of the recipe's.")]
 TrainThreads = Annotated[
-    int | None, typer.Option("--train-threads", min=1, help="Threads for training. (default: all that are allowed)")
+    int | None,
+    typer.Option("--train-threads", metavar="N", min=1, help="Threads for training. [default: all that are allowed]"),
 ]
 TrainDevice = Annotated[
     str,
     typer.Option(
-        "--device", help="auto, or one of `list`: what to train on.", autocompletion=_names("devices:DEVICES")
+        "--device",
+        metavar="DEVICE",
+        help="auto, or one of `list`: what to train on.",
+        autocompletion=_names("devices:DEVICES"),
     ),
 ]
 BatchNorm = Annotated[
@@ -205,18 +289,24 @@ CheckpointEvery = Annotated[
         "--checkpoint-every",
         parser=_parsed(units.duration, "--checkpoint-every"),
         metavar="10m",
-        help="Save the state within an epoch, too, whenever so long has passed; not under torchrun.",
-        show_default="10m",
+        help="Save the state within an epoch, too, whenever so long has passed; not under torchrun. [default: 10m]",
+        show_default=False,
     ),
 ]
 LimitTrain = Annotated[
-    int | None, typer.Option("--limit-train", min=2, help="Train on so many images only: a quick try.")
+    int | None, typer.Option("--limit-train", metavar="N", min=2, help="Train on so many images only: a quick try.")
 ]
-LimitTest = Annotated[int | None, typer.Option("--limit-test", min=1, help="Test on so many images only: a quick try.")]
+LimitTest = Annotated[
+    int | None, typer.Option("--limit-test", metavar="N", min=1, help="Test on so many images only: a quick try.")
+]
 Formats = Annotated[
     list[str] | None,
     typer.Option(
-        "--format", help="May be repeated. (default: all)", autocompletion=_names("formats:FORMATS"), show_default=False
+        "--format",
+        metavar="FORMAT",
+        help="May be repeated. [default: all]",
+        autocompletion=_names("formats:FORMATS"),
+        show_default=False,
     ),
 ]
 Input = Annotated[
@@ -227,7 +317,8 @@ Backends = Annotated[
     list[str] | None,
     typer.Option(
         "--backend",
-        help="May be repeated. (default: all)",
+        metavar="BACKEND",
+        help="May be repeated. [default: all]",
         autocompletion=_names("backends:BACKENDS"),
         show_default=False,
     ),
@@ -237,7 +328,8 @@ Runtimes = Annotated[
     typer.Option(
         "--backend",
         "--runtime",
-        help="May be repeated. (default: all)",
+        metavar="BACKEND",
+        help="May be repeated. [default: all]",
         autocompletion=_names("backends:BACKENDS"),
         show_default=False,
     ),
@@ -245,20 +337,29 @@ Runtimes = Annotated[
 DevicesAmong = Annotated[
     list[str] | None,
     typer.Option(
-        "--device", help="May be repeated. (default: all)", autocompletion=_names("devices:DEVICES"), show_default=False
+        "--device",
+        metavar="DEVICE",
+        help="May be repeated. [default: all]",
+        autocompletion=_names("devices:DEVICES"),
+        show_default=False,
     ),
 ]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
-        "--device", help="May be repeated. (default: cpu)", autocompletion=_names("devices:DEVICES"), show_default=False
+        "--device",
+        metavar="DEVICE",
+        help="May be repeated. [default: cpu]",
+        autocompletion=_names("devices:DEVICES"),
+        show_default=False,
     ),
 ]
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
         "--metric",
-        help="May be repeated. (default: all but energy)",
+        metavar="METRIC",
+        help="May be repeated. [default: all but energy]",
         autocompletion=_names("metrics:METRICS"),
         show_default=False,
     ),
@@ -267,8 +368,9 @@ Threads = Annotated[
     list[int] | None,
     typer.Option(
         "--threads",
+        metavar="N",
         min=1,
-        help="Threads that each measurement may use; repeat it to compare several. (default: 1)",
+        help="Threads that each measurement may use; repeat it to compare several. [default: 1]",
         show_default=False,
     ),
 ]
@@ -276,8 +378,9 @@ BatchSizes = Annotated[
     list[int] | None,
     typer.Option(
         "--batch-size",
+        metavar="N",
         min=1,
-        help="Images in a call, of latency and throughput; repeat it to compare several. (default: 1 and 64)",
+        help="Images in a call, of latency and throughput; repeat it to compare several. [default: 1 and 64]",
         show_default=False,
     ),
 ]
@@ -289,7 +392,7 @@ Seconds = Annotated[
 ]
 Rounds = Annotated[
     int,
-    typer.Option("--rounds", min=1, help="Runs of each timed configuration; 6 or more give an interval."),
+    typer.Option("--rounds", metavar="N", min=1, help="Runs of each timed configuration; 6 or more give an interval."),
 ]
 TargetInterval = Annotated[
     float | None,
@@ -322,8 +425,8 @@ Timeout = Annotated[
         "--timeout",
         parser=_parsed(units.duration, "--timeout"),
         metavar="10m",
-        help="Time without progress after which a worker hangs.",
-        show_default="10m",
+        help="Time without progress after which a worker hangs. [default: 10m]",
+        show_default=False,
     ),
 ]
 MemoryLimit = Annotated[
@@ -333,8 +436,8 @@ MemoryLimit = Annotated[
         parser=_parsed(units.memory, "--memory-limit"),
         callback=_limit_memory,
         metavar="4G",
-        help=f"Memory that each worker may take, as {limits.VARIABLE} says it too.",
-        show_default="90 % of what is available",
+        help=f"Memory that each worker may take; so does {limits.VARIABLE}. [default: 90 % of what is available]",
+        show_default=False,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Redo existing results.")]
@@ -364,6 +467,7 @@ MaxIsa = Annotated[
         "--max-isa",
         parser=_isa,
         metavar="[sse41|avx2|avx512]",
+        autocompletion=_isa_levels,
         help="Classify again with every INT8 artifact, its runtime limited to these instructions; may be repeated.",
         show_default=False,
     ),
@@ -378,10 +482,12 @@ Soak = Annotated[
     ),
 ]
 EnvironmentName = Annotated[
-    str, typer.Argument(help="One of `env list`.", autocompletion=_names("environments:ENVIRONMENTS"))
+    str, typer.Argument(metavar="NAME", help="One of `env list`.", autocompletion=_names("environments:ENVIRONMENTS"))
 ]
-Before = Annotated[Path, typer.Argument(help="An output folder or a results.jsonl: before, or one machine.")]
-After = Annotated[Path, typer.Argument(help="Another: after, or the other machine.")]
+Before = Annotated[
+    Path, typer.Argument(metavar="A", help="An output folder or a results.jsonl: before, or one machine.")
+]
+After = Annotated[Path, typer.Argument(metavar="B", help="Another: after, or the other machine.")]
 Pairs = Annotated[
     list[str] | None,
     typer.Option(
@@ -403,7 +509,9 @@ FailIfSlower = Annotated[
 AllowMismatch = Annotated[
     bool, typer.Option("--allow-mismatch", help="Compare even other data, threads, batch sizes or protocols.")
 ]
-Files = Annotated[list[Path], typer.Argument(help="Model files; which suffixes are opened, `list` says.")]
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE", help="Model files; which suffixes are opened, `list` says.")
+]
 Shapes = Annotated[
     list[Any] | None,
     typer.Option(
@@ -416,7 +524,10 @@ Shapes = Annotated[
 Kept = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", help="Keep results and report in FOLDER/bench/, too; without it they are only printed."
+        "--out",
+        "-o",
+        metavar="FOLDER",
+        help="Keep results and report in FOLDER/bench/, too; without it they are only printed.",
     ),
 ]
 
@@ -448,6 +559,7 @@ Within = Annotated[
     float,
     typer.Option(
         "--within",
+        metavar="POINTS",
         min=0,
         max=100,
         help="Ship the fastest within so many percentage points of the best accuracy.",

@@ -49,7 +49,7 @@ def assert_refused(done: object, code: int, *words: str) -> None:
         (["evaluate", "--threads", "0"], ["--threads"]),
         (["evaluate", "--threads", str(allowed_threads() + 1)], ["--threads", "affinity"]),
         (["train", "resnet8", "--threads", str(allowed_threads() + 1)], ["--threads", "affinity"]),
-        (["train"], ["network"]),
+        (["train"], ["NETWORK: is missing", "cifar-deploy train --help"]),
         (["frobnicate"], ["frobnicate"]),
         (["train", "resnet8", "--frobnicate"], ["--frobnicate"]),
         (["train", "resnet8", "--name", "../evil"], ["../evil", "--name"]),
@@ -244,11 +244,11 @@ def test_a_former_name_of_an_option_is_understood_and_shown_nowhere(
     given = run_here(command, *former, cwd=tmp_path)
     renamed = run_here(command, *[word.replace(former[0].split("=")[0], today) for word in former], cwd=tmp_path)
     assert (given.returncode, given.stderr) == (renamed.returncode, renamed.stderr)
-    assert "No such option" not in given.stderr
+    assert "no such option" not in given.stderr
     shown = run_here(command, "--help").stdout
     assert today in shown and not re.search(rf"{former[0].split('=')[0]}\b", shown)
     unknown = run_here("report", *former)
-    assert unknown.returncode == 2 and "No such option" in unknown.stderr
+    assert unknown.returncode == 2 and "no such option" in unknown.stderr
 
 
 def test_help_answers_without_importing_what_commands_need() -> None:
@@ -286,15 +286,21 @@ def test_every_command_is_of_the_kind_that_checks_its_values() -> None:
 
 def _given(name: str, parameter: Any, *values: str) -> list[str]:
     """A command line with these values of the parameter, and something for every other that is required."""
-    others = [other for other in COMMANDS[name].params if other.required and other is not parameter]
+    arguments: list[str] = []
+    for other in COMMANDS[name].params:
+        if other is parameter and parameter.param_type_name == "argument":
+            arguments += values
+        elif other.required and other is not parameter:
+            arguments.append("x")
     own = [word for value in values for word in (*parameter.opts[:1], value)]
-    return [*name.split(), *("x" for _ in others), *(values if parameter.param_type_name == "argument" else own)]
+    return [*name.split(), *arguments, *([] if parameter.param_type_name == "argument" else own)]
 
 
 @pytest.mark.parametrize("name", _PARAMETERS)
 def test_an_empty_value_is_refused(name: str) -> None:
     command, parameter = _PARAMETERS[name]
-    assert_refused(run_here(*_given(command, parameter, "")), 2, max(parameter.opts, key=len), "is empty")
+    named = parameter.metavar if parameter.param_type_name == "argument" else max(parameter.opts, key=len)
+    assert_refused(run_here(*_given(command, parameter, "")), 2, f"{named}: is empty")
 
 
 @pytest.mark.parametrize("name", [name for name, (_, own) in _PARAMETERS.items() if own.param_type_name == "option"])
@@ -302,7 +308,7 @@ def test_of_an_option_that_takes_one_value_a_second_is_refused(name: str) -> Non
     command, parameter = _PARAMETERS[name]
     if parameter.multiple:
         done = run_here(*_given(command, parameter, "1", "1"), "--frobnicate")
-        assert_refused(done, 2, "No such option")
+        assert_refused(done, 2, "no such option")
     else:
         done = run_here(*_given(command, parameter, "1", "2"))
         assert_refused(done, 2, max(parameter.opts, key=len), "was given 2 times")
@@ -315,11 +321,11 @@ def test_of_an_option_that_takes_one_value_a_second_is_refused(name: str) -> Non
         (["report", "--out=a", "-oa", "--out", "a"], ["--out", "3 times"]),
         (["evaluate", "--controls", "--no-controls"], ["--controls", "2 times"]),
         (["list", "--json", "--json", "--out"], ["--out"]),  # a flag says the same twice
-        (["export", "resnet8", ""], ["name", "is empty"]),
+        (["export", "resnet8", ""], ["NAME", "is empty"]),
         (["report", "--out="], ["--out", "is empty"]),
-        ([""], ["No such command ''"]),
-        ([], ["Missing command; see"]),
-        (["env"], ["Missing command; see"]),
+        ([""], ["no such command ''"]),
+        ([], ["cifar-deploy: lacks a command; give one of run, data, train"]),
+        (["env"], ["cifar-deploy env: lacks a command; give one of create"]),
     ],
     ids=" ".join,
 )

@@ -169,7 +169,9 @@ def samples(measurement: Measurement, raw: Raw) -> NDArray[np.int64]:
     """The nanoseconds of each call behind a measurement of a sampled metric. Raises Corrupt if they are lost, or are not the measurement's."""
     found, count = raw(measurement).get("samples_ns"), measurement.values.get("samples")
     if found is None or found.dtype.kind not in "iu" or found.shape != (count,) or found.min() < 0:
-        raise Corrupt(f"{measurement.raw}: its samples are not those of the result; measure again (--force)")
+        raise Corrupt(
+            f"{measurement.raw}: its samples are not those of the result; run `cifar-deploy evaluate --force`"
+        )
     return found
 
 

@@ -315,7 +315,8 @@ def _unlike(a: Result, b: Result) -> str | None:
         if getattr(first, name) != getattr(second, name):
             return f"{name.replace('_', ' ')} {getattr(first, name)} and {getattr(second, name)}"
     if first.limit_test != second.limit_test:
-        return "tested on other images (--limit-test)"
+        of = " and ".join(str(job.limit_test or "all") for job in (first, second))
+        return f"tested on {of} images (--limit-test)"
     return None
 
 
