@@ -54,7 +54,23 @@ def told(error: TyperException) -> str:
     return f"{_named(parameter)}: {what}" if "; " in what else f"{_named(parameter)}: {what}; {help}"
 
 
-class Group(TyperGroup):
+class _PlainHelp:
+    """Help is printed as all else is: a character that stdout's encoding lacks becomes its escape. Typer would print UTF-8."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option:
+            option.callback = _print_help
+        return option
+
+
+def _print_help(ctx: Any, parameter: Any, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        print(ctx.get_help())
+        raise typer.Exit
+
+
+class Group(_PlainHelp, TyperGroup):
     """Its help shows the whole first sentence of each command. Without a command it prints its help and refuses."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -75,7 +91,7 @@ def _first_sentence(text: str) -> str:
     return sentence + point.strip()
 
 
-class Command(TyperCommand):
+class Command(_PlainHelp, TyperCommand):
     """A command that refuses an empty value, a second value of an option that takes one, and a folder that is gone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

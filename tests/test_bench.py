@@ -282,7 +282,7 @@ def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> N
         (["free.onnx", "--backend", "pytorch"], ["--backend: pytorch"]),
         (["free.onnx", "--backend", "torchscript"], [".onnx", "torchscript", ".ts"]),
         (["free.onnx", *ORT, "--backend", "torchscript"], ["--backend: torchscript"]),
-        ([], ["file"]),
+        ([], ["FILE: is missing"]),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )

@@ -140,7 +140,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("line", "out"), zip(REFUSED, itertools.cycle([None, "there", "new/deep"])))
+@pytest.mark.parametrize(
+    ("line", "out"), list(zip(REFUSED, itertools.cycle([None, "there", "new/deep"]), strict=False))
+)
 def test_a_refused_command_leaves_nothing_behind(
     line: str, out: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
