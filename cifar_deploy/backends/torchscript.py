@@ -6,6 +6,7 @@ from typing import Any
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.backends.tensors import members, predicting, running
+from cifar_deploy.backends.torch_profiler import profiling
 from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.errors import LoadError
 from cifar_deploy.core.records import Artifact
@@ -43,6 +44,7 @@ BACKEND = Backend(
     reads=("torchscript",),
     targets={"cpu": "cpu", "cuda": "cuda"},
     requires=("torch",),
+    profile=profiling(load),
     load=load,
     opens=Opener(suffixes=(".ts", ".pt", ".torchscript"), open=open_, is_program=True),
 )
