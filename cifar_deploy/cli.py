@@ -64,18 +64,22 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _App(typer.Typer):
-    """Every command of it is an options.Command."""
+    """Every command of it is an options.Command, and it is an options.Group. Help is plain text: `[default: 1]` is no markup."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(
+            cls=options.Group,
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+            context_settings={"help_option_names": ["-h", "--help"]},
+            **how,
+        )
 
     def command(self, name: str | None = None, **how: Any) -> Callable[[_Function], _Function]:
         return super().command(name, cls=options.Command, **how)
 
 
-app = _App(
-    help="Train image classifiers, export them, measure them on this machine, and see which to ship.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = _App(help="Train image classifiers, export them, measure them on this machine, and see which to ship.")
 
 
 def _print_version(asked: bool) -> None:
@@ -474,19 +478,20 @@ def profile(
 def compare(
     a: options.Before,
     b: options.After,
+    pair: options.Pairs = None,
     fail_if_slower: options.FailIfSlower = None,
     allow_mismatch: options.AllowMismatch = False,
     trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
 ) -> None:
     """How the results of B differ from those of A, with intervals; below 3 % between sessions everything is a tie."""
-    pairs = pipeline.compare(a, b, allow_mismatch=allow_mismatch)
+    pairs = pipeline.compare(a, b, pairs=pair or (), allow_mismatch=allow_mismatch)
     if as_json:
         console.print_json(codec.to_json(pairs))
     else:
         console.print_section(compare_stage.section(pairs))
     if fail_if_slower is not None and (slow := compare_stage.slower(pairs, fail_if_slower)):
-        worst = max(slow, key=lambda pair: pair.slowdown)
+        worst = max(slow, key=lambda one: one.slowdown)
         most = f"{worst.slowdown - 1:+.1%}" if worst.word == "slower" else f"{worst.word}, {worst.reason}"
         raise DeployError(
             f"--fail-if-slower: {len(slow)} of {len(pairs)} are slower by more than {fail_if_slower:.1%}, or cannot be "
@@ -545,7 +550,7 @@ def doctor(as_json: options.AsJson = False, trust_code: options.TrustCode = None
 
 
 env = _App(help="Interpreters of their own for packages that cannot live together with the others.")
-app.add_typer(env, name="env", no_args_is_help=True)
+app.add_typer(env, name="env")
 
 
 @env.command("create")
@@ -615,7 +620,7 @@ def _store(out: Path) -> Iterator[Store]:
         if os.path.lexists(store.log) and not stat.S_ISREG(store.log.lstat().st_mode):
             raise DeployError(f"{store.log}: is no regular file; delete it, or give another --out")
         logging.raiseExceptions = False  # a full disk takes no log; the error's own line says so
-        handler = logging.FileHandler(store.log, encoding="utf-8", errors="backslashreplace")
+        handler = logging.FileHandler(store.log, encoding="utf-8", errors="backslashreplace", delay=True)
         handler.setFormatter(_Printable("%(asctime)s %(name)s %(message)s"))
         logging.basicConfig(handlers=[handler], level=logging.DEBUG, force=True)
         yield store
@@ -669,6 +674,8 @@ def _prepare(dataset: str, data_dir: Path | None, quiet: bool = False) -> pipeli
     if not quiet:
         origin = "" if prepared.decoded else "  (from the cache)"
         console.say("data", f"{prepared.data}, fingerprint {prepared.data.fingerprint[:16]}{origin}")
+        for warning in prepared.data.warnings or ():
+            console.say("", f"warning: {warning}")
     return prepared
 
 
@@ -708,6 +715,8 @@ def _train(
     """Train each network; the names of those that are trained now. One that fails does not keep the next from it."""
     if settings.threads is not None:
         machine.check_threads(settings.threads)
+    for network in networks:
+        train_stage.name_of(network, name)
     prepared = _prepare(dataset, data_dir)
     for network in networks:
         train_stage.training_of(store, prepared, network, settings.recipe, name=name, force=force)
@@ -825,8 +834,7 @@ def _outcome(arguments: list[str], debug: bool) -> int:
     except DeployError as error:
         return _failed(str(error), error.exit_code, debug)
     except TyperException as error:
-        what = error.format_message().rstrip(".") or "Missing command"  # after its help, which typer has printed
-        return _failed(f"{what}; see cifar-deploy --help", error.exit_code, debug)
+        return _failed(options.told(error), error.exit_code, debug)
     except SystemExit as left:  # raised by shell completion, and by rich and typer when the reader of a pipe has gone
         return 1 if left.code else 0
     except OSError as error:
@@ -883,7 +891,7 @@ def _failed(message: str, code: int, debug: bool) -> int:
     if debug:
         for line in traceback.format_exc().splitlines():
             process.complain(printable(line))
-    else:
+    elif code != UsageError.exit_code:  # a wrong command line says all of itself, and leaves nothing behind
         log.debug("%s", message, exc_info=True)
     return code
 

@@ -1,12 +1,14 @@
 """ONNX Runtime with all graph optimisations."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener, traces
 from cifar_deploy.backends.traces import Event
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
+from cifar_deploy.core.content import ONNX, ORT
 from cifar_deploy.core.errors import LoadError, Unavailable
 from cifar_deploy.core.profile import WARM_UP, Calls, Operator, Profiled
 from cifar_deploy.core.records import Artifact
@@ -42,7 +44,7 @@ def open_(path: Path, target: str, threads: int) -> Opened:
 
 
 def _dtype(word: str) -> str:
-    """Numpy's name of "tensor(float)" and its like; of a sequence or a map its own word."""
+    """Our name of "tensor(float)" and its like; of a sequence or a map its own word."""
     if not word.startswith("tensor("):
         return word
     return {"float": "float32", "double": "float64"}.get(inner := word[len("tensor(") : -1], inner)
@@ -78,6 +80,35 @@ def _operator(event: Event, place: int) -> Operator | None:
     )
 
 
+def _corrected(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+    """The runtime gives the shape [] to a scalar and to an array of unknown rank."""
+    if all(input.shape for input in inputs):
+        return inputs
+    ranked = (_ranked_in_ort if path.suffix.lower() == ".ort" else _ranked_in_onnx)(path)
+    return tuple(input if input.name in ranked else replace(input, shape=None) for input in inputs)
+
+
+def _ranked_in_onnx(path: Path) -> set[str]:
+    """The inputs that have a shape in the file, be it an empty one."""
+    import onnx
+
+    model = onnx.load(path, format="protobuf", load_external_data=False)
+    return {input.name for input in model.graph.input if input.type.tensor_type.HasField("shape")}
+
+
+def _ranked_in_ort(path: Path) -> set[str]:
+    from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs import InferenceSession, TensorTypeAndShape
+
+    graph = InferenceSession.InferenceSession.GetRootAs(path.read_bytes(), 0).Model().Graph()
+    ranked = set()
+    for value in map(graph.NodeArgs, range(graph.NodeArgsLength())):
+        table, tensor = value.Type().Value(), TensorTypeAndShape.TensorTypeAndShape()
+        tensor.Init(table.Bytes, table.Pos)
+        if tensor.Shape():
+            ranked.add(value.Name().decode())
+    return ranked
+
+
 def _session(path: Path, target: str, threads: int, traces_to: Path | None = None) -> Any:
     import onnxruntime
 
@@ -108,5 +139,5 @@ BACKEND = Backend(
     requires=("onnxruntime",),
     profile=profile,
     load=load,
-    opens=Opener(suffixes=(".onnx", ".ort"), open=open_),
+    opens=Opener(suffixes={".onnx": ONNX, ".ort": ORT}, open=open_, corrected=_corrected),
 )

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
-from cifar_deploy.core.errors import LoadError
+from cifar_deploy.core.content import IR, ONNX
+from cifar_deploy.core.errors import LoadError, Unsupported
 from cifar_deploy.core.profile import WARM_UP, Calls, Operator, Profiled, Span
 from cifar_deploy.core.records import Artifact
 
@@ -18,6 +19,15 @@ _OPTIONS: Mapping[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STR
 _CAP = "ONEDNN_MAX_CPU_ISA"
 # By the cap, words that the name of no convolution kernel may then hold.
 _ABOVE = {"SSE41": ("avx",), "AVX2": ("avx512",), "AVX512_CORE": ()}
+
+# OpenVINO's words for the types of numbers.
+_TYPES = {
+    "boolean": "bool",
+    **{
+        f"{letter}{bits}": f"{kind}{bits}" for letter, kind in (("i", "int"), ("u", "uint")) for bits in (8, 16, 32, 64)
+    },
+    **{f"f{bits}": f"float{bits}" for bits in (16, 32, 64)},
+}
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
@@ -108,9 +118,6 @@ class _Node(NamedTuple):
     mean_us: int
 
 
-_TYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "u8": "uint8", "i8": "int8", "i32": "int32"}
-
-
 def _executed(compiled: Any) -> Iterator[_Node]:
     """What ran of the graph that OpenVINO made of the file, in its order."""
     operations = [(operation, operation.get_rt_info()) for operation in compiled.get_runtime_model().get_ops()]
@@ -127,11 +134,9 @@ def _executed(compiled: Any) -> Iterator[_Node]:
 
 
 def _dtype(type_: Any) -> str:
-    """Numpy's name, or OpenVINO's own for what it would turn into something else (bf16 into float16)."""
-    import openvino
-
-    dtype = type_.to_dtype()
-    return str(dtype) if openvino.Type(dtype) == type_ else str(type_.get_type_name())
+    """Our name, or OpenVINO's own. Its to_dtype would make a float16 of bf16, and an int8 of i4."""
+    word = str(type_.get_type_name())
+    return _TYPES.get(word, word)
 
 
 def _shape(partial: Any) -> tuple[int | None, ...] | None:
@@ -148,6 +153,11 @@ def _compiled(
 
     core = openvino.Core()
     model = core.read_model(path)
+    if unranked := [min(port.names, default="") for port in model.inputs if port.partial_shape.rank.is_dynamic]:
+        raise Unsupported(
+            f"{path}: input {unranked[0]} has an unknown rank, with which OpenVINO compiles for no processor; "
+            "fix its shape in the file"
+        )
     if shape:
         model.reshape(shape)
     options = {**_OPTIONS, "INFERENCE_NUM_THREADS": threads, **({"PERF_COUNT": True} if counts else {})}
@@ -179,5 +189,5 @@ BACKEND = Backend(
     load=load,
     options=_OPTIONS,
     isa={"sse41": {_CAP: "SSE41"}, "avx2": {_CAP: "AVX2"}, "avx512": {_CAP: "AVX512_CORE"}},
-    opens=Opener(suffixes=(".xml", ".onnx"), open=open_),
+    opens=Opener(suffixes={".xml": IR, ".onnx": ONNX}, open=open_),
 )

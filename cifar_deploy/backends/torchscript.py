@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
-from cifar_deploy.backends.tensors import members, predicting, running
+from cifar_deploy.backends.tensors import predicting, running
 from cifar_deploy.backends.torch_profiler import profiling
 from cifar_deploy.core.arrays import Predict
-from cifar_deploy.core.errors import LoadError
+from cifar_deploy.core.content import TORCHSCRIPT
 from cifar_deploy.core.records import Artifact
 
 
@@ -17,16 +17,20 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 
 def open_(path: Path, target: str, threads: int) -> Opened:
-    """Of its inputs the file says the names alone; those that have a default are left to it."""
-    # PyTorch would call a file of weights, which has the same suffix, corrupted.
-    if not any(name.endswith("/constants.pkl") for name in members(path)):
-        raise LoadError(f"{path}: holds no TorchScript program (torch.save keeps weights); make it by torch.jit.save")
+    """Of its inputs the file says which are tensors; those that have a default are left to it."""
     program = _program(path, target, threads)
     _, *arguments = program.forward.schema.arguments  # the first is the program itself
     inputs = tuple(
-        Input(name=argument.name, dtype=None, shape=None) for argument in arguments if not argument.has_default_value()
+        Input(name=argument.name, dtype=_dtype(argument.type), shape=None)
+        for argument in arguments
+        if not argument.has_default_value()
     )
     return Opened(inputs=inputs, run=running(lambda tensors: program(*tensors), target))
+
+
+def _dtype(type_: Any) -> str | None:
+    """TorchScript's own word for what is no tensor; a tensor may be of any type."""
+    return None if (word := type_.annotation_str) in ("Tensor", "Optional[Tensor]", "Any") else str(word)
 
 
 def _program(path: Path, target: str, threads: int) -> Any:
@@ -46,5 +50,5 @@ BACKEND = Backend(
     requires=("torch",),
     profile=profiling(load),
     load=load,
-    opens=Opener(suffixes=(".ts", ".pt", ".torchscript"), open=open_, is_program=True),
+    opens=Opener(suffixes=dict.fromkeys((".ts", ".pt", ".torchscript"), TORCHSCRIPT), open=open_, is_program=True),
 )

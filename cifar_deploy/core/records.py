@@ -111,6 +111,8 @@ class Data:
     width: Count
     mean: tuple[float, ...]  # of the training images, per channel (red, green, blue), pixels in [0, 1]
     std: tuple[NotNegative, ...]
+    # What a reader of results should know about the images; None in records of before it was looked for.
+    warnings: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return (
@@ -226,8 +228,15 @@ class Training:
         for field in dataclasses.fields(Recipe):
             mine, theirs = getattr(self.recipe, field.name), getattr(other.recipe, field.name)
             if mine != theirs:
-                return f"{field.name.replace('_', ' ')} {mine}, not {theirs}"
+                return f"{field.name.replace('_', ' ')} {_shown(mine)}, not {_shown(theirs)}"
         return None
+
+
+def _shown(value: Any) -> str:
+    """A setting, for people."""
+    if value is None:
+        return "not set"
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ its format, the names of its files) must be of the place where it lies: a folder
 
 import contextlib
 import errno
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,14 +57,43 @@ _PROFILE_AGAIN = "run `cifar-deploy profile` again"
 
 _PROFILE = ".profile.json"
 
+_LOCK = ".lock"
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def check_name(name: str) -> str:
     """`name`, if it can name a folder everywhere; else UsageError."""
     if not _NAME.fullmatch(name) or files.is_leftover(name):
-        raise UsageError(f"{name}: cannot name a training; use letters, digits, '.', '_' and '-' (see --name)")
+        raise UsageError(
+            f"{name}: cannot name a training; use letters, digits, '.', '_' and '-', as in `train NETWORK --name NAME`"
+        )
     return name
+
+
+class _Before:
+    """What an output folder held before a command: a command that is refused leaves nothing else behind."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._entries = self._listed()
+        self._made = [folder for folder in (store.root, *store.root.parents) if not os.path.lexists(folder)]
+
+    def _listed(self) -> set[str]:
+        with contextlib.suppress(OSError):
+            return set(os.listdir(self._store.root))
+        return set()
+
+    def restore(self) -> None:
+        """Delete what the command itself made, if that is nothing but the lock, the log and empty folders."""
+        new = self._listed() - self._entries
+        if not new <= {_LOCK, self._store.log.name}:
+            return
+        with contextlib.suppress(OSError):
+            for name in new:
+                (self._store.root / name).unlink()
+            for folder in self._made:
+                folder.rmdir()
 
 
 class Store:
@@ -78,17 +108,20 @@ class Store:
         self.profile = self.root / "profile"
         self.log = self.root / "log.txt"
         self._journal: Journal | None = None  # while this process holds the lock
+        self._before: _Before | None = None  # likewise
         self._told: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Self:
+        self._before = _Before(self)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(
-                self.root / ".lock", f"{self.root}: another cifar-deploy is at work here; wait, or give another --out"
+                self.root / _LOCK, f"{self.root}: another cifar-deploy is at work here; wait, or give another --out"
             )
             self._lock.__enter__()
         except OSError as error:
             what = f"--out: {self.root} cannot be written ({error.strerror})"
+            self._before.restore()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise Unwritable(f"{what}; make room or give another folder") from error
             raise UsageError(f"{what}; give another folder") from error
@@ -104,6 +137,8 @@ class Store:
         self._journal = None
         for folder in (self.exported, self.baselines):  # killed workers leave what they were shown
             files.sweep(folder)
+        if isinstance(error, UsageError) and self._before:
+            self._before.restore()
         self._lock.__exit__()
 
     # Checkpoints
