@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cifar_deploy.stages import compare as compare_stage
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import plan as plan_stage
+    from cifar_deploy.stages import profile as profile_stage
     from cifar_deploy.stages import rounds as rounds_stage
     from cifar_deploy.stages import train as train_stage
 else:
@@ -46,8 +47,8 @@ else:
     codec, environment, files, machine, ranks = (
         Module(f"cifar_deploy.core.{name}") for name in ("codec", "environment", "files", "machine", "ranks")
     )
-    compare_stage, evaluate_stage, plan_stage, rounds_stage, train_stage = (
-        Module(f"cifar_deploy.stages.{name}") for name in ("compare", "evaluate", "plan", "rounds", "train")
+    compare_stage, evaluate_stage, plan_stage, profile_stage, rounds_stage, train_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("compare", "evaluate", "plan", "profile", "rounds", "train")
     )
 
 log = logging.getLogger(__name__)
@@ -440,6 +441,37 @@ def choose(
         console.print_choice(choice)
     if not choice.winner:
         raise DeployError(answer.lines(choice)[0])
+
+
+@app.command()
+def profile(
+    name: options.TrainedName,
+    format: options.OneFormat = "onnx",
+    backend: options.OneBackend = None,
+    threads: options.OneThreads = 1,
+    seconds: options.ProfileSeconds = SECONDS,
+    memory_limit: options.MemoryLimit = None,
+    trust: options.Trust = False,
+    trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
+    """Show how long each operator of an artifact takes, and how many convolutions run in INT8."""
+    machine.check_threads(threads)
+    with _store(out) as store, console.following("profile"):
+        found = pipeline.profile(
+            store, name, format=format, backend=backend, threads=threads, seconds=seconds, trusted=trust
+        )
+    trace = store.trace_path(found.name, found.format, found.backend)
+    if as_json:
+        console.print_json(profile_stage.as_json(found, trace))
+        return
+    for line in profile_stage.lines(found):
+        console.line(line)
+    for section in profile_stage.sections(found):
+        console.print_section(section)
+    console.line()
+    console.say("trace", f"{_from_here(trace)}  (for chrome://tracing or Perfetto)")
 
 
 @app.command()
@@ -845,6 +877,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
         return "nothing is kept; with --out the same command would go on"
     if arguments[:2] == ["env", "create"]:
         return "nothing was changed; the same command starts over"
+    if arguments[:1] == ["profile"]:
+        return "no profile was made; the same command starts over"
     if "--force" in map(options.today, arguments):
         if arguments[:1] == ["train"]:
             return "if a state was saved, the same command without --force goes on from there"

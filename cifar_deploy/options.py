@@ -548,6 +548,25 @@ Kept = Annotated[
 ]
 
 
+TrainedName = Annotated[str, typer.Argument(help="A trained network, by name.")]
+OneFormat = Annotated[
+    str, typer.Option("--format", help="Of the artifact to profile.", autocompletion=_names("formats:FORMATS"))
+]
+OneBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help="Where to profile it. (default: the first that reads the format and can profile)",
+        autocompletion=_names("backends:BACKENDS"),
+        show_default=False,
+    ),
+]
+OneThreads = Annotated[int, typer.Option("--threads", min=1, help="Threads that the inferences may use.")]
+ProfileSeconds = Annotated[
+    float, typer.Option("--seconds", callback=_positive, help="Time to profile, in 5 to 200 inferences.")
+]
+
+
 def _limit(option: str) -> Callable[[str], float]:
     def parse(text: str) -> float:
         from cifar_deploy.choice.limits import parsed

@@ -10,6 +10,7 @@ from pathlib import Path
 from cifar_deploy.core.arrays import Arrays, Predict
 from cifar_deploy.core.content import Content
 from cifar_deploy.core.environment import Environment
+from cifar_deploy.core.profile import Calls, Profiled
 from cifar_deploy.core.records import Artifact, Isa
 from cifar_deploy.core.registry import Registry
 
@@ -75,6 +76,9 @@ class Backend:
     # LoadError if it sees that the runtime does not obey.
     isa: Mapping[Isa, Mapping[str, str]] = field(default_factory=dict)
     opens: Opener | None = None
+    # As `load`, with the runtime's own profiler on: the backend warms up, makes the calls, and says where their time went.
+    profile: Callable[[Path, Artifact, str, int, Calls], Profiled] | None = None
+    why_no_profile: str = "it does not say how long an operator takes"  # where `profile` is None
 
 
 BACKENDS: Registry[Backend] = Registry(

@@ -105,6 +105,7 @@ BACKEND = Backend(
     requires=("ai_edge_litert",),
     modules=("ai_edge_litert.interpreter",),
     environment=ENVIRONMENT,
+    why_no_profile="its Python interpreter has no profiler",
     load=load,
     opens=Opener(suffixes={".tflite": TFLITE}, open=open_, corrected=_corrected),
 )

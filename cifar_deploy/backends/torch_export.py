@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.backends.tensors import is_compiled, predicting, running
+from cifar_deploy.backends.torch_profiler import profiling
 from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.content import PT2
 from cifar_deploy.core.records import Artifact
@@ -65,6 +66,7 @@ BACKEND = Backend(
     reads=("torch_export",),
     targets={"cpu": "cpu"},
     requires=("torch",),
+    profile=profiling(load),
     load=load,
     opens=Opener(suffixes={".pt2": PT2}, open=open_, is_program=True, knows=lambda path: not is_compiled(path)),
 )

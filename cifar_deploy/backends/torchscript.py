@@ -6,6 +6,7 @@ from typing import Any
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
 from cifar_deploy.backends.tensors import predicting, running
+from cifar_deploy.backends.torch_profiler import profiling
 from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.content import TORCHSCRIPT
 from cifar_deploy.core.records import Artifact
@@ -47,6 +48,7 @@ BACKEND = Backend(
     reads=("torchscript",),
     targets={"cpu": "cpu", "cuda": "cuda"},
     requires=("torch",),
+    profile=profiling(load),
     load=load,
     opens=Opener(suffixes=dict.fromkeys((".ts", ".pt", ".torchscript"), TORCHSCRIPT), open=open_, is_program=True),
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cifar_deploy.core import files
 from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.journal import grouped
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import Baseline, Checkpoint, External, Result
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
@@ -66,11 +67,11 @@ def read(store: Store, planned: Iterable[Planned] | None = None) -> tuple[list[R
 
 def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
     results, samples, told = read(store, planned)
-    table = build(results, samples)
+    table = build(results, samples, store.profiles())
     return dataclasses.replace(table, lost=(*told, *samples.told()))
 
 
-def build(results: Sequence[Result], raw: Raw) -> Table:
+def build(results: Sequence[Result], raw: Raw, profiles: Sequence[Profile] = ()) -> Table:
     """The report of the newest results: those of each training's latest weights, on the machine measured last.
 
     Raises UsageError if there is nothing to report.
@@ -90,7 +91,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
     else:
         facts = _origins(current, checkpoints)
         sections = [
-            deployment.deployment(configurations, overheads, controls),
+            deployment.deployment(configurations, overheads, controls, profiles),
             pixels.in_the_graph(configurations),
             accuracy.against_eager(configurations, raw),
             instructions.under_older(results, configurations, raw),

@@ -9,6 +9,7 @@ import pytest
 
 from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.core.journal import grouped
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import (
     Baseline,
     Checkpoint,
@@ -28,7 +29,7 @@ from cifar_deploy.core.records import (
 from cifar_deploy.core.table import Row, Section, Table
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import report
-from tests.probes import a_job, a_run, a_session, calm
+from tests.probes import a_job, a_profile, a_run, a_session, an_operator, calm
 
 EAGER = a_job()
 ONNX = replace(a_job(format="onnx"), backend="onnxruntime")
@@ -165,6 +166,32 @@ def test_fewer_bits_that_bring_no_speed_are_said_to_and_why(
         assert len(said) == 1 and said[0].startswith(f"small {format} on onnxruntime (cpu)") and words in said[0]
         times = f"{0.001 / latency:.2f}"  # in every round
         assert f"(speed-up {times} [{times}, {times}])" in said[0]
+
+
+def test_int8_that_is_not_faster_names_its_evidence() -> None:
+    small = replace(a_job(format="onnx_int8"), backend="onnxruntime")
+    session = a_session(ONNX, small)
+    results = grouped([*timed(ONNX, session, 0.001), *timed(small, session, 0.00099)])
+
+    def said(*profiles: Profile) -> str:
+        notes = section(report.build(results, no_raw, profiles), "What to ship").notes
+        return next(note for note in notes if "is not faster" in note)
+
+    operators = [an_operator(name, "Conv", dtype, 0.001) for name, dtype in {"a": "float32", "b": "int8"}.items()]
+    profile = a_profile(small, *operators)
+    command = "cifar-deploy profile small --format onnx_int8 --backend onnxruntime"
+    assert said(profile).endswith(f"Its profile: 1 of 2 convolutions run in INT8 ({command}).")
+    other = replace(profile, files=(File(name="weights", bytes=1, sha256="9" * 64),))
+    assert said() == said(other) and said().endswith(f"how many convolutions run in a reduced precision ({command}).")
+
+
+def test_int8_on_a_runtime_without_a_profiler_names_no_command() -> None:
+    float_form, small = (replace(a_job(format=name), backend="litert") for name in ("litert", "litert_int8"))
+    session = a_session(float_form, small)
+    runs = [*timed(float_form, session, 0.001), *timed(small, session, 0.00099)]
+    notes = section(report.build(grouped(runs), no_raw), "What to ship").notes
+    (said,) = (note for note in notes if "is not faster" in note)
+    assert "cifar-deploy profile" not in said
 
 
 def test_rounds_that_lie_too_far_apart_to_tell_are_no_verdict_on_fewer_bits() -> None:
