@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table as RichTable
 
 from cifar_deploy import process
+from cifar_deploy.choice import answer
+from cifar_deploy.choice.choose import Choice
 from cifar_deploy.core import progress
 from cifar_deploy.core.errors import printable
 from cifar_deploy.core.progress import OnProgress
@@ -159,11 +161,23 @@ def print_table(table: Table) -> None:
     for section in table.sections:
         if section.on_screen:
             print_section(section)
-    for title, lines in table.remarks.items():
+    _print_remarks(table.remarks)
+
+
+def _print_remarks(remarks: Mapping[str, tuple[str, ...]]) -> None:
+    for title, lines in remarks.items():
         line()
         line(title)
         for text in lines:
             line(f"  {text}")
+
+
+def print_choice(choice: Choice) -> None:
+    for text in answer.lines(choice):
+        line(text)
+    for section in answer.sections(choice):
+        print_section(section)
+    _print_remarks(answer.remarks(choice))
 
 
 def print_section(section: Section) -> None:

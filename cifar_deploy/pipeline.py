@@ -13,9 +13,13 @@ A step returns what it made, and whether that was already there. Nothing here im
         results = pipeline.frame(store)  # a pandas DataFrame
 """
 
+from cifar_deploy.choice.choose import Choice, Constraints
+from cifar_deploy.choice.limits import Limit
 from cifar_deploy.core.outcome import Outcome
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages.bench import Shape, Value, plan_external
+from cifar_deploy.stages.choose import choose
 from cifar_deploy.stages.compare import Pair, compare
 from cifar_deploy.stages.doctor import catalogue, diagnose
 from cifar_deploy.stages.environments import create_environment
@@ -23,6 +27,7 @@ from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
 from cifar_deploy.stages.export import export
 from cifar_deploy.stages.plan import Conditions, Planned, plan
 from cifar_deploy.stages.prepare import prepare
+from cifar_deploy.stages.profile import profile
 from cifar_deploy.stages.report import frame, report
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.stages.train import TrainingSettings, follow, train
@@ -30,19 +35,24 @@ from cifar_deploy.workers.catalogue import Entry
 from cifar_deploy.workers.prepare import Prepared
 
 __all__ = [
+    "Choice",
     "Conditions",
+    "Constraints",
     "Entry",
     "EvaluationSettings",
+    "Limit",
     "Outcome",
     "Pair",
     "Planned",
     "Prepared",
+    "Profile",
     "Sampling",
     "Shape",
     "Store",
     "TrainingSettings",
     "Value",
     "catalogue",
+    "choose",
     "compare",
     "create_environment",
     "diagnose",
@@ -53,6 +63,7 @@ __all__ = [
     "plan",
     "plan_external",
     "prepare",
+    "profile",
     "report",
     "train",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,6 +103,9 @@ def test_executorch_opens_a_program_that_takes_a_number(tmp_path: Path) -> None:
         (Input(name="x", dtype="float32", shape=(None, 3)), (7, 3), (7, 3)),
         (Input(name="x", dtype="float32", shape=(4, 3)), None, (4, 3)),
         (Input(name="x", dtype="bool", shape=()), None, ()),
+        (Input(name="x", dtype=None, shape=None), (), ()),
+        (Input(name="x", dtype="float32", shape=()), (1, 3), "x is a scalar, and --shape says 1,3"),
+        (Input(name="x", dtype="float32", shape=(1, 3)), (), "--shape says a scalar"),
         (Input(name="x", dtype=None, shape=None), (1, 3), (1, 3)),
         (Input(name="x", dtype="float32", shape=(1, "sequence")), None, "[1, sequence]; say how large, as in --shape x=1,N"),
         (Input(name="x", dtype=None, shape=None), None, "a shape that the file does not tell"),
@@ -113,7 +117,7 @@ def test_executorch_opens_a_program_that_takes_a_number(tmp_path: Path) -> None:
 def test_the_batch_is_one_and_other_free_sizes_have_to_be_given(
     input: Input, given: tuple[int, ...] | None, expected: tuple[int, ...] | str
 ) -> None:
-    shapes = {"x": Shape(name="x", sizes=given)} if given else {}
+    shapes = {"x": Shape(name="x", sizes=given)} if given is not None else {}
     if isinstance(expected, str):
         with pytest.raises(UsageError) as refused:
             taken(Path("a.onnx"), (input,), shapes)
@@ -151,9 +155,16 @@ def test_an_input_is_given_by_any_name_that_is_its_alone(given: list[str], expec
         assert [tensor.shape[1] for tensor in taken(Path("a.onnx"), (X, Z), shapes)] == expected
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "string", "bytes", "object", "complex64"])
-def test_what_is_no_number_is_unsupported(dtype: str) -> None:
-    with pytest.raises(Unsupported, match=dtype):
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *("bfloat16", "string", "bytes", "object", "complex64", "float8_e4m3fn", "seq(tensor(float))", "List[Tensor]"),
+        # Numpy reads each of these as a type of its own, and not as the runtime means it.
+        *("i4", "u1", "f8", "int", "float", "double", "half", "long", "byte", "f16", "<f4", "2f4", "?"),
+    ],
+)
+def test_a_type_of_which_there_are_no_arrays_is_named_and_unsupported(dtype: str) -> None:
+    with pytest.raises(Unsupported, match=f"x is of type {re.escape(dtype)}, which cannot be made up"):
         taken(Path("a.onnx"), (Input(name="x", dtype=dtype, shape=(1,)),), {})
 
 
@@ -377,7 +388,7 @@ def test_a_file_of_weights_is_told_from_a_program(tmp_path: Path) -> None:
 
     torch.save({"weight": torch.ones(2)}, tmp_path / "weights.pt")
     rows, _ = bench("weights.pt", "--trust", cwd=tmp_path)
-    assert "torch.save keeps weights" in rows[0]["failures"]["latency.p50"]["reason"]
+    assert "torch.save, which keeps weights" in rows[0]["failures"]["latency.p50"]["reason"]
 
 
 def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> None:
@@ -414,12 +425,14 @@ def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> N
         (["free.onnx", "--value", "16000"], ["16000 is no value"]),
         (["free.onnx", "--shape", "x=1,a"], ["--shape", "x=1,a"]),
         (["free.onnx", "--shape", "x=1,0"], ["--shape", "x=1,0"]),
-        (["free.onnx", "--shape", "x=1,3:float99"], ["--shape", "float99"]),
+        (["free.onnx", "--shape", "x=1,3:float99"], ["--shape", "float99", "float32"]),
+        (["free.onnx", "--shape", "x=1,3:i4"], ["--shape", "the type i4", "int32"]),
+        (["unranked.onnx", *ORT], ["unranked.onnx", "input x", "shape that the file does not tell", "--shape x="]),
         (["free.onnx", "--backend", "onnxruntim"], ["did you mean 'onnxruntime'"]),
         (["free.onnx", "--backend", "pytorch"], ["--backend: pytorch"]),
         (["free.onnx", "--backend", "torchscript"], [".onnx", "torchscript", ".ts"]),
         (["free.onnx", *ORT, "--backend", "torchscript"], ["--backend: torchscript"]),
-        ([], ["file"]),
+        ([], ["FILE: is missing"]),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -431,6 +444,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     models.free(tmp_path / "free.onnx")
+    models.identity(tmp_path / "unranked.onnx", None)
     (tmp_path / "link.onnx").symlink_to("free.onnx")
     (tmp_path / "notes.txt").write_text("no model")
     assert_refused(run_here("bench", *arguments), 2, *words)

@@ -1,6 +1,6 @@
 """A file imports only from the layers to its right and from its own folder; the list is below.
 
-Nor does it name a metric, if it is not the metric's own or a section of the report.
+Nor does it name a metric, if it is not the metric's own, a section of the report or part of the choice.
 """
 
 import ast
@@ -24,6 +24,7 @@ LAYERS = [
     {"selftest"},
     {"pipeline"},
     {"stages"},
+    {"choice"},
     {"sections"},
     {"workers"},
     {"training"},
@@ -45,12 +46,12 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "report", "compare"),
-    *("environments", "doctor"),
+    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "profile", "report", "choose"),
+    *("pairing", "compare", "environments", "doctor"),
 )
 
-# Where a metric may be named: in its own file, and in a section whose setup it is.
-NAMES_METRICS = ("metrics/", "sections/")
+# Where a metric may be named: in its own file, in a section whose setup it is, and where one limits the choice.
+NAMES_METRICS = ("metrics/", "sections/", "choice/")
 # What is named like a metric and is none.
 NOT_A_METRIC = {
     "selftest.py": "checks what is known of single metrics, and is named for them",

@@ -39,10 +39,12 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 
 BACKEND = Backend(
+    title="ncnn",
     summary="ncnn, one image a call",
     reads=("ncnn",),
     targets={"cpu": "cpu"},
     requires=("ncnn",),
+    why_no_profile="its Python package has no timer of layers",
     load=load,
     options={**_OPTIONS, "images a call": 1},
 )

@@ -17,11 +17,13 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 
 BACKEND = Backend(
+    title="torch.compile",
     summary="PyTorch with torch.compile, in the layout of its training",
     reads=("checkpoint",),
     targets={"cpu": "cpu", "cuda": "cuda"},
     requires=("torch", "safetensors"),
     programs=("g++",),
+    why_no_profile="its kernels are fused and have no operators",
     load=load,
     options={"freezing": "on"},
 )

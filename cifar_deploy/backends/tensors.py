@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar_deploy.core import content
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
 from cifar_deploy.core.records import Layout
 
@@ -77,13 +77,4 @@ def is_in_training_mode(operator: str, arguments: Mapping[str, object]) -> bool:
 
 def is_compiled(path: Path) -> bool:
     """Whether a .pt2 holds machine code, rather than a program of torch.export."""
-    return any("/data/aotinductor/" in name for name in members(path))
-
-
-def members(path: Path) -> list[str]:
-    """What PyTorch has put into a file; nothing, if it is no archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except Exception:  # BadZipFile, and whatever a damaged name or number makes it raise
-        return []
+    return any("/data/aotinductor/" in name for name in content.members(path))

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
-from cifar_deploy.backends.tensors import UNKNOWN, is_in_training_mode, members, predicting, running
+from cifar_deploy.backends.tensors import UNKNOWN, is_in_training_mode, predicting, running
+from cifar_deploy.backends.torch_profiler import profiling
 from cifar_deploy.core.arrays import Predict
-from cifar_deploy.core.errors import LoadError
+from cifar_deploy.core.content import TORCHSCRIPT
 from cifar_deploy.core.records import Artifact, TrainingMode
 
 
@@ -22,10 +23,7 @@ _NUMBERS = {"int": "int64", "float": "float64", "bool": "bool"}
 
 
 def open_(path: Path, target: str, threads: int) -> Opened:
-    """Of its tensors the file says the names alone; arguments that have a default are left to it."""
-    # PyTorch would call a file of weights, which has the same suffix, corrupted.
-    if not any(name.endswith("/constants.pkl") for name in members(path)):
-        raise LoadError(f"{path}: holds no TorchScript program (torch.save keeps weights); make it by torch.jit.save")
+    """Of its inputs the file says which are tensors; those that have a default are left to it."""
     program = _program(path, target, threads)
     trained = sum(getattr(module, "training", False) for module in program.modules())  # a frozen one has no mode
     program.eval()
@@ -35,8 +33,8 @@ def open_(path: Path, target: str, threads: int) -> Opened:
         Input(
             name=argument.name,
             aliases=tuple({value.debugName()} - {argument.name}),
-            dtype=_NUMBERS.get(str(argument.type)),
-            shape=() if str(argument.type) in _NUMBERS else None,
+            dtype=_dtype(argument.type),
+            shape=None,
         )
         for argument, value in zip(arguments, values, strict=True)
         if not argument.has_default_value()
@@ -92,6 +90,11 @@ def _is_mode(node: Any) -> bool:
     return bool(node.kind() == "prim::GetAttr" and node.s("name") == "training")
 
 
+def _dtype(type_: Any) -> str | None:
+    """TorchScript's own word for what is no tensor; a tensor may be of any type."""
+    return None if (word := type_.annotation_str) in ("Tensor", "Optional[Tensor]", "Any") else str(word)
+
+
 def _program(path: Path, target: str, threads: int) -> Any:
     import torch
 
@@ -102,10 +105,12 @@ def _program(path: Path, target: str, threads: int) -> Any:
 
 
 BACKEND = Backend(
+    title="TorchScript",
     summary="TorchScript interpreter",
     reads=("torchscript",),
     targets={"cpu": "cpu", "cuda": "cuda"},
     requires=("torch",),
+    profile=profiling(load),
     load=load,
-    opens=Opener(suffixes=(".ts", ".pt", ".torchscript"), open=open_, is_program=True),
+    opens=Opener(suffixes=dict.fromkeys((".ts", ".pt", ".torchscript"), TORCHSCRIPT), open=open_, is_program=True),
 )

@@ -27,6 +27,12 @@ Predict: TypeAlias = Callable[[NDArray[Any]], Logits]
 
 Arrays: TypeAlias = Sequence[NDArray[Any]]  # what a file takes, in its order
 
+# The types of numbers that inputs are made of. Each backend translates its runtime's words into these.
+NUMBERS = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+
 # Of all random arrays together, as of 64 images of 32×32: they lie in the memory that is measured.
 _RANDOM_BYTES = 2**20
 
@@ -41,6 +47,9 @@ class ImageSet:
     test_labels: Labels
     classes: tuple[str, ...]
     source: str  # where the images came from, for people
+    train_names: Sequence[str] = ()  # of the images' files, in the images' order, where they have some
+    test_names: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()  # what a reader of results should know about these images
 
 
 def as_input(pixels: Pixels) -> Images:
@@ -110,11 +119,12 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
 
 
 def has_random(dtype: str) -> bool:
-    """Whether `random_arrays` can make arrays of it: numbers and truth values, as far as numpy has them."""
-    try:
-        return np.dtype(dtype).kind in "fiub"
-    except TypeError:
-        return False
+    """Whether `random_arrays` can make arrays of it.
+
+    Only by a whole name. Numpy reads more, and reads it otherwise than a runtime: OpenVINO's i4 has 4 bits, numpy's has
+    4 bytes, and the float of ONNX and PyTorch is no float64.
+    """
+    return dtype in NUMBERS
 
 
 def misfit(value: bool | int | float, dtype: str) -> str | None:

@@ -73,11 +73,11 @@ def load(kind: type[T], path: Path, remedy: str, tell: Callable[[Path, str], Non
     Raises Corrupt, with the file's name, the cause and `remedy`, if it is damaged or of another kind; FileNotFoundError
     if it is not there.
     """
-    record = sealing.read_record(path, remedy)
-    version = record.pop("version", upgrades.UNNUMBERED) if isinstance(record, dict) else upgrades.UNNUMBERED
+    record, version = sealing.read_record(path, remedy), upgrades.UNNUMBERED
     unknown: list[str] = []
     try:
         if isinstance(record, dict):
+            version = record.pop("version", version)
             record = upgrades.upgraded_record(kind.__name__.lower(), version, record)
         found = from_json(kind, record, unknown=unknown)
     except Corrupt as error:

@@ -1,12 +1,12 @@
-"""What is assumed where nothing is said, on the command line and in Python. Importing it costs nothing."""
+"""Defaults of the command line and of the Python functions. Importing this module costs nothing."""
 
 ROUNDS = 7
 
-# That a timed block lasts.
+# Time for which a run repeats its timed call.
 SECONDS = 0.5
 
-# Without a new line of progress for so long, a worker hangs.
+# A worker without progress for this long counts as hung.
 TIMEOUT_S = 600.0
 
-# Within an epoch, beside the state after each: what an interruption may cost at most.
+# Within an epoch. An interruption loses at most this much training.
 CHECKPOINT_EVERY_S = 600.0

@@ -11,7 +11,7 @@ Linux shows those of a processor (RAPL: Intel since Sandy Bridge, AMD since Zen)
 
 Each zone holds `energy_uj`, microjoules, which the processor updates about every millisecond. Since Linux 5.10 only root
 may read it. It starts again after `max_energy_range_uj`, usually 65 to 262 kJ, for which a processor of 300 W takes minutes.
-A Meter that is read every READ_EVERY_S misses no turn, and a block of seconds has one at most.
+A Meter that is read every READ_EVERY_S misses no turn, and a run of a few seconds has one at most.
 
 NVML, of NVIDIA's driver, counts the millijoules of a whole GPU of Volta or newer, and updates them every 20 to 100 ms.
 """

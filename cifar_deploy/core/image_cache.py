@@ -26,7 +26,7 @@ def load_array(folder: Path, name: str) -> NDArray[Any]:
 
 
 def cached(folder: Path) -> Data | None:
-    """The record of what is cached, if it is there and whole."""
+    """The record of a cached data set; None if its record or an array is missing or damaged."""
     try:
         data = read_record(folder)
         arrays = [load_array(folder, name) for name in ARRAYS]

@@ -39,9 +39,7 @@ class Worker:
     pool_threads: int = 1  # see Setting
     variables: Mapping[str, str] = field(default_factory=dict)  # see Setting
     limit: Limit | None = None  # None: the usual limit (see core.limits)
-    timeout_s: float | None = (
-        None  # without progress. None: TIMEOUT_S, and the time to join where there are other ranks
-    )
+    timeout_s: float | None = None  # without progress; None: TIMEOUT_S, plus the time to join other ranks
     on_progress: OnProgress | None = None
     launcher: Launcher = LOCAL
 

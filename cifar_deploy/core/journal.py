@@ -4,10 +4,10 @@
     {"integrity": "sha256", "version": 3, "kind": "run", "job": {…, "machine": {"ref": "7b0c…"}}, …, "checksum": …}
 
 An artifact, its checkpoint, a machine and a session are written before the first run that holds them, all in one
-write, and referred to by their key: 16 hex digits of the sha256 of what they are. A reference is looked up in the whole
-file, before its line and behind it; the same thing may be there twice. So two files can be joined (cat A B), and a
-thing whose line is damaged is written again with the next run that holds it, which mends the earlier ones too.
-A thing holds none of its own kind, so no references go round in a circle. What is written whole is read as well.
+write, and referred to by their key: the first 16 hex digits of the sha256 of their fields. A reference is looked up in
+the whole file, before its line and behind it. The same thing may be there twice, so two files can be joined (cat A B).
+A thing whose line is damaged is written again with the next run that holds it, which mends the earlier runs too.
+A thing holds none of its own kind, so references cannot form a circle. A record written in full is read as well.
 """
 
 import contextlib
@@ -293,7 +293,7 @@ def _mend_end(file: BinaryIO) -> None:
 
 
 def grouped(runs: Iterable[Run]) -> list[Result]:
-    """Blocks of the same job, session and role as one result, by round; of two of the same round the newer one."""
+    """Runs of the same job, session and role as one result, by round. Of two in the same round the newer one counts."""
     found: dict[tuple[str, Session | None, bool], dict[int, Run]] = {}
     for run in runs:
         identity = (run.job.key, run.session, run.control)

@@ -1,4 +1,4 @@
-"""How a stage's work on one thing ended: what it made or found, or why there is none."""
+"""The outcome of a stage's work on one artifact, result or training."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -13,7 +13,7 @@ _LONGEST_REASON = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Generic[T]):
-    """What a stage made, or found: `reused` if it was there and is still good, not `tried` if it could not be, here."""
+    """A stage's product. `reused`: an earlier one is still valid. Not `tried`: it cannot be made on this machine."""
 
     value: T
     reused: bool
@@ -21,7 +21,7 @@ class Outcome(Generic[T]):
 
 
 def failure_of(error: DeployError) -> Failure:
-    """As a record: the reason in a line, all of it in the log if it is longer."""
+    """The error as a record: the reason in one line, the whole text in the log if it is longer."""
     reason = one_line(str(error), _LONGEST_REASON)
     whole = str(error) if reason != str(error) else ""
     log = "\n".join(filter(None, [whole, getattr(error, "log", "")]))

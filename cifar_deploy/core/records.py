@@ -111,6 +111,8 @@ class Data:
     width: Count
     mean: tuple[float, ...]  # of the training images, per channel (red, green, blue), pixels in [0, 1]
     std: tuple[NotNegative, ...]
+    # What a reader of results should know about the images; None in records of before it was looked for.
+    warnings: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return (
@@ -226,8 +228,15 @@ class Training:
         for field in dataclasses.fields(Recipe):
             mine, theirs = getattr(self.recipe, field.name), getattr(other.recipe, field.name)
             if mine != theirs:
-                return f"{field.name.replace('_', ' ')} {mine}, not {theirs}"
+                return f"{field.name.replace('_', ' ')} {_shown(mine)}, not {_shown(theirs)}"
         return None
+
+
+def _shown(value: Any) -> str:
+    """A setting, for people."""
+    if value is None:
+        return "not set"
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -570,7 +579,7 @@ class Job:
     metric: str
     threads: AtLeastOne
     batch_size: AtLeastOne
-    seconds: Positive | None = None  # that a timed block lasts; None where nothing is timed
+    seconds: Positive | None = None  # of timed calls in a run; None where nothing is timed
     limit_test: AtLeastOne | None = None  # so many test images; None: all, or the metric needs none
     trial: Trial = Ordinary()
     protocol: Count  # rises when a metric's meaning does
@@ -647,7 +656,7 @@ class Run:
     job: Job
     session: Session | None  # None for what is not timed
     round: Count
-    control: bool  # the second visit of the round to the same configuration: what it differs by is the machine's noise
+    control: bool  # a second run of the same configuration in one round: their difference is the machine's noise
     measurement: Measurement | None
     failure: Failure | None
     started: Time  # UTC, ISO 8601

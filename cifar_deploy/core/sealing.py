@@ -49,14 +49,14 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with its checksum: a flipped bit passes every parser."""
+    """The record with its checksum."""
     return {_INTEGRITY: _ALGORITHM, **record, _CHECKSUM: digest(record)}
 
 
 def opened(record: Any) -> Any:
-    """The record without its checksum. Raises Corrupt if it is not the one that was sealed.
+    """The record without its checksum. Raises Corrupt if it differs from the one that was sealed.
 
-    One that says nothing of a checksum is of before there were any, and is returned as it is.
+    A record of an early version has no checksum and is returned unchanged.
     """
     if not isinstance(record, dict) or not {_INTEGRITY, _CHECKSUM} & record.keys():
         return record
@@ -67,9 +67,9 @@ def opened(record: Any) -> Any:
 
 
 def digest(record: Mapping[str, Any]) -> str:
-    """The sha256 of what a record says, in hex. Raises Corrupt if it is nested too deeply."""
+    """The sha256 of a record's fields and values, in hex. Raises Corrupt if it is nested too deeply."""
     try:
-        # Of the values, not of the text: spaces and the order of the fields mean nothing.
+        # The checksum covers values, not text: spaces and the order of fields do not matter.
         text = json.dumps(record, sort_keys=True, separators=(",", ":"))
     except RecursionError:
         raise Corrupt("is nested too deeply") from None

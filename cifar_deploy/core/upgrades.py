@@ -1,7 +1,7 @@
 """What earlier versions wrote, as this version would have: from JSON to JSON, before any type is asked.
 
 A step leads from one version to the next. It is given all things of a file twice: first to learn from each, then to
-turn each. So a thing may be turned by what another one says: the cells of a session, say, are keys of jobs, and change
+turn each. So a thing may be turned by the fields of another one: the cells of a session, say, are keys of jobs, and change
 with them. A thing is a line of results.jsonl or a whole record (checkpoint.json, artifact.json ...); its kind is the
 name of its type in small letters ("run", "artifact", "begun").
 
@@ -99,6 +99,10 @@ def newer(version: Any) -> str | None:
     return None
 
 
+# The unknown fields that a note names; it counts the others.
+_TOLD = 3
+
+
 def note(version: Any, unknown: Iterable[str]) -> str | None:
     """What to say of a record that was read, though it is newer or has unknown fields; None if it is neither."""
     fields: Sequence[str] = tuple(dict.fromkeys(unknown))
@@ -107,6 +111,3 @@ def note(version: Any, unknown: Iterable[str]) -> str | None:
         more = f" and {len(fields) - _TOLD:,} more" if len(fields) > _TOLD else ""
         told.append(f"holds what this version does not know, which is set aside: {', '.join(fields[:_TOLD])}{more}")
     return "; ".join(filter(None, told)) or None
-
-
-_TOLD = 3

@@ -56,7 +56,7 @@ class Workbench:
 
     @property
     def seconds(self) -> float:
-        """How long a timed block lasts."""
+        """How long calls are timed in a run."""
         return self.job.seconds or 0
 
 
@@ -94,7 +94,7 @@ class RuntimeMetric:
     options: The options of `evaluate` that change what it means.
     batched: `--batch-size` replaces `batch_size`.
     timed: It is measured in every round of a session, and kept under load by `--soak`.
-    blocks_s: How long its timed blocks in one round last together, for so many `--seconds`.
+    blocks_s: How long all its timing in one run lasts, for so many `--seconds`.
     is_speed: It is slower or faster, not worse or better, in `compare` and for its `--fail-if-slower`.
     sampled: Its array `samples_ns` holds each call's nanoseconds, and its value `samples` their number.
     judge: Whether the median over rounds of a column can be believed, of so many threads.

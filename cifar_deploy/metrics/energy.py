@@ -1,13 +1,13 @@
 """Energy: joules for one inference of one image, of all packages of the processor, or of the GPU on `cuda`.
 
 After a warm-up, single calls follow each other for the stated time, but for 2 s at least. The joules that the counters
-(see core.energy) moved by meanwhile are divided by the calls. The block begins and ends with a call after which a counter
+(see core.energy) moved by meanwhile are divided by the calls. The load begins and ends with a call after which a counter
 has moved, as a GPU's does every 20 to 100 ms. The memory at the packages is in the number where it is counted, as it is on
 servers. On `cuda` the number is the GPU's alone, and the packages' stands beside it.
 
 A counter cannot tell who uses a processor. What it takes when idle is in the number, and so is what other processes do
 on the machine. The power of an idle second is read before the runtime is imported; `above_idle` is the energy without it.
-`others` is how many processors all other processes together kept busy during the block.
+`others` is how many processors all other processes together kept busy during the load.
 """
 
 import contextlib
@@ -39,12 +39,12 @@ _REST_S = 0.005
 _LONGEST_WAIT_S = 0.5
 
 # Processors that other processes may keep busy in a quiet round. Chosen, not measured: as much beside one processor that
-# infers as the halves of a block may differ by (core.verdict).
+# infers as the halves of a run may differ by (core.verdict).
 _MOST_OTHERS = 0.1
 # One disturbed round in five leaves the median where it was.
 _MOST_DISTURBED = 0.2
 
-# Whose joules are the number.
+# The parts that the metric adds up, by device.
 _PARTS = {"cpu": ("package", "dram"), "cuda": ("gpu",)}
 
 
@@ -56,22 +56,22 @@ def measure(bench: Workbench) -> RawMeasurement:
     calls = _Calls(inputs, bench.load())
     timed(inputs, calls.run, 0)  # the warm-up
     with Watch() as watch:
-        block = _stretch(meter, device, max(bench.seconds, _LEAST_S), calls)
-    samples = np.array(calls.samples_ns[-block.steps :], np.int64)
-    joules, count = _of(block.joules, device), len(samples)
+        load = _stretch(meter, device, max(bench.seconds, _LEAST_S), calls)
+    samples = np.array(calls.samples_ns[-load.steps :], np.int64)
+    joules, count = _of(load.joules, device), len(samples)
     if joules <= 0:
         raise Unavailable(
-            f"energy: the counters did not move in {block.seconds:.1f} s; measure on a machine that is not a virtual one"
+            f"energy: the counters did not move in {load.seconds:.1f} s; measure on a machine that is not a virtual one"
         )
     idle_w = _of(idle.joules, device) / idle.seconds
     return RawMeasurement(
         values={
             "joules": joules / count,
-            "above_idle": (joules - idle_w * block.seconds) / count,
-            "power": joules / block.seconds,
+            "above_idle": (joules - idle_w * load.seconds) / count,
+            "power": joules / load.seconds,
             "idle_power": idle_w,
-            **{part: spent / count for part, spent in block.joules.items()},
-            **({} if block.others_s is None else {"others": block.others_s / block.seconds}),
+            **{part: spent / count for part, spent in load.joules.items()},
+            **({} if load.others_s is None else {"others": load.others_s / load.seconds}),
             "samples": count,
             "drift": drift(samples),
         },

@@ -14,7 +14,7 @@ from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.records import ImageType, Job, Measurement, Result, variant_name
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Column, Value
-from cifar_deploy.core.verdict import Verdict
+from cifar_deploy.core.verdict import Verdict, judge_labels, judge_share
 from cifar_deploy.metrics import METRICS, RecordedMetric, as_runtime_metric
 
 Raw = Callable[
@@ -34,10 +34,10 @@ def is_batched(metric: str) -> bool:
     return plugin is not None and plugin.batched
 
 
-def own_batch_size(metric: str) -> int:
-    """At which a metric is measured unless another was asked for."""
-    plugin = as_runtime_metric(metric)
-    return plugin.batch_size if plugin else 1
+def asked_batch_size(job: Job) -> int | None:
+    """The batch size of a job; None if it is the metric's own."""
+    metric = as_runtime_metric(job.metric)
+    return job.batch_size if metric and metric.batched and job.batch_size != metric.batch_size else None
 
 
 def is_per_image(job: Job) -> bool:
@@ -66,11 +66,15 @@ class Configuration(NamedTuple):
 
     @classmethod
     def of(cls, result: Result) -> "Configuration":
-        job = result.job
-        batch_size = job.batch_size if is_batched(job.metric) and job.batch_size != own_batch_size(job.metric) else None
-        artifact = job.artifact
+        job, artifact = result.job, result.job.artifact
         return cls(
-            artifact.name, artifact.format or "", artifact.input, job.backend, job.device, job.threads, batch_size
+            name=artifact.name,
+            format=artifact.format or "",
+            input=artifact.input,
+            backend=job.backend,
+            device=job.device,
+            threads=job.threads,
+            batch_size=asked_batch_size(job),
         )
 
     @property
@@ -88,7 +92,7 @@ class Summary:
     """One result as numbers: those of a metric that was measured once, or what several rounds say together."""
 
     def __init__(self, result: Result, raw: Raw | None = None) -> None:
-        """Without `raw`, there are no percentiles of all rounds' samples."""
+        """Without `raw`, there are no percentiles of all rounds' samples, and no verdict on labels."""
         self.result = result
         self.failure = result.failure
         metric = METRICS[result.job.metric]
@@ -102,6 +106,8 @@ class Summary:
             self.verdict = metric.judge(result.job)
         elif metric.timed:
             self.verdict = metric.judge(result.measurements, metric.compared_by, result.job.threads)
+        elif metric.per_image and raw is not None:
+            self.verdict = _judge_images(result, raw)
         for key, column in metric.columns.items():
             self._add(key, column, raw)
 
@@ -125,6 +131,11 @@ class Summary:
                 self.words[key] = column.absent
             return
         self.values[key] = Value(number=estimate.value, estimate=estimate if self._timed else None, verdict=verdict)
+
+    def percentiles(self, percent: int, raw: Raw) -> list[float]:
+        """A percentile of each round's samples, in seconds: of two samples that it lies between, the larger. Raises Corrupt if they are lost."""
+        rounds = (samples(measurement, raw) for measurement in self.result.measurements.values())
+        return [float(np.percentile(found, percent, method="higher")) / 1e9 for found in rounds]
 
     def _percentile(self, percent: int, raw: Raw | None) -> Estimate | str:
         """Of all rounds' samples, or what it would take to claim it."""
@@ -158,7 +169,9 @@ def samples(measurement: Measurement, raw: Raw) -> NDArray[np.int64]:
     """The nanoseconds of each call behind a measurement of a sampled metric. Raises Corrupt if they are lost, or are not the measurement's."""
     found, count = raw(measurement).get("samples_ns"), measurement.values.get("samples")
     if found is None or found.dtype.kind not in "iu" or found.shape != (count,) or found.min() < 0:
-        raise Corrupt(f"{measurement.raw}: its samples are not those of the result; measure again (--force)")
+        raise Corrupt(
+            f"{measurement.raw}: its samples are not those of the result; run `cifar-deploy evaluate --force`"
+        )
     return found
 
 
@@ -173,6 +186,18 @@ def predictions(result: Result, raw: Raw) -> Mapping[str, NDArray[Any]] | None:
         if all(_is_index(found.get(name), values.get("images"), limit) for name, limit in limits.items()):
             return found
     return None
+
+
+def _judge_images(result: Result, raw: Raw) -> Verdict | None:
+    """The verdict on a metric per image. Where the predictions are lost, the classes count as equally common."""
+    if found := predictions(result, raw):
+        return judge_labels(found["labels"], found["predicted"])
+    key, classes = compared_by(result.job.metric), len(classes_of(result))
+    values = result.measurement.values if result.measurement else {}
+    images = values.get(METRICS[result.job.metric].columns[key].share_of or "")
+    if not images or not classes or key not in values:
+        return None
+    return judge_share(round(values[key] * images), int(images), 1 / classes)
 
 
 def classes_of(result: Result) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""A timed block: warm up until steady, then time single calls for a stated time. No sample is ever dropped.
+"""A timed run: warm up until steady, then time single calls for a stated time. No sample is ever dropped.
 
-A program that writes into its input is seen before the warm-up, or at the end: then the block begins anew. From there on
+A program that writes into its input is seen before the warm-up, or at the end: then the run begins anew. From there on
 each call is given its batch anew (see metrics.inputs).
 """
 
@@ -75,7 +75,7 @@ def median_s(samples_ns: NDArray[np.int64]) -> float:
 
 
 def drift(samples_ns: NDArray[np.int64]) -> float:
-    """By how much the second half of a block is slower than the first: 0.1 is a tenth. 0 if too few samples tell."""
+    """By how much the second half of a run is slower than the first: 0.1 is a tenth. 0 if too few samples tell."""
     half = len(samples_ns) // 2
     if half < SAMPLES_FOR[50]:
         return 0.0

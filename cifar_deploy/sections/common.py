@@ -49,33 +49,41 @@ def by_settings(configurations: Configurations) -> Configurations:
 
     A metric's own batch size is one of the others where that was asked for too, and a row of its own elsewhere.
     """
+    groups: dict[tuple[str, ...], list[Configuration]] = {}
+    for configuration in configurations:
+        groups.setdefault(configuration[:-2], []).append(configuration)
     found: Configurations = {}
-    for configuration in sorted(configurations, key=lambda configuration: _order(configuration, list(configurations))):
-        alike = [other for other in configurations if other[:-2] == configuration[:-2]]
+    for alike in groups.values():
+        found |= _of_group({configuration: configurations[configuration] for configuration in sorted(alike, key=_size)})
+    return found
+
+
+def _size(configuration: Configuration) -> tuple[int, int]:
+    return configuration.threads, configuration.batch_size or 0
+
+
+def _of_group(alike: Configurations) -> Configurations:
+    """The rows of configurations that differ in threads and batch size alone."""
+    recorded = {
+        metric: summary
+        for of_one in alike.values()
+        for metric, summary in of_one.items()
+        if isinstance(METRICS[metric], RecordedMetric)
+    }
+    found: Configurations = {}
+    for configuration, of_one in alike.items():
         sizes = [other.batch_size for other in alike if other.batch_size and other.threads == configuration.threads]
-        of_own = configurations.get(configuration._replace(batch_size=None), {})
-        recorded = {
-            metric: summary
-            for other in alike
-            for metric, summary in configurations[other].items()
-            if isinstance(METRICS[metric], RecordedMetric)
-        }
+        of_own = alike.get(configuration._replace(batch_size=None), {})
         shared = {**recorded, **{metric: summary for metric, summary in of_own.items() if not is_batched(metric)}}
         own_batched = {metric: summary for metric, summary in of_own.items() if is_batched(metric)}
         if configuration.batch_size:
             same = {m: s for m, s in own_batched.items() if s.result.job.batch_size == configuration.batch_size}
-            found[configuration] = {**shared, **same, **configurations[configuration]}
+            found[configuration] = {**shared, **same, **of_one}
             continue
         left = {m: s for m, s in own_batched.items() if s.result.job.batch_size not in sizes}
         if left or not sizes:
             found[configuration] = {**shared, **left}
     return found
-
-
-def _order(configuration: Configuration, configurations: Sequence[Configuration]) -> tuple[int, int, int]:
-    """As they came, those of different threads and batch sizes together."""
-    first = next(place for place, other in enumerate(configurations) if other[:-2] == configuration[:-2])
-    return first, configuration.threads, configuration.batch_size or 0
 
 
 def with_metric(configurations: Configurations, metric: str) -> Configurations:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from cifar_deploy.core.records import Failure, Result
-from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics.summary import Configuration, Summary, compared_by
+from cifar_deploy.core.table import Column, Row, Section
+from cifar_deploy.metrics.summary import Configuration
 from cifar_deploy.sections.common import (
     Configurations,
     filled,
@@ -12,12 +12,9 @@ from cifar_deploy.sections.common import (
     label_titles,
     labels_of,
     metrics_of,
-    paired_ratio,
     row_of,
 )
-from cifar_deploy.sections.latencies import RANK, how_measured, ranks
-
-_SPEED_UP = Column(title="speed-up", unit="×", stored_unit="1", interval=True)
+from cifar_deploy.sections.latencies import RANK, SPEED_UP, how_measured, ranks, speed_up, where_measured
 
 
 def files(configurations: Configurations, controls: Sequence[Result]) -> Section:
@@ -26,7 +23,7 @@ def files(configurations: Configurations, controls: Sequence[Result]) -> Section
     for key, column in headline_columns(metrics_of(configurations)).items():
         columns[key] = column
         if key == "latency.p50":
-            columns |= {"rank": RANK, "speed_up": _SPEED_UP}
+            columns |= {"rank": RANK, "speed_up": SPEED_UP}
     titles = label_titles(configurations)
     places, control = ranks(configurations, controls)
     first = next(
@@ -36,11 +33,11 @@ def files(configurations: Configurations, controls: Sequence[Result]) -> Section
     rows = []
     for configuration, of_one in configurations.items():
         row = row_of(labels_of(configuration, titles), of_one, columns)
-        speed_up = _speed_up(of_one, configurations[first]) if first and configuration != first else None
+        ratio = speed_up(of_one, configurations[first]) if first and configuration != first else None
         rows.append(
             Row(
                 labels=row.labels,
-                values={**row.values, **({"speed_up": speed_up} if speed_up else {})},
+                values={**row.values, **({"speed_up": ratio} if ratio else {})},
                 failures=_once(row.failures),
                 words={**row.words, **({"rank": places[configuration]} if configuration in places else {})},
             )
@@ -57,17 +54,8 @@ def _once(failures: Mapping[str, Failure]) -> dict[str, Failure]:
     return {key: failure for failure, key in first.items()}
 
 
-def _speed_up(ours: dict[str, Summary], first: dict[str, Summary]) -> Value | None:
-    """How many times faster this one is than the first, in the rounds that both have."""
-    latency = ours.get("latency")
-    ratio = paired_ratio(first["latency"], latency, compared_by("latency"))
-    return Value(number=ratio.value, estimate=ratio, verdict=latency.verdict) if latency and ratio else None
-
-
 def _conditions(configurations: Configurations, first: Configuration | None) -> list[str]:
-    devices = sorted({configuration.device for configuration in configurations})
-    threads = sorted({configuration.threads for configuration in configurations})
-    notes = [f"On {', '.join(devices)}, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}."]
+    notes = [where_measured(configurations)]
     files_of: dict[str, list[str]] = {}
     for configuration, of_one in configurations.items():
         if takes := next(iter(of_one.values())).result.job.artifact.takes:

@@ -1,15 +1,16 @@
-"""Latencies side by side: their places, and how they were come by."""
+"""Latencies side by side: their ranks and speed-ups, and how they were measured."""
 
 from collections.abc import Sequence
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result
-from cifar_deploy.core.table import Column
-from cifar_deploy.metrics.summary import Configuration, against_itself, compared_by
-from cifar_deploy.sections.common import Configurations
+from cifar_deploy.core.table import Column, Value
+from cifar_deploy.metrics.summary import Configuration, Summary, against_itself, compared_by
+from cifar_deploy.sections.common import Configurations, paired_ratio
 
 RANK = Column(title="rank", unit="", stored_unit="")
+SPEED_UP = Column(title="speed-up", unit="×", stored_unit="1", interval=True)
 
 
 def ranks(configurations: Configurations, controls: Sequence[Result]) -> tuple[dict[Configuration, str], list[float]]:
@@ -39,8 +40,22 @@ def ranks(configurations: Configurations, controls: Sequence[Result]) -> tuple[d
     return places, control
 
 
+def speed_up(of_one: dict[str, Summary], reference: dict[str, Summary] | None) -> Value | None:
+    """How many times faster a configuration is than the reference: the median of the ratios in the rounds that both have."""
+    ours = of_one.get("latency")
+    ratio = paired_ratio(reference.get("latency") if reference else None, ours, compared_by("latency"))
+    return Value(number=ratio.value, estimate=ratio, verdict=ours.verdict) if ours and ratio else None
+
+
+def where_measured(configurations: Configurations) -> str:
+    """The devices and numbers of threads of all the rows."""
+    devices = sorted({configuration.device for configuration in configurations})
+    threads = sorted({configuration.threads for configuration in configurations})
+    return f"On {', '.join(devices)}, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}."
+
+
 def how_measured(configurations: Configurations, control: Sequence[float]) -> list[str]:
-    """How the latencies were come by, and what is a tie among them."""
+    """How the latencies were measured, and what is a tie among them."""
     latencies = [of["latency"].result for of in configurations.values() if "latency" in of and of["latency"].values]
     notes = _rounds(latencies) if latencies else []
     if control:

@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 
-from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.core.table import Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.sections.common import Configurations, label_titles, labels_of, paired_ratio
+from cifar_deploy.sections.latencies import SPEED_UP
 
 _KEY = "end_to_end"
 _COLUMNS = {
     "float32": replace(METRICS["latency"].columns[_KEY], title="float32 in"),
     "uint8": replace(METRICS["latency"].columns[_KEY], title="uint8 in"),
-    "ratio": Column(title="speed-up", unit="×", stored_unit="1", interval=True),
+    "ratio": SPEED_UP,
 }
 
 

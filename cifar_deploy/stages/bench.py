@@ -11,7 +11,7 @@ import numpy as np
 
 from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.core import machine, untrusted
-from cifar_deploy.core.arrays import has_random, misfit
+from cifar_deploy.core.arrays import NUMBERS, has_random, misfit
 from cifar_deploy.core.defaults import TIMEOUT_S
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, Unsupported, UsageError, one_line
 from cifar_deploy.core.isolate import Worker
@@ -212,7 +212,9 @@ def _given(path: Path, input: Input, inputs: tuple[Input, ...], given: Mapping[s
 def _tensor(what: str, input: Input, given: Shape | None) -> Tensor:
     dtype = input.dtype or (given and given.dtype) or "float32"
     if not has_random(dtype):
-        raise Unsupported(f"{what} is of {dtype}, of which there are no random arrays; only numbers can be made up")
+        raise Unsupported(
+            f"{what} is of type {dtype}, which cannot be made up; give a file that takes {', '.join(NUMBERS)}"
+        )
     if given and given.dtype not in (None, dtype):
         raise UsageError(f"{what} is of {dtype}, and --shape says {given.dtype}; leave the type out")
     sizes = given.sizes if given else _sizes(input)
@@ -220,7 +222,7 @@ def _tensor(what: str, input: Input, given: Shape | None) -> Tensor:
         raise UsageError(f"{what} is {_shown(input)}; say how large, as in --shape {input.name}={_example(input)}")
     if input.shape is not None and not _fits(sizes, input.shape):
         raise UsageError(
-            f"{what} is {_shown(input)}, and --shape says {','.join(map(str, sizes))}; give sizes that fit, or leave it out"
+            f"{what} is {_shown(input)}, and --shape says {','.join(map(str, sizes)) or 'a scalar'}; give sizes that fit, or leave it out"
         )
     return Tensor(name=one_line(input.name), dtype=dtype, shape=sizes)
 
@@ -243,11 +245,13 @@ def _fits(sizes: tuple[int, ...], shape: tuple[int | str | None, ...]) -> bool:
 def _shown(input: Input) -> str:
     if input.shape is None:
         return "of a shape that the file does not tell"
+    if not input.shape:
+        return "a scalar"
     return f"[{', '.join('?' if size is None else str(size) for size in input.shape)}]"
 
 
 def _example(input: Input) -> str:
     if input.shape is None:
-        return "1,3,224,224 (float32, or 1,128:int64)"
+        return "1,3,224,224 (float32, or 1,128:int64; nothing for a scalar)"
     first, *others = (size if isinstance(size, int) else "N" for size in input.shape)
     return ",".join(map(str, [1 if first == "N" else first, *others]))

@@ -36,10 +36,8 @@ def find(fingerprint: str) -> Path | None:
         if not data:
             damaged.append(folder)
     for folder in damaged:
-        with (
-            contextlib.suppress(OSError),
-            image_cache.locked(folder),
-        ):  # a cache of somebody else's has no locks of ours
+        # A cache of somebody else's has no locks of ours.
+        with contextlib.suppress(OSError), image_cache.locked(folder):
             data = _whole(folder)
             if data and data.fingerprint == fingerprint:
                 return folder
@@ -47,7 +45,7 @@ def find(fingerprint: str) -> Path | None:
 
 
 def _whole(folder: Path) -> Data | None:
-    """The record of what is cached, if all of it is whole."""
+    """The record of a cached data set, verified once per process; None if it is missing or damaged."""
     try:
         return _verified(folder, image_cache.record_path(folder).stat().st_mtime_ns)
     except FileNotFoundError:  # deleted meanwhile
@@ -60,7 +58,7 @@ def folder_of(data: Data) -> Path:
     if not folder:
         raise Unavailable(
             f"data set {data.dataset}: its images ({data.source}) are not in the cache; "
-            f"run `cifar-deploy data --dataset {data.dataset}`, with --data-dir where it needs one"
+            f"run `cifar-deploy data --dataset {data.dataset} [--data-dir PATH]`"
         )
     return folder
 

@@ -6,11 +6,12 @@ import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cifar_deploy.core import files
-from cifar_deploy.core.errors import Corrupt, DeployError
+from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.journal import grouped
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import Baseline, Checkpoint, External, Result
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
@@ -48,38 +49,34 @@ def frame(store: Store, planned: Iterable[Planned] | None = None) -> pd.DataFram
     return as_frame(_table(store, planned).records)
 
 
-def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
+def read(store: Store, planned: Iterable[Planned] | None = None) -> tuple[list[Result], Samples, tuple[str, ...]]:
+    """The results so far, or those of what is planned; where their samples lie; what could not be read, a line for each reason."""
     lines, samples = store.lines(fault), Samples(store.reports)
     if lines.left_out and not lines.runs:
         raise Corrupt(f"{store.results_path}: {lines.told()[0]}; run `cifar-deploy evaluate` again")
+    if not lines.runs:
+        raise UsageError(
+            f"{store.results_path}: no results yet; run `cifar-deploy evaluate` first, or give another --out"
+        )
     results = grouped(lines.runs)
     if planned is not None:
         keys = {item.job.key for item in planned}
         results = [result for result in results if result.job.key in keys]
-    table = build(results, samples)
-    return dataclasses.replace(table, lost=(*lines.told(), *samples.told()))
+    return results, samples, tuple(lines.told())
 
 
-def build(results: Sequence[Result], raw: Raw) -> Table:
+def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
+    results, samples, told = read(store, planned)
+    table = build(results, samples, store.profiles())
+    return dataclasses.replace(table, lost=(*told, *samples.told()))
+
+
+def build(results: Sequence[Result], raw: Raw, profiles: Sequence[Profile] = ()) -> Table:
     """The report of the newest results: those of each training's latest weights, on the machine measured last.
 
-    Raises DeployError if there is nothing to report.
+    Raises UsageError if there is nothing to report.
     """
-    ordinary = [result for result in results if not result.control and result.job.is_ordinary]
-    if all(isinstance(result.job.artifact.origin, Baseline) for result in ordinary):
-        only = "only loads and limits were measured" if results else "there are no results yet"
-        raise DeployError(f"report: {only}; run `cifar-deploy evaluate` first")
-    current = _current(results)
-    summaries = [Summary(result, raw) for result in current if not result.control]
-    configurations: Configurations = {}
-    overheads: Configurations = {}
-    for summary in summaries:
-        configuration = Configuration.of(summary.result)
-        is_baseline = isinstance(summary.result.job.artifact.origin, Baseline)
-        (overheads if is_baseline else configurations).setdefault(configuration, {})[summary.result.job.metric] = (
-            summary
-        )
-    controls = [result for result in current if result.control]
+    current, summaries, configurations, overheads, controls = current_of(results, raw)
     checkpoints: dict[str, Checkpoint] = {}
     for configuration, of_one in configurations.items():
         # The same weights may have been trained twice: what the second training says of itself counts.
@@ -94,7 +91,7 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
     else:
         facts = _origins(current, checkpoints)
         sections = [
-            deployment.deployment(configurations, overheads, controls),
+            deployment.deployment(configurations, overheads, controls, profiles),
             pixels.in_the_graph(configurations),
             accuracy.against_eager(configurations, raw),
             instructions.under_older(results, configurations, raw),
@@ -117,6 +114,35 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
     )
 
 
+class Current(NamedTuple):
+    """The newest results that belong together, as the sections and the choice take them."""
+
+    results: Sequence[Result]
+    summaries: Sequence[Summary]  # of those that are no control
+    configurations: Configurations
+    overheads: Configurations  # of the no-op models
+    controls: Sequence[Result]
+
+
+def current_of(results: Sequence[Result], raw: Raw) -> Current:
+    """Those of each training's latest weights, on the machine measured last. Raises UsageError if there are none."""
+    ordinary = [result for result in results if not result.control and result.job.is_ordinary]
+    if all(isinstance(result.job.artifact.origin, Baseline) for result in ordinary):
+        only = "only loads and limits were measured" if results else "there are no results yet"
+        raise UsageError(f"report: {only}; run `cifar-deploy evaluate` first")
+    current = _current(results)
+    configurations: Configurations = {}
+    overheads: Configurations = {}
+    summaries = [Summary(result, raw) for result in current if not result.control]
+    for summary in summaries:
+        configuration = Configuration.of(summary.result)
+        is_baseline = isinstance(summary.result.job.artifact.origin, Baseline)
+        (overheads if is_baseline else configurations).setdefault(configuration, {})[summary.result.job.metric] = (
+            summary
+        )
+    return Current(current, summaries, configurations, overheads, [result for result in current if result.control])
+
+
 def _current(results: Sequence[Result]) -> list[Result]:
     """The newest result of each configuration and metric, without those that no longer belong together.
 
@@ -137,7 +163,7 @@ def _current(results: Sequence[Result]) -> list[Result]:
             and (artifact.files, result.job.versions) == made_of[configuration]
         ):
             newest[configuration, result.job.metric, result.control] = result
-    # As they were planned, not by whichever visit came last.
+    # As they were planned, not in the order of the last runs.
     order = {
         configuration: index
         for index, configuration in enumerate(dict.fromkeys(map(Configuration.of, sorted(here, key=_place))))
@@ -170,10 +196,11 @@ def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> d
     sources = [measurement.stand_in for result in results for measurement in result.measurements.values()]
     sources += [parity.stand_in for result in results for parity in result.job.artifact.parity]
     stood_in = _each(f"{source}: the networks' own images were not here" for source in sources if source)
+    data = [checkpoint.training.data for checkpoint in checkpoints.values()]
+    warnings = _each(f"{one.source}: {warning}" for one in data for warning in one.warnings or ())
     return {
-        "data": _each(
-            f"{c.training.data} (fingerprint {c.training.data.fingerprint[:16]})" for c in checkpoints.values()
-        ),
+        "data": _each(f"{one} (fingerprint {one.fingerprint[:16]})" for one in data),
+        **({"data warnings": warnings} if warnings else {}),
         **({"measured or compared on": stood_in} if stood_in else {}),
         "recipe": _each(str(c.training.recipe) for c in checkpoints.values()),
         "trained on": _each(

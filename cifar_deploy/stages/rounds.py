@@ -22,7 +22,7 @@ from cifar_deploy.metrics import as_runtime_metric
 from cifar_deploy.metrics.summary import compared_by, is_timed
 
 # Long enough that the processor is hardly ever idle between two runs.
-SUSTAINED_BLOCK_S = 5.0
+SUSTAINED_RUN_S = 5.0
 
 # After so many rounds a configuration may stop at its target interval; fixed beforehand, since an interval looked at after every round
 # would too often be caught when it happens to be narrow. How much the looks cost in coverage: benchmarks/coverage.py.
@@ -103,21 +103,21 @@ class Costs:
     """What a run will take: as long as before, or as the same runtime at least took to start and load something."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        self._visits: dict[str, float] = {}
+        self._run_s: dict[str, float] = {}
         self._starts: dict[tuple[str, str], float] = {}
         for run in runs:
             self.add(run)
 
     def add(self, run: Run) -> None:
         if run.measurement and is_timed(run.job):
-            self._visits[run.job.key] = run.seconds
+            self._run_s[run.job.key] = run.seconds
         elif run.measurement and as_runtime_metric(run.job.metric):
             runtime = (run.job.backend, run.job.artifact.variant)
             self._starts[runtime] = min(run.seconds, self._starts.get(runtime, math.inf))
 
     def seconds(self, job: Job) -> float:
-        if job.key in self._visits:
-            return self._visits[job.key]
+        if job.key in self._run_s:
+            return self._run_s[job.key]
         start_s = self._starts.get((job.backend, job.artifact.variant), _START_S)
         metric = as_runtime_metric(job.metric)
         return start_s + (metric.blocks_s(job.seconds or 0) if metric else 0)
@@ -128,7 +128,7 @@ def check_budget(sampling: Sampling, round_s: float, count: int) -> None:
     if sampling.budget_s is not None and sampling.budget_s < round_s:
         raise DeployError(
             f"--budget: {sampling.budget_s:g} s is too little for one round of {counted(count, 'configuration')}, about {round_s:.0f} s; "
-            "give more, or fewer configurations (--backend, --metric) or less --seconds"
+            "give more, fewer configurations or less --seconds"
         )
 
 

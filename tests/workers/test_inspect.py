@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -48,11 +49,91 @@ def test_what_is_hashed_is_what_is_read(model: Path) -> None:
     assert found.files[1].sha256 == hashlib.sha256(data.read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("location", ["../secret", "x/../../secret", "x/../w.data", "/etc/passwd"])
+@pytest.mark.parametrize("location", ["../secret", "x/../../secret", "x/../w.data", "/etc/passwd", "{folder}/w.data"])
 def test_a_location_outside_the_folder_or_by_a_detour_is_refused(model: Path, location: str) -> None:
     (model.parent / "x").mkdir()
-    relocate(model, location)
+    relocate(model, location.format(folder=model.parent))
     refused(model, "takes its data from outside its folder")
+
+
+@pytest.fixture
+def cached(model: Path, tmp_path: Path) -> Path:
+    """That file in a hub's cache: names are links, in `snapshots/main`, to what `blobs` holds."""
+    blobs, names = tmp_path / "hub" / "blobs", tmp_path / "hub" / "snapshots" / "main"
+    for folder in (blobs, names):
+        folder.mkdir(parents=True)
+    for file, blob in ((model, "aa"), (model.with_name("w.data"), "bb")):
+        file.rename(blobs / blob)
+        (names / file.name).symlink_to(f"../../blobs/{blob}")
+    return names / model.name
+
+
+def test_links_into_the_folder_that_the_models_own_link_leads_to_are_followed(cached: Path) -> None:
+    found = look(cached, "onnxruntime", False)
+    assert [file.name for file in found.files] == [str(cached), str(cached.with_name("w.data"))]
+    assert found.files[1].sha256 == hashlib.sha256(cached.with_name("w.data").read_bytes()).hexdigest()
+    assert found.inputs and found.inputs[0].name == "x"
+
+
+def test_such_data_below_the_folder_of_the_model_are_read_too(cached: Path) -> None:
+    relocate(cached, "onnx/w.data")
+    (cached.parent / "onnx").mkdir()
+    (cached.parent / "onnx" / "w.data").symlink_to("../../../blobs/bb")
+    assert Path(look(cached, "onnxruntime", False).files[1].name) == cached.parent / "onnx" / "w.data"
+
+
+def test_a_hubs_ir_is_opened_by_its_links(ir: Path, tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    for file, blob in ((ir, "aa"), (ir.with_suffix(".bin"), "bb")):
+        file.rename(tmp_path / "blobs" / blob)
+        file.symlink_to(f"../blobs/{blob}")
+    assert len(look(ir, "openvino", False).files) == 2
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/etc/passwd",
+        "../../../secret",  # beside the cache
+        "../../blobs/../../secret",
+        "../../blobs/below/secret",  # in the store, but not beside the model
+        "../../blobs/out",  # a link in the store that leads out of it
+        "../../elsewhere/secret",  # by the link to a folder
+    ],
+)
+def test_a_link_that_leaves_the_store_is_refused(cached: Path, tmp_path: Path, target: str) -> None:
+    (tmp_path / "hub" / "blobs" / "below").mkdir()
+    shutil.copy(tmp_path / "secret", tmp_path / "hub" / "blobs" / "below")
+    (tmp_path / "hub" / "blobs" / "out").symlink_to("../../secret")
+    (tmp_path / "hub" / "elsewhere").symlink_to("..")
+    data = cached.with_name("w.data")
+    data.unlink()
+    data.symlink_to(target)
+    assert data.exists()
+    refused(cached, "takes its data from outside its folder")
+
+
+@pytest.mark.parametrize("location", ["../../blobs/bb", "{blobs}/bb"])
+def test_the_store_is_reached_by_links_alone(cached: Path, location: str) -> None:
+    relocate(cached, location.format(blobs=cached.resolve().parent))
+    refused(cached, "takes its data from outside its folder")
+
+
+def test_a_loop_of_links_in_the_store_is_refused(cached: Path) -> None:
+    blob = cached.resolve().with_name("bb")
+    blob.unlink()
+    blob.symlink_to("bb")
+    refused(cached, "cannot be read")
+
+
+def test_a_link_to_the_model_alone_names_the_file_that_has_its_data(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.onnx").symlink_to("inner/m.onnx")
+    refused(tmp_path / "link.onnx", rf"needs w.data beside it; give {re.escape(str(model))}, which the link leads to")
+
+
+def test_data_that_are_a_git_lfs_pointer_are_refused(model: Path) -> None:
+    model.with_name("w.data").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    refused(model, "w.data: is a Git LFS pointer, not a model or its data; run `git lfs pull`")
 
 
 def test_a_link_to_outside_the_folder_is_refused_and_one_within_is_not(model: Path) -> None:
@@ -160,10 +241,12 @@ def test_a_file_of_another_kind_than_its_suffix_is_refused(ir: Path, model: Path
     as_onnx = ir.with_name("a.onnx")
     shutil.copy(ir, as_onnx)
     shutil.copy(ir.with_suffix(".bin"), as_onnx.with_suffix(".bin"))
-    refused(as_onnx, "is no ONNX model", backend)
+    refused(as_onnx, "is an OpenVINO IR, not an ONNX model", backend)
     as_ir = model.with_name("b.xml")
     shutil.copy(model, as_ir)
     as_ir.with_suffix(".bin").touch()
+    refused(as_ir, "is an ONNX model, not an OpenVINO IR", "openvino")
+    as_ir.write_bytes(b"\x12\x00" + model.read_bytes())  # which is not recognised
     refused(as_ir, "is no OpenVINO IR", "openvino")
 
 
@@ -231,10 +314,16 @@ def test_an_argument_of_torchscript_has_the_name_of_the_graph_too(tmp_path: Path
     assert found and [(input.name, input.aliases) for input in found] == [("x", ("x.1",)), ("ids", ("ids.1",))]
 
 
-@pytest.mark.parametrize("content", [b"\x0a", b"no model", b"\x08\x08"])
+@pytest.mark.parametrize("content", [b"\x0a\x00", b"\xc3\x28 no model", b"\x08\x08"])
 def test_an_onnx_file_without_a_graph_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
     refused(tmp_path / "m.onnx", "is no ONNX model")
+
+
+def test_half_an_onnx_file_is_said_to_be_part_of_one(tmp_path: Path) -> None:
+    path = models.images(tmp_path / "m.onnx")
+    path.write_bytes(path.read_bytes()[:99])
+    refused(path, "is no ONNX model, or only part of one")
 
 
 @pytest.mark.parametrize("check", [lambda path: bench._check(path), lambda path: pipeline.compare(path, path)])

@@ -1,0 +1,226 @@
+"""The choice in words: which network to ship, and why."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from cifar_deploy.backends import BACKENDS
+from cifar_deploy.choice.candidates import Candidate
+from cifar_deploy.choice.choose import Choice, Kept, NearMiss, Price
+from cifar_deploy.core.codec import to_json
+from cifar_deploy.core.errors import one_line
+from cifar_deploy.core.progress import counted
+from cifar_deploy.core.table import Column, Row, Section
+from cifar_deploy.formats import FORMATS
+from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics.summary import Configuration
+from cifar_deploy.sections.common import filled, label_titles, labels_of
+from cifar_deploy.sections.latencies import SPEED_UP
+
+# The columns of every table of candidates.
+_VALUES = (("accuracy", "accuracy"), ("latency", "p50"), ("memory", "peak"), ("file_size", "bytes"))
+_PRECISIONS = {"float32": "float32", "float16": "FP16", "int8": "INT8"}
+_LONGEST_DOUBT = 160
+
+# Rises when a field of `as_json` changes its meaning or goes.
+JSON_VERSION = 1
+
+
+def named(configuration: Configuration) -> str:
+    """For people: mobilenet as INT8 (onnx_int8) on ONNX Runtime."""
+    where = BACKENDS[configuration.backend].title or configuration.backend
+    if configuration.device != "cpu":
+        where += f" ({configuration.device})"
+    if configuration.threads != 1:
+        where += f" with {counted(configuration.threads, 'thread')}"
+    if not configuration.format:
+        return f"{configuration.name} on {where}"
+    precision = _PRECISIONS[FORMATS[configuration.format].precision]
+    return f"{configuration.name} as {precision} ({configuration.variant}) on {where}"
+
+
+def lines(choice: Choice) -> tuple[str, ...]:
+    """The answer in at most three lines: what to ship, why, and what to mind."""
+    if not choice.winner:
+        return tuple(_nothing(choice))
+    found = [f"Ship {named(choice.winner.configuration)}: {_numbers(choice.winner)}", _why(choice)]
+    if doubts := list(choice.winner.doubts):
+        found.append(f"Mind: {one_line('; '.join(doubts), _LONGEST_DOUBT)}.")
+    return tuple(found)
+
+
+def _numbers(candidate: Candidate) -> str:
+    words = []
+    for (metric, key), unit in zip(_VALUES, ("%", "ms", "MiB RAM", "MiB file"), strict=True):
+        if value := candidate.value(metric, key):
+            number, *others = value.text(METRICS[metric].columns[key]).split(" ", 1)
+            interval = others if metric == "latency" else []
+            words.append(" ".join([f"{number} {unit}", *interval]))
+    text = ", ".join(words)
+    if candidate.speed_up:
+        reference = "PyTorch eager" if candidate.configuration.format else "the first file"
+        text += f"; {candidate.speed_up.number:.3g}× faster than {reference}"
+    return text
+
+
+def _why(choice: Choice) -> str:
+    pick = next(pick for pick in choice.picks if pick.role == "best trade-off")
+    if choice.best_accuracy is None:
+        reason = f"It is the fastest of {counted(choice.qualified, 'configuration')}"
+    else:
+        reason = (
+            f"It is the fastest within {choice.constraints.within * 100:g} points of the best accuracy "
+            f"({choice.best_accuracy:.2%}) among {counted(choice.qualified, 'configuration')}"
+        )
+    if pick.ties:
+        reason += f"; {counted(len(pick.ties), 'other')} as fast, but not so small in memory"
+    kept = "; ".join(map(_kept, choice.kept))
+    return f"{reason}. {f'It keeps {kept}.' if kept else ''}".rstrip()
+
+
+def _kept(kept: Kept) -> str:
+    of = f" at p{kept.limit.percentile}" if kept.limit.percentile != 50 else ""
+    if kept.confidence is None:
+        return f"{kept.limit.text()}{of}"
+    sure = "more than 99.9%" if kept.confidence > 0.999 else f"{kept.confidence:.1%}"
+    return f"{kept.limit.text()}{of} with {sure} confidence"
+
+
+def _nothing(choice: Choice) -> Iterator[str]:
+    asked = ", ".join(limit.text() for limit in choice.constraints.limits)
+    among = counted(choice.considered, "configuration")
+    yield f"Nothing qualifies: none of {among} keeps {asked}." if asked else f"Nothing qualifies of {among}."
+    for limit in choice.unmeasured:
+        yield f"Nothing here says {limit.value} of {limit.kind.metric}: {_way_to_a_number(choice, limit)}."
+    if choice.near_misses:
+        yield f"Nearest: {_near_miss(choice.near_misses[0])}."
+
+
+def _way_to_a_number(choice: Choice, limit: Any) -> str:
+    if limit.percentile != 50:
+        return "a percentile needs the samples of at least 6 rounds; run `cifar-deploy evaluate --force`, or leave out --percentile"
+    return f"run `cifar-deploy evaluate --metric {limit.kind.metric}`"
+
+
+def _near_miss(miss: NearMiss) -> str:
+    relaxed = " ".join(limit.text(number) for limit, number in miss.relaxed.items())
+    return f"{named(miss.candidate.configuration)} would qualify with {relaxed}"
+
+
+def _price(price: Price) -> str:
+    costs = [
+        f"{scaled:+.3g} {unit}"
+        for scaled, unit in (
+            (price.latency_s * 1e3, "ms"),
+            (price.memory_bytes / 2**20, "MiB RAM"),
+            (price.size_bytes / 2**20, "MiB file"),
+            (price.training_s / 60, "minutes of training"),
+        )
+        if math.isfinite(scaled)
+    ]
+    return (
+        f"{named(price.candidate.configuration)} has {price.points:+.2f} points. Each point costs {', '.join(costs)}."
+    )
+
+
+def sections(choice: Choice) -> Iterator[Section]:
+    """The tables below the answer: the picks, and the Pareto set where it holds others."""
+    if choice.best_accuracy is None:
+        return
+    roles: dict[Configuration, list[str]] = {}
+    for pick in choice.picks:
+        roles.setdefault(pick.candidate.configuration, []).append(pick.role)
+    candidates = {candidate.configuration: candidate for candidate in (*_picked(choice), *choice.front)}
+    titles = label_titles(candidates)
+    picks = [_row(candidates[configuration], titles, ", ".join(those)) for configuration, those in roles.items()]
+    yield filled("Picks", ("pick", *titles), _columns(), picks)
+    if any(candidate.configuration not in roles for candidate in choice.front):
+        notes = ("Each is distinguishably more accurate than all that are faster.",)
+        yield filled("Pareto set", titles, _columns(), [_row(candidate, titles) for candidate in choice.front], notes)
+
+
+def _picked(choice: Choice) -> list[Candidate]:
+    return [pick.candidate for pick in choice.picks]
+
+
+def remarks(choice: Choice) -> Mapping[str, tuple[str, ...]]:
+    """Lists of lines that stand below, by their titles."""
+    lists: dict[str, tuple[str, ...]] = {
+        "Near misses": tuple(f"{_near_miss(miss)} ({_numbers(miss.candidate)})" for miss in choice.near_misses),
+        "The next point of accuracy": (_price(choice.price),) if choice.price else (),
+        "Never picked": tuple(_by_reason(choice.never)),
+    }
+    return {title: those for title, those in lists.items() if those}
+
+
+def _by_reason(never: Mapping[Configuration, str]) -> Iterator[str]:
+    reasons: dict[str, list[Configuration]] = {}
+    for configuration, reason in never.items():
+        reasons.setdefault(reason, []).append(configuration)
+    for reason, those in reasons.items():
+        more = f" and {len(those) - 1} more" if len(those) > 1 else ""
+        yield f"{those[0]}{more}: {reason}"
+
+
+def _columns() -> dict[str, Column]:
+    return {**{f"{metric}.{key}": METRICS[metric].columns[key] for metric, key in _VALUES}, "speed_up": SPEED_UP}
+
+
+def _row(candidate: Candidate, titles: Iterable[str], role: str | None = None) -> Row:
+    values = {f"{metric}.{key}": value for metric, key in _VALUES if (value := candidate.value(metric, key))}
+    if candidate.speed_up:
+        values["speed_up"] = candidate.speed_up
+    labels = labels_of(candidate.configuration, titles)
+    return Row(labels=(role, *labels) if role else labels, values=values)
+
+
+def as_json(choice: Choice) -> dict[str, Any]:
+    """For a script. Numbers are in the stored units: seconds, bytes, shares."""
+    return {
+        "version": JSON_VERSION,
+        "answer": list(lines(choice)),
+        "limits": [_limit_json(limit) for limit in choice.constraints.limits],
+        "within": choice.constraints.within,
+        "considered": choice.considered,
+        "qualified": choice.qualified,
+        "winner": _candidate_json(choice.winner) if choice.winner else None,
+        "kept": [{**_limit_json(kept.limit), "confidence": kept.confidence} for kept in choice.kept],
+        "picks": [
+            {"role": pick.role, **_candidate_json(pick.candidate), "ties": [tie._asdict() for tie in pick.ties]}
+            for pick in choice.picks
+        ],
+        "front": [_candidate_json(candidate) for candidate in choice.front],
+        "near_misses": [
+            {
+                **_candidate_json(miss.candidate),
+                "relaxed": [{"option": limit.option, "number": number} for limit, number in miss.relaxed.items()],
+            }
+            for miss in choice.near_misses
+        ],
+        "next_point": _price_json(choice.price) if choice.price else None,
+        "never": [{"configuration": each._asdict(), "reason": reason} for each, reason in choice.never.items()],
+    }
+
+
+def _limit_json(limit: Any) -> dict[str, Any]:
+    return {"option": limit.option, "number": limit.number, "percentile": limit.percentile}
+
+
+def _candidate_json(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "configuration": candidate.configuration._asdict(),
+        "files": [file.name for file in candidate.artifact.files],
+        "values": {
+            f"{metric}.{key}": to_json(value) for metric, key in _VALUES if (value := candidate.value(metric, key))
+        },
+        "speed_up": to_json(candidate.speed_up),
+        "doubts": list(candidate.doubts),
+    }
+
+
+def _price_json(price: Price) -> dict[str, Any]:
+    costs = {
+        name: getattr(price, name) if math.isfinite(getattr(price, name)) else None
+        for name in ("latency_s", "memory_bytes", "size_bytes", "training_s")
+    }
+    return {**_candidate_json(price.candidate), "points": price.points, "a_point": costs}
