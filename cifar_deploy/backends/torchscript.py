@@ -34,7 +34,7 @@ def open_(path: Path, target: str, threads: int) -> Opened:
             name=argument.name,
             aliases=tuple({value.debugName()} - {argument.name}),
             dtype=_dtype(argument.type),
-            shape=None,
+            shape=() if str(argument.type) in _NUMBERS else None,
         )
         for argument, value in zip(arguments, values, strict=True)
         if not argument.has_default_value()
@@ -91,8 +91,9 @@ def _is_mode(node: Any) -> bool:
 
 
 def _dtype(type_: Any) -> str | None:
-    """TorchScript's own word for what is no tensor; a tensor may be of any type."""
-    return None if (word := type_.annotation_str) in ("Tensor", "Optional[Tensor]", "Any") else str(word)
+    """That of a plain number; TorchScript's own word for what is neither that nor a tensor. A tensor may be of any type."""
+    word = str(type_.annotation_str)
+    return None if word in ("Tensor", "Optional[Tensor]", "Any") else _NUMBERS.get(word, word)
 
 
 def _program(path: Path, target: str, threads: int) -> Any:
