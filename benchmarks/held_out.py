@@ -29,6 +29,7 @@ def split(images: ImageSet) -> ImageSet:
         test_labels=images.train_labels[held],
         classes=images.classes,
         source=f"{images.source}; training images alone, one in {SHARE} held out for validation",
+        warnings=images.warnings,
     )
 
 

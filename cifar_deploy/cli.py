@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cifar_deploy.stages import compare as compare_stage
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import plan as plan_stage
+    from cifar_deploy.stages import profile as profile_stage
     from cifar_deploy.stages import rounds as rounds_stage
     from cifar_deploy.stages import train as train_stage
 else:
@@ -46,8 +47,8 @@ else:
     codec, environment, files, machine, ranks = (
         Module(f"cifar_deploy.core.{name}") for name in ("codec", "environment", "files", "machine", "ranks")
     )
-    compare_stage, evaluate_stage, plan_stage, rounds_stage, train_stage = (
-        Module(f"cifar_deploy.stages.{name}") for name in ("compare", "evaluate", "plan", "rounds", "train")
+    compare_stage, evaluate_stage, plan_stage, profile_stage, rounds_stage, train_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("compare", "evaluate", "plan", "profile", "rounds", "train")
     )
 
 log = logging.getLogger(__name__)
@@ -63,18 +64,22 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class _App(typer.Typer):
-    """Every command of it is an options.Command."""
+    """Every command of it is an options.Command, and it is an options.Group. Help is plain text: `[default: 1]` is no markup."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(
+            cls=options.Group,
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+            context_settings={"help_option_names": ["-h", "--help"]},
+            **how,
+        )
 
     def command(self, name: str | None = None, **how: Any) -> Callable[[_Function], _Function]:
         return super().command(name, cls=options.Command, **how)
 
 
-app = _App(
-    help="Train image classifiers, export them, measure them on this machine, and see which to ship.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = _App(help="Train image classifiers, export them, measure them on this machine, and see which to ship.")
 
 
 def _print_version(asked: bool) -> None:
@@ -324,6 +329,7 @@ def evaluate(
 def bench(
     file: options.Files,
     shape: options.Shapes = None,
+    value: options.Values = None,
     backend: options.Backends = None,
     threads: options.Threads = None,
     seconds: options.Seconds = SECONDS,
@@ -352,6 +358,7 @@ def bench(
             file,
             backends=backend,
             shapes=shape or (),
+            values=value or (),
             conditions=conditions,
             trusted=trust,
             timeout_s=timeout,
@@ -439,22 +446,54 @@ def choose(
 
 
 @app.command()
+def profile(
+    name: options.TrainedName,
+    format: options.OneFormat = "onnx",
+    backend: options.OneBackend = None,
+    threads: options.OneThreads = 1,
+    seconds: options.ProfileSeconds = SECONDS,
+    memory_limit: options.MemoryLimit = None,
+    trust: options.Trust = False,
+    trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
+    """Show how long each operator of an artifact takes, and how many convolutions run in INT8."""
+    machine.check_threads(threads)
+    with _store(out) as store, console.following("profile"):
+        found = pipeline.profile(
+            store, name, format=format, backend=backend, threads=threads, seconds=seconds, trusted=trust
+        )
+    trace = store.trace_path(found.name, found.format, found.backend)
+    if as_json:
+        console.print_json(profile_stage.as_json(found, trace))
+        return
+    for line in profile_stage.lines(found):
+        console.line(line)
+    for section in profile_stage.sections(found):
+        console.print_section(section)
+    console.line()
+    console.say("trace", f"{_from_here(trace)}  (for chrome://tracing or Perfetto)")
+
+
+@app.command()
 def compare(
     a: options.Before,
     b: options.After,
+    pair: options.Pairs = None,
     fail_if_slower: options.FailIfSlower = None,
     allow_mismatch: options.AllowMismatch = False,
     trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
 ) -> None:
     """How the results of B differ from those of A, with intervals; below 3 % between sessions everything is a tie."""
-    pairs = pipeline.compare(a, b, allow_mismatch=allow_mismatch)
+    pairs = pipeline.compare(a, b, pairs=pair or (), allow_mismatch=allow_mismatch)
     if as_json:
         console.print_json(codec.to_json(pairs))
     else:
         console.print_section(compare_stage.section(pairs))
     if fail_if_slower is not None and (slow := compare_stage.slower(pairs, fail_if_slower)):
-        worst = max(slow, key=lambda pair: pair.slowdown)
+        worst = max(slow, key=lambda one: one.slowdown)
         most = f"{worst.slowdown - 1:+.1%}" if worst.word == "slower" else f"{worst.word}, {worst.reason}"
         raise DeployError(
             f"--fail-if-slower: {len(slow)} of {len(pairs)} are slower by more than {fail_if_slower:.1%}, or cannot be "
@@ -513,7 +552,7 @@ def doctor(as_json: options.AsJson = False, trust_code: options.TrustCode = None
 
 
 env = _App(help="Interpreters of their own for packages that cannot live together with the others.")
-app.add_typer(env, name="env", no_args_is_help=True)
+app.add_typer(env, name="env")
 
 
 @env.command("create")
@@ -583,7 +622,7 @@ def _store(out: Path) -> Iterator[Store]:
         if os.path.lexists(store.log) and not stat.S_ISREG(store.log.lstat().st_mode):
             raise DeployError(f"{store.log}: is no regular file; delete it, or give another --out")
         logging.raiseExceptions = False  # a full disk takes no log; the error's own line says so
-        handler = logging.FileHandler(store.log, encoding="utf-8", errors="backslashreplace")
+        handler = logging.FileHandler(store.log, encoding="utf-8", errors="backslashreplace", delay=True)
         handler.setFormatter(_Printable("%(asctime)s %(name)s %(message)s"))
         logging.basicConfig(handlers=[handler], level=logging.DEBUG, force=True)
         yield store
@@ -637,6 +676,8 @@ def _prepare(dataset: str, data_dir: Path | None, quiet: bool = False) -> pipeli
     if not quiet:
         origin = "" if prepared.decoded else "  (from the cache)"
         console.say("data", f"{prepared.data}, fingerprint {prepared.data.fingerprint[:16]}{origin}")
+        for warning in prepared.data.warnings or ():
+            console.say("", f"warning: {warning}")
     return prepared
 
 
@@ -676,6 +717,8 @@ def _train(
     """Train each network; the names of those that are trained now. One that fails does not keep the next from it."""
     if settings.threads is not None:
         machine.check_threads(settings.threads)
+    for network in networks:
+        train_stage.name_of(network, name)
     prepared = _prepare(dataset, data_dir)
     for network in networks:
         train_stage.training_of(store, prepared, network, settings.recipe, name=name, force=force)
@@ -793,8 +836,7 @@ def _outcome(arguments: list[str], debug: bool) -> int:
     except DeployError as error:
         return _failed(str(error), error.exit_code, debug)
     except TyperException as error:
-        what = error.format_message().rstrip(".") or "Missing command"  # after its help, which typer has printed
-        return _failed(f"{what}; see cifar-deploy --help", error.exit_code, debug)
+        return _failed(options.told(error), error.exit_code, debug)
     except SystemExit as left:  # raised by shell completion, and by rich and typer when the reader of a pipe has gone
         return 1 if left.code else 0
     except OSError as error:
@@ -837,6 +879,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
         return "nothing is kept; with --out the same command would go on"
     if arguments[:2] == ["env", "create"]:
         return "nothing was changed; the same command starts over"
+    if arguments[:1] == ["profile"]:
+        return "no profile was made; the same command starts over"
     if "--force" in map(options.today, arguments):
         if arguments[:1] == ["train"]:
             return "if a state was saved, the same command without --force goes on from there"
@@ -849,7 +893,7 @@ def _failed(message: str, code: int, debug: bool) -> int:
     if debug:
         for line in traceback.format_exc().splitlines():
             process.complain(printable(line))
-    else:
+    elif code != UsageError.exit_code:  # a wrong command line says all of itself, and leaves nothing behind
         log.debug("%s", message, exc_info=True)
     return code
 

@@ -7,20 +7,22 @@ import contextlib
 import importlib
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
-from typer.core import TyperCommand
+from typer import TyperException
+from typer.core import TyperCommand, TyperGroup
 
-from cifar_deploy.core import limits, trust
+from cifar_deploy.core import limits, trust, units
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
-    from cifar_deploy.stages.bench import Shape
+    from cifar_deploy.stages.bench import Shape, Value
 
 
 # Former names, understood for one more version and shown nowhere.
@@ -40,14 +42,68 @@ def today(argument: str) -> str:
     return f"{_FORMER.get(name, name)}{equals}{value}"
 
 
-class Command(TyperCommand):
+def told(error: TyperException) -> str:
+    """What typer refuses, as every error is told: the option, what is wrong, and where the help is."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    help = f"see {context.command_path if context else 'cifar-deploy'} --help"
+    if parameter is None:
+        message = error.format_message().rstrip(".?").replace("(s)", "").replace(". Did you mean", "; did you mean")
+        return f"{message[:1].lower()}{message[1:]}; {help}"
+    what = error.message.rstrip(".").removeprefix("Value error, ").replace("Input should be", "should be")
+    what = re.sub(r", unable to parse string as .*", "", what) or "is missing"
+    return f"{_named(parameter)}: {what}" if "; " in what else f"{_named(parameter)}: {what}; {help}"
+
+
+class _PlainHelp:
+    """Help is printed as all else is: a character that stdout's encoding lacks becomes its escape. Typer would print UTF-8."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option:
+            option.callback = _print_help
+        return option
+
+
+def _print_help(ctx: Any, parameter: Any, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        print(ctx.get_help())
+        raise typer.Exit
+
+
+class Group(_PlainHelp, TyperGroup):
+    """Its help shows the whole first sentence of each command. Without a command it prints its help and refuses."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            print(ctx.get_help())
+            raise UsageError(f"{ctx.command_path}: lacks a command; give one of {', '.join(self.list_commands(ctx))}")
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [(name, _first_sentence(command.help or "")) for name, command in commands if command]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _first_sentence(text: str) -> str:
+    sentence, point, _ = " ".join(text.split()).partition(". ")
+    return sentence + point.strip()
+
+
+class Command(_PlainHelp, TyperCommand):
     """A command that refuses an empty value, a second value of an option that takes one, and a folder that is gone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         args = [self._today(arg) for arg in args]
-        if not ctx.resilient_parsing:  # of shell completion
-            self._check(*self.make_parser(ctx).parse_args(list(args))[::2])
-        return super().parse_args(ctx, args)
+        try:
+            if not ctx.resilient_parsing:  # of shell completion
+                self._check(*self.make_parser(ctx).parse_args(list(args))[::2])
+            return super().parse_args(ctx, args)
+        except TyperException as error:
+            if getattr(error, "ctx", ctx) is None:  # typer's parser does not say which command it refuses
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -73,7 +129,7 @@ class Command(TyperCommand):
 
 
 def _named(parameter: Any) -> str:
-    return next((name for name in parameter.opts if name.startswith("--")), str(parameter.name))
+    return next((name for name in parameter.opts if name.startswith("--")), str(parameter.metavar or parameter.name))
 
 
 def _names(registry: str) -> Callable[[], list[str]]:
@@ -86,25 +142,41 @@ def _names(registry: str) -> Callable[[], list[str]]:
     return names
 
 
+def _trained(context: typer.Context) -> list[str]:
+    """For shell completion: the trained networks of the output folder that the line names so far."""
+    from cifar_deploy.core.store import Store
+
+    with contextlib.suppress(OSError):
+        return Store(context.params.get("out") or ".").names()
+    return []
+
+
 def _positive(value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{value:g} is not a positive number")
     return value
 
 
-def _fraction(text: str) -> float:
-    """2% or 0.02."""
-    with contextlib.suppress(ValueError):
-        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        if 0 < number < 1:
-            return number
-    raise typer.BadParameter(f"{text} is no share; give a percentage like 5%, or a fraction like 0.05")
+def _parsed(parse: Callable[[str, str], Any], option: str) -> Callable[[Any], Any]:
+    """`parse` from core.units, for typer, which gives the default as it is."""
+
+    def parsed(text: Any) -> Any:
+        try:
+            return parse(text, option) if isinstance(text, str) else text
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return parsed
+
+
+def _isa_levels() -> list[str]:
+    from cifar_deploy.core.records import Isa
+
+    return list(get_args(Isa))
 
 
 def _isa(text: str) -> str:
-    from cifar_deploy.core.records import Isa
-
-    levels = get_args(Isa)
+    levels = _isa_levels()
     if text not in levels:
         raise typer.BadParameter(f"{text} is no level of instructions; there are: {', '.join(levels)}")
     return text
@@ -112,37 +184,43 @@ def _isa(text: str) -> str:
 
 def _shape(text: str) -> "Shape":
     """image=1,3,224,224 or ids=1,128:int64. An input's name may hold a colon or an equals sign itself."""
-    from cifar_deploy.core.arrays import has_random
+    from cifar_deploy.core.arrays import NUMBERS, has_random
     from cifar_deploy.stages.bench import Shape
 
     name, _, rest = text.rpartition("=")
     sizes, _, dtype = rest.partition(":")
+    if dtype and not has_random(dtype):
+        raise typer.BadParameter(f"{text} names the type {dtype}; there are: {', '.join(NUMBERS)}")
     with contextlib.suppress(ValueError):
         shape = Shape(name=name, sizes=tuple(map(int, sizes.split(","))) if sizes else (), dtype=dtype or None)
-        if name and all(size > 0 for size in shape.sizes) and has_random(dtype or "float32"):
+        if name and all(size > 0 for size in shape.sizes):
             return shape
     raise typer.BadParameter(
         f"{text} is no shape; give image=1,3,224,224, or ids=1,128:int64 where the file has no type"
     )
 
 
-def _duration(text: str | float) -> float:
-    """Seconds, of 90, 90s, 10m or 1.5h; typer gives the default as it is."""
-    if isinstance(text, float):
-        return text
-    scale = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+def _value(text: str) -> "Value":
+    """rate=16000, scale=0.5 or mask=true. An input's name may hold an equals sign itself."""
+    from cifar_deploy.stages.bench import Value
+
+    name, _, word = text.rpartition("=")
+    if name and (number := _number(word)) is not None:
+        return Value(name=name, value=number)
+    raise typer.BadParameter(f"{text} is no value; give rate=16000, scale=0.5 or mask=true")
+
+
+def _number(word: str) -> bool | int | float | None:
+    """None if it is none, or a larger one than a record holds."""
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
     with contextlib.suppress(ValueError):
-        seconds = float(text[:-1]) * scale if scale else float(text)
-        if math.isfinite(seconds) and seconds > 0:
-            return seconds
-    raise typer.BadParameter(f"{text} is no duration; give 90s, 10m or 1.5h")
-
-
-def _memory(text: str) -> int:
-    try:
-        return limits.size(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        if abs(whole := int(word)) < 2**63:
+            return whole
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(word)):
+            return number
+    return None
 
 
 def _trust_code(names: list[str] | None) -> list[str] | None:
@@ -160,46 +238,77 @@ def _limit_memory(context: typer.Context, value: int | None) -> int | None:
     return value
 
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of exported/, reports/ and log.txt.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of exported/, reports/ and log.txt.")]
 DatasetName = Annotated[
-    str, typer.Option("--dataset", help="Where images come from.", autocompletion=_names("datasets:DATASETS"))
+    str,
+    typer.Option(
+        "--dataset", metavar="DATASET", help="Where images come from.", autocompletion=_names("datasets:DATASETS")
+    ),
 ]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The data set's directory, archive or .zip.")]
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="PATH", help="The data set's directory, archive or .zip.")
+]
 NetworkArgument = Annotated[
-    str, typer.Argument(help="A network, or module:function.", autocompletion=_names("networks:NETWORKS"))
+    str,
+    typer.Argument(
+        metavar="NETWORK", help="A network, or module:function.", autocompletion=_names("networks:NETWORKS")
+    ),
 ]
 NetworkOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--network",
-        help=f"A network, or module:function; may be repeated. (default: {', '.join(DEFAULT_NETWORKS)})",
+        metavar="NETWORK",
+        help=f"A network, or module:function; may be repeated. [default: {', '.join(DEFAULT_NETWORKS)}]",
         autocompletion=_names("networks:NETWORKS"),
         show_default=False,
     ),
 ]
 Names = Annotated[
-    list[str] | None, typer.Argument(help="Trained networks, by name. (default: all)", show_default=False)
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME",
+        help="Trained networks, by name. [default: all]",
+        show_default=False,
+        autocompletion=_trained,
+    ),
 ]
-Name = Annotated[str | None, typer.Option("--name", help="What to call this training. (default: the network)")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="How to train.", autocompletion=_names("recipes:RECIPES"))]
-Epochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")]
-TrainBatch = Annotated[int | None, typer.Option("--train-batch-size", min=2, help="Instead of the recipe's.")]
-RecipeBatch = Annotated[int | None, typer.Option("--batch-size", min=2, help="Instead of the recipe's.")]
-AllThreads = Annotated[int | None, typer.Option("--threads", min=1, help="(default: all that are allowed)")]
+Name = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="What to call this training. [default: the network]")
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", metavar="RECIPE", help="How to train.", autocompletion=_names("recipes:RECIPES"))
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", min=1, help="Instead of the recipe's.")]
+TrainBatch = Annotated[
+    int | None, typer.Option("--train-batch-size", metavar="N", min=2, help="Instead of the recipe's.")
+]
+RecipeBatch = Annotated[int | None, typer.Option("--batch-size", metavar="N", min=2, help="Instead of the recipe's.")]
+AllThreads = Annotated[
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="Threads for training. [default: all that are allowed]"),
+]
 LearningRate = Annotated[
     float | None,
     typer.Option(
-        "--learning-rate", help="Instead of the recipe's.", callback=lambda x: x if x is None else _positive(x)
+        "--learning-rate",
+        metavar="NUMBER",
+        help="Instead of the recipe's.",
+        callback=lambda x: x if x is None else _positive(x),
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, max=2**32 - 1, help="Instead of the recipe's.")]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Instead of the recipe's.")]
 TrainThreads = Annotated[
-    int | None, typer.Option("--train-threads", min=1, help="Threads for training. (default: all that are allowed)")
+    int | None,
+    typer.Option("--train-threads", metavar="N", min=1, help="Threads for training. [default: all that are allowed]"),
 ]
 TrainDevice = Annotated[
     str,
     typer.Option(
-        "--device", help="auto, or one of `list`: what to train on.", autocompletion=_names("devices:DEVICES")
+        "--device",
+        metavar="DEVICE",
+        help="auto, or one of `list`: what to train on.",
+        autocompletion=_names("devices:DEVICES"),
     ),
 ]
 BatchNorm = Annotated[
@@ -217,20 +326,26 @@ CheckpointEvery = Annotated[
     float,
     typer.Option(
         "--checkpoint-every",
-        parser=_duration,
+        parser=_parsed(units.duration, "--checkpoint-every"),
         metavar="10m",
-        help="Save the state within an epoch, too, whenever so long has passed; not under torchrun.",
-        show_default="10m",
+        help="Save the state within an epoch, too, whenever so long has passed; not under torchrun. [default: 10m]",
+        show_default=False,
     ),
 ]
 LimitTrain = Annotated[
-    int | None, typer.Option("--limit-train", min=2, help="Train on so many images only: a quick try.")
+    int | None, typer.Option("--limit-train", metavar="N", min=2, help="Train on so many images only: a quick try.")
 ]
-LimitTest = Annotated[int | None, typer.Option("--limit-test", min=1, help="Test on so many images only: a quick try.")]
+LimitTest = Annotated[
+    int | None, typer.Option("--limit-test", metavar="N", min=1, help="Test on so many images only: a quick try.")
+]
 Formats = Annotated[
     list[str] | None,
     typer.Option(
-        "--format", help="May be repeated. (default: all)", autocompletion=_names("formats:FORMATS"), show_default=False
+        "--format",
+        metavar="FORMAT",
+        help="May be repeated. [default: all]",
+        autocompletion=_names("formats:FORMATS"),
+        show_default=False,
     ),
 ]
 Input = Annotated[
@@ -241,7 +356,8 @@ Backends = Annotated[
     list[str] | None,
     typer.Option(
         "--backend",
-        help="May be repeated. (default: all)",
+        metavar="BACKEND",
+        help="May be repeated. [default: all]",
         autocompletion=_names("backends:BACKENDS"),
         show_default=False,
     ),
@@ -251,7 +367,8 @@ Runtimes = Annotated[
     typer.Option(
         "--backend",
         "--runtime",
-        help="May be repeated. (default: all)",
+        metavar="BACKEND",
+        help="May be repeated. [default: all]",
         autocompletion=_names("backends:BACKENDS"),
         show_default=False,
     ),
@@ -259,20 +376,29 @@ Runtimes = Annotated[
 DevicesAmong = Annotated[
     list[str] | None,
     typer.Option(
-        "--device", help="May be repeated. (default: all)", autocompletion=_names("devices:DEVICES"), show_default=False
+        "--device",
+        metavar="DEVICE",
+        help="May be repeated. [default: all]",
+        autocompletion=_names("devices:DEVICES"),
+        show_default=False,
     ),
 ]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
-        "--device", help="May be repeated. (default: cpu)", autocompletion=_names("devices:DEVICES"), show_default=False
+        "--device",
+        metavar="DEVICE",
+        help="May be repeated. [default: cpu]",
+        autocompletion=_names("devices:DEVICES"),
+        show_default=False,
     ),
 ]
 Metrics = Annotated[
     list[str] | None,
     typer.Option(
         "--metric",
-        help="May be repeated. (default: all but energy)",
+        metavar="METRIC",
+        help="May be repeated. [default: all but energy]",
         autocompletion=_names("metrics:METRICS"),
         show_default=False,
     ),
@@ -281,8 +407,9 @@ Threads = Annotated[
     list[int] | None,
     typer.Option(
         "--threads",
+        metavar="N",
         min=1,
-        help="Threads that each measurement may use; repeat it to compare several. (default: 1)",
+        help="Threads that each measurement may use; repeat it to compare several. [default: 1]",
         show_default=False,
     ),
 ]
@@ -290,28 +417,39 @@ BatchSizes = Annotated[
     list[int] | None,
     typer.Option(
         "--batch-size",
+        metavar="N",
         min=1,
-        help="Images in a call, of latency and throughput; repeat it to compare several. (default: 1 and 64)",
+        help="Images in a call, of latency and throughput; repeat it to compare several. [default: 1 and 64]",
         show_default=False,
     ),
 ]
-Seconds = Annotated[float, typer.Option("--seconds", callback=_positive, help="Duration of each timed run.")]
+Seconds = Annotated[
+    float,
+    typer.Option(
+        "--seconds", parser=_parsed(units.duration, "--seconds"), metavar="0.5s", help="Duration of each timed run."
+    ),
+]
 Rounds = Annotated[
     int,
-    typer.Option("--rounds", min=1, help="Runs of each timed configuration; 6 or more give an interval."),
+    typer.Option("--rounds", metavar="N", min=1, help="Runs of each timed configuration; 6 or more give an interval."),
 ]
 TargetInterval = Annotated[
     float | None,
     typer.Option(
         "--target-interval",
-        parser=_fraction,
+        parser=_parsed(units.share, "--target-interval"),
         metavar="2%",
         help="Stop measuring a configuration early once its interval is within ±this.",
     ),
 ]
 Budget = Annotated[
     float | None,
-    typer.Option("--budget", parser=_duration, metavar="10m", help="Time budget; runs as many rounds as fit."),
+    typer.Option(
+        "--budget",
+        parser=_parsed(units.duration, "--budget"),
+        metavar="10m",
+        help="Time budget; runs as many rounds as fit.",
+    ),
 ]
 Controls = Annotated[
     bool,
@@ -321,17 +459,24 @@ Controls = Annotated[
     ),
 ]
 Timeout = Annotated[
-    float, typer.Option("--timeout", callback=_positive, help="Seconds without progress after which a worker hangs.")
+    float,
+    typer.Option(
+        "--timeout",
+        parser=_parsed(units.duration, "--timeout"),
+        metavar="10m",
+        help="Time without progress after which a worker hangs. [default: 10m]",
+        show_default=False,
+    ),
 ]
 MemoryLimit = Annotated[
     int | None,
     typer.Option(
         "--memory-limit",
-        parser=_memory,
+        parser=_parsed(units.memory, "--memory-limit"),
         callback=_limit_memory,
         metavar="4G",
-        help=f"Memory that each worker may take, as {limits.VARIABLE} says it too.",
-        show_default="90 % of what is available",
+        help=f"Memory that each worker may take; so does {limits.VARIABLE}. [default: 90 % of what is available]",
+        show_default=False,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Redo existing results.")]
@@ -361,6 +506,7 @@ MaxIsa = Annotated[
         "--max-isa",
         parser=_isa,
         metavar="[sse41|avx2|avx512]",
+        autocompletion=_isa_levels,
         help="Classify again with every INT8 artifact, its runtime limited to these instructions; may be repeated.",
         show_default=False,
     ),
@@ -368,19 +514,33 @@ MaxIsa = Annotated[
 Soak = Annotated[
     float | None,
     typer.Option(
-        "--soak", parser=_duration, metavar="10m", help="Keep all configurations under load for this long, in rotation."
+        "--soak",
+        parser=_parsed(units.duration, "--soak"),
+        metavar="10m",
+        help="Keep all configurations under load for this long, in rotation.",
     ),
 ]
 EnvironmentName = Annotated[
-    str, typer.Argument(help="One of `env list`.", autocompletion=_names("environments:ENVIRONMENTS"))
+    str, typer.Argument(metavar="NAME", help="One of `env list`.", autocompletion=_names("environments:ENVIRONMENTS"))
 ]
-Before = Annotated[Path, typer.Argument(help="An output folder or a results.jsonl: before, or one machine.")]
-After = Annotated[Path, typer.Argument(help="Another: after, or the other machine.")]
+Before = Annotated[
+    Path, typer.Argument(metavar="A", help="An output folder or a results.jsonl: before, or one machine.")
+]
+After = Annotated[Path, typer.Argument(metavar="B", help="Another: after, or the other machine.")]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pair",
+        metavar="OLD=NEW",
+        help="Compare this network or file of A with that of B, though their names differ; may be repeated.",
+        show_default=False,
+    ),
+]
 FailIfSlower = Annotated[
     float | None,
     typer.Option(
         "--fail-if-slower",
-        parser=_fraction,
+        parser=_parsed(units.slowdown, "--fail-if-slower"),
         metavar="5%",
         help="Exit with 1 if a configuration of B is slower by more than this and by more than a tie, or cannot be compared.",
     ),
@@ -388,7 +548,9 @@ FailIfSlower = Annotated[
 AllowMismatch = Annotated[
     bool, typer.Option("--allow-mismatch", help="Compare even other data, threads, batch sizes or protocols.")
 ]
-Files = Annotated[list[Path], typer.Argument(help="Model files; which suffixes are opened, `list` says.")]
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE", help="Model files; which suffixes are opened, `list` says.")
+]
 Shapes = Annotated[
     list[Any] | None,
     typer.Option(
@@ -398,11 +560,42 @@ Shapes = Annotated[
         help="How large an input is, where its file leaves that open; :int64 behind it where its type, too. May be repeated.",
     ),
 ]
+Values = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--value",
+        parser=_value,
+        metavar="NAME=16000",
+        help="Fill an input with this number, or with true or false, instead of random values. May be repeated.",
+    ),
+]
 Kept = Annotated[
     Path | None,
     typer.Option(
-        "--out", "-o", help="Keep results and report in FOLDER/bench/, too; without it they are only printed."
+        "--out",
+        "-o",
+        metavar="FOLDER",
+        help="Keep results and report in FOLDER/bench/, too; without it they are only printed.",
     ),
+]
+
+
+TrainedName = Annotated[str, typer.Argument(help="A trained network, by name.")]
+OneFormat = Annotated[
+    str, typer.Option("--format", help="Of the artifact to profile.", autocompletion=_names("formats:FORMATS"))
+]
+OneBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help="Where to profile it. (default: the first that reads the format and can profile)",
+        autocompletion=_names("backends:BACKENDS"),
+        show_default=False,
+    ),
+]
+OneThreads = Annotated[int, typer.Option("--threads", min=1, help="Threads that the inferences may use.")]
+ProfileSeconds = Annotated[
+    float, typer.Option("--seconds", callback=_positive, help="Time to profile, in 5 to 200 inferences.")
 ]
 
 
@@ -433,6 +626,7 @@ Within = Annotated[
     float,
     typer.Option(
         "--within",
+        metavar="POINTS",
         min=0,
         max=100,
         help="Ship the fastest within so many percentage points of the best accuracy.",

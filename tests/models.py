@@ -7,6 +7,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from cifar_deploy.backends import BACKENDS, Input
+from cifar_deploy.core import content
+
 
 def save(
     path: Path, nodes: Sequence[onnx.NodeProto], inputs: Mapping[str, tuple[int, list[int | str]]], **how: object
@@ -49,15 +52,42 @@ def two_inputs(path: Path) -> Path:
     )
 
 
-def _ort(path: Path) -> Path:
+def needs_rate(path: Path) -> Path:
+    """x float32 [batch, 3] and rate int64 []: it fails at any rate but 16000, less which is the index of a table of one row."""
+    nodes = [
+        helper.make_node("Sub", ["rate", "least"], ["index"]),
+        helper.make_node("Gather", ["table", "index"], ["row"]),
+        helper.make_node("Mul", ["x", "row"], ["y"]),
+    ]
+    arrays = {"least": np.array(16000), "table": np.ones((1, 3), np.float32)}
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(a)) for name, a in arrays.items()
+    ]
+    return save(path, [*constants, *nodes], {"x": (TensorProto.FLOAT, ["batch", 3]), "rate": (TensorProto.INT64, [])})
+
+
+def identity(path: Path, shape: list[int | str | None] | None, dtype: int = TensorProto.FLOAT) -> Path:
+    """x of this shape, None for an unknown rank, to y."""
+    values = [helper.make_tensor_value_info(name, dtype, of) for name, of in (("x", shape), ("y", None))]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "graph", values[:1], values[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+def to_ort(path: Path) -> Path:
+    """An ONNX file in ORT format, beside it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(path)
+    options.optimized_model_filepath = str(path.with_suffix(".ort"))
     options.add_session_config_entry("session.save_model_format", "ORT")
     options.log_severity_level = 3
-    onnxruntime.InferenceSession(two_inputs(path.with_suffix(".onnx")), options, providers=["CPUExecutionProvider"])
-    return path
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return path.with_suffix(".ort")
+
+
+def _ort(path: Path) -> Path:
+    return to_ort(two_inputs(path.with_suffix(".onnx")))
 
 
 def _ir(path: Path) -> Path:
@@ -72,6 +102,47 @@ def torchscript(path: Path) -> Path:
 
     module, examples = _module()
     torch.jit.trace(module, examples).save(path)
+    return path
+
+
+def in_place(path: Path, is_compiled: bool = False) -> Path:
+    """A program for PyTorch that adds 1 to its input x [2, 3] itself, and returns twice that."""
+    import torch
+
+    class Counts(torch.nn.Module):
+        def forward(self, x):  # type: ignore[no-untyped-def]
+            return x.add_(1) * 2
+
+    example = (torch.zeros(2, 3),)
+    if is_compiled:
+        from torch._inductor import aoti_compile_and_package
+
+        with torch.no_grad():
+            aoti_compile_and_package(torch.export.export(Counts(), example), package_path=str(path))
+    elif path.suffix == ".pt2":
+        torch.export.save(torch.export.export(Counts(), example), path)
+    else:
+        torch.jit.trace(Counts(), example, check_trace=False).save(path)
+    return path
+
+
+def in_training_mode(path: Path) -> Path:
+    """A script of one layer of dropout, saved without .eval()."""
+    import torch
+
+    torch.jit.script(torch.nn.Sequential(torch.nn.Dropout())).save(path)
+    return path
+
+
+def takes_numbers(path: Path) -> Path:
+    """A script of x, k: int, scale: float and on: bool, which multiplies them if it is on."""
+    import torch
+
+    class Numbers(torch.nn.Module):
+        def forward(self, x, k: int, scale: float, on: bool):  # type: ignore[no-untyped-def]
+            return x * k * scale if on else x
+
+    torch.jit.script(Numbers()).save(path)
     return path
 
 
@@ -111,6 +182,40 @@ def times_a_number(path: Path) -> None:
 
     module, (x, _) = _module()
     path.write_bytes(to_edge(torch.export.export(module, (x, torch.tensor(2.0)))).to_executorch().buffer)
+
+
+def tflite_inputs(folder: Path) -> tuple[Input, ...]:
+    """What the opener says of `x` in TFLite files that give back what they take. For a worker that has LiteRT and its schema."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    def write(path: Path, type_: int, shape: list[int], signature: list[int] | None, has_rank: bool) -> None:
+        tensor, graph, model = schema.TensorT(), schema.SubGraphT(), schema.ModelT()
+        tensor.name, tensor.type, tensor.shape, tensor.shapeSignature = "x", type_, shape, signature
+        tensor.hasRank = has_rank
+        graph.tensors, graph.inputs, graph.outputs, graph.operators = [tensor], [0], [0], []
+        model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [], [graph], [schema.BufferT()]
+        builder = flatbuffers.Builder()
+        builder.Finish(model.Pack(builder), b"TFL3")
+        path.write_bytes(bytes(builder.Output()))
+
+    opens, found, types = BACKENDS["litert"].opens, [], schema.TensorType
+    assert opens
+    for number, (type_, shape, signature, has_rank) in enumerate(
+        [
+            (types.FLOAT32, [], None, False),
+            (types.FLOAT32, [], None, True),
+            (types.FLOAT32, [1, 3], [-1, 3], True),
+            (types.FLOAT32, [2, 3], None, False),
+            (types.INT4, [2], None, True),
+            (types.STRING, [2], None, True),
+        ]
+    ):
+        path = folder / f"{number}.tflite"
+        write(path, type_, shape, signature, has_rank)
+        assert content.of(path) == content.TFLITE
+        found += opens.corrected(path, opens.open(path, "cpu", 1).inputs)
+    return tuple(found)
 
 
 # By backend and suffix, a file that multiplies its two inputs.

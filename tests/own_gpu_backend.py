@@ -52,7 +52,7 @@ BACKEND = Backend(
     validated_on=_NAME,
     requires=("onnxruntime",),
     load=load,
-    opens=Opener(suffixes=(".onnx",), open=open_),
+    opens=Opener(suffixes={".onnx": None}, open=open_),
 )
 FORMAT = replace(
     onnx.FORMAT, summary="for that backend and one other", read_by=("tests.own_gpu_backend:BACKEND", "onnxruntime")

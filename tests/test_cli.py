@@ -49,7 +49,7 @@ def assert_refused(done: object, code: int, *words: str) -> None:
         (["evaluate", "--threads", "0"], ["--threads"]),
         (["evaluate", "--threads", str(allowed_threads() + 1)], ["--threads", "affinity"]),
         (["train", "resnet8", "--threads", str(allowed_threads() + 1)], ["--threads", "affinity"]),
-        (["train"], ["network"]),
+        (["train"], ["NETWORK: is missing", "cifar-deploy train --help"]),
         (["frobnicate"], ["frobnicate"]),
         (["train", "resnet8", "--frobnicate"], ["--frobnicate"]),
         (["train", "resnet8", "--name", "../evil"], ["../evil", "--name"]),
@@ -67,6 +67,33 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(
     dataset = ["--dataset", "digits"] if arguments[0] in ("train", "run") else []
     out = [] if arguments[0] == "data" else ["--out", str(tmp_path)]
     assert_refused(run_here(*arguments, *dataset, *out), 2, *words)
+
+
+# Each option that takes a number with a unit: its command, a good value, and what a bare or a foreign one is answered.
+WITH_UNIT = [
+    ("compare", "--fail-if-slower", "5 %", "5", "add the unit: --fail-if-slower 5%"),
+    ("evaluate", "--target-interval", "2%", "2", "add the unit: --target-interval 2%"),
+    ("evaluate", "--memory-limit", "4 GiB", "512", "add the unit: --memory-limit 512M"),
+    ("evaluate", "--seconds", "500ms", "1,5", "--seconds 1.5"),
+    ("evaluate", "--budget", "10 m", "10 days", "90s, 10m or 1.5h"),
+    ("evaluate", "--soak", "1.5h", "1h30m", "90s, 10m or 1.5h"),
+    ("evaluate", "--timeout", "10m", "inf", "90s, 10m or 1.5h"),
+    ("train", "--checkpoint-every", "90", "0s", "90s, 10m or 1.5h"),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "good", "bad", "words"), WITH_UNIT)
+def test_a_number_with_a_unit_is_understood_or_explained(
+    command: str, option: str, good: str, bad: str, words: str, tmp_path: Path
+) -> None:
+    arguments = {"compare": [tmp_path / "a", tmp_path / "b"], "train": ["resnet19"], "evaluate": []}[command]
+    for value in (bad, "nan", "-5%", "x"):
+        done = run_here(command, *arguments, option, value, cwd=tmp_path)
+        assert_refused(done, 2, option, value, words if value == bad else "give")
+    assert_refused(run_here(command, *arguments, option, "", cwd=tmp_path), 2, option, "is empty")
+    understood = run_here(command, *arguments, option, good, cwd=tmp_path)
+    assert_refused(understood, 2, "does not exist" if command == "compare" else "no ")
+    assert option not in understood.stderr
 
 
 def test_it_leaves_the_process_with_that_line_and_code(tmp_path: Path) -> None:
@@ -217,11 +244,11 @@ def test_a_former_name_of_an_option_is_understood_and_shown_nowhere(
     given = run_here(command, *former, cwd=tmp_path)
     renamed = run_here(command, *[word.replace(former[0].split("=")[0], today) for word in former], cwd=tmp_path)
     assert (given.returncode, given.stderr) == (renamed.returncode, renamed.stderr)
-    assert "No such option" not in given.stderr
+    assert "no such option" not in given.stderr
     shown = run_here(command, "--help").stdout
     assert today in shown and not re.search(rf"{former[0].split('=')[0]}\b", shown)
     unknown = run_here("report", *former)
-    assert unknown.returncode == 2 and "No such option" in unknown.stderr
+    assert unknown.returncode == 2 and "no such option" in unknown.stderr
 
 
 def test_help_answers_without_importing_what_commands_need() -> None:
@@ -235,7 +262,7 @@ def test_help_answers_without_importing_what_commands_need() -> None:
     assert own <= {
         *("cifar_deploy.process", "cifar_deploy.cli", "cifar_deploy.options", "cifar_deploy.networks"),
         *(f"cifar_deploy.core{name}" for name in ("", ".defaults", ".errors", ".on_first_use")),
-        *(f"cifar_deploy.core.{name}" for name in ("cgroups", "registry", "interpreter", "limits", "trust")),
+        *(f"cifar_deploy.core.{name}" for name in ("cgroups", "registry", "interpreter", "limits", "trust", "units")),
     }
 
 
@@ -259,15 +286,21 @@ def test_every_command_is_of_the_kind_that_checks_its_values() -> None:
 
 def _given(name: str, parameter: Any, *values: str) -> list[str]:
     """A command line with these values of the parameter, and something for every other that is required."""
-    others = [other for other in COMMANDS[name].params if other.required and other is not parameter]
+    arguments: list[str] = []
+    for other in COMMANDS[name].params:
+        if other is parameter and parameter.param_type_name == "argument":
+            arguments += values
+        elif other.required and other is not parameter:
+            arguments.append("x")
     own = [word for value in values for word in (*parameter.opts[:1], value)]
-    return [*name.split(), *("x" for _ in others), *(values if parameter.param_type_name == "argument" else own)]
+    return [*name.split(), *arguments, *([] if parameter.param_type_name == "argument" else own)]
 
 
 @pytest.mark.parametrize("name", _PARAMETERS)
 def test_an_empty_value_is_refused(name: str) -> None:
     command, parameter = _PARAMETERS[name]
-    assert_refused(run_here(*_given(command, parameter, "")), 2, max(parameter.opts, key=len), "is empty")
+    named = parameter.metavar if parameter.param_type_name == "argument" else max(parameter.opts, key=len)
+    assert_refused(run_here(*_given(command, parameter, "")), 2, f"{named}: is empty")
 
 
 @pytest.mark.parametrize("name", [name for name, (_, own) in _PARAMETERS.items() if own.param_type_name == "option"])
@@ -275,7 +308,7 @@ def test_of_an_option_that_takes_one_value_a_second_is_refused(name: str) -> Non
     command, parameter = _PARAMETERS[name]
     if parameter.multiple:
         done = run_here(*_given(command, parameter, "1", "1"), "--frobnicate")
-        assert_refused(done, 2, "No such option")
+        assert_refused(done, 2, "no such option")
     else:
         done = run_here(*_given(command, parameter, "1", "2"))
         assert_refused(done, 2, max(parameter.opts, key=len), "was given 2 times")
@@ -288,11 +321,11 @@ def test_of_an_option_that_takes_one_value_a_second_is_refused(name: str) -> Non
         (["report", "--out=a", "-oa", "--out", "a"], ["--out", "3 times"]),
         (["evaluate", "--controls", "--no-controls"], ["--controls", "2 times"]),
         (["list", "--json", "--json", "--out"], ["--out"]),  # a flag says the same twice
-        (["export", "resnet8", ""], ["name", "is empty"]),
+        (["export", "resnet8", ""], ["NAME", "is empty"]),
         (["report", "--out="], ["--out", "is empty"]),
-        ([""], ["No such command ''"]),
-        ([], ["Missing command; see"]),
-        (["env"], ["Missing command; see"]),
+        ([""], ["no such command ''"]),
+        ([], ["cifar-deploy: lacks a command; give one of run, data, train"]),
+        (["env"], ["cifar-deploy env: lacks a command; give one of create"]),
     ],
     ids=" ".join,
 )

@@ -8,38 +8,49 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_deploy.core.arrays import Arrays, Predict
+from cifar_deploy.core.content import Content
 from cifar_deploy.core.environment import Environment
-from cifar_deploy.core.records import Artifact, Isa
+from cifar_deploy.core.profile import Calls, Profiled
+from cifar_deploy.core.records import Artifact, Isa, TrainingMode
 from cifar_deploy.core.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """An array that a file takes, as far as the file says: None for its type or shape where it does not."""
+    """An argument that a file takes, as far as the file says: None for its type or shape where it does not.
+
+    Only an array of a type in `core.arrays.NUMBERS` can be made up. Any other type is named in the runtime's own words.
+    """
 
     name: str
-    dtype: str | None  # as numpy names it, or in the runtime's own words where numpy has none
-    shape: tuple[int | str | None, ...] | None  # a free dimension is a name or None
+    dtype: str | None
+    # A free dimension is a name or None. () is a scalar, None an array of unknown rank.
+    shape: tuple[int | str | None, ...] | None
+    aliases: tuple[str, ...] = ()  # other names that the file or its runtime has for it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
     """An external model, loaded: `run` takes an array for each of the inputs, in their order.
 
-    Its outputs are on the host when it returns.
+    Its outputs are on the host when it returns. `training_mode` looks through the whole program: no measurement asks it.
     """
 
     inputs: tuple[Input, ...]
     run: Callable[[Arrays], object]
+    training_mode: Callable[[], TrainingMode] = TrainingMode
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opener:
     """How a backend opens external models: `open(path, target, threads)`, as `Backend.load`."""
 
-    suffixes: tuple[str, ...]
+    suffixes: Mapping[str, Content | None]  # and what such a file holds, where core.content recognises that
     open: Callable[[Path, str, int], Opened]
     is_program: bool = False  # running the file runs code of whoever wrote it
+    # The inputs, corrected by what the file says and the runtime does not. It may import a parser: nothing that is
+    # measured calls it.
+    corrected: Callable[[Path, tuple[Input, ...]], tuple[Input, ...]] = lambda path, inputs: inputs
     knows: Callable[[Path], bool] = lambda path: True  # whether a file is of its kind, where two kinds share a suffix
 
 
@@ -67,6 +78,9 @@ class Backend:
     # LoadError if it sees that the runtime does not obey.
     isa: Mapping[Isa, Mapping[str, str]] = field(default_factory=dict)
     opens: Opener | None = None
+    # As `load`, with the runtime's own profiler on: the backend warms up, makes the calls, and says where their time went.
+    profile: Callable[[Path, Artifact, str, int, Calls], Profiled] | None = None
+    why_no_profile: str = "it does not say how long an operator takes"  # where `profile` is None
 
 
 BACKENDS: Registry[Backend] = Registry(

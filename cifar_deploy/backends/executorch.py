@@ -6,15 +6,18 @@ from typing import Any
 import numpy as np
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
-from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict, batched
+from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict, batched, has_random
+from cifar_deploy.core.content import EXECUTORCH
 from cifar_deploy.core.errors import LoadError
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.environments.executorch import ENVIRONMENT, MOST_IMAGES
 
-# torch's numbers of its types, of those that numpy has.
+# torch's numbers of its types (executorch/schema/scalar_type.fbs).
 _TYPES = {
     **dict(enumerate(("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"))),
-    11: "bool",
+    **dict(enumerate(("bool", "qint8", "quint8", "qint32", "bfloat16", "quint4x2", "quint2x4"), start=11)),
+    **dict(enumerate(("bits16", "float8_e5m2", "float8_e4m3fn", "float8_e5m2fnuz", "float8_e4m3fnuz"), start=22)),
+    **dict(enumerate(("uint16", "uint32", "uint64"), start=27)),
 }
 
 
@@ -39,9 +42,11 @@ def open_(path: Path, target: str, threads: int) -> Opened:
     import torch
 
     method = _method(path, threads)
-    told = [method.metadata.input_tensor_meta(index) for index in range(method.metadata.num_inputs())]
-    types = [_TYPES.get(each.dtype(), f"torch's type {each.dtype()}") for each in told]
-    sizes = [tuple(each.sizes()) for each in told]  # the largest, where one is free
+    told = [_told(method, index) for index in range(method.metadata.num_inputs())]
+    types = [
+        _TYPES.get(each.dtype(), f"torch's number {each.dtype()}") if each else "number, text or None" for each in told
+    ]
+    sizes = [tuple(each.sizes()) if each else () for each in told]  # the largest, where one is free
     if _takes(method, [(1, *size[1:]) for size in sizes], types):
         shapes: list[tuple[int | None, ...]] = [(None, *size[1:]) for size in sizes]
     else:
@@ -57,11 +62,19 @@ def open_(path: Path, target: str, threads: int) -> Opened:
     return Opened(inputs=inputs, run=run)
 
 
+def _told(method: Any, index: int) -> Any:
+    """None of what is no array: neither its type nor the value that it has to have is told."""
+    try:
+        return method.metadata.input_tensor_meta(index)
+    except IndexError:
+        return None
+
+
 def _takes(method: Any, sizes: list[tuple[int, ...]], types: list[str]) -> bool:
     """Whether arrays of these sizes fit. A file does not say which of its dimensions are free."""
     import torch
 
-    if not set(types) <= set(_TYPES.values()):
+    if not all(map(has_random, types)):
         return False
     try:
         method._method.set_inputs(
@@ -98,7 +111,8 @@ BACKEND = Backend(
     requires=("executorch", "torch"),
     modules=("executorch.runtime", "executorch.extension.pybindings.portable_lib"),
     environment=ENVIRONMENT,
+    why_no_profile="its Python package has no timer of operators",
     load=load,
     options={"most images a call": MOST_IMAGES},
-    opens=Opener(suffixes=(".pte",), open=open_),
+    opens=Opener(suffixes={".pte": EXECUTORCH}, open=open_),
 )

@@ -1,6 +1,7 @@
 """LiteRT's interpreter on the processor, with its XNNPACK kernels."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
-from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
+from cifar_deploy.core.arrays import NUMBERS, Arrays, Images, Logits, Predict
+from cifar_deploy.core.content import TFLITE
+from cifar_deploy.core.errors import Unsupported
 from cifar_deploy.core.records import Artifact
 from cifar_deploy.environments.litert import ENVIRONMENT
 
@@ -25,15 +28,59 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 def open_(path: Path, target: str, threads: int) -> Opened:
     interpreter = _interpreter(path, threads)
+    of_signatures = _names_of_signatures(interpreter)
+    try:
+        details = interpreter.get_input_details()
+    except ValueError as error:  # a type that numpy has not
+        types = ", ".join(type_ for type_, _ in _declared(path))
+        raise Unsupported(
+            f"{path}: LiteRT's Python runtime has no arrays of all its inputs' types ({types})"
+        ) from error
     inputs = tuple(
         Input(
             name=each["name"],
+            aliases=tuple(of_signatures.get((each["index"], each["name"]), ())),
             dtype=np.dtype(each["dtype"]).name,
             shape=tuple(None if size < 0 else int(size) for size in each["shape_signature"]),
         )
-        for each in interpreter.get_input_details()
+        for each in details
     )
     return Opened(inputs=inputs, run=_running(interpreter))
+
+
+def _names_of_signatures(interpreter: Any) -> dict[tuple[int, str], list[str]]:
+    """By index and name of an input's tensor, what the file's signatures call it: `x`, of `serving_default_x:0`."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for signature in interpreter.get_signature_list():
+        for name, each in interpreter.get_signature_runner(signature).get_input_details().items():
+            names = found.setdefault((each["index"], each["name"]), [])
+            if name not in (each["name"], *names):
+                names.append(name)
+    return found
+
+
+def _corrected(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+    """The interpreter calls an unknown rank a scalar, and gives the types of less than 8 bits and float8 as int8."""
+    return tuple(
+        replace(input, dtype=type_ if type_ not in NUMBERS else input.dtype, shape=input.shape if is_ranked else None)
+        for input, (type_, is_ranked) in zip(inputs, _declared(path), strict=True)
+    )
+
+
+def _declared(path: Path) -> list[tuple[str, bool]]:
+    """By input, its type in TFLite's words, small, and whether its rank is known."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {number: name.lower() for name, number in vars(schema.TensorType).items() if not name.startswith("_")}
+    graph = schema.Model.GetRootAs(path.read_bytes(), 0).Subgraphs(0)
+    tensors = [graph.Tensors(graph.Inputs(place)) for place in range(graph.InputsLength())]
+    return [
+        (
+            names.get(each.Type(), str(each.Type())),
+            bool(each.ShapeLength() or each.ShapeSignatureLength()) or each.HasRank(),
+        )
+        for each in tensors
+    ]
 
 
 def _running(interpreter: Any) -> Callable[[Arrays], list[NDArray[Any]]]:
@@ -71,6 +118,7 @@ BACKEND = Backend(
     requires=("ai_edge_litert",),
     modules=("ai_edge_litert.interpreter",),
     environment=ENVIRONMENT,
+    why_no_profile="its Python interpreter has no profiler",
     load=load,
-    opens=Opener(suffixes=(".tflite",), open=open_),
+    opens=Opener(suffixes={".tflite": TFLITE}, open=open_, corrected=_corrected),
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cifar_deploy.core import content
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
 from cifar_deploy.core.records import Layout
 
@@ -58,15 +58,23 @@ def _on_host(value: object) -> object:
     return value
 
 
+UNKNOWN = object()  # an argument that is no constant
+
+
+def is_in_training_mode(operator: str, arguments: Mapping[str, object]) -> bool:
+    """Whether an operator of PyTorch, with constant arguments by the names of its schema, does what only training needs.
+
+    Batch norm without running statistics is not: it has no other mode. Nor is a recurrent layer without dropout.
+    """
+    if "batch_norm" in operator and arguments.get("running_mean") is None:
+        return False
+    if arguments.get("dropout") == 0.0:
+        return False
+    dropout = arguments.get("dropout_p")
+    is_dropping = isinstance(dropout, float) and dropout > 0
+    return is_dropping or arguments.get("training") is True or arguments.get("train") is True
+
+
 def is_compiled(path: Path) -> bool:
     """Whether a .pt2 holds machine code, rather than a program of torch.export."""
-    return any("/data/aotinductor/" in name for name in members(path))
-
-
-def members(path: Path) -> list[str]:
-    """What PyTorch has put into a file; nothing, if it is no archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except Exception:  # BadZipFile, and whatever a damaged name or number makes it raise
-        return []
+    return any("/data/aotinductor/" in name for name in content.members(path))

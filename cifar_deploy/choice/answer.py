@@ -114,7 +114,7 @@ def _nothing(choice: Choice) -> Iterator[str]:
 
 def _way_to_a_number(choice: Choice, limit: Any) -> str:
     if limit.percentile != 50:
-        return "a percentile needs the samples of at least 6 rounds; measure again (--force), or leave out --percentile"
+        return "a percentile needs the samples of at least 6 rounds; run `cifar-deploy evaluate --force`, or leave out --percentile"
     return f"run `cifar-deploy evaluate --metric {limit.kind.metric}`"
 
 

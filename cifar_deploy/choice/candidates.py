@@ -55,6 +55,8 @@ class Candidate:
         if latency and len(latency.result.measurements) < ROUNDS_FOR_AN_INTERVAL:
             yield f"its latency has fewer than {ROUNDS_FOR_AN_INTERVAL} rounds, so no interval"
         accuracy = self.of_one.get("accuracy")
+        if accuracy and accuracy.verdict:
+            yield f"its accuracy: {accuracy.verdict.word} ({'; '.join(accuracy.verdict.reasons)})"
         if accuracy and (limit := accuracy.result.job.limit_test):
             yield f"its accuracy is over only {limit} test images"
 
@@ -72,9 +74,12 @@ def why_never(candidate: Candidate) -> str | None:
         return "its latency has no measurement"
     if latency.verdict and latency.verdict.word == "invalid":
         return f"its latency is invalid: {'; '.join(latency.verdict.reasons)}"
-    if candidate.artifact.data is not None:
-        return _not_validated(candidate)
-    return None
+    if candidate.artifact.data is None:
+        return None
+    accuracy = candidate.of_one["accuracy"]
+    if accuracy.verdict and accuracy.verdict.word == "at chance":
+        return f"its accuracy is at chance: {'; '.join(accuracy.verdict.reasons)}"
+    return _not_validated(candidate)
 
 
 def _not_validated(candidate: Candidate) -> str | None:

@@ -27,6 +27,12 @@ Predict: TypeAlias = Callable[[NDArray[Any]], Logits]
 
 Arrays: TypeAlias = Sequence[NDArray[Any]]  # what a file takes, in its order
 
+# The types of numbers that inputs are made of. Each backend translates its runtime's words into these.
+NUMBERS = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+
 # Of all random arrays together, as of 64 images of 32×32: they lie in the memory that is measured.
 _RANDOM_BYTES = 2**20
 
@@ -41,6 +47,9 @@ class ImageSet:
     test_labels: Labels
     classes: tuple[str, ...]
     source: str  # where the images came from, for people
+    train_names: Sequence[str] = ()  # of the images' files, in the images' order, where they have some
+    test_names: Sequence[str] = ()
+    warnings: tuple[str, ...] = ()  # what a reader of results should know about these images
 
 
 def as_input(pixels: Pixels) -> Images:
@@ -110,17 +119,43 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
 
 
 def has_random(dtype: str) -> bool:
-    """Whether `random_arrays` can make arrays of it: numbers and truth values, as far as numpy has them."""
-    try:
-        return np.dtype(dtype).kind in "fiub"
-    except TypeError:
-        return False
+    """Whether `random_arrays` can make arrays of it.
+
+    Only by a whole name. Numpy reads more, and reads it otherwise than a runtime: OpenVINO's i4 has 4 bits, numpy's has
+    4 bytes, and the float of ONNX and PyTorch is no float64.
+    """
+    return dtype in NUMBERS
+
+
+def misfit(value: bool | int | float, dtype: str) -> str | None:
+    """Why an array of numbers of this type cannot hold `value`; None if it can."""
+    kind = np.dtype(dtype)
+    if kind.kind == "b":
+        return None if value in (0, 1) else "is neither true nor false"
+    if isinstance(value, bool):
+        return "is no number"
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        if value != int(value):
+            return "is no whole number"
+        most = min(limits.max, 2**63 - 1)  # a record holds no larger one
+        return None if limits.min <= value <= most else f"is outside of {limits.min} to {most}"
+    with np.errstate(over="ignore", under="ignore"):
+        try:
+            kept = float(kind.type(value))
+        except OverflowError:
+            kept = math.inf
+    if not math.isfinite(kept):
+        return f"is outside of ±{np.finfo(kind).max}"
+    if (value and not kept) or (isinstance(value, int) and kept != value):
+        return f"would be {kept}"
+    return None
 
 
 def random_arrays(tensors: Sequence[Tensor], count: int) -> list[Arrays]:
     """`count` times what a file takes, or as often as fits into 1 MiB: floats in [0, 1), integers and booleans 0 or 1.
 
-    Larger integers might be no index of the file's own tables.
+    Larger integers might be no index of the file's own tables. A tensor with a value is full of it.
     """
     random = np.random.default_rng(0)
     once = sum(np.dtype(tensor.dtype).itemsize * math.prod(tensor.shape) for tensor in tensors)
@@ -130,6 +165,8 @@ def random_arrays(tensors: Sequence[Tensor], count: int) -> list[Arrays]:
 
 def _random(random: np.random.Generator, tensor: Tensor) -> NDArray[Any]:
     dtype = np.dtype(tensor.dtype)
+    if tensor.value is not None:
+        return np.full(tensor.shape, tensor.value, dtype)
     if dtype.kind == "f":
         return np.asarray(random.random(tensor.shape, np.float32), dtype)
     return np.asarray(random.integers(2, size=tensor.shape), dtype)

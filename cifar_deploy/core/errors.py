@@ -5,7 +5,7 @@ A message names the thing, the cause and the way out: "<file or option>: <what i
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -175,16 +175,24 @@ def one_line(text: str, longest: int = LONGEST_LINE) -> str:
 
 
 _TOLD = 3  # of many, so many are named
+_LONGEST_NAME = 80
+
+
+def few(names: Sequence[object]) -> str:
+    """The first few names, printable and cut if they are long, and how many more there are."""
+    shown = [printable(str(name)) for name in names[:_TOLD]]
+    half = _LONGEST_NAME // 2
+    shown = [name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}" for name in shown]
+    return ", ".join(shown) + (f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else "")
 
 
 def by_reason(reasons: Mapping[Any, str]) -> Iterator[tuple[str, str, int]]:
     """Each reason with those that it is given for: the first few of them in words, and how many they are."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[object]] = {}
     for one, reason in reasons.items():
-        found.setdefault(reason, []).append(str(one))
+        found.setdefault(reason, []).append(one)
     for reason, those in found.items():
-        more = f" and {len(those) - _TOLD:,} more" if len(those) > _TOLD else ""
-        yield reason, ", ".join(those[:_TOLD]) + more, len(those)
+        yield reason, few(those), len(those)
 
 
 def by_name(name: str) -> type[DeployError] | None:

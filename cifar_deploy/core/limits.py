@@ -13,14 +13,13 @@ import atexit
 import contextlib
 import functools
 import os
-import re
 import resource
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_deploy.core import cgroups
+from cifar_deploy.core import cgroups, units
 from cifar_deploy.core.errors import UsageError
 
 _SHELL = "/bin/sh"  # POSIX has it there, whatever PATH says
@@ -33,9 +32,6 @@ _SHARE = 0.9
 # The least that RLIMIT_DATA is set to unasked: importing PyTorch maps 770 MiB, of which 510 are resident, and each of its
 # threads maps a stack. A machine that has less memory must not refuse what would fit.
 _LEAST_MAPPED = 4 * 2**30
-
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?) ?([KMGT]?)(?:iB|B)?", re.ASCII | re.IGNORECASE)
 
 # To verify a claimed peak: of the claim, and of what the kernel then counted. The first must be enough, the second not.
 ABOVE = 1.05
@@ -52,15 +48,6 @@ class Limit:
     folder: Path | None = None
 
 
-def size(text: str) -> int:
-    """Bytes, of 4G, 512M or 1.5 GiB. Raises ValueError."""
-    match = _SIZE.fullmatch(text.strip())
-    found = int(float(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if not found:
-        raise ValueError(f"{text} is no size; give 4G, or 512M")
-    return found
-
-
 def shown(bytes: int) -> str:
     return f"{bytes / 2**30:,.1f} GiB" if bytes >= 2**30 else f"{bytes / 2**20:,.0f} MiB"
 
@@ -68,7 +55,7 @@ def shown(bytes: int) -> str:
 def from_environment(variable: str, default: int) -> int:
     """What the variable says, in bytes. Raises UsageError if that is no size."""
     try:
-        return size(os.environ[variable]) if os.environ.get(variable) else default
+        return units.size(os.environ[variable]) if os.environ.get(variable) else default
     except ValueError as error:
         raise UsageError(f"{variable}: {error}") from error
 

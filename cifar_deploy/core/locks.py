@@ -31,6 +31,15 @@ class Lock:
 
     def __enter__(self) -> Self:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._open()
+        while not self._is_there():  # its holder deleted it while this process waited
+            os.close(self._descriptor)
+            self._open()
+        self._sign()
+        INHERITED.add(self._descriptor)
+        return self
+
+    def _open(self) -> None:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if self._busy else 0))
@@ -39,9 +48,12 @@ class Lock:
             busy = Busy(f"{what}{self._holder()}{separator}{remedy}")
             os.close(self._descriptor)
             raise busy from None
-        self._sign()
-        INHERITED.add(self._descriptor)
-        return self
+
+    def _is_there(self) -> bool:
+        """Whether the file that is locked is the one of that name."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(self._descriptor), os.lstat(self._path))
+        return False
 
     def __exit__(self, *_: object) -> None:
         INHERITED.discard(self._descriptor)

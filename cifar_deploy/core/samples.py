@@ -32,13 +32,15 @@ def read_raw(reports: Path, measurement: Measurement) -> Mapping[str, NDArray[An
     """The samples or predictions behind a measurement. Raises Corrupt if they are gone or damaged."""
     path = raw_path(reports, str(measurement.raw))
     if not path.exists():
-        raise Corrupt(f"{path}: samples are gone; measure again (--force)")
+        raise Corrupt(f"{path}: samples are gone; run `cifar-deploy evaluate --force`")
     try:
         if measurement.raw_sha256 and untrusted.sha256(path) != measurement.raw_sha256:
-            raise Corrupt(f"{path}: samples are damaged (sha256 differs); measure again (--force)")
-        return arrays.read_npz(path, _LARGEST_BYTES, "measure again (--force)")
+            raise Corrupt(f"{path}: samples are damaged (sha256 differs); run `cifar-deploy evaluate --force`")
+        return arrays.read_npz(path, _LARGEST_BYTES, "run `cifar-deploy evaluate --force`")
     except OSError as error:
-        raise Corrupt(f"{path}: samples cannot be read ({error.strerror}); measure again (--force)") from error
+        raise Corrupt(
+            f"{path}: samples cannot be read ({error.strerror}); run `cifar-deploy evaluate --force`"
+        ) from error
 
 
 class Samples:

@@ -6,6 +6,7 @@
     training/<name>/              state of a training that is not finished
     reports/results.jsonl         a line for each run, appended as it ends (see core.journal)
     reports/raw/                  the samples and predictions behind the lines (see core.samples)
+    profile/                      traces, and a record of each: <name>-<format>-<backend>.json and .profile.json
     log.txt                       tracebacks and what workers printed
     .lock                         held by the one process that writes
 
@@ -17,7 +18,9 @@ its format, the names of its files) must be of the place where it lies: a folder
 
 import contextlib
 import errno
+import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +30,7 @@ from cifar_deploy.core import codec, files, machine, samples, untrusted
 from cifar_deploy.core.errors import Corrupt, Unwritable, UsageError
 from cifar_deploy.core.journal import Fault, Journal, Lines, grouped
 from cifar_deploy.core.locks import Lock
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import (
     Artifact,
     Baseline,
@@ -49,6 +53,11 @@ _BESIDE_WEIGHTS = ("metrics.jsonl", "tensorboard")
 
 _RESTORE = "restore it from a copy, or train again (--force)"
 _EXPORT_AGAIN = "export again (--force)"
+_PROFILE_AGAIN = "run `cifar-deploy profile` again"
+
+_PROFILE = ".profile.json"
+
+_LOCK = ".lock"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -56,8 +65,35 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 def check_name(name: str) -> str:
     """`name`, if it can name a folder everywhere; else UsageError."""
     if not _NAME.fullmatch(name) or files.is_leftover(name):
-        raise UsageError(f"{name}: cannot name a training; use letters, digits, '.', '_' and '-' (see --name)")
+        raise UsageError(
+            f"{name}: cannot name a training; use letters, digits, '.', '_' and '-', as in `train NETWORK --name NAME`"
+        )
     return name
+
+
+class _Before:
+    """What an output folder held before a command: a command that is refused leaves nothing else behind."""
+
+    def __init__(self, store: "Store") -> None:
+        self._store = store
+        self._entries = self._listed()
+        self._made = [folder for folder in (store.root, *store.root.parents) if not os.path.lexists(folder)]
+
+    def _listed(self) -> set[str]:
+        with contextlib.suppress(OSError):
+            return set(os.listdir(self._store.root))
+        return set()
+
+    def restore(self) -> None:
+        """Delete what the command itself made, if that is nothing but the lock, the log and empty folders."""
+        new = self._listed() - self._entries
+        if not new <= {_LOCK, self._store.log.name}:
+            return
+        with contextlib.suppress(OSError):
+            for name in new:
+                (self._store.root / name).unlink()
+            for folder in self._made:
+                folder.rmdir()
 
 
 class Store:
@@ -69,23 +105,27 @@ class Store:
         self.baselines = self.root / "baselines"
         self.reports = self.root / "reports"
         self.training = self.root / "training"
+        self.profile = self.root / "profile"
         self.log = self.root / "log.txt"
         self._journal: Journal | None = None  # while this process holds the lock
+        self._before: _Before | None = None  # likewise
         self._told: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Self:
+        self._before = _Before(self)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(
-                self.root / ".lock", f"{self.root}: another cifar-deploy is at work here; wait, or give another --out"
+                self.root / _LOCK, f"{self.root}: another cifar-deploy is at work here; wait, or give another --out"
             )
             self._lock.__enter__()
         except OSError as error:
             what = f"--out: {self.root} cannot be written ({error.strerror})"
+            self._before.restore()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise Unwritable(f"{what}; make room or give another folder") from error
             raise UsageError(f"{what}; give another folder") from error
-        for folder in (self.exported, self.baselines, self.reports, self.training):
+        for folder in (self.exported, self.baselines, self.reports, self.training, self.profile):
             files.sweep(folder)
         files.sweep_temporary_folders()
         self._journal = Journal(self.results_path)
@@ -97,6 +137,8 @@ class Store:
         self._journal = None
         for folder in (self.exported, self.baselines):  # killed workers leave what they were shown
             files.sweep(folder)
+        if isinstance(error, UsageError) and self._before:
+            self._before.restore()
         self._lock.__exit__()
 
     # Checkpoints
@@ -243,6 +285,35 @@ class Store:
         if (path.name, note) not in self._told:
             self._told.add((path.name, note))
             codec.warn(path, note)
+
+    # Profiles
+
+    def trace_path(self, name: str, variant: str, backend: str) -> Path:
+        """Where the trace of an artifact on a backend lies."""
+        return self.profile / f"{name}-{variant}-{backend}.json".replace(":", ".")
+
+    def save_profile(self, profile: Profile) -> None:
+        """Write the record of a profile, beside its trace."""
+        codec.save(self._profile_path(profile), profile)
+
+    def _profile_path(self, profile: Profile) -> Path:
+        return self.trace_path(profile.name, profile.format, profile.backend).with_suffix(_PROFILE)
+
+    def profiles(self) -> list[Profile]:
+        """Every profile that can be read. A warning says which cannot."""
+        found = []
+        for path in sorted(self.profile.glob(f"*{_PROFILE}")):
+            try:
+                profile = codec.load(Profile, path, _PROFILE_AGAIN, self._tell)
+                title = f"{profile.name} {profile.format} on {profile.backend}"
+                if self._profile_path(profile) != path:
+                    raise Corrupt(f"{path}: is the record of {title}; {_PROFILE_AGAIN}")
+                found.append(profile)
+            except Corrupt as error:
+                warnings.warn(str(error))
+            except OSError as error:
+                warnings.warn(f"{path}: cannot be read ({error.strerror}); {_PROFILE_AGAIN}")
+        return found
 
     # Results
 

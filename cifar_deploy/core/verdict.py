@@ -1,8 +1,13 @@
-"""Whether a timed number may be believed: stable, noisy or invalid, and why.
+"""Whether a number may be believed, and why not: a time (stable, noisy or invalid), and an accuracy (at chance).
 
-It looks at each round's disturbance (see core.disturbance) and at how the round medians move. It never changes or drops
+Of a time it looks at each round's disturbance (see core.disturbance) and at how the round medians move. It never changes or drops
 a number: the verdict stands beside it wherever it is shown. Only a training's time is put together again, of its quiet
 epochs, and says so.
+
+An accuracy is at chance if a network that gives every image the label of the commonest class may do as well: Wilson's
+95 % interval of the accuracy reaches down to the share of that class. The number of images decides between two words. If
+the interval also reaches up to twice that share, or to half as many wrong labels, there are too few images to tell.
+One label for every image is at chance with any interval, if images of other classes are among them.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,9 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_deploy.core.records import Checkpoint, Disturbance, Measurement
-from cifar_deploy.core.statistics import SAMPLES_A_ROUND
+from cifar_deploy.core.statistics import SAMPLES_A_ROUND, wilson
 
 # Of the wall time. On a quiet machine at most 1.1 % was seen, beside a busy neighbour 24 % and more.
 _MOST_RUN_DELAY = 0.05
@@ -33,11 +39,13 @@ _MOST_CLOCK_JUMP_S = 1.0
 _MOST_LONGER = 0.15
 # One disturbed round in five leaves the median where it was.
 _MOST_DISTURBED = 0.2
+# Of images of other classes: a network that knows every second one gives all of them the wrong label in 1 of 32 cases.
+_OTHERS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    word: Literal["stable", "noisy", "invalid"]
+    word: Literal["stable", "noisy", "invalid", "at chance", "too few images"]
     reasons: tuple[str, ...] = ()
 
 
@@ -133,6 +141,32 @@ def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
         for number, epoch in enumerate(curve)
     )
     return seconds, Verdict(word="stable", reasons=(f"{told}; each counts as the median of the quiet ones",))
+
+
+def judge_labels(labels: NDArray[np.int64], predicted: NDArray[np.int32]) -> Verdict | None:
+    """The verdict on an accuracy, from each image's label and the predicted one; None if it is above chance."""
+    images, counts = len(labels), np.bincount(labels)
+    if not (predicted == predicted[0]).all():
+        return judge_share(int((labels == predicted).sum()), images, float(counts.max()) / images)
+    others = int((labels != predicted[0]).sum())
+    if others >= _OTHERS:
+        reason = f"each of the {images:,} images got the same label, and {others:,} are of other classes"
+        return Verdict(word="at chance", reasons=(reason,))
+    if counts.max() == images >= _OTHERS:
+        reason = f"all {images:,} images are of one class, so that one label for all does as well"
+        return Verdict(word="at chance", reasons=(reason,))
+    return judge_share(images - others, images, float(counts.max()) / images)
+
+
+def judge_share(right: int, images: int, chance: float) -> Verdict | None:
+    """As `judge_labels`, from the number of right labels and the share of the commonest class."""
+    low, high = wilson(right, images)
+    if low > chance:
+        return None
+    told = f"{chance:.1%}, the share of the commonest class"
+    if high >= min(2 * chance, (1 + chance) / 2):
+        return Verdict(word="too few images", reasons=(f"{right:,} of {images:,} right cannot be told from {told}",))
+    return Verdict(word="at chance", reasons=(f"{right:,} of {images:,} right is not above {told}",))
 
 
 def _a_thread(gauge: Disturbance, threads: int) -> Disturbance:

@@ -17,7 +17,7 @@ def write(source: Source, path: Path) -> Choices:
 
     image = source.images[:1]
     if not image.is_floating_point():
-        raise Unsupported("format ncnn: takes float32 images alone; leave out --input uint8")
+        raise Unsupported("format ncnn: takes float32 images alone; it has no uint8 input")
     with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
         traced = Path(box) / "model.ts"
         with warnings.catch_warnings():

@@ -1,7 +1,7 @@
 """Top-1 accuracy: the share of the whole test set that the artifact labels right, through its own backend.
 
 Its interval is Wilson's, of 95 % (Wilson 1927): what other images of the same kind might have given. Each image's
-predicted label and its margin (the largest logit minus the second) are kept.
+predicted label and its margin (the largest logit minus the second) are kept. core.verdict says when it is at chance.
 """
 
 import numpy as np
@@ -61,6 +61,7 @@ METRIC = RuntimeMetric(
             stored_unit="1",
             scale=100,
             interval=True,
+            judged=True,
             within=Within(least=0, most=1),
             share_of="images",
         ),

@@ -14,7 +14,7 @@ from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.records import ImageType, Job, Measurement, Result, variant_name
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Column, Value
-from cifar_deploy.core.verdict import Verdict
+from cifar_deploy.core.verdict import Verdict, judge_labels, judge_share
 from cifar_deploy.metrics import METRICS, RecordedMetric, as_runtime_metric
 
 Raw = Callable[
@@ -92,7 +92,7 @@ class Summary:
     """One result as numbers: those of a metric that was measured once, or what several rounds say together."""
 
     def __init__(self, result: Result, raw: Raw | None = None) -> None:
-        """Without `raw`, there are no percentiles of all rounds' samples."""
+        """Without `raw`, there are no percentiles of all rounds' samples, and no verdict on labels."""
         self.result = result
         self.failure = result.failure
         metric = METRICS[result.job.metric]
@@ -106,6 +106,8 @@ class Summary:
             self.verdict = metric.judge(result.job)
         elif metric.timed:
             self.verdict = metric.judge(result.measurements, metric.compared_by, result.job.threads)
+        elif metric.per_image and raw is not None:
+            self.verdict = _judge_images(result, raw)
         for key, column in metric.columns.items():
             self._add(key, column, raw)
 
@@ -167,7 +169,9 @@ def samples(measurement: Measurement, raw: Raw) -> NDArray[np.int64]:
     """The nanoseconds of each call behind a measurement of a sampled metric. Raises Corrupt if they are lost, or are not the measurement's."""
     found, count = raw(measurement).get("samples_ns"), measurement.values.get("samples")
     if found is None or found.dtype.kind not in "iu" or found.shape != (count,) or found.min() < 0:
-        raise Corrupt(f"{measurement.raw}: its samples are not those of the result; measure again (--force)")
+        raise Corrupt(
+            f"{measurement.raw}: its samples are not those of the result; run `cifar-deploy evaluate --force`"
+        )
     return found
 
 
@@ -184,6 +188,18 @@ def predictions(result: Result, raw: Raw) -> Mapping[str, NDArray[Any]] | None:
     return None
 
 
+def _judge_images(result: Result, raw: Raw) -> Verdict | None:
+    """The verdict on a metric per image. Where the predictions are lost, the classes count as equally common."""
+    if found := predictions(result, raw):
+        return judge_labels(found["labels"], found["predicted"])
+    key, classes = compared_by(result.job.metric), len(classes_of(result))
+    values = result.measurement.values if result.measurement else {}
+    images = values.get(METRICS[result.job.metric].columns[key].share_of or "")
+    if not images or not classes or key not in values:
+        return None
+    return judge_share(round(values[key] * images), int(images), 1 / classes)
+
+
 def classes_of(result: Result) -> tuple[str, ...]:
     """The names of the outputs; () for an external model."""
     data = result.job.artifact.data
@@ -195,7 +211,7 @@ def same_input(first: Job, second: Job) -> bool:
     old, new = first.artifact, second.artifact
     if old.data and new.data:
         return old.data.fingerprint == new.data.fingerprint
-    return old.takes == new.takes
+    return [tensor.fed for tensor in old.takes] == [tensor.fed for tensor in new.takes]
 
 
 def _is_index(array: NDArray[Any] | None, count: float | None, limit: float) -> bool:

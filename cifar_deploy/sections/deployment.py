@@ -1,7 +1,8 @@
 """What to ship: a row a configuration, and how its numbers were measured."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics.summary import Configuration, Summary, compared_by, is_batched
@@ -33,7 +34,12 @@ _OVERHEAD = Column(
 _MAIN = ("accuracy.accuracy", "latency.p50", "speed_up", "memory.peak", "file_size.bytes")
 
 
-def deployment(configurations: Configurations, overheads: Configurations, controls: Sequence[Result]) -> Section:
+def deployment(
+    configurations: Configurations,
+    overheads: Configurations,
+    controls: Sequence[Result],
+    profiles: Iterable[Profile] = (),
+) -> Section:
     """One row a configuration: what runs, and what it costs there."""
     configurations = by_settings(configurations)
     titles = label_titles(configurations)
@@ -60,7 +66,7 @@ def deployment(configurations: Configurations, overheads: Configurations, contro
                 words={**row.words, **({"rank": places[configuration]} if configuration in places else {})},
             )
         )
-    notes = (*_conditions(configurations, control), *not_faster(configurations))
+    notes = (*_conditions(configurations, control), *not_faster(configurations, profiles))
     return filled("What to ship", titles, columns, rows, notes, main=_MAIN)
 
 

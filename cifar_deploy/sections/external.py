@@ -66,8 +66,30 @@ def _conditions(configurations: Configurations, first: Configuration | None) -> 
     for inputs, those in files_of.items():
         whose = f" of {' and '.join(dict.fromkeys(those))}" if len(files_of) > 1 else ""
         notes.append(f"Input{whose}: {inputs}.")
-    if files_of:
+    tensors = [
+        tensor
+        for of_one in configurations.values()
+        for tensor in next(iter(of_one.values())).result.job.artifact.takes
+        if tensor.value is None
+    ]
+    if tensors:
         notes.append("Inputs are random: floats in [0, 1), integers and booleans 0 or 1.")
+    if chosen := list(dict.fromkeys(tensor.name for tensor in tensors if not tensor.dtype.startswith("float"))):
+        notes.append(
+            f"No value was given for {', '.join(chosen)}. If one of them is a setting, say its value, "
+            f"as in --value {chosen[0]}=16."
+        )
+    notes += [
+        f"{configuration.name} on {configuration.backend} {sentence}."
+        for configuration, of_one in configurations.items()
+        for sentence in next(iter(of_one.values())).result.job.artifact.training_mode.told
+    ]
+    notes += [
+        f"{configuration.name} on {configuration.backend} writes into its input; "
+        "each call got it anew, outside of the timed part."
+        for configuration, of_one in configurations.items()
+        if any(each.restored for summary in of_one.values() for each in summary.result.measurements.values())
+    ]
     if first and len(configurations) > 1:
         notes.append(
             f"First is {first.name} on {first.backend}; a speed-up is the median over the rounds that both have."

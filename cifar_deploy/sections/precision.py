@@ -1,10 +1,12 @@
 """What INT8 and FP16 cost in accuracy and bring in speed, and where they bring none, with the likely reason."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import statistics
 from cifar_deploy.core.charts import Axis, Forest, Panel, Span
-from cifar_deploy.core.records import Machine, Result, variant_name
+from cifar_deploy.core.profile import Profile
+from cifar_deploy.core.records import Job, Machine, Result, variant_name
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Value
 from cifar_deploy.formats import FORMATS
@@ -101,7 +103,7 @@ def _span(label: str, found: Estimate, text: str, filled: bool) -> Span:
     return Span(label=label, text=text, value=found.value, between=between, filled=filled)
 
 
-def not_faster(configurations: Configurations) -> Iterator[str]:
+def not_faster(configurations: Configurations, profiles: Iterable[Profile] = ()) -> Iterator[str]:
     """A sentence for each configuration of a reduced precision that is not faster than its float32 form beside it, or may not be."""
     column = compared_by("latency")
     for configuration, of_one in configurations.items():
@@ -116,7 +118,7 @@ def not_faster(configurations: Configurations) -> Iterator[str]:
         if speed_up.value < _WORTH_IT:
             yield (
                 f"{configuration} is not faster than {named} there (speed-up {shown}): "
-                f"{_reason(configuration, ours.result.job.machine)}."
+                f"{_reason(configuration, ours.result.job.machine)}.{_evidence(configuration, ours.result.job, profiles)}"
             )
         else:
             yield (
@@ -133,3 +135,16 @@ def _reason(configuration: Configuration, machine: Machine) -> str:
     if machine.has_int8_dot_products() is False:
         return "this processor has no instructions for INT8 dot products"
     return f"what {configuration.backend} spends on other things than multiplying may outweigh what INT8 saves"
+
+
+def _evidence(configuration: Configuration, job: Job, profiles: Iterable[Profile]) -> str:
+    """What a profile of this artifact on this machine found, or how to make one."""
+    if not BACKENDS[configuration.backend].profile:
+        return ""
+    command = (
+        f"cifar-deploy profile {configuration.name} --format {configuration.variant} --backend {configuration.backend}"
+    )
+    for profile in profiles:
+        if profile.is_of(job):
+            return f" Its profile: {profile.convolutions_in(FORMATS[configuration.format].precision)} ({command})."
+    return f" A profile tells how many convolutions run in a reduced precision ({command})."

@@ -11,7 +11,7 @@ from cifar_deploy.stages.report import current_of, read
 
 
 def choose(store: Store, constraints: Constraints = Constraints(), planned: Iterable[Planned] | None = None) -> Choice:
-    """What to ship of the results so far, or of what is planned alone. Raises DeployError if there are no results."""
+    """What to ship of the results so far, or of what is planned alone. Raises UsageError if there are no results."""
     results, samples, _ = read(store, planned)
     current = current_of(results, samples)
     return choose_among(field_of(current.configurations, current.controls, samples), constraints)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import secrets
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -28,9 +29,10 @@ from cifar_deploy.core.records import (
     UnderLimit,
 )
 from cifar_deploy.core.registry import interpreter_for
+from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
 from cifar_deploy.metrics import METRICS, RecordedMetric, as_runtime_metric, measured_where
-from cifar_deploy.metrics.summary import asked_batch_size, is_timed
+from cifar_deploy.metrics.summary import Summary, asked_batch_size, is_per_image, is_timed
 from cifar_deploy.stages import export, plan, prepare, results, rounds
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.rounds import Sampling
@@ -104,11 +106,18 @@ class _Evaluation:
         for done, item in enumerate(planned):
             earlier = known.get(item.job.key)
             if earlier and not self._force and self._still_valid(earlier, item):
+                self._warn_of_labels(earlier)
                 yield Outcome(value=earlier, reused=True, tried=not item.failure)
                 continue
             self._show(Progress(done=done, total=len(planned), message=_title(item.job)))
-            run = self._measured(item.job, item.failure)
-            yield Outcome(value=Result(job=item.job, runs=(run,)), reused=False, tried=not item.failure)
+            result = Result(job=item.job, runs=(self._measured(item.job, item.failure),))
+            self._warn_of_labels(result)
+            yield Outcome(value=result, reused=False, tried=not item.failure)
+
+    def _warn_of_labels(self, result: Result) -> None:
+        """Warn of an accuracy that is not above chance."""
+        if is_per_image(result.job) and (verdict := Summary(result, Samples(self._store.reports)).verdict):
+            warnings.warn(f"{_title(result.job)}: {verdict.word}: {'; '.join(verdict.reasons)}")
 
     def in_rounds(self, jobs: Sequence[Job], baselines: Sequence[Job]) -> Iterator[Outcome[Result]]:
         """The results of `jobs`. The baselines are measured beside them."""

@@ -58,7 +58,7 @@ def folder_of(data: Data) -> Path:
     if not folder:
         raise Unavailable(
             f"data set {data.dataset}: its images ({data.source}) are not in the cache; "
-            f"run `cifar-deploy data --dataset {data.dataset}`, with --data-dir where it needs one"
+            f"run `cifar-deploy data --dataset {data.dataset} [--data-dir PATH]`"
         )
     return folder
 

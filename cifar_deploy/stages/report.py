@@ -17,8 +17,9 @@ from cifar_deploy.choice.candidates import field_of
 from cifar_deploy.choice.choose import choose as choose_among
 from cifar_deploy.core import files, image_cache
 from cifar_deploy.core.charts import Chart
-from cifar_deploy.core.errors import Corrupt, DeployError
+from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.journal import grouped
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import Baseline, Checkpoint, Data, External, Result
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
@@ -78,6 +79,10 @@ def read(store: Store, planned: Iterable[Planned] | None = None) -> tuple[list[R
     lines, samples = store.lines(fault), Samples(store.reports)
     if lines.left_out and not lines.runs:
         raise Corrupt(f"{store.results_path}: {lines.told()[0]}; run `cifar-deploy evaluate` again")
+    if not lines.runs:
+        raise UsageError(
+            f"{store.results_path}: no results yet; run `cifar-deploy evaluate` first, or give another --out"
+        )
     results = grouped(lines.runs)
     if planned is not None:
         keys = {item.job.key for item in planned}
@@ -87,7 +92,7 @@ def read(store: Store, planned: Iterable[Planned] | None = None) -> tuple[list[R
 
 def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
     results, samples, told = read(store, planned)
-    table = build(results, samples, _test_images)
+    table = build(results, samples, profiles=store.profiles(), images=_test_images)
     # Without the folder's own place, so that the same results are the same bytes wherever they lie.
     here = f"{store.root}{os.sep}"
     return dataclasses.replace(table, lost=tuple(line.replace(here, "") for line in (*told, *samples.told())))
@@ -98,12 +103,18 @@ def _test_images(data: Data) -> NDArray[np.uint8] | None:
     return image_cache.load_array(folder, "test_images") if folder else None
 
 
-def build(results: Sequence[Result], raw: Raw, images: flips.Images = lambda data: None) -> Table:
+def build(
+    results: Sequence[Result],
+    raw: Raw,
+    *,
+    profiles: Sequence[Profile] = (),
+    images: flips.Images = lambda data: None,
+) -> Table:
     """The report of the newest results: those of each training's latest weights, on the machine measured last.
 
     `images` are the test images of a data set, if they are here.
 
-    Raises DeployError if there is nothing to report.
+    Raises UsageError if there is nothing to report.
     """
     current, summaries, configurations, overheads, controls = current_of(results, raw)
     field = field_of(configurations, controls, raw)
@@ -136,7 +147,7 @@ def build(results: Sequence[Result], raw: Raw, images: flips.Images = lambda dat
         by_class = accuracy.by_class(configurations, raw)
         flipped = flips.thumbnails(configurations, raw, images, choice.winner.configuration if choice.winner else None)
         sections = [
-            deployment.deployment(configurations, overheads, controls),
+            deployment.deployment(configurations, overheads, controls, profiles),
             pixels.in_the_graph(configurations),
             accuracy.against_eager(configurations, raw),
             instructions.under_older(results, configurations, raw),
@@ -193,11 +204,11 @@ class Current(NamedTuple):
 
 
 def current_of(results: Sequence[Result], raw: Raw) -> Current:
-    """Those of each training's latest weights, on the machine measured last. Raises DeployError if there are none."""
+    """Those of each training's latest weights, on the machine measured last. Raises UsageError if there are none."""
     ordinary = [result for result in results if not result.control and result.job.is_ordinary]
     if all(isinstance(result.job.artifact.origin, Baseline) for result in ordinary):
         only = "only loads and limits were measured" if results else "there are no results yet"
-        raise DeployError(f"report: {only}; run `cifar-deploy evaluate` first")
+        raise UsageError(f"report: {only}; run `cifar-deploy evaluate` first")
     current = _current(results)
     configurations: Configurations = {}
     overheads: Configurations = {}
@@ -264,10 +275,11 @@ def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> d
     sources = [measurement.stand_in for result in results for measurement in result.measurements.values()]
     sources += [parity.stand_in for result in results for parity in result.job.artifact.parity]
     stood_in = _each(f"{source}: the networks' own images were not here" for source in sources if source)
+    data = [checkpoint.training.data for checkpoint in checkpoints.values()]
+    warnings = _each(f"{one.source}: {warning}" for one in data for warning in one.warnings or ())
     return {
-        "data": _each(
-            f"{c.training.data} (fingerprint {c.training.data.fingerprint[:16]})" for c in checkpoints.values()
-        ),
+        "data": _each(f"{one} (fingerprint {one.fingerprint[:16]})" for one in data),
+        **({"data warnings": warnings} if warnings else {}),
         **({"measured or compared on": stood_in} if stood_in else {}),
         "recipe": _each(str(c.training.recipe) for c in checkpoints.values()),
         "trained on": _each(

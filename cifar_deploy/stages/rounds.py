@@ -128,7 +128,7 @@ def check_budget(sampling: Sampling, round_s: float, count: int) -> None:
     if sampling.budget_s is not None and sampling.budget_s < round_s:
         raise DeployError(
             f"--budget: {sampling.budget_s:g} s is too little for one round of {counted(count, 'configuration')}, about {round_s:.0f} s; "
-            "give more, or fewer configurations (--backend, --metric) or less --seconds"
+            "give more, fewer configurations or less --seconds"
         )
 
 

@@ -100,7 +100,7 @@ def training_of(
     if there and not any(_is_same(one, training) for one in there):
         raise UsageError(
             f"{training.name}: exists already with {there[0].difference(training)}; "
-            "give another --name, or --force to replace it"
+            f"replace it with --force, or keep both with `cifar-deploy train {network} --name NAME`"
         )
     return training
 
@@ -122,9 +122,12 @@ def _is_same(there: Training | None, wanted: Training) -> bool:
 def _training(prepared: Prepared, network: str, name: str | None, recipe: Recipe) -> Training:
     NETWORKS.given(network)
     ranks.check_batch(recipe.batch_size)
-    return Training(
-        name=check_name(name or network.replace(":", "-")), network=network, recipe=recipe, data=prepared.data
-    )
+    return Training(name=name_of(network, name), network=network, recipe=recipe, data=prepared.data)
+
+
+def name_of(network: str, name: str | None = None) -> str:
+    """What a training is called. Raises UsageError if no folder can have that name."""
+    return check_name(name or network.replace(":", "-"))
 
 
 def names(store: Store) -> list[str]:

@@ -89,7 +89,7 @@ def _training_images(wanted: Artifact, reference: Reference, count: int) -> NDAr
         raise Unavailable(
             f"format {wanted.variant}: needs training images, and those of {wanted.name} "
             f"({wanted.data.source}) are not in the cache; "
-            f"run `cifar-deploy data --dataset {wanted.data.dataset}`, with --data-dir where it needs one"
+            f"run `cifar-deploy data --dataset {wanted.data.dataset} [--data-dir PATH]`"
         )
     pixels = mapped(reference.images / "train_images.npy")
     return format_of(wanted).prepare(pixels[np.random.default_rng(0).permutation(len(pixels))[:count]])

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cifar_deploy import devices
-from cifar_deploy.backends import BACKENDS, Input
-from cifar_deploy.core import trust, untrusted
+from cifar_deploy.backends import BACKENDS, Input, onnx_graphs
+from cifar_deploy.core import content, trust
 from cifar_deploy.core.errors import LoadError, loading
-from cifar_deploy.core.records import File
+from cifar_deploy.core.records import File, TrainingMode
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import described
 
@@ -20,6 +20,7 @@ class Look:
 
     files: tuple[File, ...]  # under their whole paths, the main one first
     inputs: tuple[Input, ...] | None
+    training_mode: TrainingMode
 
 
 def look(path: Path, backend: str, trusted: bool) -> Look:
@@ -30,59 +31,95 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
     """
     plugin = BACKENDS[backend]
     assert plugin.opens
-    if not path.stat().st_size:
-        raise LoadError(f"{path}: is empty; export it again")
-    found = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
     if not plugin.opens.knows(path):
-        return Look(files=found, inputs=None)
+        return Look(files=(), inputs=None, training_mode=TrainingMode())
+    content.check(path, plugin.opens.suffixes.get(path.suffix.lower()))
+    found = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     if plugin.opens.is_program and not trusted:
         trust.check(path, found[0].sha256)
     devices.check(plugin.validated_on, plugin.requires)
     with loading(str(path), backend):
-        return Look(files=found, inputs=plugin.opens.open(path, plugin.targets[plugin.validated_on], 1).inputs)
+        opened = plugin.opens.open(path, plugin.targets[plugin.validated_on], 1)
+        mode = opened.training_mode()
+        if path.suffix.lower() == ".onnx":
+            mode = onnx_graphs.training_mode(path)
+        inputs = plugin.opens.corrected(path, _named_by_file(path, opened.inputs))
+        return Look(files=found, inputs=inputs, training_mode=mode)
+
+
+def _named_by_file(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+    """The inputs under the names that the file declares, in its order: a runtime may name one after what is left of the graph.
+
+    OpenVINO gives an input that goes through a Dropout the name of its output. The runtime's names are aliases.
+    """
+    names = onnx_graphs.input_names(path) if path.suffix.lower() == ".onnx" else ()
+    if len(names) != len(inputs):
+        return inputs
+    return tuple(
+        replace(input, name=name, aliases=tuple(sorted({*input.aliases, input.name} - {name})))
+        for input, name in zip(inputs, names, strict=True)
+    )
 
 
 def _beside(path: Path) -> list[Path]:
     """What a runtime reads besides the file itself.
 
-    Raises LoadError if it is not there, if it lies outside of the file's folder, or if the file is not of the kind that
-    its suffix says: OpenVINO would choose the kind by the content, and then read other files.
+    Raises LoadError if it is not there or does not belong to the file, or if the file is not of the kind that its suffix
+    says: OpenVINO would choose the kind by the content, and then read other files.
     """
     find = _BESIDE.get(path.suffix.lower())
-    found = find(path) if find else []
-    for file in found:
+    names = find(path) if find else []
+    for name in names:
+        file = path.parent / name
         try:
-            is_inside, is_there = _is_inside(path.parent, file), file.exists()
+            belongs, is_there = _belongs(name, path), file.exists()
         except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a name that no file can have
             raise LoadError(f"{path}: needs a file beside it that cannot be read ({error}); export it again") from error
-        if not is_inside:
-            raise LoadError(f"{path}: takes its data from outside its folder ({file}), which no runtime should read")
+        if not belongs:
+            raise LoadError(f"{path}: takes its data from outside its folder ({name}); put a copy into the folder")
         if not is_there:
-            raise LoadError(f"{path}: needs {file.name} beside it; put it there")
-    return found
+            raise LoadError(f"{path}: needs {name} beside it; {_where(name, path)}")
+        if file.stat().st_size:  # an IR may do without weights
+            content.check(file, None)
+    return [path.parent / name for name in names]
 
 
-def _is_inside(folder: Path, file: Path) -> bool:
-    """By the path as it is written, and by where its links lead. A hard link cannot be told: it is hashed like any file."""
-    if not file.is_relative_to(folder) or ".." in file.relative_to(folder).parts:
+def _belongs(name: str, model: Path) -> bool:
+    """Whether a model may take its data from the file of this name.
+
+    The name is relative to the model's folder, and does not leave it. Its links lead into that folder, or to where the
+    model's own link leads: a hub's cache keeps all files in one folder (`blobs`) and gives them names by links. Then
+    both have to lie in the same folder, not below it: a link may lead to the root. A hard link cannot be told from a file.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
         return False
-    return file.resolve().is_relative_to(folder.resolve())
+    file = (model.parent / name).resolve()
+    return file.is_relative_to(model.parent.resolve()) or file.parent == model.resolve().parent
 
 
-def _external_data(path: Path) -> list[Path]:
+def _where(name: str, model: Path) -> str:
+    target = model.resolve()
+    if model.is_symlink() and (target.parent / name).exists():
+        return f"give {target}, which the link leads to"
+    return "put it there"
+
+
+def _external_data(path: Path) -> list[str]:
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
-        raise LoadError(f"{path}: is no ONNX model ({error}); export it again") from error
+        raise LoadError(
+            f"{path}: is no ONNX model, or only part of one ({error}); download or export it again"
+        ) from error
     if not model.HasField("graph"):
         raise LoadError(f"{path}: is no ONNX model (it has no graph); export it again")
     external = (tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
     locations = (entry.value for tensor in external for entry in tensor.external_data if entry.key == "location")
-    return [path.parent / location for location in dict.fromkeys(locations)]
+    return list(dict.fromkeys(locations))
 
 
 def _tensors(message: Any) -> Iterator[Any]:
@@ -96,14 +133,13 @@ def _tensors(message: Any) -> Iterator[Any]:
                 yield from _tensors(each)
 
 
-def _weights(path: Path) -> list[Path]:
-    with untrusted.open_regular(path) as file:
-        if not file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
-            raise LoadError(f"{path}: is no OpenVINO IR (it is no XML); export it again")
-    return [path.with_suffix(".bin")]
+def _weights(path: Path) -> list[str]:
+    if content.of(path) != content.IR:
+        raise LoadError(f"{path}: is no OpenVINO IR (it is no XML); export it again")
+    return [path.with_suffix(".bin").name]
 
 
-_BESIDE: Mapping[str, Callable[[Path], list[Path]]] = {
+_BESIDE: Mapping[str, Callable[[Path], list[str]]] = {
     ".onnx": _external_data,
     ".xml": _weights,
 }

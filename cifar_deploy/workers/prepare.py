@@ -5,16 +5,17 @@ record by its own hash; if either is damaged, the images are decoded again. A da
 the record last: whoever reads the folder meanwhile finds each file, and it is whole.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core import cache, codec, files, image_cache
-from cifar_deploy.core.arrays import ImageSet, Pixels, batched
-from cifar_deploy.core.errors import DataError
+from cifar_deploy.core.arrays import ImageSet, Labels, Pixels, batched
+from cifar_deploy.core.errors import DataError, few
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Data
 from cifar_deploy.core.registry import need
@@ -50,7 +51,8 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
     try:
         with image_cache.locked(folder):
             files.sweep(folder)  # this folder alone is ours: another process may be writing its neighbour
-            if data := image_cache.cached(folder):
+            data = image_cache.cached(folder)
+            if data and data.warnings is not None:
                 return Prepared(data=data, folder=folder, decoded=False)
             if image_cache.record_path(folder).exists():
                 report(0, 1, milestone="the copy in the cache is damaged, or of an earlier version: it is made again")
@@ -92,7 +94,52 @@ def _described(dataset: str, images: ImageSet) -> Data:
         width=images.train_images.shape[2],
         mean=mean,
         std=std,
+        warnings=(*images.warnings, *_repeated(images)),
     )
+
+
+def _repeated(images: ImageSet) -> tuple[str, ...]:
+    """Images that are there twice, pixel for pixel, where they should not be: in both splits, or in two classes of one."""
+    found = []
+    train, test = _Pixels(images, "train"), _Pixels(images, "test")
+    if both := [(index, train.first[digest]) for index, digest in enumerate(test.digests) if digest in train.first]:
+        named = few([f"{test.name(index)} is {train.name(other)}" for index, other in both])
+        found.append(
+            f"test images that are also training images: {len(both):,} of {len(test.digests):,} ({named}); "
+            "the accuracy can be too high"
+        )
+    for split in (train, test):
+        if torn := split.in_two_classes():
+            named = few([f"{split.name(index)} is {split.name(other)}" for index, other in torn])
+            found.append(f"{split.noun} images that are in two classes: {len(torn):,} ({named})")
+    return tuple(found)
+
+
+class _Pixels:
+    """The images of a split, told apart by a hash of their pixels."""
+
+    def __init__(self, images: ImageSet, split: Literal["train", "test"]) -> None:
+        self.noun = {"train": "training", "test": "test"}[split]
+        self._names: Sequence[str] = getattr(images, f"{split}_names")
+        self._labels: Labels = getattr(images, f"{split}_labels")
+        pixels: Pixels = getattr(images, f"{split}_images")
+        self.digests: list[int] = []
+        self.first: dict[int, int] = {}  # the first image of each digest
+        for index, image in enumerate(pixels):
+            # 64 bits, keyed anew in each process, in a sixth of SHA-256's time. That two of 60,000 images share one by
+            # chance has a probability of 1e-10.
+            digest = hash(image.tobytes())
+            self.digests.append(digest)
+            self.first.setdefault(digest, index)
+            report(index, len(pixels), f"comparing {self.noun} images")
+
+    def name(self, index: int) -> str:
+        return self._names[index] if self._names else f"{self.noun} image {index:,}"
+
+    def in_two_classes(self) -> list[tuple[int, int]]:
+        """Each image that is in another class than the first image equal to it, with that one."""
+        pairs = ((index, self.first[digest]) for index, digest in enumerate(self.digests))
+        return [(index, first) for index, first in pairs if self._labels[index] != self._labels[first]]
 
 
 def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:

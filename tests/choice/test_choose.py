@@ -173,26 +173,24 @@ def test_an_accuracy_that_cannot_be_told_from_the_best_does_not_cost_latency() -
 
 
 def test_labels_of_single_images_tell_more_than_the_shares() -> None:
-    labels = np.zeros(IMAGES, np.int64)
-    worse = np.zeros(IMAGES, np.int32)
-    worse[:1100] = 1
-    better = worse.copy()
-    better[:40] = 0
-    shelf = Shelf().add("small", 1, 1 - 0.11).add("large", 10, 1 - 0.106)
-    of_small = shelf._runs[0].measurement
-    arrays = {"labels": labels, "chosen": np.arange(IMAGES)}
-
-    def raw(measurement: Measurement) -> Mapping[str, Any]:
-        return {**arrays, "predicted": worse if measurement.values == values else better}
-
-    assert of_small
-    values = of_small.values
+    labels = np.arange(IMAGES) % 3
+    of_small = labels.copy()
+    of_small[:1100] += 1
+    of_large = of_small % 3
+    of_large[:40] = labels[:40]
+    shelf = Shelf().add("small", 1, 0.89).add("large", 10, 0.894)
     shelf._runs = [
-        replace(run, measurement=replace(run.measurement, raw="x")) if run.job.metric == "accuracy" else run
+        replace(run, measurement=replace(run.measurement, raw=run.job.artifact.name))
         for run in shelf._runs
         if run.measurement
     ]
-    # The data of these jobs have three classes and as many images as the arrays say.
+
+    def raw(measurement: Measurement) -> Mapping[str, Any]:
+        if "accuracy" not in measurement.values:
+            raise Corrupt("no samples")
+        predicted = of_small % 3 if measurement.raw == "small" else of_large
+        return {"labels": labels, "chosen": np.arange(IMAGES), "predicted": predicted}
+
     assert picked(shelf.choose(raw=no_raw))["most accurate"] == "small"
     assert picked(shelf.choose(raw=raw))["most accurate"] == "large"
 
@@ -201,6 +199,7 @@ def test_labels_of_single_images_tell_more_than_the_shares() -> None:
     ("shelf", "why"),
     [
         (three().add("fast", 0.1, 0.9, gauge=calm(run_delay=0.9)), "its latency is invalid"),
+        (three().add("fast", 0.1, 0.333), "its accuracy is at chance"),
         (three().add("fast", 0.1, 0.9, format="onnx", parity=()), "was not validated on pytorch"),
         (
             three().add(
@@ -227,7 +226,7 @@ def test_labels_of_single_images_tell_more_than_the_shares() -> None:
             "crashed: died of SIGSEGV",
         ),
     ],
-    ids=["invalid", "not validated", "validated on others", "no accuracy", "failed"],
+    ids=["invalid", "at chance", "not validated", "validated on others", "no accuracy", "failed"],
 )
 def test_what_is_not_to_be_trusted_is_never_picked_and_says_why(shelf: Shelf, why: str) -> None:
     choice = shelf.choose()

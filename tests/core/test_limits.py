@@ -74,14 +74,6 @@ def test_a_limit_that_is_no_size_is_a_usage_error(value: str, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [("4G", 4 * 2**30), ("1.5GiB", 3 * 2**29), ("512 m", 512 * _MIB), ("100", 100), ("2TB", 2**41)],
-)
-def test_a_size_is_read_with_its_unit(text: str, expected: int) -> None:
-    assert limits.size(text) == expected
-
-
-@pytest.mark.parametrize(
     ("own", "limited", "expected"),
     [
         ("0::/a/b\n", {"a/b/memory.max": "max", "a/memory.max": str(3 * 2**30)}, 3 * 2**30),

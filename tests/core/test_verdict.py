@@ -2,10 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from cifar_deploy.core.records import Checkpoint, Epoch, Measurement
-from cifar_deploy.core.verdict import cause, judge, judge_training
+from cifar_deploy.core.verdict import cause, judge, judge_labels, judge_share, judge_training
 from tests.probes import a_checkpoint, calm
 
 
@@ -157,3 +158,66 @@ def test_the_time_of_a_training_that_went_on_with_other_threads_is_noisy() -> No
 
 def test_of_a_training_that_was_not_watched_there_is_no_verdict() -> None:
     assert judge_training(a_checkpoint()) == (2.0, None)
+
+
+def word(images: int, right: int, *, counts: tuple[int, ...] = ()) -> str | None:
+    """Of ten equally common classes, or of `counts` images of each class; what is wrong is the next class."""
+    labels = np.repeat(np.arange(len(counts)), counts) if counts else np.arange(images) % 10
+    order = np.random.default_rng(0).permutation(images)
+    wrong = order[right:]
+    predicted = labels.astype(np.int32)
+    predicted[wrong] = (predicted[wrong] + 1) % (labels.max() + 1)
+    found = judge_labels(labels, predicted)
+    return found.word if found else None
+
+
+@pytest.mark.parametrize(
+    ("images", "right", "expected"),
+    [
+        (10_000, 1000, "at chance"),
+        (10_000, 1050, "at chance"),
+        (10_000, 1100, None),
+        (10_000, 0, "at chance"),  # worse than chance
+        (10_000, 8750, None),
+        (360, 36, "at chance"),
+        (360, 90, None),
+        (100, 10, "at chance"),
+        (10, 1, "too few images"),
+        (10, 2, "too few images"),
+        (10, 9, None),
+        (1, 1, "too few images"),
+        (1, 0, "too few images"),
+    ],
+)
+def test_an_accuracy_is_at_chance_if_its_interval_reaches_the_commonest_class(
+    images: int, right: int, expected: str | None
+) -> None:
+    assert word(images, right) == expected
+
+
+def test_of_unbalanced_classes_the_commonest_one_is_chance() -> None:
+    counts = (900, 50, 50)
+    assert word(1000, 900, counts=counts) == word(1000, 600, counts=counts) == "at chance"
+    assert word(1000, 950, counts=counts) is None
+    assert judge_share(600, 1000, 1 / 3) is None, "of equally common classes it would be far above"
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "reason"),
+    [
+        (
+            [0] * 98 + [1] * 2,
+            "too few images",
+            "98 of 100 right cannot be told from 98.0%, the share of the commonest class",
+        ),
+        ([0] * 95 + [1] * 5, "at chance", "each of the 100 images got the same label, and 5 are of other classes"),
+        (list(range(10)), "at chance", "each of the 10 images got the same label, and 9 are of other classes"),
+        ([1] * 100, "at chance", "each of the 100 images got the same label"),
+        ([0] * 100, "at chance", "all 100 images are of one class"),
+        ([0], "too few images", "1 of 1 right cannot be told from 100.0%"),
+        ([0, 1], "too few images", "1 of 2 right cannot be told from 50.0%"),
+    ],
+)
+def test_one_label_for_every_image_is_at_chance(labels: list[int], expected: str, reason: str) -> None:
+    found = judge_labels(np.array(labels), np.zeros(len(labels), np.int32))
+    assert found and found.word == expected and found.reasons[0].startswith(reason)

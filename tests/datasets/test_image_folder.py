@@ -18,39 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_deploy.core.errors import Corrupt, DataError, DeployError, UsageError
-from cifar_deploy.datasets import image_folder
+from cifar_deploy.core.errors import Corrupt, DataError, UsageError
+from cifar_deploy.datasets import image_decoder
 from cifar_deploy.datasets.image_folder import identify, load
 from cifar_deploy.workers import prepare
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """Two classes, two training images and a test image each, 5 wide and 4 high; all different."""
-    root = tmp_path / "animals"
-    generator = np.random.default_rng(0)
-    for name in ("train/cat/0", "train/cat/1", "train/dog/0", "train/dog/1", "test/cat/0", "test/dog/0"):
-        path = root / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(0, 256, (4, 5, 3), np.uint8)).save(path)
-    return root
-
-
-def zipped(root: Path, top: str = "") -> Path:
-    path = root.with_suffix(".zip")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(root.rglob("*.*")):
-            archive.write(file, f"{top}{file.relative_to(root)}")
-    return path
-
-
-def refused(path: Path, message: str) -> None:
-    refused_as(DataError, path, message)
-
-
-def refused_as(kind: type[DeployError], path: Path, message: str) -> None:
-    with pytest.raises(kind, match=message):
-        load(path)
+from tests.datasets.folders import refused, refused_as, zipped
 
 
 @contextlib.contextmanager
@@ -80,13 +52,6 @@ def test_a_directory_and_a_zip_give_equal_arrays(images: Path, top: str) -> None
     for name in ("train_images", "train_labels", "test_images", "test_labels"):
         assert np.array_equal(getattr(folder, name), getattr(archive, name))
     assert folder.classes == archive.classes
-
-
-def test_hidden_files_and_other_suffixes_are_left_out(images: Path) -> None:
-    (images / "train/cat/notes.txt").write_text("no image")
-    (images / "train/cat/._0.png").write_text("no image")
-    for path in (images, zipped(images)):
-        assert len(load(path).train_images) == 4
 
 
 def test_grey_and_transparent_images_become_rgb(images: Path) -> None:
@@ -250,7 +215,7 @@ def test_postscript_by_the_name_of_an_image_starts_no_program(
     assert not (tmp_path / "started").exists()
 
 
-@pytest.mark.parametrize("format", ["GIF", "TIFF", "PPM", "TGA", "ICO", "PDF", "JPEG2000", "DDS", "DIB", "PCX"])
+@pytest.mark.parametrize("format", ["TGA", "ICO", "PDF", "JPEG2000", "AVIF", "DDS", "DIB", "PCX", "EPS"])
 def test_only_the_documented_formats_are_decoded_whatever_the_suffix(images: Path, format: str) -> None:
     try:
         Image.new("RGB", (5, 4)).save(images / "train/dog/0.png", format)
@@ -259,7 +224,7 @@ def test_only_the_documented_formats_are_decoded_whatever_the_suffix(images: Pat
     refused(images, "train/dog/0.png is not a readable image")
 
 
-@pytest.mark.parametrize("format", ["JPEG", "WEBP", "BMP", "MPO"])
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "BMP", "MPO", "GIF", "TIFF", "PPM"])
 def test_a_documented_format_may_have_the_suffix_of_another(images: Path, format: str) -> None:
     Image.new("RGB", (5, 4), (7, 7, 7)).save(images / "train/cat/0.png", format)
     assert (load(images).train_images[0] == 7).all()
@@ -282,16 +247,16 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return sizes
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(
     images: Path, decoded: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
-    monkeypatch.setattr(image_folder, "_MOST_PIXELS", 99 * 50)
+    monkeypatch.setattr(image_decoder, "_MOST_PIXELS", 99 * 50)
     Image.new("RGB", (100, 50)).save(images / "train/cat/0.png", format)
     decoded.clear()
     for path in (images, zipped(images)):
-        refused(path, "train/cat/0.png is 100×50; at most 4,950 pixels an image are decoded")
-    assert not decoded
+        refused(path, "train/cat/0.png is 100×50, and at most 4,950 pixels an image are decoded")
+    assert (100, 50) not in decoded
 
 
 def test_images_that_do_not_fit_together_are_refused_before_any_is_decoded(
@@ -301,7 +266,10 @@ def test_images_that_do_not_fit_together_are_refused_before_any_is_decoded(
         Image.new("RGB", (300, 200)).save(file)
     decoded.clear()
     monkeypatch.setenv("CIFAR_DEPLOY_DATA_LIMIT", "1M")
-    refused(images, r"6 images of 300×200 take 1 MiB of memory, and 1 MiB are allowed.*set CIFAR_DEPLOY_DATA_LIMIT")
+    refused(
+        images,
+        r"6 images of 300×200, as train/cat/0.png is, take 1 MiB of memory, and 1 MiB are allowed.*set CIFAR_DEPLOY_DATA_LIMIT",
+    )
     assert not decoded
     monkeypatch.setenv("CIFAR_DEPLOY_DATA_LIMIT", "1080000")
     assert load(images).train_images.shape == (4, 200, 300, 3)
@@ -317,7 +285,7 @@ def test_44_black_pictures_of_81_million_pixels_are_refused_by_what_they_declare
             for name in ("cat", "dog"):
                 path = images / split / name / f"{number}.png"
                 path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"x"))
-    refused(images, "is 9,000×9,000; at most 16,777,216 pixels")
+    refused(images, "44 of 44 images cannot be read: .* and 41 more .is 9,000×9,000, and at most 16,777,216 pixels")
 
 
 def test_an_entry_that_inflates_to_more_than_it_claims_is_cut_off(images: Path) -> None:
@@ -346,7 +314,7 @@ def test_a_large_file_is_refused_before_it_is_read(images: Path) -> None:
     refused_as(Corrupt, images, "dog/0.png: is 1,099,511,627,776 bytes, and at most 67,108,864 are read")
 
 
-def test_pipes_devices_and_folders_are_refused_and_never_waited_for(images: Path) -> None:
+def test_pipes_and_devices_are_refused_and_never_waited_for(images: Path) -> None:
     path = images / "train/dog/0.png"
     path.unlink()
     path.symlink_to("/dev/zero")
@@ -355,9 +323,6 @@ def test_pipes_devices_and_folders_are_refused_and_never_waited_for(images: Path
     os.mkfifo(path)
     refused_as(Corrupt, images, "dog/0.png: is a named pipe")
     refused_as(Corrupt, path, "dog/0.png: is a named pipe")
-    path.unlink()
-    path.mkdir()
-    refused_as(Corrupt, images, "dog/0.png: is a folder")
 
 
 @pytest.mark.parametrize("function", [identify, load])
@@ -367,7 +332,7 @@ def test_a_link_that_leads_nowhere_is_no_usage_error(images: Path, function) -> 
     with pytest.raises(Corrupt, match=r"--data-dir: .*link cannot be read"):
         function(link)
     (images / "test/dog/1.png").symlink_to("absent")
-    with pytest.raises(DataError, match=r"dog/1\.png: cannot be read \(No such file"):
+    with pytest.raises(DataError, match=r"dog/1\.png:? cannot be read \(No such file"):
         function(images)
 
 

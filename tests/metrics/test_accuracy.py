@@ -50,6 +50,15 @@ def test_answers_of_another_shape_have_no_accuracy(answer: Any) -> None:
         measured(answer)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_have_no_accuracy(value: float) -> None:
+    def answer(batch: Any) -> Any:
+        return np.where(np.arange(len(batch))[:, None] == 3, value, np.eye(3)[np.zeros(len(batch), int)])
+
+    with pytest.raises(WrongOutput, match="no numbers"):
+        measured(answer)
+
+
 def test_an_accuracy_has_wilsons_interval() -> None:
     values = {"accuracy": 0.93, "correct": 9300.0, "images": 10000.0}
     run = replace(a_run("accuracy"), measurement=Measurement(values=values))

@@ -1,5 +1,7 @@
 """Two results files: what is alike is compared, what is not is refused, and a tie is called a tie."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,21 @@ import pytest
 
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.journal import grouped
-from cifar_deploy.core.records import Failure, Job, Result, Trained
+from cifar_deploy.core.records import (
+    External,
+    Failure,
+    Job,
+    Measurement,
+    Result,
+    Tensor,
+    Trained,
+    TrainingMode,
+)
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages import compare
 from tests.in_process import run_here
 from tests.probes import a_job, a_run, a_session
+from tests.stages.test_pairing import LARGE, file
 
 
 def results(job: Job, factor: float, control: float = 1.0, rounds: int = 7) -> list[Result]:
@@ -169,3 +181,125 @@ def test_the_command_gates_a_regression_and_names_it(tmp_path: Path) -> None:
     assert run_here("compare", before, after, "--fail-if-slower", "40%").returncode == 0
     nothing = run_here("compare", before, tmp_path / "nowhere")
     assert nothing.returncode == 2 and "nowhere" in nothing.stderr
+
+
+def stored(folder: Path, *results_of: Result) -> Path:
+    with Store(folder) as store:
+        for result in results_of:
+            for run in result.runs:
+                store.append(run)
+    return folder
+
+
+def renamed(job: Job, name: str) -> Job:
+    checkpoint = job.artifact.checkpoint
+    assert checkpoint
+    training = replace(checkpoint.training, name=name)
+    return replace(
+        job, artifact=replace(job.artifact, origin=Trained(checkpoint=replace(checkpoint, training=training)))
+    )
+
+
+def test_another_name_is_paired_and_said_so(tmp_path: Path) -> None:
+    a = stored(tmp_path / "a", *results(renamed(a_job(), "resnet20"), 1.0))
+    b = stored(tmp_path / "b", *results(renamed(a_job(), "resnet20-b"), 1.3))
+    done = run_here("compare", a, b, "--fail-if-slower", "5%")
+    assert done.returncode == 1 and "+30.0%" in done.stderr
+    assert "resnet20 of A is compared with resnet20-b of B: the same sha256." in done.stdout
+    (pair,) = json.loads(run_here("compare", a, b, "--json").stdout)
+    assert pair["match"] == {"a": "resnet20", "b": "resnet20-b", "rule": "sha256"}
+    assert "is compared with" not in run_here("compare", a, a).stdout
+
+
+def test_a_given_pair_overrides_and_what_is_left_over_is_named(tmp_path: Path) -> None:
+    a = stored(tmp_path / "a", *results(renamed(a_job(), "x"), 1.0))
+    both = [*results(renamed(a_job(), "x"), 1.0), *results(renamed(a_job(), "y"), 1.3)]
+    b = stored(tmp_path / "b", *both)
+    done = run_here("compare", a, b, "--pair", "x=y", "--json")
+    assert [(p["match"], p["configuration"][0], p["word"]) for p in json.loads(done.stdout)] == [
+        ({"a": "x", "b": "y", "rule": "pair"}, "x", "slower"),
+        (None, "x", "new"),
+    ]
+    shown = run_here("compare", a, b, "--pair", "x=y").stdout
+    assert "x of A is compared with y of B: --pair says so." in shown and "Not paired: x of B." in shown
+    assert "Not paired: y of A." in run_here("compare", b, a).stdout
+    refused = run_here("compare", a, b, "--pair", "x=yy")
+    assert refused.returncode == 2 and "did you mean 'y'?" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_names_that_nothing_pairs_are_named_with_the_option_that_does(tmp_path: Path) -> None:
+    def of(*names: str) -> list[Result]:
+        return [result for name in names for result in results(renamed(a_job(), name), 1.0)]
+
+    a, b = stored(tmp_path / "a", *of("p", "q", "q2")), stored(tmp_path / "b", *of("r", "s", "t"))
+    done = run_here("compare", a, b)
+    assert done.returncode == 2
+    assert "no name of A (p, q, q2) is one of B (r, s, t); say which to compare, as in --pair p=r" in done.stderr
+    one = run_here("compare", a, b, "--pair", "p=s")
+    assert one.returncode == 0 and "Not paired: q, q2 of A; r, t of B. --pair q=r compares two of them." in one.stdout
+
+
+@pytest.mark.parametrize("gate", [[], ["--fail-if-slower", "5%"]], ids=["", "gate"])
+@pytest.mark.parametrize("rounds", [1, 3, 7])
+def test_a_folder_with_itself_is_all_ties(rounds: int, gate: list[str], tmp_path: Path) -> None:
+    job, other = a_job(), replace(a_job(), device="cuda")
+    failure = Failure(kind="crashed", reason="died of SIGSEGV")
+    crashed = grouped([a_run(job=other, session=a_session(other), failure=failure)])
+    labels_lost = grouped(
+        [replace(a_run("accuracy"), measurement=Measurement(values={"accuracy": 0.5, "correct": 5, "images": 10}))]
+    )
+    folder = stored(tmp_path / "r1", *results(job, 1.0, rounds=rounds), *crashed, *labels_lost)
+    (tmp_path / "link").symlink_to("r1")
+    shutil.copytree(folder, tmp_path / "copy")
+    for again in (folder, f"{folder}/", tmp_path / "link", f"{folder}/../r1", tmp_path / "copy"):
+        done = run_here("compare", folder, again, *gate, "--json")
+        assert done.returncode == 0, done.stderr
+        assert [pair["word"] for pair in json.loads(done.stdout)] == ["tie"] * 3
+    assert "SIGSEGV" in run_here("compare", folder, folder).stdout
+
+
+def test_another_session_of_few_rounds_is_no_tie(tmp_path: Path) -> None:
+    job = a_job()
+    later = [
+        replace(result, runs=tuple(replace(run, started="2026-02-01T00:00:00+00:00") for run in result.runs))
+        for result in results(job, 1.0, rounds=3)
+    ]
+    assert compared(results(job, 1.0, rounds=3), later).word == "undecided"
+
+
+def test_the_folder_that_bench_was_given_is_found(tmp_path: Path) -> None:
+    stored(tmp_path / "r1" / "bench", *results(a_job(), 1.0))
+    assert run_here("compare", tmp_path / "r1", tmp_path / "r1" / "bench").returncode == 0
+
+
+def test_two_versions_of_a_file_are_compared(tmp_path: Path) -> None:
+    stored(tmp_path / "r1" / "bench", file("model-v1.onnx"))
+    stored(tmp_path / "r2" / "bench", file("model-v2.onnx"))
+    done = run_here("compare", "r1", "r2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = "model-v1.onnx of A is compared with model-v2.onnx of B: the only file left over on each side."
+    assert told in done.stdout and "it takes 6 rounds of each" in done.stdout
+
+
+def test_a_pair_of_other_inputs_is_refused_with_both(tmp_path: Path) -> None:
+    stored(tmp_path / "r1", file("v1.onnx"))
+    stored(tmp_path / "r2", file("v2.onnx", takes=LARGE))
+    refused = run_here("compare", "r1", "r2", cwd=tmp_path)
+    assert refused.returncode == 2 and "--pair v1.onnx=v2.onnx" in refused.stderr
+    told = run_here("compare", "r1", "r2", "--pair", "v1.onnx=v2.onnx", cwd=tmp_path)
+    assert told.returncode == 2 and "x float32 1×3×8×8; x float32 1×3×64×64" in told.stderr
+    assert run_here("compare", "r1", "r2", "--allow-mismatch", cwd=tmp_path).returncode == 0
+
+
+def test_files_fed_with_other_values_or_run_in_another_mode_answer_different_questions() -> None:
+    def of_file(value: int | None = None, switched: int = 0, name: str = "k") -> Result:
+        takes = (Tensor(name=name, dtype="int64", shape=(), value=value),)
+        origin = External(path="a.ts", takes=takes, training_mode=TrainingMode(switched=switched))
+        run = a_run()
+        artifact = replace(run.job.artifact, origin=origin, format=None)
+        return Result(job=replace(run.job, artifact=artifact), runs=(run,))
+
+    assert compare._unlike(of_file(16), of_file(16, name="k.1")) is None
+    assert compare._unlike(of_file(16), of_file(8)) == "of other data (k int64 scalar = 16; k int64 scalar = 8)"
+    assert "training mode" in str(compare._unlike(of_file(), of_file(switched=3)))
+    assert of_file().job.key != of_file(switched=3).job.key

@@ -13,6 +13,7 @@ from PIL import Image
 
 from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.core.journal import grouped
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import (
     Baseline,
     Checkpoint,
@@ -33,7 +34,7 @@ from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Column, Row, Section, Table
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages import report
-from tests.probes import a_job, a_run, a_session, calm
+from tests.probes import a_job, a_profile, a_run, a_session, an_operator, calm
 
 DATA = Path(__file__).parents[1] / "data"
 EAGER = a_job()
@@ -171,6 +172,32 @@ def test_fewer_bits_that_bring_no_speed_are_said_to_and_why(
         assert len(said) == 1 and said[0].startswith(f"small {format} on onnxruntime (cpu)") and words in said[0]
         times = f"{0.001 / latency:.2f}"  # in every round
         assert f"(speed-up {times} [{times}, {times}])" in said[0]
+
+
+def test_int8_that_is_not_faster_names_its_evidence() -> None:
+    small = replace(a_job(format="onnx_int8"), backend="onnxruntime")
+    session = a_session(ONNX, small)
+    results = grouped([*timed(ONNX, session, 0.001), *timed(small, session, 0.00099)])
+
+    def said(*profiles: Profile) -> str:
+        notes = section(report.build(results, no_raw, profiles=profiles), "What to ship").notes
+        return next(note for note in notes if "is not faster" in note)
+
+    operators = [an_operator(name, "Conv", dtype, 0.001) for name, dtype in {"a": "float32", "b": "int8"}.items()]
+    profile = a_profile(small, *operators)
+    command = "cifar-deploy profile small --format onnx_int8 --backend onnxruntime"
+    assert said(profile).endswith(f"Its profile: 1 of 2 convolutions run in INT8 ({command}).")
+    other = replace(profile, files=(File(name="weights", bytes=1, sha256="9" * 64),))
+    assert said() == said(other) and said().endswith(f"how many convolutions run in a reduced precision ({command}).")
+
+
+def test_int8_on_a_runtime_without_a_profiler_names_no_command() -> None:
+    float_form, small = (replace(a_job(format=name), backend="litert") for name in ("litert", "litert_int8"))
+    session = a_session(float_form, small)
+    runs = [*timed(float_form, session, 0.001), *timed(small, session, 0.00099)]
+    notes = section(report.build(grouped(runs), no_raw), "What to ship").notes
+    (said,) = (note for note in notes if "is not faster" in note)
+    assert "cifar-deploy profile" not in said
 
 
 def test_rounds_that_lie_too_far_apart_to_tell_are_no_verdict_on_fewer_bits() -> None:
@@ -461,7 +488,7 @@ def test_the_flipped_images_of_int8_are_shown_with_their_labels(predictions: dic
     int8 = replace(a_job(format="onnx_int8"), backend="onnxruntime")
     runs = [accuracy(EAGER, 1.0, "a"), accuracy(int8, 0.97, "b")]
     images = np.arange(100 * 4 * 4 * 3, dtype=np.uint8).reshape(100, 4, 4, 3)
-    table = report.build(grouped(runs), lambda measurement: predictions[str(measurement.raw)], lambda data: images)
+    table = report.build(grouped(runs), lambda measurement: predictions[str(measurement.raw)], images=lambda data: images)
     assert table.thumbnails
     assert [(each.image, each.true, each.reference, each.label) for each in table.thumbnails.images] == [
         (3, "0", "0", "1"),
@@ -539,3 +566,60 @@ def test_a_report_imports_nothing_that_a_record_names() -> None:
     table = report.build(grouped(runs), no_raw)
     page = REPORTS["html"].render(table)
     assert "not_there.module:BACKEND" in page and "a_runtime_of_tomorrow" in page
+
+
+def of_labels(job: Job, predicted: np.ndarray[Any, Any], raw: str) -> tuple[Run, Mapping[str, Any]]:
+    """An accuracy over 300 images of three classes, with what is kept of each."""
+    labels = np.arange(300) % 3
+    right = int((predicted == labels).sum())
+    run = accuracy(job, right / 300, raw)
+    values = {"accuracy": right / 300, "correct": right, "images": 300}
+    assert run.measurement
+    arrays = {"predicted": predicted.astype(np.int32), "labels": labels, "chosen": np.arange(300)}
+    return replace(run, measurement=replace(run.measurement, values=values)), arrays
+
+
+def test_what_fell_to_chance_is_told_from_what_did_not_in_every_report() -> None:
+    int8 = replace(ONNX, artifact=replace(ONNX.artifact, format="onnx_int8"))
+    labels = np.arange(300) % 3
+    found = {
+        raw: of_labels(job, predicted, raw)
+        for job, raw, predicted in (
+            (EAGER, "a", np.where(np.arange(300) < 290, labels, 0)),
+            (ONNX, "b", np.random.default_rng(0).permutation(labels)),
+            (int8, "c", np.full(300, 2)),
+        )
+    }
+    results = grouped([run for run, _ in found.values()])
+    table = report.build(results, lambda measurement: found[str(measurement.raw)][1])
+    ship = section(table, "What to ship")
+    eager, onnx, last = (shown(ship, row)["accuracy"] for row in range(3))
+    assert eager.endswith("]") and onnx.endswith("] at chance") and last == "33.33 [28.24, 38.85] at chance"
+    assert [line.partition(", accuracy: ")[2] for line in table.warnings] == [
+        f"at chance: {found['b'][0].measurement.values['correct']} of 300 right is not above 33.3%, the share of the commonest class",  # type: ignore[union-attr]
+        "at chance: each of the 300 images got the same label, and 200 are of other classes",
+    ]
+    verdicts = {(record.fields["format"], record.fields["verdict"]) for record in table.records}
+    assert verdicts == {("checkpoint", None), ("onnx", "at chance"), ("onnx_int8", "at chance")}
+    assert "the share of the commonest class" in REPORTS["html"].render(table)
+    for name in ("markdown", "html"):
+        assert "at chance" in REPORTS[name].render(table)
+    assert "each of the 300 images got the same label" in REPORTS["csv"].render(table)
+
+
+def test_where_the_predictions_are_lost_the_classes_count_as_equally_common() -> None:
+    run, _ = of_labels(EAGER, np.random.default_rng(0).permutation(np.arange(300) % 3), "gone")
+    table = report.build(grouped([run]), no_raw)
+    assert len(table.warnings) == 1 and "33.3%, the share of the commonest class" in table.warnings[0]
+
+
+def test_warnings_of_the_data_are_among_the_facts() -> None:
+    def with_warnings(*warnings: str) -> Checkpoint:
+        checkpoint = EAGER.artifact.checkpoint
+        assert checkpoint
+        data = replace(checkpoint.training.data, warnings=warnings)
+        return replace(checkpoint, training=replace(checkpoint.training, data=data))
+
+    facts = report._origins([], {"a": with_warnings("2 are twice"), "b": with_warnings("2 are twice")})
+    assert facts["data warnings"] == ("handwritten digits: 2 are twice",)
+    assert "data warnings" not in report._origins([], {"a": with_warnings()})

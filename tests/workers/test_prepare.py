@@ -2,9 +2,11 @@
 
 import dataclasses
 import errno
+import json
 import math
 import os
 import re
+import shutil
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_deploy.core import files, image_cache, sealing
+from cifar_deploy.core import codec, files, image_cache, sealing
 from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError, Unavailable, UnknownName, UsageError
 from cifar_deploy.datasets import digits
 from cifar_deploy.stages import prepare as stage
 from cifar_deploy.workers import prepare
+from tests.datasets.folders import save
+from tests.in_process import run_here
 from tests.probes import a_checkpoint
 
 
@@ -257,3 +261,103 @@ def test_a_data_dir_that_may_not_be_read_is_no_usage_error(monkeypatch: pytest.M
     monkeypatch.setitem(vars(digits), "DATASET", dataclasses.replace(digits.DATASET, identify=refuse))
     with pytest.raises(DataError, match=r"--data-dir: .* cannot be read \(Permission denied\)"):
         prepare.prepare("digits", tmp_path)
+
+
+def an_image_set(train: list[int], test: list[int], train_labels: list[int], test_labels: list[int]) -> ImageSet:
+    """Images that are equal if their numbers are."""
+    noise = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 3), np.uint8)
+    return ImageSet(
+        train_images=noise[train],
+        train_labels=np.array(train_labels, np.int64),
+        test_images=noise[test],
+        test_labels=np.array(test_labels, np.int64),
+        classes=("a", "b"),
+        source="numbers",
+        train_names=tuple(f"train/{place}" for place in range(len(train))),
+        test_names=tuple(f"test/{place}" for place in range(len(test))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "train_labels", "test_labels", "expected"),
+    [
+        ([0, 1, 2, 3], [4, 5], [0, 0, 1, 1], [0, 1], []),
+        # Twice in one class: some oversample so.
+        ([0, 0, 2, 3], [4, 4], [0, 0, 1, 1], [1, 1], []),
+        (
+            [0, 1, 2, 3],
+            [9, 3, 8, 0, 0, 1],
+            [0, 0, 1, 1],
+            [0, 1, 1, 0, 0, 0],
+            [
+                "test images that are also training images: 4 of 6 "
+                "(test/1 is train/3, test/3 is train/0, test/4 is train/0 and 1 more); the accuracy can be too high"
+            ],
+        ),
+        (
+            [0, 1, 0, 2, 0],
+            [5, 6],
+            [0, 0, 1, 1, 0],
+            [0, 1],
+            ["training images that are in two classes: 1 (train/2 is train/0)"],
+        ),
+        ([0, 1], [5, 5], [0, 1], [0, 1], ["test images that are in two classes: 1 (test/1 is test/0)"]),
+    ],
+)
+def test_equal_images_in_both_splits_or_in_two_classes_are_counted_and_some_named(
+    train: list[int], test: list[int], train_labels: list[int], test_labels: list[int], expected: list[str]
+) -> None:
+    images = an_image_set(train, test, train_labels, test_labels)
+    assert prepare._repeated(images) == tuple(expected)
+
+
+def test_one_pixel_tells_two_images_apart() -> None:
+    images = an_image_set([0, 1], [0, 1], [0, 1], [0, 1])
+    images.test_images[:, 2, 3, 2] ^= 1
+    assert prepare._repeated(images) == ()
+
+
+def test_images_without_names_are_named_by_their_place() -> None:
+    images = dataclasses.replace(an_image_set([0, 1, 2], [5, 2], [0, 0, 1], [0, 1]), train_names=(), test_names=())
+    assert prepare._repeated(images)[0].count("(test image 1 is training image 2)") == 1
+
+
+def an_image_folder(root: Path) -> Path:
+    """With a test image that is a training image too, and a file that is not read."""
+    for seed, name in enumerate(("train/cat/0", "train/dog/0", "test/cat/0", "test/dog/0")):
+        save(root / f"{name}.png", seed)
+    shutil.copy(root / "train/dog/0.png", root / "test/dog/1.png")
+    (root / "train/cat/0.heic").write_bytes(b"x")
+    return root
+
+
+WARNINGS = (
+    "not read: 1 with another suffix (train/cat/0.heic)",
+    "test images that are also training images: 1 of 3 (test/dog/1.png is train/dog/0.png); the accuracy can be too high",
+)
+
+
+def test_warnings_are_recorded_and_come_from_the_cache_too(tmp_path: Path) -> None:
+    folder = an_image_folder(tmp_path / "images")
+    first, second = (prepare.prepare("image_folder", folder) for _ in range(2))
+    assert first.data.warnings == WARNINGS
+    assert not second.decoded and second.data == first.data
+    assert prepare.prepare("digits", None).data.warnings == ()
+
+
+def test_a_copy_of_before_warnings_were_looked_for_is_made_again(tmp_path: Path) -> None:
+    folder = an_image_folder(tmp_path / "images")
+    first = prepare.prepare("image_folder", folder)
+    codec.save(first.folder / "data.json", dataclasses.replace(first.data, warnings=None))
+    assert stage.find(first.data.fingerprint) == first.folder
+    second = prepare.prepare("image_folder", folder)
+    assert second.decoded and second.data == first.data
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_warnings_are_shown_by_a_command_and_are_in_its_json(tmp_path: Path, cache: Path) -> None:
+    arguments = ["data", "--dataset", "image_folder", "--data-dir", an_image_folder(tmp_path / "images")]
+    for _ in range(2):
+        shown = run_here(*arguments).stdout
+        assert all(f"warning: {warning}\n" in shown for warning in WARNINGS)
+    assert json.loads(run_here(*arguments, "--json").stdout)["warnings"] == list(WARNINGS)

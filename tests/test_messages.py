@@ -1,0 +1,102 @@
+"""A message offers only what the user can do: options that the command has, or a whole command that has them."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.test_docs import COMMANDS
+
+PACKAGE = Path(__file__).parents[1] / "cifar_deploy"
+
+_TRAINING = {"run", "train", "train-all"}
+_MEASURING = {"run", "evaluate", "bench"}
+_ALL = set(COMMANDS)
+
+# Which commands print the messages of a file: the longest beginning of its path counts. Left out is cli.py, whose messages are
+# of single commands, and what stands in reports: a note names the option of the command that measured.
+PRINTED_BY = {
+    "training/": _TRAINING,
+    "stages/train.py": _TRAINING,
+    "workers/train.py": _TRAINING,
+    "core/ranks.py": _TRAINING,
+    "core/generations.py": _TRAINING,
+    "datasets/": {"data", *_TRAINING},
+    "workers/prepare.py": {"data", *_TRAINING},
+    "stages/prepare.py": {"export", *_TRAINING, *_MEASURING},
+    "stages/export.py": {"run", "export", "evaluate"},
+    "workers/export.py": {"run", "export", "evaluate"},
+    "formats/": {"run", "export", "evaluate"},
+    "devices/": {"evaluate", *_TRAINING},
+    "stages/plan.py": {"run", "evaluate"},
+    "stages/rounds.py": _MEASURING,
+    "stages/evaluate.py": _MEASURING,
+    "workers/measure.py": _MEASURING,
+    "stages/bench.py": {"bench"},
+    "workers/inspect.py": {"bench"},
+    "core/samples.py": {"report", "choose", "compare", *_MEASURING},
+    "choice/": {"choose"},
+    "stages/compare.py": {"compare"},
+    "stages/pairing.py": {"compare"},
+    "core/store.py": {"run", "train", "train-all", "export", "evaluate"},
+}
+# Options that only a command which has them can lead to.
+GIVEN = {
+    ("core/ranks.py", "--nproc-per-node"): "torchrun's own",
+    ("training/ranks.py", "--nproc-per-node"): "torchrun's own",
+    ("training/ranks.py", "--batch-norm"): "only train-all and train can be started by torchrun",
+    ("core/ranks.py", "--batch-size"): "only train can be started by torchrun",
+    ("stages/compare.py", "--limit-test"): "how it was measured",
+    ("stages/evaluate.py", "--metric"): "only evaluate has --verify-memory and --soak",
+}
+
+
+def _options(command: str) -> set[str]:
+    return {option for parameter in COMMANDS[command].params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def _mentions(file: str) -> list[tuple[str, str]]:
+    """The options that its texts name, each with the text, outside of a whole command in backticks."""
+    found = []
+    nodes = list(ast.walk(ast.parse((PACKAGE / file).read_text())))
+    inner = {id(value) for node in nodes if isinstance(node, ast.JoinedStr) for value in node.values}
+    for node in nodes:
+        if id(node) in inner:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(value.value if isinstance(value, ast.Constant) else "…" for value in node.values)  # type: ignore[misc]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        else:
+            continue
+        outside = re.sub(r"`(cifar-deploy|train) [^`]*`?", "", text)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", outside):
+            if not text.startswith(option):  # the user gave it
+                found.append((option, text))
+    return found
+
+
+def _printed_by(file: str) -> set[str]:
+    beginnings = [beginning for beginning in PRINTED_BY if file.startswith(beginning)]
+    return PRINTED_BY[max(beginnings, key=len)] if beginnings else set()
+
+
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if _printed_by(file) and _mentions(file)])
+def test_a_message_offers_no_option_that_its_command_lacks(file: str) -> None:
+    tree = ast.get_docstring(ast.parse((PACKAGE / file).read_text())) or ""
+    for option, text in _mentions(file):
+        if text.strip() == tree.strip() or (file, option) in GIVEN:
+            continue
+        lacking = sorted(command for command in _printed_by(file) if option not in _options(command))
+        assert not lacking, (
+            f"{file}: {option} in {text!r}: {', '.join(lacking)} lacks it; name the command in backticks"
+        )
+
+
+def test_every_file_of_the_table_is_there() -> None:
+    for beginning in PRINTED_BY:
+        assert any(file.startswith(beginning) for file in FILES), beginning
