@@ -41,7 +41,7 @@ _SHAPES = (
 
 def style() -> str:
     """The style sheet of all charts."""
-    return (files(__package__) / "charts.css").read_text()
+    return (files(__package__) / "charts.css").read_text(encoding="utf-8")
 
 
 def main_of(table: Table) -> Scatter | Forest | None:

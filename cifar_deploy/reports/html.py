@@ -71,7 +71,7 @@ def _shown(value: Any) -> Any:
 
 
 def _part(name: str) -> str:
-    return (files(__package__) / name).read_text()
+    return (files(__package__) / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
