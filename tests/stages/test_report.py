@@ -488,7 +488,9 @@ def test_the_flipped_images_of_int8_are_shown_with_their_labels(predictions: dic
     int8 = replace(a_job(format="onnx_int8"), backend="onnxruntime")
     runs = [accuracy(EAGER, 1.0, "a"), accuracy(int8, 0.97, "b")]
     images = np.arange(100 * 4 * 4 * 3, dtype=np.uint8).reshape(100, 4, 4, 3)
-    table = report.build(grouped(runs), lambda measurement: predictions[str(measurement.raw)], images=lambda data: images)
+    table = report.build(
+        grouped(runs), lambda measurement: predictions[str(measurement.raw)], images=lambda data: images
+    )
     assert table.thumbnails
     assert [(each.image, each.true, each.reference, each.label) for each in table.thumbnails.images] == [
         (3, "0", "0", "1"),
