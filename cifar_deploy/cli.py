@@ -10,15 +10,16 @@ import stat
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
-from typer.exceptions import Abort, TyperException
+from typer.exceptions import Abort
 
 import cifar_deploy
-from cifar_deploy import options, process
+from cifar_deploy import commands, options, process
+from cifar_deploy.commands import App
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, ROUNDS, SECONDS, TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
 from cifar_deploy.core.on_first_use import Module
@@ -60,26 +61,7 @@ _SHARED = "train"
 _WARNINGS_SHOWN = 10
 
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-class _App(typer.Typer):
-    """Every command of it is an options.Command, and it is an options.Group. Help is plain text: `[default: 1]` is no markup."""
-
-    def __init__(self, **how: Any) -> None:
-        super().__init__(
-            cls=options.Group,
-            rich_markup_mode=None,
-            pretty_exceptions_enable=False,
-            context_settings={"help_option_names": ["-h", "--help"]},
-            **how,
-        )
-
-    def command(self, name: str | None = None, **how: Any) -> Callable[[_Function], _Function]:
-        return super().command(name, cls=options.Command, **how)
-
-
-app = _App(help="Train image classifiers, export them, measure them on this machine, and see which to ship.")
+app = App(help="Train image classifiers, export them, measure them on this machine, and see which to ship.")
 
 
 def _print_version(asked: bool) -> None:
@@ -551,7 +533,7 @@ def doctor(as_json: options.AsJson = False, trust_code: options.TrustCode = None
         console.line("nothing is missing")
 
 
-env = _App(help="Interpreters of their own for packages that cannot live together with the others.")
+env = App(help="Interpreters of their own for packages that cannot live together with the others.")
 app.add_typer(env, name="env")
 
 
@@ -835,8 +817,6 @@ def _outcome(arguments: list[str], debug: bool) -> int:
         raise KeyboardInterrupt from None
     except DeployError as error:
         return _failed(str(error), error.exit_code, debug)
-    except TyperException as error:
-        return _failed(options.told(error), error.exit_code, debug)
     except SystemExit as left:  # raised by shell completion, and by rich and typer when the reader of a pipe has gone
         return 1 if left.code else 0
     except OSError as error:
@@ -881,7 +861,7 @@ def _how_to_go_on(arguments: list[str]) -> str:
         return "nothing was changed; the same command starts over"
     if arguments[:1] == ["profile"]:
         return "no profile was made; the same command starts over"
-    if "--force" in map(options.today, arguments):
+    if "--force" in map(commands.today, arguments):
         if arguments[:1] == ["train"]:
             return "if a state was saved, the same command without --force goes on from there"
         return "with --force the same command starts over"
