@@ -125,6 +125,9 @@ def run(
     """Run the pipeline from end to end: data, train-all, export, evaluate, report. Existing results are reused."""
     networks = network or list(DEFAULT_NETWORKS)
     plan_stage.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
+    if format:
+        plan_stage.check_readers(format, backend, "add its --format")
+    _check_threads(train_threads, "--train-threads")
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
         sampling=pipeline.Sampling(rounds=rounds, target_interval=target_interval, budget_s=budget),
@@ -322,6 +325,7 @@ def bench(
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
     trust: options.Trust = False,
+    trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
     out: options.Kept = None,
 ) -> None:
@@ -642,11 +646,16 @@ def _recipe(
     return dataclasses.replace(recipes.RECIPES[recipes.RECIPES.given(name)], **changes)
 
 
+def _check_threads(threads: int | None, option: str) -> None:
+    if threads is not None:
+        machine.check_threads(threads, option)
+
+
 def _conditions(
     threads: list[int] | None, seconds: float, batch_sizes: list[int] | None, limit_test: int | None
 ) -> pipeline.Conditions:
     for count in threads or ():
-        machine.check_threads(count)
+        _check_threads(count, "--threads")
     return pipeline.Conditions(
         threads=tuple(threads or (1,)), seconds=seconds, batch_sizes=tuple(batch_sizes or ()), limit_test=limit_test
     )
@@ -675,6 +684,7 @@ def _train_alone(
 ) -> None:
     """A command that trains, and does nothing else."""
     plan_stage.check_names(networks, devices=[] if settings.device == "auto" else [settings.device])
+    _check_threads(settings.threads, "--threads")
     ranks.check_batch(settings.recipe.batch_size)
     if ranks.rank() > 0:  # the first rank alone says anything, unless it goes wrong
         pipeline.follow(pipeline.prepare(dataset, data_dir), networks[0], settings, name=name)
@@ -697,8 +707,6 @@ def _train(
     force: bool,
 ) -> list[str]:
     """Train each network; the names of those that are trained now. One that fails does not keep the next from it."""
-    if settings.threads is not None:
-        machine.check_threads(settings.threads)
     for network in networks:
         train_stage.name_of(network, name)
     prepared = _prepare(dataset, data_dir)
