@@ -5,14 +5,17 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from cifar_deploy import cli, commands
+from cifar_deploy.cli import app
 from cifar_deploy.core.machine import allowed_threads
 from tests.conftest import FEW_IMAGES, TINY, run_cli
 from tests.in_process import run_here
@@ -26,6 +29,22 @@ def assert_refused(done: object, code: int, *words: str) -> None:
     assert errors[0].startswith("cifar-deploy: error: ")
     for word in words:
         assert word in errors[0]
+    assert not _PYTHON.search(errors[0])
+    offered = set(_OPTION.findall(re.sub("`[^`]*`", "", errors[0].rpartition("; ")[2])))
+    assert offered <= _options_of(done.args), errors[0]  # type: ignore[attr-defined]
+
+
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+# What only Python says.
+_PYTHON = re.compile(r"\b(None|True|False|PosixPath|typing)\b|\[\]|\['|<class '|<[\w.]+ object at 0x")
+
+
+def _options_of(line: Sequence[str]) -> set[str]:
+    """What the user could have written there: the options of the command, and what was written."""
+    names = [" ".join(line[:count]) for count in (1, 2)]
+    known = [typer.main.get_command(app), *(COMMANDS[name] for name in names if name in COMMANDS)]
+    options = {option for command in known for parameter in command.params for option in parameter.opts}
+    return options.union(*map(_OPTION.findall, line))
 
 
 @pytest.mark.parametrize(
