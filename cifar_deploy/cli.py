@@ -10,15 +10,16 @@ import stat
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
-from typer.exceptions import Abort, TyperException
+from typer.exceptions import Abort
 
 import cifar_deploy
-from cifar_deploy import options, process
+from cifar_deploy import commands, options, process
+from cifar_deploy.commands import App
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, ROUNDS, SECONDS, TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
 from cifar_deploy.core.on_first_use import Module
@@ -60,26 +61,7 @@ _SHARED = "train"
 _WARNINGS_SHOWN = 10
 
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-class _App(typer.Typer):
-    """Every command of it is an options.Command, and it is an options.Group. Help is plain text: `[default: 1]` is no markup."""
-
-    def __init__(self, **how: Any) -> None:
-        super().__init__(
-            cls=options.Group,
-            rich_markup_mode=None,
-            pretty_exceptions_enable=False,
-            context_settings={"help_option_names": ["-h", "--help"]},
-            **how,
-        )
-
-    def command(self, name: str | None = None, **how: Any) -> Callable[[_Function], _Function]:
-        return super().command(name, cls=options.Command, **how)
-
-
-app = _App(help="Train image classifiers, export them, measure them on this machine, and see which to ship.")
+app = App(help="Train image classifiers, export them, measure them on this machine, and see which to ship.")
 
 
 def _print_version(asked: bool) -> None:
@@ -143,6 +125,9 @@ def run(
     """Run the pipeline from end to end: data, train-all, export, evaluate, report. Existing results are reused."""
     networks = network or list(DEFAULT_NETWORKS)
     plan_stage.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
+    if format:
+        plan_stage.check_readers(format, backend, "add its --format")
+    _check_threads(train_threads, "--train-threads")
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
         sampling=pipeline.Sampling(rounds=rounds, target_interval=target_interval, budget_s=budget),
@@ -340,6 +325,7 @@ def bench(
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
     trust: options.Trust = False,
+    trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
     out: options.Kept = None,
 ) -> None:
@@ -551,7 +537,7 @@ def doctor(as_json: options.AsJson = False, trust_code: options.TrustCode = None
         console.line("nothing is missing")
 
 
-env = _App(help="Interpreters of their own for packages that cannot live together with the others.")
+env = App(help="Interpreters of their own for packages that cannot live together with the others.")
 app.add_typer(env, name="env")
 
 
@@ -660,11 +646,16 @@ def _recipe(
     return dataclasses.replace(recipes.RECIPES[recipes.RECIPES.given(name)], **changes)
 
 
+def _check_threads(threads: int | None, option: str) -> None:
+    if threads is not None:
+        machine.check_threads(threads, option)
+
+
 def _conditions(
     threads: list[int] | None, seconds: float, batch_sizes: list[int] | None, limit_test: int | None
 ) -> pipeline.Conditions:
     for count in threads or ():
-        machine.check_threads(count)
+        _check_threads(count, "--threads")
     return pipeline.Conditions(
         threads=tuple(threads or (1,)), seconds=seconds, batch_sizes=tuple(batch_sizes or ()), limit_test=limit_test
     )
@@ -693,6 +684,7 @@ def _train_alone(
 ) -> None:
     """A command that trains, and does nothing else."""
     plan_stage.check_names(networks, devices=[] if settings.device == "auto" else [settings.device])
+    _check_threads(settings.threads, "--threads")
     ranks.check_batch(settings.recipe.batch_size)
     if ranks.rank() > 0:  # the first rank alone says anything, unless it goes wrong
         pipeline.follow(pipeline.prepare(dataset, data_dir), networks[0], settings, name=name)
@@ -715,8 +707,6 @@ def _train(
     force: bool,
 ) -> list[str]:
     """Train each network; the names of those that are trained now. One that fails does not keep the next from it."""
-    if settings.threads is not None:
-        machine.check_threads(settings.threads)
     for network in networks:
         train_stage.name_of(network, name)
     prepared = _prepare(dataset, data_dir)
@@ -835,8 +825,6 @@ def _outcome(arguments: list[str], debug: bool) -> int:
         raise KeyboardInterrupt from None
     except DeployError as error:
         return _failed(str(error), error.exit_code, debug)
-    except TyperException as error:
-        return _failed(options.told(error), error.exit_code, debug)
     except SystemExit as left:  # raised by shell completion, and by rich and typer when the reader of a pipe has gone
         return 1 if left.code else 0
     except OSError as error:
@@ -881,7 +869,7 @@ def _how_to_go_on(arguments: list[str]) -> str:
         return "nothing was changed; the same command starts over"
     if arguments[:1] == ["profile"]:
         return "no profile was made; the same command starts over"
-    if "--force" in map(options.today, arguments):
+    if "--force" in map(commands.today, arguments):
         if arguments[:1] == ["train"]:
             return "if a state was saved, the same command without --force goes on from there"
         return "with --force the same command starts over"

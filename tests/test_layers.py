@@ -19,6 +19,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"options"},
+    {"commands"},
     {"console"},
     {"process"},
     {"selftest"},

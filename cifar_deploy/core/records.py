@@ -235,7 +235,9 @@ class Training:
 def _shown(value: Any) -> str:
     """A setting, for people."""
     if value is None:
-        return "not set"
+        return "unset"
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value))
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 

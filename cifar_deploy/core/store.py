@@ -51,8 +51,9 @@ WEIGHTS = "weights.safetensors"
 # Files that training writes beside the weights, for plotting.
 _BESIDE_WEIGHTS = ("metrics.jsonl", "tensorboard")
 
-_RESTORE = "restore it from a copy, or train again (--force)"
-_EXPORT_AGAIN = "export again (--force)"
+_RESTORE = "restore it from a copy, or run `cifar-deploy train --force`"
+_EXPORT_AGAIN = "run `cifar-deploy export --force`"
+_MAKE_AGAIN = "run `cifar-deploy train --force` or `cifar-deploy export --force`"
 _PROFILE_AGAIN = "run `cifar-deploy profile` again"
 
 _PROFILE = ".profile.json"
@@ -184,7 +185,7 @@ class Store:
         path = self.training_folder(name) / "training.json"
         if not path.exists() or not any(path.parent.glob("state.*")):
             return None
-        begun = codec.load(Begun, path, "restore it from a copy, or start over with --force", self._tell)
+        begun = codec.load(Begun, path, _RESTORE, self._tell)
         return begun.training if begun.replaces == self._finished(name) else None
 
     def _finished(self, name: str) -> str | None:
@@ -386,7 +387,7 @@ def verified(path: Path, record: File, copy: Path | None = None) -> Path:
     """`path`, if the file there, or its `copy`, has the size and the hash of its record; else Corrupt."""
     read = copy or path
     if not read.exists():
-        raise Corrupt(f"{path}: is missing; train or export again (--force)")
+        raise Corrupt(f"{path}: is missing; {_MAKE_AGAIN}")
     if read.stat().st_size != record.bytes or untrusted.sha256(read) != record.sha256:
-        raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); train or export again (--force)")
+        raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); {_MAKE_AGAIN}")
     return path

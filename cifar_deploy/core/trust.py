@@ -45,7 +45,9 @@ def remember(sha256: str) -> None:
     try:
         _add(record_path(), sha256)
     except OSError as error:
-        warnings.warn(f"{record_path()}: cannot be written ({error.strerror}); `evaluate` will need --trust")
+        warnings.warn(
+            f"{record_path()}: cannot be written ({error.strerror}); only `cifar-deploy evaluate --trust` will run it"
+        )
 
 
 def knows(sha256: str) -> bool:
@@ -57,7 +59,7 @@ def check(path: Path, sha256: str) -> None:
     """Raises Untrusted unless this user exported the file of this hash."""
     if not knows(sha256):
         raise Untrusted(
-            f"{path}: is a program, and not one that you exported; export it yourself, or run it with --trust"
+            f"{path}: is a program, and not one that you exported; export it yourself, or trust it (`evaluate --trust`, `bench --trust`)"
         )
 
 
@@ -78,7 +80,9 @@ def remember_code(name: str, place: str) -> None:
     try:
         _add(code_path(), line)
     except OSError as error:
-        warnings.warn(f"{code_path()}: cannot be written ({error.strerror}); later commands need --trust-code {name}")
+        warnings.warn(
+            f"{code_path()}: cannot be written ({error.strerror}); later commands will ask for it, as `cifar-deploy evaluate --trust-code {name}`"
+        )
 
 
 def check_files(paths: Mapping[str, Path], files: Iterable[File]) -> None:

@@ -117,5 +117,5 @@ def main_file(artifact: Artifact, paths: Mapping[str, Path]) -> Path:
     """The file that a runtime loads, among the artifact's verified ones. Raises Corrupt if its record does not list it."""
     name = format_of(artifact).filename
     if name not in paths:
-        raise Corrupt(f"{artifact.title}: its record does not list {name}; export it again (--force)")
+        raise Corrupt(f"{artifact.title}: its record does not list {name}; run `cifar-deploy export --force`")
     return paths[name]

@@ -23,7 +23,7 @@ def measure(bench: Workbench) -> RawMeasurement:
 
 
 METRIC = RuntimeMetric(
-    summary="images per second at a batch size (64 unless --batch-size says otherwise)",
+    summary="images per second at a batch size (64 by default)",
     better="higher",
     columns={
         "images_per_second": Column(

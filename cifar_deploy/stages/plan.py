@@ -52,13 +52,7 @@ def jobs(
     Raises UsageError if a backend was asked for by name and reads none of the artifacts.
     """
     artifacts = list(artifacts)
-    formats = {str(artifact.format) for artifact in artifacts}
-    for backend in backends or ():
-        if not any(backend in readers(format, [backend]) for format in formats):
-            raise UsageError(
-                f"--backend: {backend} reads {', '.join(BACKENDS[backend].reads)}, and there is no such artifact "
-                f"among {', '.join(sorted(formats))}; export one, or leave it out"
-            )
+    check_readers({str(artifact.format) for artifact in artifacts}, backends, "export one")
     return [
         item
         for artifact in artifacts
@@ -78,8 +72,8 @@ def under_isa(planned: Iterable[Planned], levels: Iterable[Isa]) -> list[Planned
     if not of_int8:
         names = " or ".join(measured_where(lambda metric: metric.per_image))
         raise UsageError(
-            f"--max-isa: there is no {names} of an INT8 format among these; export one (--format onnx_int8), and "
-            f"measure --metric {names}"
+            f"--max-isa: there is no {names} of an INT8 format among these; run "
+            f"`cifar-deploy export --format onnx_int8`, and measure --metric {names}"
         )
     return [_under(item, isa) for item in of_int8 for isa in levels]
 
@@ -203,3 +197,14 @@ def check_names(
     for registry_, names in ((NETWORKS, networks), (BACKENDS, backends), (DEVICES, devices), (METRICS, metrics)):
         for name in names or ():
             registry_.given(name)
+
+
+def check_readers(formats: Iterable[str], backends: Iterable[str] | None, remedy: str) -> None:
+    """Raises UsageError for the first of the backends that reads none of the formats; `remedy` adds one that it reads."""
+    formats = sorted({formats_module.given(format)[0] for format in formats})
+    for backend in backends or ():
+        if not any(backend in readers(format, [backend]) for format in formats):
+            raise UsageError(
+                f"--backend: {backend} reads {', '.join(BACKENDS[backend].reads)}, and there is no such artifact "
+                f"among {', '.join(formats)}; {remedy}, or leave it out"
+            )
