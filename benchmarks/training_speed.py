@@ -161,14 +161,15 @@ def main() -> None:
     for network in arguments.network:
         steps, seconds, outside = measure(network, prepared, not arguments.without_loader)
         threads = machine.allowed_threads()
-        print(f"{network}, {steps} steps of 128 images, {ROUNDS} rounds, {threads} threads, over the pure step:")
+        print(
+            f"{network}, {steps} steps of 128 images, {ROUNDS} rounds, {threads} threads, speed-up over the pure step:"
+        )
         for way, by_round in seconds.items():
             rate = steps * 128 / float(np.median(list(by_round.values())))
-            ratio = paired_ratio(by_round, seconds[f"pure step, {recipe_of(way)}"])
-            assert ratio
-            print(
-                f"  {way:<30} {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]  {rate:,.0f} images/s", flush=True
-            )
+            speed_up = paired_ratio(seconds[f"pure step, {recipe_of(way)}"], by_round)
+            assert speed_up
+            interval = f"[{speed_up.low:.3f}, {speed_up.high:.3f}]"
+            print(f"  {way:<30} {speed_up.value:.3f} {interval}  {rate:,.0f} images/s", flush=True)
         for way, shares in outside.items():
             share = estimate(shares)
             print(f"  {way}, outside of the steps: {share.value:.2%} [{share.low:.2%}, {share.high:.2%}]", flush=True)

@@ -62,11 +62,9 @@ def test_a_metric_of_ones_own_is_measured_in_rounds_shown_and_compared(
     monkeypatch.setenv(own_energy.VARIABLE, "0.003")
     measured(store, force=True)
     (pair,) = pipeline.compare(tmp_path / "before", tmp_path / "out")
-    assert (
-        (pair.metric, pair.word) == (ENERGY, "worse")
-        and pair.speed_up
-        and pair.speed_up.value == pytest.approx(1 / 1.5)
-    )
+    found = pair.differences[f"{ENERGY}.joules"]
+    assert found.word == "worse" and found.ratio and found.ratio.value == pytest.approx(1 / 1.5)
+    assert "smaller [×]" in [column.heading for column in compare.section([pair]).columns.values()]
     assert compare.slower([pair], 0.05) == [], "more joules are no less speed"
 
     costs = Costs([replace(a_run(job=replace(result.job, metric="memory")), seconds=1.0)])

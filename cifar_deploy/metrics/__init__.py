@@ -70,6 +70,19 @@ class RawMeasurement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A column that `compare` shows of both sides.
+
+    place: Columns stand in this order, whatever their metric.
+    tie: Of a metric that is measured once: two numbers whose ratio is at most 1 + `tie` are a tie.
+    """
+
+    column: str
+    place: int = 99
+    tie: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class RecordedMetric:
     """A metric that an earlier stage has found: read from its record, in no process of its own.
 
@@ -84,6 +97,7 @@ class RecordedMetric:
     read: Callable[[Job], Mapping[str, float]]
     judge: Callable[[Job], Verdict | None] = lambda job: None
     in_bench: bool = False  # as of RuntimeMetric
+    compared: tuple[Compared, ...] = ()  # as of RuntimeMetric
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +105,8 @@ class RuntimeMetric:
     """A metric that runs the artifact, and how it is used: no other file has to know its name.
 
     compared_by: The column by which configurations and rounds are compared. Of a timed metric it is above zero.
+    compared: The columns that `compare` shows. If there are none, it shows `compared_by` of a metric that is timed or
+        per image.
     options: The options of `evaluate` that change what it means.
     batched: `--batch-size` replaces `batch_size`.
     timed: It is measured in every round of a session, and kept under load by `--soak`.
@@ -118,6 +134,7 @@ class RuntimeMetric:
     blocks_s: Callable[[float], float] = lambda seconds: seconds
     is_speed: bool = False
     sampled: bool = False
+    compared: tuple[Compared, ...] = ()
     judge: Callable[[Mapping[int, Measurement], str, int], Verdict] = judge
     per_image: bool = False
     peaks: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from cifar_deploy.core.errors import WrongOutput
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Within
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import RawMeasurement, RuntimeMetric, Workbench
+from cifar_deploy.metrics import Compared, RawMeasurement, RuntimeMetric, Workbench
 
 
 def measure(bench: Workbench) -> RawMeasurement:
@@ -71,6 +71,7 @@ METRIC = RuntimeMetric(
         ),
     },
     compared_by="accuracy",
+    compared=(Compared(column="accuracy", place=2),),
     batch_size=64,
     options=("limit_test",),
     measure=measure,

@@ -1,7 +1,7 @@
 """Size: bytes of all files of the artifact."""
 
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import RecordedMetric
+from cifar_deploy.metrics import Compared, RecordedMetric
 
 METRIC = RecordedMetric(
     stage="export",
@@ -10,4 +10,5 @@ METRIC = RecordedMetric(
     columns={"bytes": Column(title="size", unit="MiB", stored_unit="bytes", scale=1 / 2**20)},
     read=lambda job: {"bytes": job.artifact.bytes},
     in_bench=True,
+    compared=(Compared(column="bytes", place=4),),
 )

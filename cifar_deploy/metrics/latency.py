@@ -13,7 +13,7 @@ from cifar_deploy.core.arrays import batched
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.records import NOT_NEGATIVE, Within
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import RawMeasurement, RuntimeMetric, Workbench
+from cifar_deploy.metrics import Compared, RawMeasurement, RuntimeMetric, Workbench
 from cifar_deploy.metrics.timing import DRIFT, drift, median_s, timed
 
 _IMAGES = 64
@@ -92,6 +92,7 @@ METRIC = RuntimeMetric(
         "first": _milliseconds("first inference", digits=1),
     },
     compared_by="p50",
+    compared=(Compared(column="p50", place=1), Compared(column="load", place=5), Compared(column="first", place=6)),
     batch_size=1,
     options=("seconds",),
     measure=measure,

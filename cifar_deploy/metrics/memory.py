@@ -16,12 +16,15 @@ from cifar_deploy.core import memory
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Within
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import RawMeasurement, RuntimeMetric, Workbench
+from cifar_deploy.metrics import Compared, RawMeasurement, RuntimeMetric, Workbench
 
 _BATCHES = 16
 _STEADY_CALLS = 50
 _LARGER_BATCH = 64
 _LARGER_CALLS = 5
+# Two measurements of the same configuration differed by at most 0.9 % (5 each of resnet20 and mobilenet, by ONNX Runtime,
+# OpenVINO and TorchScript).
+_NOISE = 0.02
 
 
 def measure(bench: Workbench) -> RawMeasurement:
@@ -97,6 +100,7 @@ METRIC = RuntimeMetric(
         "batch": _mebibytes(f"memory: peak at batch {_LARGER_BATCH}"),
     },
     compared_by="peak",
+    compared=(Compared(column="peak", place=3, tie=_NOISE),),
     batch_size=1,
     options=(),
     measure=measure,

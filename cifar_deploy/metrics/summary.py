@@ -15,7 +15,7 @@ from cifar_deploy.core.records import ImageType, Job, Measurement, Result, varia
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Column, Value
 from cifar_deploy.core.verdict import Verdict, judge_labels, judge_share
-from cifar_deploy.metrics import METRICS, RecordedMetric, as_runtime_metric
+from cifar_deploy.metrics import METRICS, Compared, RecordedMetric, as_runtime_metric
 
 Raw = Callable[
     [Measurement], Mapping[str, NDArray[Any]]
@@ -51,6 +51,14 @@ def compared_by(metric: str) -> str:
     found = as_runtime_metric(metric)
     assert found, metric
     return found.compared_by
+
+
+def compared_columns(metric: str) -> tuple[Compared, ...]:
+    """The columns of a metric that `compare` shows; () if it shows none."""
+    found = METRICS[metric]
+    if found.compared or isinstance(found, RecordedMetric):
+        return found.compared
+    return (Compared(column=found.compared_by),) if found.timed or found.per_image else ()
 
 
 class Configuration(NamedTuple):

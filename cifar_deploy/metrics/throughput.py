@@ -3,7 +3,7 @@
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.records import Within
 from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import RawMeasurement, RuntimeMetric, Workbench
+from cifar_deploy.metrics import Compared, RawMeasurement, RuntimeMetric, Workbench
 from cifar_deploy.metrics.timing import DRIFT, drift, median_s, timed
 
 _BATCHES = 4
@@ -38,6 +38,7 @@ METRIC = RuntimeMetric(
         "drift": DRIFT,
     },
     compared_by="images_per_second",
+    compared=(Compared(column="images_per_second", place=7),),
     batch_size=64,
     options=("seconds",),
     measure=measure,

@@ -23,7 +23,7 @@ def sustained(results: Sequence[Result], configurations: Configurations) -> Sect
     columns = {
         "first": Column(title="first minute", unit="", stored_unit=""),
         "last": Column(title="last minute", unit="", stored_unit=""),
-        "ratio": Column(title="last / first", unit="", stored_unit="1", digits=3),
+        "speed_up": Column(title="speed-up", unit="×", stored_unit="1", digits=3),
         "frequency": Column(title="frequency", unit="GHz", stored_unit=""),
         "temperature": Column(title="temperature", unit="°C", stored_unit=""),
         "minutes": Column(title="under load", unit="min", stored_unit="s", scale=1 / 60, digits=1),
@@ -44,7 +44,8 @@ def sustained(results: Sequence[Result], configurations: Configurations) -> Sect
         (
             "The configurations take turns. Each number is the median of the runs whose middle lies in the first, or in the last, "
             "minute of the whole load: in the first or the last turn if that takes longer, in the first or the last half "
-            "if the load was shorter than two.",
+            "if the load was shorter than two. The speed-up says how many times faster the last minute is than the first: "
+            "below 1, the device throttles. Of a metric that is no speed it says how many times better the number is.",
         ),
         part="speed",
     )
@@ -80,7 +81,9 @@ def _row(result: Result, load: _Load) -> Row:
         shown[1] = result.failure.kind
     values = {"minutes": Value(number=load.seconds)}
     if medians[0] and medians[1] and not result.failure:
-        values["ratio"] = Value(number=medians[1] / medians[0])
+        first, last = medians[0], medians[1]
+        is_lower_better = METRICS[result.job.metric].better == "lower"
+        values["speed_up"] = Value(number=first / last if is_lower_better else last / first)
     words = {
         "first": shown[0],
         "last": shown[1],

@@ -1,8 +1,12 @@
 """Two sets of results -> how they differ, configuration by configuration: two machines, two versions, before and after.
 
-They share no round, so a ratio is of all rounds of one to all rounds of the other (see core.statistics), and no
-difference is claimed below what the machines' own controls show, nor below 3 %. stages.pairing says what is compared
-with what where the names differ. A result that is on both sides is a tie with itself, however few its rounds.
+Every ratio is above 1 where B is better. Of a speed it is the speed-up: how many times faster B is than A. Of memory and
+size it is how many times smaller B is.
+
+The two sets share no round, so a ratio is of all rounds of one to all rounds of the other (see core.statistics). No
+difference is claimed below what the machines' own controls show, nor below 3 %. A metric that is measured once says
+itself what is a tie (see metrics.Compared). stages.pairing says what is compared with what where the names differ. A
+result that is on both sides is a tie with itself, however few its rounds.
 """
 
 import dataclasses
@@ -10,50 +14,79 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from cifar_deploy.core import statistics, untrusted
 from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.journal import grouped, read_lines
+from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Baseline, Job, Result
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
-from cifar_deploy.metrics import METRICS, as_runtime_metric
+from cifar_deploy.metrics import METRICS, Compared, RecordedMetric, as_runtime_metric
 from cifar_deploy.metrics.summary import (
     Configuration,
     Raw,
     Summary,
     against_itself,
     agreement,
-    compared_by,
+    compared_columns,
+    is_batched,
     is_per_image,
     is_timed,
 )
+from cifar_deploy.sections.accuracy import HOW_PAIRED, PAIRED
 from cifar_deploy.sections.common import label_titles, labels_of
+from cifar_deploy.sections.latencies import SPEED_UP
 from cifar_deploy.stages import pairing
 from cifar_deploy.stages.pairing import Match, is_same_input
 from cifar_deploy.stages.results import fault
 
-_SPEED_UP = Column(title="speed-up", unit="×", stored_unit="1", digits=3, interval=True)
-
-
 _SAME_RUNS = "the same runs on both sides"
+# Named in a note; of more, their number.
+_NAMED = 3
+
+# What B is. Times are faster or slower, bytes smaller or larger, all else better or worse.
+Word: TypeAlias = Literal[
+    "tie", "faster", "slower", "better", "worse", "smaller", "larger", "undecided", "failed", "missing", "new"
+]
+
+
+_SPEED_WORDS: tuple[Word, Word] = ("faster", "slower")
+_OTHER_WORDS: tuple[Word, Word] = ("better", "worse")
+_Settings: TypeAlias = tuple[int, int]  # threads and batch size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """How a share of images changed from A to B, image by image."""
+
+    difference: Estimate  # B's share less A's, a fraction of 1
+    negative_flips: int  # images that are right in A and wrong in B
+    positive_flips: int
+    p: float  # exact McNemar, two-sided
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One number of a configuration on both sides."""
+
+    a: Value | None  # None if it failed or is missing
+    b: Value | None
+    ratio: Estimate | None = None  # above 1 where B is better; of a speed, the speed-up
+    change: Change | None = None  # instead of a ratio, of a metric that leaves each image's label
+    word: Word | None = None  # None where nothing is claimed
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One configuration of both, or of one alone. `slowdown` is 1.1 where B takes a tenth more; 1 if it is not timed."""
+    """One configuration of both, or of one alone, and all that is compared of it."""
 
     configuration: Configuration  # as A names it, if it is there
     match: Match | None  # the names on both sides; None if the name is in A or in B alone
-    metric: str
-    a: Value | None  # None if it failed or is missing
-    b: Value | None
-    speed_up: Estimate | None  # of B over A; of another metric than a speed, how many times better it is
-    word: Literal["tie", "faster", "slower", "better", "worse", "undecided", "failed", "missing", "new"]
-    reason: str
-    slowdown: float = 1.0
+    differences: Mapping[str, Difference]  # by metric and column, as in "throughput.samples"
 
 
 def compare(a: Path, b: Path, *, pairs: Sequence[str] = (), allow_mismatch: bool = False) -> list[Pair]:
@@ -100,7 +133,7 @@ def pairs_of(
     pairs: Sequence[str] = (),
     allow_mismatch: bool = False,
 ) -> list[Pair]:
-    """Every timed configuration, and every one whose images can be compared; what failed, or is in one of the two alone, is said to.
+    """Every configuration once, with all that is compared of it; what failed, or is in one of the two alone, is said to.
 
     Raises UsageError if the two have none in common, or if the two are not of the same question (protocol, data, batch, threads), unless
     `allow_mismatch` is asked for.
@@ -113,27 +146,40 @@ def pairs_of(
     match_of = {match.a: match for match in matches}
     if not in_a.keys() & in_b.keys():
         raise UsageError(f"compare: {_nothing(of_a, of_b, matches)}")
-    found: list[Pair] = []
+    outcomes = []
     for key in sorted({*in_a, *in_b}):
-        ours, theirs = in_a.get(key, {}), in_b.get(key, {})
-        shared = sorted(ours.keys() & theirs.keys())
-        if shared or not ours or not theirs:
-            for settings in sorted({*ours, *theirs}):
-                if settings in shared:
-                    first, second = _most_alike(ours[settings], theirs[settings])
-                    pair = _pair(first, second, raw_a, raw_b, noise, allow_mismatch)
-                else:
-                    pair = _of_one(ours.get(settings), theirs.get(settings))
-                found.append(dataclasses.replace(pair, match=None if key.side else match_of[key.name]))
-        else:  # other threads or batch sizes
-            first, second = list(ours.values())[-1][-1], list(theirs.values())[-1][-1]
-            pair = _pair(first, second, raw_a, raw_b, noise, allow_mismatch)
-            found.append(dataclasses.replace(pair, match=None if key.side else match_of[key.name]))
-    return found
+        for first, second in _side_by_side(in_a.get(key, {}), in_b.get(key, {})):
+            of = first or second
+            assert of
+            outcomes.append(
+                _Outcome(
+                    side=key.side,
+                    configuration=Configuration.of(of)._replace(name=key.name),
+                    size=of.job.batch_size if is_batched(key.metric) else None,
+                    differences=_differences(first, second, raw_a, raw_b, noise, allow_mismatch),
+                )
+            )
+    return [
+        Pair(
+            configuration=configuration,
+            match=None if side else match_of[configuration.name],
+            differences={key: differences[key] for key in sorted(differences, key=lambda key: _place(key))},
+        )
+        for (side, configuration), differences in sorted(_by_configuration(outcomes).items(), key=_order)
+    ]
 
 
-class _Compared(NamedTuple):
-    """What is compared with its like on the other side, apart from threads and batch size."""
+class _Outcome(NamedTuple):
+    """The differences of one configuration by one metric."""
+
+    side: str  # as of _Key
+    configuration: Configuration
+    size: int | None  # of a batch; None if the metric has no other
+    differences: Mapping[str, Difference]
+
+
+class _Key(NamedTuple):
+    """What is compared of one metric, apart from threads and batch size."""
 
     side: str  # "" if the name is paired
     name: str  # the one in A, if it is paired
@@ -148,7 +194,7 @@ def _nothing(a: Sequence[Result], b: Sequence[Result], matches: Sequence[Match])
     """Why there is nothing to compare, and what to do about it."""
     names_a, names_b = _names(a), _names(b)
     if not names_a or not names_b:
-        return "nothing that is timed or says each image's label is in both; nothing to compare"
+        return f"{'A' if not names_a else 'B'} holds no measurement of a configuration; nothing to compare"
     if not matches:
         return (
             f"no name of A ({', '.join(names_a)}) is one of B ({', '.join(names_b)}); say which to compare, as in "
@@ -157,71 +203,197 @@ def _nothing(a: Sequence[Result], b: Sequence[Result], matches: Sequence[Match])
     return f"no format, runtime, device and metric of {matches[0].a} is in both A and B; nothing to compare"
 
 
-def _pair(first: Result, second: Result, raw_a: Raw, raw_b: Raw, noise: float, allow_mismatch: bool) -> Pair:
-    if not allow_mismatch and (difference := _unlike(first, second)):
-        raise UsageError(
-            f"compare: {Configuration.of(first)}, {first.job.metric}: {difference}; --allow-mismatch compares them all the same"
-        )
-    failures = [
-        f"in {side} {r.failure.kind}: {r.failure.reason}" for side, r in (("A", first), ("B", second)) if r.failure
+def _side_by_side(
+    ours: Mapping[_Settings | None, Sequence[Result]], theirs: Mapping[_Settings | None, Sequence[Result]]
+) -> Iterator[tuple[Result | None, Result | None]]:
+    """Of each number of threads and batch size the newest two that are alike; None for what is on one side alone."""
+    if ours and theirs and not ours.keys() & theirs.keys():  # other threads or batch sizes
+        yield list(ours.values())[-1][-1], list(theirs.values())[-1][-1]
+        return
+    for settings in sorted({*ours, *theirs}, key=lambda settings: settings or ()):
+        first, second = ours.get(settings), theirs.get(settings)
+        if first and second:
+            yield _most_alike(first, second)
+        else:
+            yield first[-1] if first else None, second[-1] if second else None
+
+
+def _by_configuration(outcomes: Sequence[_Outcome]) -> dict[tuple[str, Configuration], dict[str, Difference]]:
+    """Each configuration once, with all that is compared of it.
+
+    A metric's own batch size is one of the others where that was asked for too. What depends on no batch size stands
+    with the metrics' own ones, or with the smallest where none is.
+    """
+    asked: dict[tuple[str, Configuration], set[int]] = {}
+    for outcome in outcomes:
+        if outcome.configuration.batch_size:
+            alike = outcome.side, outcome.configuration._replace(batch_size=None)
+            asked.setdefault(alike, set()).add(outcome.configuration.batch_size)
+    placed = [
+        outcome._replace(configuration=outcome.configuration._replace(batch_size=outcome.size))
+        if outcome.size in asked.get((outcome.side, outcome.configuration), ())
+        else outcome
+        for outcome in outcomes
     ]
-    same_runs = first.runs == second.runs
-    if failures:
-        told = [_SAME_RUNS, failures[0]] if same_runs else failures
-        return _without_numbers(first, "tie" if same_runs else "failed", "; ".join(told))
-    pair = _timed(first, second, noise) if is_timed(first.job) else _by_image(first, second, raw_a, raw_b)
-    return dataclasses.replace(pair, word="tie", reason=_SAME_RUNS) if same_runs else pair
+    own = {(outcome.side, outcome.configuration) for outcome in placed if outcome.size}
+    found: dict[tuple[str, Configuration], dict[str, Difference]] = {}
+    for outcome in placed:
+        key = outcome.side, outcome.configuration
+        if key not in own and key in asked:
+            key = outcome.side, outcome.configuration._replace(batch_size=min(asked[key]))
+        found.setdefault(key, {}).update(outcome.differences)
+    return found
 
 
-def _of_one(ours: Sequence[Result] | None, theirs: Sequence[Result] | None) -> Pair:
-    """A configuration that is in A or in B alone."""
-    if ours:
-        return _without_numbers(ours[-1], "missing", "is not in B")
-    assert theirs
-    return _without_numbers(theirs[-1], "new", "is not in A")
+def _order(item: tuple[tuple[str, Configuration], object]) -> tuple[object, ...]:
+    side, configuration = item[0]
+    return side, *configuration[:-1], configuration.batch_size or 0
 
 
-def _without_numbers(result: Result, word: Literal["tie", "failed", "missing", "new"], reason: str) -> Pair:
-    return Pair(
-        configuration=Configuration.of(result),
-        match=None,
-        metric=result.job.metric,
-        a=None,
-        b=None,
-        speed_up=None,
-        word=word,
-        reason=reason,
+def _place(key: str) -> int:
+    return _compared(key).place
+
+
+def _compared(key: str) -> Compared:
+    metric, _, column = key.rpartition(".")
+    return next(compared for compared in compared_columns(metric) if compared.column == column)
+
+
+def _differences(
+    a: Result | None, b: Result | None, raw_a: Raw, raw_b: Raw, noise: float, allow_mismatch: bool
+) -> dict[str, Difference]:
+    """By metric and column, all that is compared of two results; if one is None, of the other alone."""
+    of = a or b
+    assert of
+    metric = of.job.metric
+    if a and b and not allow_mismatch and (unlike := _unlike(a, b)):
+        raise UsageError(
+            f"compare: {Configuration.of(a)}, {metric}: {unlike}; --allow-mismatch compares them all the same"
+        )
+    per_image = is_per_image(of.job)  # else nothing that is compared needs the samples
+    sides = (a, raw_a if per_image else None), (b, raw_b if per_image else None)
+    before, after = (Summary(side, raw).values if side else {} for side, raw in sides)
+    found = {}
+    for compared in compared_columns(metric):
+        first, second = before.get(compared.column), after.get(compared.column)
+        difference = _difference(a, b, first, second, compared, noise, raw_a, raw_b)
+        if a and b and a.runs == b.runs:
+            told = f"{_SAME_RUNS}; {difference.reason}" if a.failure else _SAME_RUNS
+            difference = dataclasses.replace(difference, word="tie", reason=told)
+        if _is_judged(metric, compared.column):
+            found[f"{metric}.{compared.column}"] = difference
+        elif first or second:
+            found[f"{metric}.{compared.column}"] = dataclasses.replace(difference, word=None, reason="")
+    return found
+
+
+def _difference(
+    a: Result | None,
+    b: Result | None,
+    first: Value | None,
+    second: Value | None,
+    compared: Compared,
+    noise: float,
+    raw_a: Raw,
+    raw_b: Raw,
+) -> Difference:
+    if unmeasured := _unmeasured(a, b):
+        return Difference(a=first, b=second, word=unmeasured[0], reason=unmeasured[1])
+    if not a or not b or not first or not second:
+        return Difference(a=first, b=second, word="undecided", reason="it is not known on both sides")
+    if is_timed(a.job):
+        return _timed(a, b, compared.column, first, second, noise)
+    if is_per_image(a.job):
+        return _by_image(a, b, first, second, raw_a, raw_b)
+    return _once(first, second, METRICS[a.job.metric].better, compared.tie)
+
+
+def _is_judged(metric: str, column: str) -> bool:
+    """Whether something is claimed of a column. How far two values of the others differ by chance was not looked at."""
+    plugin = as_runtime_metric(metric)
+    return not plugin or column == plugin.compared_by
+
+
+def _unmeasured(a: Result | None, b: Result | None) -> tuple[Word, str] | None:
+    """Why there is nothing to compare, if one of the two is missing or failed."""
+    if not b:
+        return "missing", "is not in B"
+    if not a:
+        return "new", "is not in A"
+    failures = [f"in {side} {r.failure.kind}: {r.failure.reason}" for side, r in (("A", a), ("B", b)) if r.failure]
+    return ("failed", "; ".join(failures)) if failures else None
+
+
+def section(pairs: Sequence[Pair]) -> Section:
+    """A table with a row for each configuration. Its first columns are the latency, its speed-up and the verdict."""
+    titles = label_titles(pair.configuration for pair in pairs)
+    keys = dict.fromkeys(key for pair in pairs for key in pair.differences)
+    columns: dict[str, Column] = {}
+    for key in sorted(keys, key=_place):
+        columns |= _columns(key)
+    return Section(
+        title="B against A",
+        label_titles=titles,
+        columns=columns,
+        rows=tuple(_row(labels_of(pair.configuration, titles), pair) for pair in pairs),
+        notes=(*_meanings(keys), *_paired(pairs), *_unpaired(pairs), *_reasons(pairs), *_doubts(pairs)),
     )
 
 
-def section(pairs: Iterable[Pair]) -> Section:
-    """As a table, the reasons below it."""
-    columns = {
-        "a": Column(title="A", unit="", stored_unit=""),
-        "b": Column(title="B", unit="", stored_unit=""),
-        "speed_up": _SPEED_UP,
-        "word": Column(title="so B is", unit="", stored_unit=""),
-    }
-    pairs = list(pairs)
-    titles = label_titles(pair.configuration for pair in pairs)
-    rows: list[Row] = []
-    notes = [*_paired(pairs), *_unpaired(pairs)]
-    for pair in pairs:
-        column = METRICS[pair.metric].columns[compared_by(pair.metric)]
-        rows.append(
-            Row(
-                labels=(*labels_of(pair.configuration, titles), pair.metric),
-                values={"speed_up": Value(number=pair.speed_up.value, estimate=pair.speed_up)} if pair.speed_up else {},
-                words={
-                    **{key: value.text(column, unit=True) for key, value in (("a", pair.a), ("b", pair.b)) if value},
-                    "word": pair.word,
-                },
-            )
-        )
-        if pair.reason:
-            notes.append(f"{pair.configuration}, {pair.metric}: {pair.word}: {pair.reason}")
-    labels = (*titles, "metric")
-    return Section(title="B against A", label_titles=labels, columns=columns, rows=tuple(rows), notes=tuple(notes))
+def _columns(key: str) -> dict[str, Column]:
+    """What is shown of a metric's column."""
+    metric, _, name = key.rpartition(".")
+    column, plugin = METRICS[metric].columns[name], as_runtime_metric(metric)
+    word = {f"{key}.word": Column(title="B is", unit="", stored_unit="")}
+    if plugin and plugin.per_image:
+        change = dataclasses.replace(PAIRED["difference"], title=f"{column.title} change")
+        return {f"{key}.change": change, f"{key}.flips": Column(title="flips", unit="−, +", stored_unit=""), **word}
+    is_judged = _is_judged(metric, name)
+    both = {key: Column(title=column.title, unit=f"A → B, {column.unit}".rstrip(", "), stored_unit="")}
+    ratio = dataclasses.replace(SPEED_UP, title=_ratio_title(key), interval=bool(plugin and plugin.timed and is_judged))
+    return both | {f"{key}.ratio": ratio} | (word if plugin and plugin.timed and is_judged else {})
+
+
+def _ratio_title(key: str) -> str:
+    metric = METRICS[key.rpartition(".")[0]]
+    if not isinstance(metric, RecordedMetric) and metric.is_speed:
+        return SPEED_UP.title
+    return "smaller" if metric.better == "lower" else "larger"
+
+
+def _row(labels: tuple[str, ...], pair: Pair) -> Row:
+    values: dict[str, Value] = {}
+    words: dict[str, str] = {}
+    for key, difference in pair.differences.items():
+        metric, _, name = key.rpartition(".")
+        column, shown = METRICS[metric].columns[name], _columns(key)
+        words[key] = " → ".join("–" if v is None else column.text(v.number) for v in (difference.a, difference.b))
+        if difference.change:
+            change = difference.change
+            values[f"{key}.change"] = Value(number=change.difference.value, estimate=change.difference)
+            words[f"{key}.flips"] = f"{change.negative_flips}, {change.positive_flips}"
+        elif f"{key}.change" in shown and difference.a and difference.b:
+            values[f"{key}.change"] = Value(number=difference.b.number - difference.a.number)
+        if difference.word:
+            words[f"{key}.word"] = difference.word
+        if difference.word and f"{key}.word" not in shown and (not difference.ratio or difference.word == "tie"):
+            words[f"{key}.ratio"] = difference.word
+        elif difference.ratio:
+            values[f"{key}.ratio"] = Value(number=difference.ratio.value, estimate=difference.ratio)
+    return Row(labels=labels, values=values, words=words)
+
+
+def _meanings(keys: Iterable[str]) -> Iterator[str]:
+    """What the columns mean."""
+    shown = list(keys)
+    yield "Every ratio is above 1 where B is better: how many times faster or smaller than A it is."
+    if any(f"{key}.change" in _columns(key) for key in shown):
+        yield f"Flips are negative, then positive. {HOW_PAIRED}"
+    for key in shown:
+        metric, _, name = key.rpartition(".")
+        if tie := _compared(key).tie:
+            title = METRICS[metric].columns[name].title
+            yield f"The {title} is measured once. Two numbers that differ by at most {tie:.0%} are a tie."
 
 
 def _paired(pairs: Iterable[Pair]) -> Iterator[str]:
@@ -231,10 +403,14 @@ def _paired(pairs: Iterable[Pair]) -> Iterator[str]:
             yield f"{match.a} of A is compared with {match.b} of B: {pairing.REASONS[match.rule]}."
 
 
+def _words(pair: Pair) -> set[Word | None]:
+    return {difference.word for difference in pair.differences.values()}
+
+
 def _unpaired(pairs: Sequence[Pair]) -> Iterator[str]:
     """The names that are compared with nothing."""
     in_a, in_b = (
-        list(dict.fromkeys(pair.configuration.name for pair in pairs if not pair.match and pair.word == word))
+        list(dict.fromkeys(pair.configuration.name for pair in pairs if not pair.match and word in _words(pair)))
         for word in ("missing", "new")
     )
     told = [f"{', '.join(names)} of {side}" for side, names in (("A", in_a), ("B", in_b)) if names]
@@ -243,20 +419,77 @@ def _unpaired(pairs: Sequence[Pair]) -> Iterator[str]:
         yield f"Not paired: {'; '.join(told)}.{remedy}"
 
 
+def _reasons(pairs: Sequence[Pair]) -> Iterator[str]:
+    """Why B is what the table says, each reason once."""
+    found: dict[tuple[Word | None, str], dict[str, list[Configuration]]] = {}
+    for pair in pairs:
+        for key, difference in pair.differences.items():
+            if difference.reason:
+                titles = found.setdefault((difference.word, difference.reason), {})
+                titles.setdefault(_title(key), []).append(pair.configuration)
+    for (word, reason), by_title in found.items():
+        alike: dict[tuple[Configuration, ...], list[str]] = {}
+        for title, who in by_title.items():
+            alike.setdefault(tuple(who), []).append(title)
+        for named, same in alike.items():
+            of = "; ".join(map(str, named)) if len(named) <= _NAMED else counted(len(named), "configuration")
+            yield f"{', '.join(same)} of {of}: {word}: {reason}"
+
+
+def _doubts(pairs: Sequence[Pair]) -> Iterator[str]:
+    """Of how many numbers the verdict is not stable."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for pair in pairs:
+        for key, difference in pair.differences.items():
+            for side, value in (("A", difference.a), ("B", difference.b)):
+                if value and value.verdict and value.verdict.word != "stable":
+                    sides = found.setdefault((_title(key), value.verdict.word), {})
+                    sides[side] = sides.get(side, 0) + 1
+    for (title, word), sides in found.items():
+        told = " and ".join(f"{count} of {side}" for side, count in sorted(sides.items()))
+        yield f"{title}: {word} for {told} ({counted(len(pairs), 'configuration')})"
+
+
+def _title(key: str) -> str:
+    metric, _, name = key.rpartition(".")
+    return METRICS[metric].columns[name].title
+
+
 def slower(pairs: Iterable[Pair], limit: float) -> list[Pair]:
     """Those of which it cannot be said that B is not slower by more than `limit` (0.05: 5 %).
 
     That is what is slower by more, and by more than a tie, and what is undecided, has failed or is missing: a gate that
     a crash can pass is none. What is no speed, whether labels are right say, is another question.
     """
-    unknown = ("undecided", "failed", "missing")
-    return [
-        pair
-        for pair in pairs
-        if (metric := as_runtime_metric(pair.metric))
-        and metric.is_speed
-        and (pair.word in unknown or (pair.word == "slower" and pair.slowdown > 1 + limit))
-    ]
+    return [pair for pair in pairs if any(True for _ in _slower(pair, limit))]
+
+
+def refusal(pairs: Sequence[Pair], limit: float) -> str | None:
+    """Why `--fail-if-slower` does not pass, with the worst of what is slower; None if it passes."""
+    slow = slower(pairs, limit)
+    if not slow:
+        return None
+    found = [(pair, key, difference) for pair in slow for key, difference in _slower(pair, limit)]
+    pair, key, difference = min(found, key=lambda item: item[2].ratio.value if item[2].ratio else 1.0)
+    told = f"{difference.word}, {difference.reason}"
+    if difference.word == "slower" and difference.ratio:
+        both = _row((), pair).words[key]
+        unit = METRICS[key.rpartition(".")[0]].columns[_compared(key).column].unit
+        told = f"{both} {unit}, speed-up {SPEED_UP.text(difference.ratio.value)}"
+    return (
+        f"--fail-if-slower: {len(slow)} of {counted(len(pairs), 'configuration')}: B is slower by more than {limit:.1%}, "
+        f"or cannot be compared; {pair.configuration}, {_title(key)}: {told}"
+    )
+
+
+def _slower(pair: Pair, limit: float) -> Iterator[tuple[str, Difference]]:
+    """The speeds of a pair that do not pass."""
+    for key, difference in pair.differences.items():
+        metric = as_runtime_metric(key.rpartition(".")[0])
+        if metric and metric.is_speed:
+            is_more = difference.word == "slower" and difference.ratio and 1 / difference.ratio.value > 1 + limit
+            if is_more or difference.word in ("undecided", "failed", "missing"):
+                yield key, difference
 
 
 def _noises(results: Sequence[Result]) -> Iterator[float]:
@@ -267,11 +500,11 @@ def _noises(results: Sequence[Result]) -> Iterator[float]:
 
 
 def _filter_compared(results: Sequence[Result]) -> list[Result]:
-    """Those that a comparison is about: timed, or with the label of each image."""
+    """Those that a comparison is about."""
     return [
         result
         for result in results
-        if (is_timed(result.job) or is_per_image(result.job))
+        if compared_columns(result.job.metric)
         and not (result.control or not result.job.is_ordinary or isinstance(result.job.artifact.origin, Baseline))
     ]
 
@@ -282,17 +515,22 @@ def _names(results: Iterable[Result]) -> list[str]:
 
 def _by_settings(
     results: Iterable[Result], side: str, paired: Mapping[str, str]
-) -> dict[_Compared, dict[tuple[int, int], list[Result]]]:
+) -> dict[_Key, dict[_Settings | None, list[Result]]]:
     """By threads and batch size, the newest last; `paired` holds the names in A by those of this side."""
-    found: dict[_Compared, dict[tuple[int, int], list[Result]]] = {}
+    found: dict[_Key, dict[_Settings | None, list[Result]]] = {}
     for result in results:
         job = result.job
         name, format, input, backend, device = Configuration.of(result)[:5]
         whose = ("", paired[name]) if name in paired else (side, name)
-        settings = found.setdefault(_Compared(*whose, format, input, backend, device, job.metric), {})
-        of_these = settings.pop((job.threads, job.batch_size), [])  # so that the order is that of the newest
-        settings[job.threads, job.batch_size] = [*of_these, result]
+        settings = found.setdefault(_Key(*whose, format, input, backend, device, job.metric), {})
+        of_these = settings.pop(_settings(job), [])  # so that the order is that of the newest
+        settings[_settings(job)] = [*of_these, result]
     return found
+
+
+def _settings(job: Job) -> _Settings | None:
+    """None where they change nothing: of what an earlier stage recorded."""
+    return None if isinstance(METRICS[job.metric], RecordedMetric) else (job.threads, job.batch_size)
 
 
 def _most_alike(first: Sequence[Result], second: Sequence[Result]) -> tuple[Result, Result]:
@@ -313,6 +551,8 @@ def _unlike(a: Result, b: Result) -> str | None:
         return f"of other data ({_fed(first)}; {_fed(second)})"
     if bool(first.artifact.training_mode.switched) != bool(second.artifact.training_mode.switched):
         return "one ran in training mode, the other in evaluation mode"
+    if isinstance(METRICS[first.metric], RecordedMetric):
+        return None
     for name in ("batch_size", "threads"):
         if getattr(first, name) != getattr(second, name):
             return f"{name.replace('_', ' ')} {getattr(first, name)} and {getattr(second, name)}"
@@ -328,64 +568,51 @@ def _fed(job: Job) -> str:
     return data.source if data else ", ".join(map(str, job.artifact.takes))
 
 
-def _timed(a: Result, b: Result, noise: float) -> Pair:
+def _timed(a: Result, b: Result, column: str, before: Value, after: Value, noise: float) -> Difference:
     metric = as_runtime_metric(a.job.metric)
     assert metric
-    key = metric.compared_by
-    before, after = Summary(a).values[key], Summary(b).values[key]
-    ours, theirs = (list(result.rounds(key).values()) for result in (a, b))
-    speed_up = (
+    ours, theirs = (list(result.rounds(column).values()) for result in (a, b))
+    if min(*ours, *theirs) <= 0:
+        return Difference(a=before, b=after, word="undecided", reason="there is no ratio to nothing")
+    ratio = (
         statistics.unpaired_ratio(ours, theirs) if metric.better == "lower" else statistics.unpaired_ratio(theirs, ours)
     )
-    slowdown = 1 / speed_up.value
-    doubts = _doubts(before, after)
-    word: Literal["tie", "slower", "faster", "worse", "better", "undecided"] = "tie"
-    if speed_up.kind == "range":
-        word, doubts = "undecided", [f"it takes {statistics.ROUNDS_FOR_AN_INTERVAL} rounds of each", *doubts]
-    elif statistics.differs(speed_up, noise):
-        word = ("slower" if slowdown > 1 else "faster") if metric.is_speed else "worse" if slowdown > 1 else "better"
-    elif not speed_up.low <= 1 <= speed_up.high:
-        doubts = [f"inside the noise of ±{noise:.1%}", *doubts]
-    return Pair(
-        configuration=Configuration.of(a),
-        match=None,
-        metric=a.job.metric,
+    word: Word = "tie"
+    reason = ""
+    if ratio.kind == "range":
+        word, reason = "undecided", f"it takes {statistics.ROUNDS_FOR_AN_INTERVAL} rounds of each"
+    elif statistics.differs(ratio, noise):
+        good, bad = _SPEED_WORDS if metric.is_speed else _OTHER_WORDS
+        word = good if ratio.value > 1 else bad
+    elif not ratio.low <= 1 <= ratio.high:
+        reason = f"inside the noise of ±{noise:.1%}"
+    return Difference(a=before, b=after, ratio=ratio, word=word, reason=reason)
+
+
+def _by_image(a: Result, b: Result, before: Value, after: Value, raw_a: Raw, raw_b: Raw) -> Difference:
+    found = agreement(a, b, raw_a, raw_b)
+    if not found:
+        reason = "the labels of the single images are not there, or of other images"
+        return Difference(a=before, b=after, word="undecided", reason=reason)
+    return Difference(
         a=before,
         b=after,
-        speed_up=speed_up,
-        word=word,
-        reason="; ".join(doubts),
-        slowdown=slowdown,
+        change=Change(
+            difference=Estimate(value=found.difference, low=found.low, high=found.high, kind="interval"),
+            negative_flips=found.worse,
+            positive_flips=found.better,
+            p=found.p,
+        ),
+        word="tie" if not found.distinguishable else "better" if found.difference > 0 else "worse",
     )
 
 
-def _by_image(a: Result, b: Result, raw_a: Raw, raw_b: Raw) -> Pair:
-    metric, found = a.job.metric, agreement(a, b, raw_a, raw_b)
-    word: Literal["tie", "better", "worse", "undecided"] = "undecided"
-    reason = "the labels of the single images are not there, or of other images"
-    if found:
-        word = "tie" if not found.distinguishable else "better" if found.difference > 0 else "worse"
-        reason = (
-            f"{found.difference * 100:+.2f} points [{found.low * 100:+.2f}, {found.high * 100:+.2f}], "
-            f"{found.worse} negative flips, {found.better} positive flips, p {found.p:.3f}"
-        )
-    before, after = (Summary(result, raw).values.get(compared_by(metric)) for result, raw in ((a, raw_a), (b, raw_b)))
-    return Pair(
-        configuration=Configuration.of(a),
-        match=None,
-        metric=metric,
-        a=before,
-        b=after,
-        speed_up=None,
-        word=word,
-        reason="; ".join([reason, *_doubts(before, after)]),
-    )
-
-
-def _doubts(before: Value | None, after: Value | None) -> list[str]:
-    """Verdicts on the numbers of both sides, where they are not stable."""
-    return [
-        f"{name} is {value.verdict.word}"
-        for name, value in (("A", before), ("B", after))
-        if value and value.verdict and value.verdict.word != "stable"
-    ]
+def _once(before: Value, after: Value, better: Literal["higher", "lower"], tie: float) -> Difference:
+    """Of two numbers that were measured once: their ratio, without an interval."""
+    less, more = sorted((before.number, after.number))
+    word: Word = "tie" if more <= less * (1 + tie) else "smaller" if after.number == less else "larger"
+    ratio = None
+    if less > 0:
+        times = before.number / after.number if better == "lower" else after.number / before.number
+        ratio = Estimate(value=times, low=times, high=times, kind="range", rounds=1)
+    return Difference(a=before, b=after, ratio=ratio, word=word)

@@ -6,8 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from rich.measure import Measurement as Width
 
+from cifar_deploy import console
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.records import (
@@ -21,10 +24,14 @@ from cifar_deploy.core.records import (
     TrainingMode,
 )
 from cifar_deploy.core.store import Store
+from cifar_deploy.core.table import Section
+from cifar_deploy.metrics.memory import METRIC as MEMORY
 from cifar_deploy.stages import compare
 from tests.in_process import run_here
 from tests.probes import a_job, a_run, a_session
 from tests.stages.test_pairing import LARGE, file
+
+SHIPPED = Path(__file__).parents[2] / "reports"
 
 
 def results(job: Job, factor: float, control: float = 1.0, rounds: int = 7) -> list[Result]:
@@ -38,20 +45,41 @@ def results(job: Job, factor: float, control: float = 1.0, rounds: int = 7) -> l
     return grouped(runs)
 
 
-def compared(a: list[Result], b: list[Result], allow_mismatch: bool = False) -> compare.Pair:
-    def no_samples(measurement: object) -> dict[str, object]:
-        raise AssertionError
+def no_samples(measurement: object) -> Any:
+    raise AssertionError
 
-    (pair,) = compare.pairs_of(a, b, no_samples, no_samples, allow_mismatch=allow_mismatch)  # type: ignore[arg-type]
+
+def a_pair(a: list[Result], b: list[Result], allow_mismatch: bool = False) -> compare.Pair:
+    (pair,) = compare.pairs_of(a, b, no_samples, no_samples, allow_mismatch=allow_mismatch)
     return pair
+
+
+def compared(a: list[Result], b: list[Result], allow_mismatch: bool = False) -> compare.Difference:
+    """Of two results of one metric, by its first column."""
+    return next(iter(a_pair(a, b, allow_mismatch).differences.values()))
+
+
+def words(pairs: list[compare.Pair], key: str = "latency.p50") -> list[str | None]:
+    return [pair.differences[key].word for pair in pairs]
+
+
+def once(metric: str, **values: float) -> Result:
+    """A metric that is measured once, of the same configuration as all others here."""
+    return grouped([replace(a_run(job=a_job(metric)), measurement=Measurement(values=values))])[0]
+
+
+def shown(section: Section, row: int = 0) -> dict[str, str]:
+    return {key: section.rows[row].text(key, column) for key, column in section.columns.items()}
 
 
 def test_slower_is_slower_and_faster_is_faster() -> None:
     job = a_job()
-    pair = compared(results(job, 1.0), results(job, 1.1))
-    assert pair.word == "slower" and pair.slowdown == pytest.approx(1.1, rel=1e-3)
-    assert pair.speed_up and pair.speed_up.low <= 1 / 1.1 <= pair.speed_up.high
-    assert compared(results(job, 1.1), results(job, 1.0)).word == "faster"
+    pair = a_pair(results(job, 1.0), results(job, 1.1))
+    latency = pair.differences["latency.p50"]
+    assert latency.word == "slower" and latency.ratio and latency.ratio.low <= 1 / 1.1 <= latency.ratio.high
+    assert latency.ratio.value == pytest.approx(1 / 1.1, rel=1e-3), "a speed-up below 1 is slower"
+    back = compared(results(job, 1.1), results(job, 1.0))
+    assert back.word == "faster" and back.ratio and back.ratio.value == pytest.approx(1.1, rel=1e-3)
     assert compare.slower([pair], 0.05) == [pair] and compare.slower([pair], 0.15) == []
 
 
@@ -70,15 +98,14 @@ def test_what_crashed_or_is_missing_in_b_does_not_pass_the_gate() -> None:
     good = [*results(job, 1.0), *results(other, 1.0)]
     failure = Failure(kind="crashed", reason="died of SIGSEGV")
     crashed = [*results(job, 1.0), *grouped([a_run(job=other, session=a_session(other), failure=failure)])]
-    no_samples: Any = None
     pairs = compare.pairs_of(good, crashed, no_samples, no_samples)
-    assert [pair.word for pair in pairs] == ["tie", "failed"] and "SIGSEGV" in pairs[1].reason
+    assert words(pairs) == ["tie", "failed"] and "SIGSEGV" in pairs[1].differences["latency.p50"].reason
     assert compare.slower(pairs, 0.05) == [pairs[1]]
 
     pairs = compare.pairs_of(good, results(job, 1.0), no_samples, no_samples)
-    assert [pair.word for pair in pairs] == ["tie", "missing"] and len(compare.slower(pairs, 0.05)) == 1
+    assert words(pairs) == ["tie", "missing"] and len(compare.slower(pairs, 0.05)) == 1
     pairs = compare.pairs_of(results(job, 1.0), good, no_samples, no_samples)
-    assert [pair.word for pair in pairs] == ["tie", "new"] and compare.slower(pairs, 0.05) == []
+    assert words(pairs) == ["tie", "new"] and compare.slower(pairs, 0.05) == []
 
 
 def test_a_crash_is_not_hidden_behind_an_older_good_session() -> None:
@@ -91,7 +118,11 @@ def test_a_crash_is_not_hidden_behind_an_older_good_session() -> None:
 
 def test_nothing_in_common_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing to compare"):
-        compared(results(a_job("memory"), 1.0), results(a_job("memory"), 1.0))
+        compared([], results(a_job(), 1.0))
+    with pytest.raises(UsageError, match="B holds no measurement of a configuration; nothing to compare"):
+        compared(results(a_job(), 1.0), [once("parity", difference=0.0)])
+    with pytest.raises(UsageError, match="no format, runtime, device and metric of small is in both A and B"):
+        compared(results(a_job(), 1.0), [once("memory", peak=1.0)])
 
 
 def test_more_images_per_second_are_faster() -> None:
@@ -110,18 +141,19 @@ def test_more_images_per_second_are_faster() -> None:
             if not result.control
         ]
 
-    pair = compared(of(100), of(120))
-    assert pair.word == "faster" and pair.slowdown < 1
+    found = compared(of(100), of(120))
+    assert found.word == "faster" and found.ratio and found.ratio.value == pytest.approx(1.2, rel=1e-2)
 
 
 def test_too_few_rounds_decide_nothing() -> None:
-    pair = compared(results(a_job(), 1.0, rounds=3), results(a_job(), 2.0, rounds=3))
-    assert pair.word == "undecided" and "6 rounds" in pair.reason
+    pair = a_pair(results(a_job(), 1.0, rounds=3), results(a_job(), 2.0, rounds=3))
+    latency = pair.differences["latency.p50"]
+    assert latency.word == "undecided" and "6 rounds" in latency.reason
     assert compare.slower([pair], 0.05) == [pair]
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "told"),
     [
         ({"protocol": 9}, "protocol 1 and 9"),
         ({"threads": 2}, "threads 1 and 2"),
@@ -129,9 +161,9 @@ def test_too_few_rounds_decide_nothing() -> None:
         ({"limit_test": 10}, "--limit-test"),
     ],
 )
-def test_what_answers_another_question_is_refused_unless_asked_for(change: dict[str, object], words: str) -> None:
+def test_what_answers_another_question_is_refused_unless_asked_for(change: dict[str, object], told: str) -> None:
     other = replace(a_job(), **change)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=told):
         compared(results(a_job(), 1.0), results(other, 1.0))
     assert compared(results(a_job(), 1.0), results(other, 1.0), allow_mismatch=True).word == "tie"
 
@@ -148,18 +180,16 @@ def test_other_data_are_refused() -> None:
 
 def test_of_several_thread_counts_the_alike_are_compared() -> None:
     one, two = a_job(), replace(a_job(), threads=2)
-    nothing: Any = None
-    first, second = compare.pairs_of([*results(one, 1.0), *results(two, 0.5)], results(one, 1.1), nothing, nothing)
-    assert (first.word, first.configuration.threads) == ("slower", 1)
-    assert (second.word, second.configuration.threads) == ("missing", 2)
+    before = [*results(one, 1.0), *results(two, 0.5)]
+    pairs = compare.pairs_of(before, results(one, 1.1), no_samples, no_samples)
+    assert [pair.configuration.threads for pair in pairs] == [1, 2] and words(pairs) == ["slower", "missing"]
 
 
 def test_batch_sizes_are_compared_each_with_its_own() -> None:
-    nothing: Any = None
     one, eight = a_job(), replace(a_job(), batch_size=8)
     before, after = [*results(one, 1.0), *results(eight, 5.0)], [*results(one, 1.0), *results(eight, 6.0)]
-    pairs = compare.pairs_of(before, after, nothing, nothing)
-    assert [(pair.configuration.batch_size, pair.word) for pair in pairs] == [(None, "tie"), (8, "slower")]
+    pairs = compare.pairs_of(before, after, no_samples, no_samples)
+    assert [pair.configuration.batch_size for pair in pairs] == [None, 8] and words(pairs) == ["tie", "slower"]
     table = compare.section(pairs)
     assert "batch" in table.label_titles and [row.labels[3] for row in table.rows] == ["own", "8"]
 
@@ -172,10 +202,12 @@ def test_the_command_gates_a_regression_and_names_it(tmp_path: Path) -> None:
                     store.append(run)
     before, after = tmp_path / "before", tmp_path / "after" / "reports" / "results.jsonl"
     passed = run_here("compare", before, after)
-    assert passed.returncode == 0 and "slower" in passed.stdout and "0.769 [0.76" in passed.stdout
+    assert passed.returncode == 0 and "slower" in passed.stdout and "1.000 → 1.300  0.77 [0.77, 0.77]" in passed.stdout
     failed = run_here("compare", before, after, "--fail-if-slower", "5%")
     assert (
-        failed.returncode == 1 and "1 of 1 are slower by more than 5.0%" in failed.stderr and "+30.0%" in failed.stderr
+        failed.returncode == 1
+        and "1 of 1 configuration: B is slower by more than 5.0%, or cannot be compared" in failed.stderr
+        and "latency: 1.000 → 1.300 ms, speed-up 0.77" in failed.stderr
     )
     assert run_here("compare", after, before, "--fail-if-slower", "5%").returncode == 0
     assert run_here("compare", before, after, "--fail-if-slower", "40%").returncode == 0
@@ -191,6 +223,11 @@ def stored(folder: Path, *results_of: Result) -> Path:
     return folder
 
 
+def word_of(pair: Any) -> str:
+    word: str = pair["differences"]["latency.p50"]["word"]
+    return word
+
+
 def renamed(job: Job, name: str) -> Job:
     checkpoint = job.artifact.checkpoint
     assert checkpoint
@@ -204,7 +241,7 @@ def test_another_name_is_paired_and_said_so(tmp_path: Path) -> None:
     a = stored(tmp_path / "a", *results(renamed(a_job(), "resnet20"), 1.0))
     b = stored(tmp_path / "b", *results(renamed(a_job(), "resnet20-b"), 1.3))
     done = run_here("compare", a, b, "--fail-if-slower", "5%")
-    assert done.returncode == 1 and "+30.0%" in done.stderr
+    assert done.returncode == 1 and "speed-up 0.77" in done.stderr
     assert "resnet20 of A is compared with resnet20-b of B: the same sha256." in done.stdout
     (pair,) = json.loads(run_here("compare", a, b, "--json").stdout)
     assert pair["match"] == {"a": "resnet20", "b": "resnet20-b", "rule": "sha256"}
@@ -216,7 +253,7 @@ def test_a_given_pair_overrides_and_what_is_left_over_is_named(tmp_path: Path) -
     both = [*results(renamed(a_job(), "x"), 1.0), *results(renamed(a_job(), "y"), 1.3)]
     b = stored(tmp_path / "b", *both)
     done = run_here("compare", a, b, "--pair", "x=y", "--json")
-    assert [(p["match"], p["configuration"][0], p["word"]) for p in json.loads(done.stdout)] == [
+    assert [(p["match"], p["configuration"][0], word_of(p)) for p in json.loads(done.stdout)] == [
         ({"a": "x", "b": "y", "rule": "pair"}, "x", "slower"),
         (None, "x", "new"),
     ]
@@ -248,13 +285,16 @@ def test_a_folder_with_itself_is_all_ties(rounds: int, gate: list[str], tmp_path
     labels_lost = grouped(
         [replace(a_run("accuracy"), measurement=Measurement(values={"accuracy": 0.5, "correct": 5, "images": 10}))]
     )
-    folder = stored(tmp_path / "r1", *results(job, 1.0, rounds=rounds), *crashed, *labels_lost)
+    untimed = [once("memory", peak=2**20), once("file_size", bytes=100)]
+    folder = stored(tmp_path / "r1", *results(job, 1.0, rounds=rounds), *crashed, *labels_lost, *untimed)
     (tmp_path / "link").symlink_to("r1")
     shutil.copytree(folder, tmp_path / "copy")
     for again in (folder, f"{folder}/", tmp_path / "link", f"{folder}/../r1", tmp_path / "copy"):
         done = run_here("compare", folder, again, *gate, "--json")
         assert done.returncode == 0, done.stderr
-        assert [pair["word"] for pair in json.loads(done.stdout)] == ["tie"] * 3
+        found = {key: one for pair in json.loads(done.stdout) for key, one in pair["differences"].items()}
+        assert len(json.loads(done.stdout)) == 2 and {one["word"] for one in found.values()} == {"tie"}
+        assert {"latency.p50", "accuracy.accuracy", "memory.peak", "file_size.bytes"} == found.keys()
     assert "SIGSEGV" in run_here("compare", folder, folder).stdout
 
 
@@ -303,3 +343,136 @@ def test_files_fed_with_other_values_or_run_in_another_mode_answer_different_que
     assert compare._unlike(of_file(16), of_file(8)) == "of other data (k int64 scalar = 16; k int64 scalar = 8)"
     assert "training mode" in str(compare._unlike(of_file(), of_file(switched=3)))
     assert of_file().job.key != of_file(switched=3).job.key
+
+
+def test_memory_and_size_are_compared_in_the_same_row_without_an_interval() -> None:
+    def of(factor: float, peak: float, size: float) -> list[Result]:
+        return [*results(a_job(), factor), once("memory", peak=peak), once("file_size", bytes=size)]
+
+    pair = a_pair(of(1.0, 100 * 2**20, 2**22), of(0.5, 80 * 2**20, 2**22 + 1))
+    memory, size = pair.differences["memory.peak"], pair.differences["file_size.bytes"]
+    assert memory.word == "smaller" and memory.ratio and memory.ratio.value == pytest.approx(1.25)
+    assert size.word == "larger" and size.ratio and size.ratio.value < 1, "a byte more is more"
+    row = shown(compare.section([pair]))
+    assert row["latency.p50"] == "1.000 → 0.500" and row["latency.p50.ratio"] == "2.00 [1.99, 2.01]"
+    assert row["latency.p50.word"] == "faster"
+    assert row["memory.peak"] == "100 → 80" and row["memory.peak.ratio"] == "1.25"
+    assert row["file_size.bytes"] == "4.00 → 4.00" and row["file_size.bytes.ratio"] == "1.00"
+
+
+def test_memory_within_what_two_measurements_differ_by_is_a_tie() -> None:
+    tie = next(compared.tie for compared in MEMORY.compared)
+    for factor, word in ((1 + tie / 2, "tie"), (1 - tie / 2, "tie"), (1 + 2 * tie, "larger"), (1 - 2 * tie, "smaller")):
+        pair = a_pair([once("memory", peak=1e9)], [once("memory", peak=1e9 * factor)])
+        assert pair.differences["memory.peak"].word == word
+        ratio = shown(compare.section([pair]))["memory.peak.ratio"]
+        assert ratio == ("tie" if word == "tie" else f"{1 / factor:.2f}")
+
+
+@pytest.mark.parametrize(("metric", "column"), [("memory", "peak"), ("file_size", "bytes")])
+def test_folders_without_a_timed_metric_are_compared(metric: str, column: str, tmp_path: Path) -> None:
+    a = stored(tmp_path / "a", once(metric, **{column: 2**22}))
+    b = stored(tmp_path / "b", once(metric, **{column: 2**21}))
+    done = run_here("compare", a, b, "--fail-if-slower", "5%")
+    assert done.returncode == 0, done.stderr
+    assert "2.00" in done.stdout and "latency" not in done.stdout.replace("--latency", "")
+
+
+def test_what_is_lacking_on_one_side_keeps_the_number_of_the_other() -> None:
+    pair = a_pair([*results(a_job(), 1.0), once("memory", peak=2**20)], results(a_job(), 1.0))
+    memory = pair.differences["memory.peak"]
+    assert (memory.word, memory.b) == ("missing", None) and memory.a and memory.a.number == 2**20
+    row = shown(compare.section([pair]))
+    assert row["memory.peak"] == "1 → –" and row["memory.peak.ratio"] == "missing"
+    assert compare.slower([pair], 0.05) == [], "memory is no speed"
+
+
+def test_load_and_first_inference_have_a_speed_up_and_no_verdict() -> None:
+    def of(load: float) -> list[Result]:
+        values = {"p50": 0.001, "samples": 100.0, "load": load, "first": 0.01}
+        return [
+            replace(
+                result,
+                runs=tuple(
+                    replace(run, measurement=replace(run.measurement, values=values))  # type: ignore[type-var]
+                    for run in result.runs
+                ),
+            )
+            for result in results(a_job(), 1.0)
+        ]
+
+    pair = a_pair(of(0.3), of(0.1))
+    load = pair.differences["latency.load"]
+    assert load.word is None and load.ratio and load.ratio.value == pytest.approx(3)
+    row = shown(compare.section([pair]))
+    assert row["latency.load"] == "300 → 100" and row["latency.load.ratio"] == "3.00"
+    assert row["latency.first"] == "10.0 → 10.0" and "latency.load.word" not in row
+    assert compare.slower([a_pair(of(0.1), of(0.3))], 0.05) == [], "the gate is on latency and throughput"
+    nothing = a_pair(of(0.0), of(0.1)).differences["latency.load"]
+    assert nothing.ratio is None and nothing.a and nothing.a.number == 0
+
+
+def test_a_batch_size_that_was_asked_for_is_one_row_with_all_that_has_none() -> None:
+    def of(memory: float) -> list[Result]:
+        return [*results(replace(a_job(), batch_size=8), 1.0), once("memory", peak=memory)]
+
+    pair = a_pair(of(2e9), of(1e9))
+    assert (
+        pair.configuration.batch_size == 8 and words([pair]) == ["tie"] and words([pair], "memory.peak") == ["smaller"]
+    )
+
+
+def test_size_does_not_depend_on_threads() -> None:
+    two = replace(a_job("file_size"), threads=2)
+    b = grouped([replace(a_run(job=two), measurement=Measurement(values={"bytes": 50}))])
+    assert compared([once("file_size", bytes=100)], b).word == "smaller"
+
+
+def test_accuracy_changes_in_points_with_its_flips() -> None:
+    job = a_job("accuracy")
+    checkpoint = job.artifact.checkpoint
+    assert checkpoint
+    labels = np.arange(90) % len(checkpoint.training.data.classes)
+    right, wrong = labels.astype(np.int32), labels.astype(np.int32)
+    wrong[:27] = (wrong[:27] + 1) % 3
+
+    def of(correct: int) -> list[Result]:
+        values = {"accuracy": correct / 90, "correct": correct, "images": 90}
+        return grouped([replace(a_run(job=job), measurement=Measurement(values=values, raw=str(correct)))])
+
+    def raw(predicted: Any) -> Any:
+        return lambda measurement: {"predicted": predicted, "labels": labels, "chosen": np.arange(90)}
+
+    a, b = of(63), of(90)
+    (pair,) = compare.pairs_of(a, b, raw(wrong), raw(right))
+    found = pair.differences["accuracy.accuracy"]
+    assert found.word == "better" and found.change and found.change.p == 2**-26
+    assert (found.change.negative_flips, found.change.positive_flips) == (0, 27)
+    assert found.change.difference.value == pytest.approx(0.3)
+    row = shown(compare.section([pair]))
+    assert row["accuracy.accuracy.change"].startswith("30.00 [2") and row["accuracy.accuracy.flips"] == "0, 27"
+    (back,) = compare.pairs_of(b, a, raw(right), raw(wrong))
+    assert words([back], "accuracy.accuracy") == ["worse"]
+    assert shown(compare.section([back]))["accuracy.accuracy.flips"] == "27, 0"
+
+
+def test_a_doubt_or_a_reason_that_many_share_is_told_once() -> None:
+    jobs = [renamed(a_job(), f"n{index}") for index in range(5)]
+    before = [result for job in jobs for result in results(job, 1.0)]
+    later = [result for job in jobs for result in results(job, 1.02)]
+    notes = compare.section(compare.pairs_of(before, later, no_samples, no_samples)).notes
+    assert [note for note in notes if "noise" in note] == [
+        "latency of 5 configurations: tie: inside the noise of ±3.0%"
+    ]
+    few = compare.section(compare.pairs_of(before[:2], later[:2], no_samples, no_samples)).notes
+    assert "latency of n0 checkpoint on pytorch (cpu): tie: inside the noise of ±3.0%" in few
+
+
+def test_the_main_columns_of_the_shipped_results_fit_a_terminal_of_100_columns() -> None:
+    results, raw = compare._read_results(SHIPPED)
+    section = compare.section(compare.pairs_of(results, results, raw, raw))
+    assert len(section.rows) == 92
+    main = {key: column for key, column in section.columns.items() if key.startswith("latency.p50")}
+    assert list(main) == list(section.columns)[:3], "the others follow, where the screen is wider or below"
+    drawn = console._rich(section, main, section.title)
+    assert Width.get(console.out, console.out.options.update(width=10_000), drawn).maximum <= 100

@@ -336,9 +336,21 @@ def test_a_long_load_is_a_section_of_its_own() -> None:
     runs = [*timed(EAGER, a_session(EAGER), 0.004), *load(LOADED, session, range(10))]
     table = report.build(grouped(runs), no_raw)
     row = shown(section(table, "Under sustained load"), 0)
-    assert row["first minute"] == "1.000 ms" and row["last minute"] == "1.180 ms" and row["last / first"] == "1.180"
+    assert row["first minute"] == "1.000 ms" and row["last minute"] == "1.180 ms" and row["speed-up"] == "0.847"
     assert row["frequency"] == "2.00 → 1.10" and row["temperature"] == "50 → 59" and row["under load"] == "10.0"
     assert shown(section(table, "What to ship"), 0)["latency"].startswith("4.000")
+
+
+def test_under_load_more_images_per_second_are_a_speed_up() -> None:
+    loaded = replace(LOADED, metric="throughput", batch_size=64)
+    session = a_session(loaded)
+    runs = [
+        replace(run, measurement=replace(run.measurement, values={"images_per_second": 100.0 + minute, "samples": 50}))  # type: ignore[type-var]
+        for minute, run in enumerate(load(loaded, session, range(10)))
+    ]
+    table = report.build(grouped([*timed(EAGER, a_session(EAGER), 0.004), *runs]), no_raw)
+    row = shown(section(table, "Under sustained load"), 0)
+    assert row["first minute"] == "100 images/s" and row["last minute"] == "109 images/s" and row["speed-up"] == "1.090"
 
 
 def test_the_first_minute_is_the_loads_and_not_the_cells() -> None:
@@ -366,7 +378,7 @@ def test_a_load_that_ends_in_crashes_says_so() -> None:
     ]
     runs[-5:] = [replace(run, measurement=None) for run in runs[-5:]]
     row = shown(section(report.build(grouped(runs), no_raw), "Under sustained load"), 0)
-    assert row["last minute"] == "crashed" and row.get("last / first", "–") == "–"
+    assert row["last minute"] == "crashed" and row.get("speed-up", "–") == "–"
 
 
 def test_only_a_load_is_no_report() -> None:
