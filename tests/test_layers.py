@@ -20,6 +20,7 @@ LAYERS = [
     {"cli"},
     {"options"},
     {"console"},
+    {"documents"},
     {"process"},
     {"selftest"},
     {"pipeline"},
