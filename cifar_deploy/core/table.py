@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.records import NOT_NEGATIVE, Failure, Within
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.verdict import Verdict
@@ -90,20 +88,6 @@ class Section:
     def is_folded(self) -> bool:
         """Whether a page shows it only when asked: a list to look things up in, which would bury what follows."""
         return not self.on_screen and len(self.rows) > _FOLDED_FROM
-
-    def raw(self) -> dict[str, Any]:
-        """For a script: every number as it was measured, in the unit that stands beside it."""
-        return {
-            "units": {key: column.stored_unit for key, column in self.columns.items() if column.stored_unit},
-            "rows": [
-                {
-                    **dict(zip(self.label_titles, row.labels, strict=True)),
-                    **to_json({"values": row.values, "failures": row.failures, "words": row.words}),
-                }
-                for row in self.rows
-            ],
-            "notes": list(self.notes),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
