@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cifar_deploy.stages import compare as compare_stage
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import plan as plan_stage
+    from cifar_deploy.stages import profile as profile_stage
     from cifar_deploy.stages import rounds as rounds_stage
     from cifar_deploy.stages import train as train_stage
 else:
@@ -47,8 +48,8 @@ else:
     environment, files, machine, ranks = (
         Module(f"cifar_deploy.core.{name}") for name in ("environment", "files", "machine", "ranks")
     )
-    compare_stage, evaluate_stage, plan_stage, rounds_stage, train_stage = (
-        Module(f"cifar_deploy.stages.{name}") for name in ("compare", "evaluate", "plan", "rounds", "train")
+    compare_stage, evaluate_stage, plan_stage, profile_stage, rounds_stage, train_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("compare", "evaluate", "plan", "profile", "rounds", "train")
     )
 
 log = logging.getLogger(__name__)
@@ -349,6 +350,7 @@ def evaluate(
 def bench(
     file: options.Files,
     shape: options.Shapes = None,
+    value: options.Values = None,
     backend: options.Backends = None,
     threads: options.Threads = None,
     seconds: options.Seconds = SECONDS,
@@ -377,6 +379,7 @@ def bench(
             file,
             backends=backend,
             shapes=shape or (),
+            values=value or (),
             conditions=conditions,
             trusted=trust,
             timeout_s=timeout,
@@ -415,7 +418,7 @@ def _bench_store(out: Path | None) -> Iterator[Store]:
 
 @app.command()
 def report(trust_code: options.TrustCode = None, as_json: options.AsJson = False, out: options.Out = Path(".")) -> None:
-    """Make report.csv, report.md and report.html of the results, and print the tables."""
+    """Make report.csv, report.md with report.svg, and report.html of the results, and print the tables."""
     with _store(out) as store:
         table, paths = _report(store)
     if as_json:
@@ -463,6 +466,36 @@ def choose(
         console.print_document(documents.ChooseDocument.of(store, choice))
     if not choice.winner:
         raise DeployError(answer.lines(choice)[0])
+
+
+@app.command()
+def profile(
+    name: options.TrainedName,
+    format: options.OneFormat = "onnx",
+    backend: options.OneBackend = None,
+    threads: options.OneThreads = 1,
+    seconds: options.ProfileSeconds = SECONDS,
+    memory_limit: options.MemoryLimit = None,
+    trust: options.Trust = False,
+    trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
+    """Show how long each operator of an artifact takes, and how many convolutions run in INT8."""
+    machine.check_threads(threads)
+    with _store(out) as store, console.following("profile"):
+        found = pipeline.profile(
+            store, name, format=format, backend=backend, threads=threads, seconds=seconds, trusted=trust
+        )
+    trace = store.trace_path(found.name, found.format, found.backend)
+    for line in profile_stage.lines(found):
+        console.line(line)
+    for section in profile_stage.sections(found):
+        console.print_section(section)
+    console.line()
+    console.say("trace", f"{_from_here(trace)}  (for chrome://tracing or Perfetto)")
+    if as_json:
+        console.print_document(documents.ProfileDocument.of(found, trace))
 
 
 @app.command()
@@ -884,6 +917,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
         return "nothing is kept; with --out the same command would go on"
     if arguments[:2] == ["env", "create"]:
         return "nothing was changed; the same command starts over"
+    if arguments[:1] == ["profile"]:
+        return "no profile was made; the same command starts over"
     if "--force" in map(options.today, arguments):
         if arguments[:1] == ["train"]:
             return "if a state was saved, the same command without --force goes on from there"

@@ -21,6 +21,7 @@ from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.environment import Environment, Made
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.outcome import failure_of
+from cifar_deploy.core.profile import Operator, Profile
 from cifar_deploy.core.records import (
     Artifact,
     Checkpoint,
@@ -37,7 +38,7 @@ from cifar_deploy.core.records import (
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.schema import Schema, schema_of
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.table import Row, Section, Table
+from cifar_deploy.core.table import Answer, Health, Row, Section, Table
 from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
@@ -324,10 +325,63 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReportPick:
+    """A configuration that the answer names."""
+
+    role: str
+    title: str
+    paths: tuple[str, ...]  # of its files, below the output folder
+    is_winner: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportAnswer:
+    """Which configuration to ship, and why, in words. `choose --json` has the numbers."""
+
+    headline: str
+    reasons: tuple[str, ...]
+    picks: tuple[ReportPick, ...]
+
+    @classmethod
+    def of(cls, answer: Answer) -> Self:
+        return cls(
+            headline=answer.headline,
+            reasons=answer.reasons,
+            picks=tuple(
+                ReportPick(role=pick.role, title=pick.title, paths=pick.paths, is_winner=pick.is_winner)
+                for pick in answer.picks
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why numbers may not be believed, and which."""
+
+    cause: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportHealth:
+    """How far the measurements may be believed."""
+
+    summary: str
+    causes: tuple[Cause, ...]
+
+    @classmethod
+    def of(cls, health: Health) -> Self:
+        causes = tuple(Cause(cause=cause, names=names) for cause, names in health.causes.items())
+        return cls(summary=health.line, causes=causes)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tables:
     """The whole report, with the files that it was written to."""
 
     title: str
+    answer: ReportAnswer | None
+    health: ReportHealth | None
     facts: tuple[Fact, ...]
     tables: tuple[TitledTable, ...]
     failures: tuple[str, ...]
@@ -339,6 +393,8 @@ class Tables:
     def of(cls, table: Table, paths: Sequence[Path]) -> Self:
         return cls(
             title=table.title,
+            answer=ReportAnswer.of(table.answer) if table.answer else None,
+            health=ReportHealth.of(table.health) if table.health else None,
             facts=tuple(Fact(name=name, values=values) for name, values in table.facts.items()),
             tables=tuple(TitledTable.of(section) for section in table.sections),
             failures=table.failures,
@@ -451,6 +507,32 @@ def _next_point(store: pipeline.Store, price: Price) -> NextPoint:
             training_s=price.training_s,
         ),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionsIn:
+    """So many convolutions run in a precision; null where the runtime does not say."""
+
+    precision: str | None
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorTime:
+    """The time of an operator, or of all of a type and precision, in all inferences together."""
+
+    type: str
+    precision: str | None
+    calls: int
+    seconds: float
+    share: float  # of the time of all inferences
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeTime(OperatorTime):
+    """The time of one operator of the graph that the runtime executes."""
+
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -623,6 +705,53 @@ class ChooseDocument(Document):
             ),
             next_point=_next_point(store, choice.price) if choice.price else None,
             never=tuple(NeverPicked(configuration=one, reason=reason) for one, reason in choice.never.items()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileDocument(Document):
+    """Where the time of an inference goes. Operators are the largest first; their seconds are of all inferences together."""
+
+    command: Literal["profile"] = "profile"
+    name: str
+    format: str
+    backend: str
+    device: str
+    threads: int
+    inferences: int
+    seconds: float
+    profiled_share: float  # the rest is the runtime's work between operators, and the profiler's own
+    convolutions: tuple[ConvolutionsIn, ...]
+    by_type: tuple[OperatorTime, ...]
+    by_node: tuple[NodeTime, ...]
+    trace: Path
+
+    @classmethod
+    def of(cls, profile: Profile, trace: Path) -> Self:
+        def told(operator: Operator) -> dict[str, Any]:
+            return {
+                "type": operator.type,
+                "precision": operator.precision,
+                "calls": operator.calls,
+                "seconds": operator.seconds,
+                "share": profile.share(operator),
+            }
+
+        return cls(
+            name=profile.name,
+            format=profile.format,
+            backend=profile.backend,
+            device=profile.device,
+            threads=profile.threads,
+            inferences=profile.inferences,
+            seconds=profile.seconds,
+            profiled_share=profile.profiled_share,
+            convolutions=tuple(
+                ConvolutionsIn(precision=precision, count=count) for precision, count in profile.convolutions().items()
+            ),
+            by_type=tuple(OperatorTime(**told(operator)) for operator in profile.by_type()),
+            by_node=tuple(NodeTime(**told(operator), name=operator.name) for operator in profile.by_node()),
+            trace=trace,
         )
 
 

@@ -22,7 +22,7 @@ from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
-    from cifar_deploy.stages.bench import Shape
+    from cifar_deploy.stages.bench import Shape, Value
 
 
 # Former names, understood for one more version and shown nowhere.
@@ -54,7 +54,23 @@ def told(error: TyperException) -> str:
     return f"{_named(parameter)}: {what}" if "; " in what else f"{_named(parameter)}: {what}; {help}"
 
 
-class Group(TyperGroup):
+class _PlainHelp:
+    """Help is printed as all else is: a character that stdout's encoding lacks becomes its escape. Typer would print UTF-8."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option:
+            option.callback = _print_help
+        return option
+
+
+def _print_help(ctx: Any, parameter: Any, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        print(ctx.get_help())
+        raise typer.Exit
+
+
+class Group(_PlainHelp, TyperGroup):
     """Its help shows the whole first sentence of each command. Without a command it prints its help and refuses."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -75,7 +91,7 @@ def _first_sentence(text: str) -> str:
     return sentence + point.strip()
 
 
-class Command(TyperCommand):
+class Command(_PlainHelp, TyperCommand):
     """A command that refuses an empty value, a second value of an option that takes one, and a folder that is gone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -182,6 +198,29 @@ def _shape(text: str) -> "Shape":
     raise typer.BadParameter(
         f"{text} is no shape; give image=1,3,224,224, or ids=1,128:int64 where the file has no type"
     )
+
+
+def _value(text: str) -> "Value":
+    """rate=16000, scale=0.5 or mask=true. An input's name may hold an equals sign itself."""
+    from cifar_deploy.stages.bench import Value
+
+    name, _, word = text.rpartition("=")
+    if name and (number := _number(word)) is not None:
+        return Value(name=name, value=number)
+    raise typer.BadParameter(f"{text} is no value; give rate=16000, scale=0.5 or mask=true")
+
+
+def _number(word: str) -> bool | int | float | None:
+    """None if it is none, or a larger one than a record holds."""
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    with contextlib.suppress(ValueError):
+        if abs(whole := int(word)) < 2**63:
+            return whole
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(word)):
+            return number
+    return None
 
 
 def _trust_code(names: list[str] | None) -> list[str] | None:
@@ -537,6 +576,15 @@ Shapes = Annotated[
         help="How large an input is, where its file leaves that open; :int64 behind it where its type, too. May be repeated.",
     ),
 ]
+Values = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--value",
+        parser=_value,
+        metavar="NAME=16000",
+        help="Fill an input with this number, or with true or false, instead of random values. May be repeated.",
+    ),
+]
 Kept = Annotated[
     Path | None,
     typer.Option(
@@ -545,6 +593,25 @@ Kept = Annotated[
         metavar="FOLDER",
         help="Keep results and report in FOLDER/bench/, too; without it they are only printed.",
     ),
+]
+
+
+TrainedName = Annotated[str, typer.Argument(help="A trained network, by name.")]
+OneFormat = Annotated[
+    str, typer.Option("--format", help="Of the artifact to profile.", autocompletion=_names("formats:FORMATS"))
+]
+OneBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        help="Where to profile it. (default: the first that reads the format and can profile)",
+        autocompletion=_names("backends:BACKENDS"),
+        show_default=False,
+    ),
+]
+OneThreads = Annotated[int, typer.Option("--threads", min=1, help="Threads that the inferences may use.")]
+ProfileSeconds = Annotated[
+    float, typer.Option("--seconds", callback=_positive, help="Time to profile, in 5 to 200 inferences.")
 ]
 
 

@@ -82,6 +82,7 @@ _SAYS: dict[str, Callable[[Any], bool]] = {
         any("report.html" in path for path in d["report"]["paths"])
         and d["report"]["tables"][0]["rows"][0]["labels"]["network"] == "resnet8"
         and d["report"]["tables"][0]["rows"][0]["values"]["latency.p50"]["unit"] == "s"
+        and d["report"]["answer"]["headline"]
     ),
     "compare": lambda d: (
         {pair["word"] for pair in d["pairs"]} == {"tie"} and d["pairs"][0]["configuration"]["name"] == "resnet8"
@@ -186,6 +187,8 @@ def test_no_number_is_infinite_and_every_name_survives(capsys: pytest.CaptureFix
     )
     tables = documents.Tables(
         title=EVIL,
+        answer=None,
+        health=None,
         facts=(),
         tables=(documents.TitledTable.of(section),),
         failures=(),

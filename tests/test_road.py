@@ -119,7 +119,7 @@ def test_rounds_give_an_interval_a_floor_a_control_and_ranks(copy: Path) -> None
         and configuration.low <= configuration.value <= configuration.high
     )
     assert overhead.value < configuration.value / 2
-    text = (copy / "reports" / "report.md").read_text()
+    text = (copy / "reports" / "report.html").read_text()
     assert "rank" in text and "overhead" in text and "The same configuration against itself" in text
 
 
@@ -196,7 +196,7 @@ def test_a_claimed_peak_is_verified_under_limits(copy: Path) -> None:
     assert f"{1 + len(limited)} of {1 + len(limited)} results were measured before" in run_here(*arguments).stdout
     assert len([run for run in Store(copy).runs() if not run.job.is_ordinary]) == len(limited)
     run_here("report", "--out", copy)
-    text = (copy / "reports" / "report.md").read_text()
+    text = (copy / "reports" / "report.html").read_text()
     assert "Memory under a limit" in text and "claimed peak" in text
     assert "out of memory" not in text.split("Training cost")[0].split("Memory under a limit")[0]
 
@@ -220,7 +220,8 @@ def test_a_long_load_compares_its_first_minute_with_its_last(copy: Path) -> None
     before = (copy / "reports" / "report.md").read_text()
     run_here("report", "--out", copy)
     after = (copy / "reports" / "report.md").read_text()
-    assert "Under sustained load" in after and "last / first" in after
+    page = (copy / "reports" / "report.html").read_text()
+    assert "Under sustained load" in page and "last / first" in page
     # The table of what to ship is of the rounds, not of the long load.
     assert before.split("## ")[1] == after.split("## ")[1]
 

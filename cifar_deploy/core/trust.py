@@ -9,12 +9,18 @@ Two kinds of code come out of files:
 Both records are kept in the user's state folder, where whoever hands over an output folder cannot write.
 """
 
+from __future__ import annotations
+
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cifar_deploy.core.errors import Untrusted
+
+if TYPE_CHECKING:
+    from cifar_deploy.core.records import File
 
 # Names that this command was given, or its parent: a worker gets them with its request.
 _given: set[str] = set()
@@ -73,6 +79,12 @@ def remember_code(name: str, place: str) -> None:
         _add(code_path(), line)
     except OSError as error:
         warnings.warn(f"{code_path()}: cannot be written ({error.strerror}); later commands need --trust-code {name}")
+
+
+def check_files(paths: Mapping[str, Path], files: Iterable[File]) -> None:
+    """As `check`, of each file of a program, which lies at its `paths`."""
+    for file in files:
+        check(paths[file.name], file.sha256)
 
 
 def check_code(kind: str, name: str, place: str) -> None:

@@ -26,6 +26,7 @@ REPORTS: Registry[Report] = Registry(
         "csv": "csv:REPORT",
         "csv_wide": "csv_wide:REPORT",
         "markdown": "markdown:REPORT",
+        "svg": "svg:REPORT",
         "html": "html:REPORT",
     },
 )

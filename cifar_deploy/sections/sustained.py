@@ -46,6 +46,7 @@ def sustained(results: Sequence[Result], configurations: Configurations) -> Sect
             "minute of the whole load: in the first or the last turn if that takes longer, in the first or the last half "
             "if the load was shorter than two.",
         ),
+        part="speed",
     )
 
 

@@ -1,7 +1,7 @@
 """Artifacts -> Jobs, and a reason for each pair that cannot run here."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -130,25 +130,26 @@ def planned(artifact: Artifact, backend: str, device: str, metric: str, conditio
         for count in dict.fromkeys(threads)
         for batch_size in dict.fromkeys(batch_sizes)
     ]
-    return [Planned(job=job, failure=_why_unavailable(job)) for job in jobs]
+    return [Planned(job=job, failure=why_unavailable(artifact, backend, device, versions)) for job in jobs]
 
 
-def _why_unavailable(job: Job) -> Failure | None:
-    plugin = BACKENDS[job.backend]
-    if job.artifact.failure:
-        return job.artifact.failure
-    for mismatch in job.artifact.mismatches:
-        if (mismatch.backend, mismatch.versions) == (job.backend, job.versions):
+def why_unavailable(artifact: Artifact, backend: str, device: str, versions: Mapping[str, str]) -> Failure | None:
+    """Why the artifact cannot run there, on these versions of the backend's packages; None if it can."""
+    plugin = BACKENDS[backend]
+    if artifact.failure:
+        return artifact.failure
+    for mismatch in artifact.mismatches:
+        if (mismatch.backend, mismatch.versions) == (backend, versions):
             return Failure(kind=WrongOutput.kind, reason=mismatch.reason)
     try:
-        if job.device not in plugin.targets:
-            raise Unsupported(f"backend {job.backend}: runs on {', '.join(plugin.targets)}, not on {job.device}")
-        if is_for_other_processor(job.artifact):
+        if device not in plugin.targets:
+            raise Unsupported(f"backend {backend}: runs on {', '.join(plugin.targets)}, not on {device}")
+        if is_for_other_processor(artifact):
             raise Unsupported(
-                f"{job.artifact.title}: was made for another processor "
-                f"({job.artifact.choices['processor']}); run `cifar-deploy export` here"
+                f"{artifact.title}: was made for another processor "
+                f"({artifact.choices['processor']}); run `cifar-deploy export` here"
             )
-        need("backend", job.backend, plugin.requires, plugin.programs, plugin.environment)
+        need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     except (Unsupported, Unavailable) as error:
         return Failure(kind=error.kind, reason=str(error))
     return None

@@ -10,7 +10,16 @@ import pytest
 
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.journal import grouped
-from cifar_deploy.core.records import Failure, Job, Measurement, Result, Trained
+from cifar_deploy.core.records import (
+    External,
+    Failure,
+    Job,
+    Measurement,
+    Result,
+    Tensor,
+    Trained,
+    TrainingMode,
+)
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages import compare
 from tests.in_process import run_here
@@ -280,3 +289,17 @@ def test_a_pair_of_other_inputs_is_refused_with_both(tmp_path: Path) -> None:
     told = run_here("compare", "r1", "r2", "--pair", "v1.onnx=v2.onnx", cwd=tmp_path)
     assert told.returncode == 2 and "x float32 1×3×8×8; x float32 1×3×64×64" in told.stderr
     assert run_here("compare", "r1", "r2", "--allow-mismatch", cwd=tmp_path).returncode == 0
+
+
+def test_files_fed_with_other_values_or_run_in_another_mode_answer_different_questions() -> None:
+    def of_file(value: int | None = None, switched: int = 0, name: str = "k") -> Result:
+        takes = (Tensor(name=name, dtype="int64", shape=(), value=value),)
+        origin = External(path="a.ts", takes=takes, training_mode=TrainingMode(switched=switched))
+        run = a_run()
+        artifact = replace(run.job.artifact, origin=origin, format=None)
+        return Result(job=replace(run.job, artifact=artifact), runs=(run,))
+
+    assert compare._unlike(of_file(16), of_file(16, name="k.1")) is None
+    assert compare._unlike(of_file(16), of_file(8)) == "of other data (k int64 scalar = 16; k int64 scalar = 8)"
+    assert "training mode" in str(compare._unlike(of_file(), of_file(switched=3)))
+    assert of_file().job.key != of_file(switched=3).job.key
