@@ -134,6 +134,16 @@ def _limit_memory(context: typer.Context, value: int | None) -> int | None:
 
 _RECIPES = "the recipe's"
 
+
+def _silence(context: typer.Context, as_json: bool) -> bool:
+    """For as long as the command runs, the document alone is on stdout."""
+    if as_json:
+        from cifar_deploy import console
+
+        context.with_resource(console.silence())
+    return as_json
+
+
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of exported/, reports/ and log.txt.")]
 DatasetName = Annotated[
     str,
@@ -413,7 +423,14 @@ TrustCode = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for a script.")]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        callback=_silence,
+        help="Print one JSON document instead, as docs/schemas/ describes it, for a script.",
+    ),
+]
 
 
 VerifyMemory = Annotated[

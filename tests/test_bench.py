@@ -47,10 +47,14 @@ def _opened() -> list[ParameterSet]:
 
 
 def bench(*arguments: object, cwd: Path) -> tuple[list[dict[str, Any]], subprocess.CompletedProcess[str]]:
-    """The rows, by `--json`."""
+    """The rows of the table, by `--json`."""
     done = run_here("bench", *arguments, *QUICK, "--json", cwd=cwd)
     assert done.stdout, done.stderr
-    return json.loads(done.stdout)["rows"], done
+    return table_of(done)["rows"], done
+
+
+def table_of(done: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(done.stdout)["report"]["tables"][0]
 
 
 @pytest.mark.parametrize(("name", "suffix"), _opened())
@@ -81,8 +85,8 @@ def test_a_runtime_in_an_environment_opens_files_of_its_own(
     assert path.suffix == suffix
     (row,), done = bench(path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert row["backend"] == format and row["values"]["latency.p50"]["number"] > 0
-    assert any("float32 1×3×32×32" in note for note in json.loads(done.stdout)["notes"])
+    assert row["labels"]["backend"] == format and row["values"]["latency.p50"]["number"] > 0
+    assert any("float32 1×3×32×32" in note for note in table_of(done)["notes"])
 
 
 @pytest.mark.slow
@@ -280,7 +284,7 @@ def test_files_are_measured_side_by_side_and_nothing_is_left_behind(
     before = sorted(tmp_path.iterdir())
     rows, done = bench("images.onnx", "two.onnx", "damaged.onnx", *ORT, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("cifar-deploy: error: 1 of the asked"), done.stderr
-    assert [(row["file"], row["backend"]) for row in rows] == [
+    assert [(row["labels"]["file"], row["labels"]["backend"]) for row in rows] == [
         (f"{name}.onnx", "onnxruntime") for name in ("images", "two", "damaged")
     ]
     first, second, damaged = rows
@@ -288,12 +292,12 @@ def test_files_are_measured_side_by_side_and_nothing_is_left_behind(
         values = {key: value["number"] for key, value in row["values"].items()}
         assert 0 < values["latency.p50"] < 1 and 0 < values["latency.load"] < 60 and 0 < values["latency.first"] < 60
         assert values["memory.peak"] > 2**24 and not row["failures"]
-        assert values["file_size.bytes"] == (tmp_path / row["file"]).stat().st_size
+        assert values["file_size.bytes"] == (tmp_path / row["labels"]["file"]).stat().st_size
     ratio = second["values"]["latency.p50"]["number"] / first["values"]["latency.p50"]["number"]
     assert second["values"]["speed_up"]["number"] == pytest.approx(1 / ratio) and "speed_up" not in first["values"]
     assert damaged["failures"]["latency.p50"]["kind"] == "load error" and not damaged["values"]
     assert "damaged.onnx" in damaged["failures"]["latency.p50"]["reason"]
-    notes = " ".join(json.loads(done.stdout)["notes"])
+    notes = " ".join(table_of(done)["notes"])
     assert "x float32 1×3×224×224" in notes and "ids int64 1×3" in notes and "A/A" in notes
     assert sorted(tmp_path.iterdir()) == before and not list(temporary.glob("cifar-deploy*"))
 
@@ -314,7 +318,7 @@ def test_out_keeps_the_results_apart_and_a_second_bench_uses_them_again(tmp_path
     assert table in done.stdout
     other = models.two_inputs(tmp_path / "two.onnx")
     rows, _ = bench(other, *ORT, "--out", tmp_path, cwd=tmp_path)
-    assert [row["file"] for row in rows] == [str(other)], "only what was asked for is shown"
+    assert [row["labels"]["file"] for row in rows] == [str(other)], "only what was asked for is shown"
     assert run_here("compare", tmp_path / "bench", tmp_path / "bench").returncode == 0
 
 
@@ -396,7 +400,7 @@ def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> N
     (tmp_path / "model.onnx").touch()
     rows, done = bench("model.xml", "model.onnx", cwd=tmp_path)
     assert done.returncode == 1
-    reasons = {row["file"]: row["failures"]["latency.p50"]["reason"] for row in rows}
+    reasons = {row["labels"]["file"]: row["failures"]["latency.p50"]["reason"] for row in rows}
     assert "needs model.bin beside it" in reasons["model.xml"] and "is empty" in reasons["model.onnx"]
 
 
@@ -490,7 +494,9 @@ def test_a_backend_that_is_not_here_is_no_failure_unless_a_file_needs_it(
     monkeypatch.setitem(sys.modules, "openvino", None)  # nor has the parent it
     path = models.images(tmp_path / "images.onnx")
     rows, done = bench(path, cwd=tmp_path)
-    assert done.returncode == 0 and rows[0]["backend"] == "onnxruntime" and not rows[0]["failures"], done.stderr
+    assert done.returncode == 0 and rows[0]["labels"]["backend"] == "onnxruntime" and not rows[0]["failures"], (
+        done.stderr
+    )
     assert rows[1]["failures"]["latency.p50"]["kind"] == "unavailable"
     assert "pip install openvino" in rows[1]["failures"]["latency.p50"]["reason"]
     (tmp_path / "model.xml").write_text("<net/>")

@@ -21,6 +21,7 @@ LAYERS = [
     {"options"},
     {"commands"},
     {"console"},
+    {"documents"},
     {"process"},
     {"selftest"},
     {"pipeline"},

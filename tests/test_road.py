@@ -612,9 +612,9 @@ def test_a_second_run_on_the_same_folder_is_told_so(tmp_path: Path) -> None:
 
 def test_data_and_list_answer_in_json() -> None:
     described = json.loads(run_here("data", "--dataset", "digits", "--json").stdout)
-    assert (described["train_images"], described["test_images"]) == (1437, 360)
+    assert (described["data"]["train_images"], described["data"]["test_images"]) == (1437, 360)
     listed = json.loads(run_here("list", "--json").stdout)
-    assert {"resnet18", "onnx", "onnxruntime", "cuda"} <= {entry["name"] for entry in listed}
+    assert {"resnet18", "onnx", "onnxruntime", "cuda"} <= {entry["name"] for entry in listed["entries"]}
 
 
 def test_the_doctor_names_each_gap_and_its_remedy(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -629,4 +629,5 @@ def test_the_doctor_names_each_gap_and_its_remedy(copy: Path, tmp_path: Path, mo
     )
     (reason,) = [reason for reason in gaps if "unavailable: format aoti: needs g++" in reason]
     assert gaps[reason] == "export of resnet8 to aoti"
-    assert json.loads(run_here("doctor", "--json", *out).stdout).keys() == {reason.strip() for reason in gaps}
+    told = json.loads(run_here("doctor", "--json", *out).stdout)["gaps"]
+    assert {gap["reason"] for gap in told} == {reason.strip() for reason in gaps}

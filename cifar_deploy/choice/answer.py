@@ -6,7 +6,6 @@ from typing import Any
 
 from cifar_deploy.choice.candidates import Candidate, Field
 from cifar_deploy.choice.choose import Choice, Kept, NearMiss, Price
-from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.errors import one_line
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Artifact, External
@@ -24,9 +23,6 @@ _LONGEST_DOUBT = 160
 # Of each network, beside the Pareto set, and of so many networks.
 _FEW = 3
 _NETWORKS = 8
-
-# Rises when a field of `as_json` changes its meaning or goes.
-JSON_VERSION = 1
 
 
 def named(configuration: Configuration) -> str:
@@ -248,55 +244,3 @@ def _row(candidate: Candidate, titles: Iterable[str], role: str | None = None) -
         values["speed_up"] = candidate.speed_up
     labels = labels_of(candidate.configuration, titles)
     return Row(labels=(role, *labels) if role else labels, values=values)
-
-
-def as_json(choice: Choice) -> dict[str, Any]:
-    """For a script. Numbers are in the stored units: seconds, bytes, shares."""
-    return {
-        "version": JSON_VERSION,
-        "answer": list(lines(choice)),
-        "limits": [_limit_json(limit) for limit in choice.constraints.limits],
-        "within": choice.constraints.within,
-        "considered": choice.considered,
-        "qualified": choice.qualified,
-        "winner": _candidate_json(choice.winner) if choice.winner else None,
-        "kept": [{**_limit_json(kept.limit), "confidence": kept.confidence} for kept in choice.kept],
-        "picks": [
-            {"role": pick.role, **_candidate_json(pick.candidate), "ties": [tie._asdict() for tie in pick.ties]}
-            for pick in choice.picks
-        ],
-        "front": [_candidate_json(candidate) for candidate in choice.front],
-        "near_misses": [
-            {
-                **_candidate_json(miss.candidate),
-                "relaxed": [{"option": limit.option, "number": number} for limit, number in miss.relaxed.items()],
-            }
-            for miss in choice.near_misses
-        ],
-        "next_point": _price_json(choice.price) if choice.price else None,
-        "never": [{"configuration": each._asdict(), "reason": reason} for each, reason in choice.never.items()],
-    }
-
-
-def _limit_json(limit: Any) -> dict[str, Any]:
-    return {"option": limit.option, "number": limit.number, "percentile": limit.percentile}
-
-
-def _candidate_json(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "configuration": candidate.configuration._asdict(),
-        "files": [file.name for file in candidate.artifact.files],
-        "values": {
-            f"{metric}.{key}": to_json(value) for metric, key in _VALUES if (value := candidate.value(metric, key))
-        },
-        "speed_up": to_json(candidate.speed_up),
-        "doubts": list(candidate.doubts),
-    }
-
-
-def _price_json(price: Price) -> dict[str, Any]:
-    costs = {
-        name: getattr(price, name) if math.isfinite(getattr(price, name)) else None
-        for name in ("latency_s", "memory_bytes", "size_bytes", "training_s")
-    }
-    return {**_candidate_json(price.candidate), "points": price.points, "a_point": costs}

@@ -40,13 +40,15 @@ class Pool(Protocol):
 
 
 def to_json(value: Any, refer: Refer | None = None) -> Any:
-    """Records, tuples and mappings as what `json` writes."""
+    """Records, tuples and mappings as what `json` writes. A NamedTuple is an object, as a dataclass is."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if refer and (reference := refer(value)) is not None:
             return reference
         return fields_to_json(value, refer)
     if isinstance(value, Mapping):
         return {str(key): to_json(item, refer) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return to_json(value._asdict(), refer)
     if isinstance(value, (list, tuple)):
         return [to_json(item, refer) for item in value]
     if isinstance(value, Path):

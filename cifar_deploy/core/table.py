@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from cifar_deploy.core.charts import Chart
-from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.records import NOT_NEGATIVE, Failure, Within
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.verdict import Verdict
@@ -104,20 +102,6 @@ class Section:
     on_screen: bool = True
     part: str = "numbers"  # of PARTS, where a page shows it
     main: tuple[str, ...] = ()  # the columns that a page shows at first; (): all
-
-    def raw(self) -> dict[str, Any]:
-        """For a script: every number as it was measured, in the unit that stands beside it."""
-        return {
-            "units": {key: column.stored_unit for key, column in self.columns.items() if column.stored_unit},
-            "rows": [
-                {
-                    **dict(zip(self.label_titles, row.labels, strict=True)),
-                    **to_json({"values": row.values, "failures": row.failures, "words": row.words}),
-                }
-                for row in self.rows
-            ],
-            "notes": list(self.notes),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)

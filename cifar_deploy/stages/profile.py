@@ -1,8 +1,6 @@
 """An artifact and a backend -> its profile: the time of each operator, stored with its trace."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
@@ -19,9 +17,6 @@ from cifar_deploy.formats import FORMATS, given
 from cifar_deploy.stages import plan, prepare, train
 from cifar_deploy.stages.export import readers, versions_of
 from cifar_deploy.workers import profile as worker
-
-# Rises when a field of `as_json` changes its meaning or goes.
-JSON_VERSION = 1
 
 # Operators that a table shows.
 _SHOWN = 10
@@ -182,37 +177,4 @@ def _numbers(operator: Operator, profile: Profile) -> Mapping[str, float]:
         "share": profile.share(operator),
         "calls": operator.calls / profile.inferences,
         "mean": operator.seconds / max(1, operator.calls),
-    }
-
-
-def as_json(profile: Profile, trace: Path) -> Mapping[str, Any]:
-    """For a script: every operator, the largest first; seconds, and shares of the time of all inferences."""
-
-    def told(operator: Operator) -> Mapping[str, Any]:
-        return {
-            "type": operator.type,
-            "precision": operator.precision,
-            "calls": operator.calls,
-            "seconds": operator.seconds,
-            "share": profile.share(operator),
-        }
-
-    convolutions = profile.convolutions()
-    return {
-        "version": JSON_VERSION,
-        "name": profile.name,
-        "format": profile.format,
-        "backend": profile.backend,
-        "device": profile.device,
-        "threads": profile.threads,
-        "inferences": profile.inferences,
-        "seconds": profile.seconds,
-        "profiled_share": profile.profiled_share,
-        "convolutions": {
-            "all": sum(convolutions.values()),
-            "by_precision": [{"precision": precision, "count": count} for precision, count in convolutions.items()],
-        },
-        "by_type": [told(one) for one in profile.by_type()],
-        "by_node": [{"name": one.name, **told(one)} for one in profile.by_node()],
-        "trace": str(trace),
     }

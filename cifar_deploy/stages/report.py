@@ -59,7 +59,7 @@ def report(store: Store, planned: Iterable[Planned] | None = None) -> tuple[Tabl
     table = _table(store, planned)
     paths = []
     for name in REPORTS:
-        path = store.reports / f"report.{REPORTS[name].suffix}"
+        path = store.reports / REPORTS[name].filename
         files.write_text(path, REPORTS[name].render(table))
         paths.append(path)
     return table, paths

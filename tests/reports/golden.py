@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parents[1] / "golden"
 
 
 def path(name: str) -> Path:
-    return FOLDER / f"report.{REPORTS[name].suffix}"
+    return FOLDER / REPORTS[name].filename
 
 
 def rendered(name: str) -> str:

@@ -243,7 +243,7 @@ def test_another_name_is_paired_and_said_so(tmp_path: Path) -> None:
     done = run_here("compare", a, b, "--fail-if-slower", "5%")
     assert done.returncode == 1 and "speed-up 0.77" in done.stderr
     assert "resnet20 of A is compared with resnet20-b of B: the same sha256." in done.stdout
-    (pair,) = json.loads(run_here("compare", a, b, "--json").stdout)
+    (pair,) = json.loads(run_here("compare", a, b, "--json").stdout)["pairs"]
     assert pair["match"] == {"a": "resnet20", "b": "resnet20-b", "rule": "sha256"}
     assert "is compared with" not in run_here("compare", a, a).stdout
 
@@ -253,7 +253,7 @@ def test_a_given_pair_overrides_and_what_is_left_over_is_named(tmp_path: Path) -
     both = [*results(renamed(a_job(), "x"), 1.0), *results(renamed(a_job(), "y"), 1.3)]
     b = stored(tmp_path / "b", *both)
     done = run_here("compare", a, b, "--pair", "x=y", "--json")
-    assert [(p["match"], p["configuration"][0], word_of(p)) for p in json.loads(done.stdout)] == [
+    assert [(p["match"], p["configuration"]["name"], word_of(p)) for p in json.loads(done.stdout)["pairs"]] == [
         ({"a": "x", "b": "y", "rule": "pair"}, "x", "slower"),
         (None, "x", "new"),
     ]
@@ -292,8 +292,8 @@ def test_a_folder_with_itself_is_all_ties(rounds: int, gate: list[str], tmp_path
     for again in (folder, f"{folder}/", tmp_path / "link", f"{folder}/../r1", tmp_path / "copy"):
         done = run_here("compare", folder, again, *gate, "--json")
         assert done.returncode == 0, done.stderr
-        found = {key: one for pair in json.loads(done.stdout) for key, one in pair["differences"].items()}
-        assert len(json.loads(done.stdout)) == 2 and {one["word"] for one in found.values()} == {"tie"}
+        found = {key: one for pair in json.loads(done.stdout)["pairs"] for key, one in pair["differences"].items()}
+        assert len(json.loads(done.stdout)["pairs"]) == 2 and {one["word"] for one in found.values()} == {"tie"}
         assert {"latency.p50", "accuracy.accuracy", "memory.peak", "file_size.bytes"} == found.keys()
     assert "SIGSEGV" in run_here("compare", folder, folder).stdout
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_deploy import documents
 from cifar_deploy.core.errors import Corrupt, DeployError
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.profile import Profile
@@ -461,10 +462,10 @@ def test_files_from_elsewhere_are_ranked_and_compared_with_the_first() -> None:
     assert [text for text in rows["b.onnx", "openvino"].values() if text != "–"] == ["load error"]
     assert "First is a.onnx on onnxruntime" in " ".join(files.notes) and "A/A" in " ".join(files.notes)
     assert table.failures == ("b.onnx on openvino (cpu), latency, memory: load error: no such operator",)
-    raw = files.raw()
-    (second_row,) = (row for row in raw["rows"] if (row["file"], row["backend"]) == ("b.onnx", "onnxruntime"))
-    assert second_row["values"]["speed_up"]["number"] == pytest.approx(4.0)
-    assert second_row["words"]["rank"] == "1" and raw["units"]["latency.p50"] == "s"
+    told = documents.TitledTable.of(files)
+    (row,) = (row for row in told.rows if row.labels == {"file": "b.onnx", "backend": "onnxruntime"})
+    assert row.values["speed_up"].number == pytest.approx(4.0)
+    assert row.words["rank"] == "1" and row.values["latency.p50"].unit == "s"
 
 
 def named(name: str) -> Checkpoint:
