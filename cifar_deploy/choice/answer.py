@@ -139,17 +139,17 @@ def sections(choice: Choice) -> Iterator[Section]:
     """The tables below the answer: the picks, and the Pareto set where it holds others."""
     if choice.best_accuracy is None:
         return
-    roles = _roles(choice)
+    picked_as = roles(choice)
     candidates = {candidate.configuration: candidate for candidate in (*_picked(choice), *choice.front)}
     titles = label_titles(candidates)
-    picks = [_row(candidates[configuration], titles, those) for configuration, those in roles.items()]
+    picks = [_row(candidates[configuration], titles, those) for configuration, those in picked_as.items()]
     yield filled("Picks", ("pick", *titles), _columns(), picks)
-    if any(candidate.configuration not in roles for candidate in choice.front):
+    if any(candidate.configuration not in picked_as for candidate in choice.front):
         notes = ("Each is distinguishably more accurate than all that are faster.",)
         yield filled("Pareto set", titles, _columns(), [_row(candidate, titles) for candidate in choice.front], notes)
 
 
-def _roles(choice: Choice) -> dict[Configuration, str]:
+def roles(choice: Choice) -> dict[Configuration, str]:
     """What each picked configuration is picked as: one may be several."""
     roles: dict[Configuration, list[str]] = {}
     for pick in choice.picks:
@@ -176,13 +176,13 @@ def told(choice: Choice, field: Field) -> Answer:
         columns=columns,
         picks=tuple(
             Pick(
-                role=roles,
+                role=role,
                 title=short_name(configuration),
                 row=_row(picked[configuration], label_titles([configuration])),
                 paths=_paths(picked[configuration].artifact),
                 is_winner=picked[configuration] is choice.winner,
             )
-            for configuration, roles in _roles(choice).items()
+            for configuration, role in roles(choice).items()
         ),
         best=_best(choice, field),
         remarks=remarks(choice),
@@ -200,7 +200,7 @@ def _paths(artifact: Artifact) -> tuple[str, ...]:
 
 def _best(choice: Choice, field: Field) -> Section:
     """The picks, the Pareto set and the fastest few of each network, the fastest first."""
-    marks = {candidate.configuration: "Pareto set" for candidate in choice.front} | _roles(choice)
+    marks = {candidate.configuration: "Pareto set" for candidate in choice.front} | roles(choice)
     seen: dict[str, int] = {}
     shown = []
     for candidate in sorted(field.candidates, key=lambda each: each.latency_s):

@@ -82,6 +82,7 @@ class Row:
     values: Mapping[str, Value]  # by the column's key
     failures: Mapping[str, Failure] = field(default_factory=dict)  # likewise
     words: Mapping[str, str] = field(default_factory=dict)  # likewise: a rank, or what is lacking for a number
+    mark: str = ""  # what the answer says of it
 
     def text(self, key: str, column: Column) -> str:
         """As shown: the number, the kind of failure, a word, or a dash where nothing was asked."""

@@ -201,7 +201,7 @@ def _table(section: Section, glossary: Mapping[str, str], is_main: bool) -> dict
     return {
         "title": section.title,
         "heads": heads,
-        "rows": [(row.labels, list(_cells(row, section.columns, extra))) for row in section.rows],
+        "rows": [(row.labels, row.mark, list(_cells(row, section.columns, extra))) for row in section.rows],
         "notes": section.notes,
         "marks": [(_MARKS[word], word) for word in sorted(marks, reverse=True)],
         "is_main": is_main,

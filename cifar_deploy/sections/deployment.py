@@ -1,6 +1,6 @@
 """What to ship: a row a configuration, and how its numbers were measured."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import Result
@@ -39,8 +39,9 @@ def deployment(
     overheads: Configurations,
     controls: Sequence[Result],
     profiles: Iterable[Profile] = (),
+    marks: Mapping[Configuration, str] | None = None,
 ) -> Section:
-    """One row a configuration: what runs, and what it costs there."""
+    """One row a configuration: what runs, and what it costs there. `marks` are what the answer says of some."""
     configurations = by_settings(configurations)
     titles = label_titles(configurations)
     columns: dict[str, Column] = {}
@@ -64,6 +65,7 @@ def deployment(
                 values={**row.values, **{key: value for key, value in beside.items() if value}},
                 failures=row.failures,
                 words={**row.words, **({"rank": places[configuration]} if configuration in places else {})},
+                mark=(marks or {}).get(configuration, ""),
             )
         )
     notes = (*_conditions(configurations, control), *not_faster(configurations, profiles))

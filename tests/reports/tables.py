@@ -59,6 +59,7 @@ _SHIP = Section(
                 "bytes": Value(number=1234567890),
             },
             words={"rank": "1", "p99": "n/a (needs 6 rounds)"},
+            mark="best trade-off",
         ),
         Row(
             labels=("small", "onnx", "openvino"),

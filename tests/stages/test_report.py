@@ -638,3 +638,12 @@ def test_warnings_of_the_data_are_among_the_facts() -> None:
     facts = report._origins([], {"a": with_warnings("2 are twice"), "b": with_warnings("2 are twice")})
     assert facts["data warnings"] == ("handwritten digits: 2 are twice",)
     assert "data warnings" not in report._origins([], {"a": with_warnings()})
+
+
+def test_lost_predictions_are_one_note_and_no_row_each() -> None:
+    runs = [accuracy(EAGER, 1.0, "a"), accuracy(ONNX, 0.97, "b")]
+    table = report.build(grouped(runs), no_raw)
+    against = section(table, "Accuracy against the eager network")
+    assert not against.rows and "the predictions of 1 configuration are not here" in against.notes[0]
+    assert against.notes[0] in REPORTS["html"].render(table)
+    assert "Accuracy by class" not in {part.title for part in table.sections}
