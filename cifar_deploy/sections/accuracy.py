@@ -48,7 +48,8 @@ def against_eager(configurations: Configurations, raw: Raw) -> Section | None:
         return None
     if not any(row.values for row in rows):
         lost = (
-            f"Not compared: the predictions of {counted(len(rows), 'configuration')} are not here (evaluate --force)."
+            "Accuracy is not compared image by image: the predictions of "
+            f"{counted(len(rows), 'configuration')} are not here (evaluate --force)."
         )
         return filled("Accuracy against the eager network", titles, {}, [], (lost,), part="errors")
     return filled("Accuracy against the eager network", titles, PAIRED, rows, (HOW_PAIRED,), part="errors")
