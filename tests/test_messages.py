@@ -76,6 +76,7 @@ def _mentions(file: str) -> list[tuple[str, str]]:
         else:
             continue
         outside = re.sub(rf"`({'|'.join(('cifar-deploy', *COMMANDS))}) [^`]*`?", "", text)
+        outside = "" if re.fullmatch(r"cifar-deploy [\w -]+", text) else outside  # a whole command
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", outside):
             if not text.startswith(option):  # the user gave it
                 found.append((option, text))
