@@ -69,7 +69,8 @@ class _Explained:
         return option
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
-        formatter.write(f"\n{textwrap.indent(_wrapped(self.help or '', formatter.width - 2), '  ')}\n")
+        for paragraph in (self.help or "").split("\n\n"):
+            formatter.write(f"\n{textwrap.indent(_wrapped(paragraph, formatter.width - 2), '  ')}\n")
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         shown = [parameter for parameter in self.get_params(ctx) if not parameter.hidden]  # type: ignore[attr-defined]

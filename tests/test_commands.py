@@ -42,6 +42,7 @@ def test_help_prints_every_name_description_and_default_uncut(
     assert "…" not in text and not re.search(r"\w\.\.\.$", text, re.M)
     words = " ".join(text.split())
     assert " ".join(ALL[name].help.split()) in words
+    assert text.count("\n\n  ") == len(ALL[name].help.split("\n\n"))
     for parameter in ALL[name].params:
         if parameter.param_type_name == "option":
             for option in set(parameter.opts + parameter.secondary_opts) - set(commands._FORMER):
@@ -55,7 +56,7 @@ def test_help_prints_every_name_description_and_default_uncut(
             assert re.search(rf"[<|]{choice}[|>]", text), choice
     for command, value in getattr(ALL[name], "commands", {}).items():
         assert re.search(rf"^  {command} +\S", text, re.M)
-        assert " ".join(value.help.split()).partition(". ")[0].rstrip(".") in words
+        assert re.split(r"\.\s", value.help)[0].rstrip(".") in words
 
 
 @pytest.mark.parametrize("name", ALL)

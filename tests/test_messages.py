@@ -75,7 +75,8 @@ def _mentions(file: str) -> list[tuple[str, str]]:
             text = node.value
         else:
             continue
-        outside = re.sub(rf"`({'|'.join(('cifar-deploy', *COMMANDS))}) [^`]*`?|^cifar-deploy .*", "", text)
+        outside = re.sub(rf"`({'|'.join(('cifar-deploy', *COMMANDS))}) [^`]*`?", "", text)
+        outside = "" if re.fullmatch(r"cifar-deploy [\w -]+", text) else outside  # a whole command
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", outside):
             if not text.startswith(option):  # the user gave it
                 found.append((option, text))

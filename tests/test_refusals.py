@@ -59,6 +59,8 @@ WRONG = [
     ("choose", "no results yet"),
     ("choose --percentile 90", "--percentile"),
     ("doctor", "does not exist"),
+    ("profile resnet8", "resnet8: no trained network has this name, nor any other"),
+    ("profile resnet8 --backend onnxruntim", "onnxruntim"),
     ("compare nowhere .", "nowhere: does not exist"),
     ("compare . .", "results.jsonl"),
     ("data --dataset cifar1", "cifar1"),
