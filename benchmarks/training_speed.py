@@ -161,7 +161,9 @@ def main() -> None:
     for network in arguments.network:
         steps, seconds, outside = measure(network, prepared, not arguments.without_loader)
         threads = machine.allowed_threads()
-        print(f"{network}, {steps} steps of 128 images, {ROUNDS} rounds, {threads} threads, speed-up over the pure step:")
+        print(
+            f"{network}, {steps} steps of 128 images, {ROUNDS} rounds, {threads} threads, speed-up over the pure step:"
+        )
         for way, by_round in seconds.items():
             rate = steps * 128 / float(np.median(list(by_round.values())))
             speed_up = paired_ratio(seconds[f"pure step, {recipe_of(way)}"], by_round)
