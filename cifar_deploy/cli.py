@@ -10,44 +10,47 @@ import stat
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
 
 import typer
-from typer.exceptions import Abort, TyperException
+from typer.exceptions import Abort
 
 import cifar_deploy
-from cifar_deploy import options, process
+from cifar_deploy import commands, options, process
+from cifar_deploy.commands import App
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, ROUNDS, SECONDS, TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
 from cifar_deploy.core.on_first_use import Module
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
-    from cifar_deploy import console, environments, pipeline, recipes, selftest
+    from cifar_deploy import console, documents, environments, pipeline, recipes, selftest
     from cifar_deploy.choice import answer, limits
     from cifar_deploy.choice import choose as choosing
-    from cifar_deploy.core import codec, environment, files, machine, ranks
+    from cifar_deploy.core import environment, files, machine, ranks
     from cifar_deploy.core.environment import Made
-    from cifar_deploy.core.records import Isa, Recipe
+    from cifar_deploy.core.records import Artifact, Checkpoint, Isa, Recipe, Result
     from cifar_deploy.core.store import Store
     from cifar_deploy.core.table import Table
     from cifar_deploy.stages import compare as compare_stage
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import plan as plan_stage
+    from cifar_deploy.stages import profile as profile_stage
     from cifar_deploy.stages import rounds as rounds_stage
     from cifar_deploy.stages import train as train_stage
 else:
-    console, environments, pipeline, recipes, selftest = (
-        Module(f"cifar_deploy.{name}") for name in ("console", "environments", "pipeline", "recipes", "selftest")
+    console, documents, environments, pipeline, recipes, selftest = (
+        Module(f"cifar_deploy.{name}")
+        for name in ("console", "documents", "environments", "pipeline", "recipes", "selftest")
     )
     answer, limits, choosing = (Module(f"cifar_deploy.choice.{name}") for name in ("answer", "limits", "choose"))
-    codec, environment, files, machine, ranks = (
-        Module(f"cifar_deploy.core.{name}") for name in ("codec", "environment", "files", "machine", "ranks")
+    environment, files, machine, ranks = (
+        Module(f"cifar_deploy.core.{name}") for name in ("environment", "files", "machine", "ranks")
     )
-    compare_stage, evaluate_stage, plan_stage, rounds_stage, train_stage = (
-        Module(f"cifar_deploy.stages.{name}") for name in ("compare", "evaluate", "plan", "rounds", "train")
+    compare_stage, evaluate_stage, plan_stage, profile_stage, rounds_stage, train_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("compare", "evaluate", "plan", "profile", "rounds", "train")
     )
 
 log = logging.getLogger(__name__)
@@ -59,26 +62,7 @@ _SHARED = "train"
 _WARNINGS_SHOWN = 10
 
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-class _App(typer.Typer):
-    """Every command of it is an options.Command, and it is an options.Group. Help is plain text: `[default: 1]` is no markup."""
-
-    def __init__(self, **how: Any) -> None:
-        super().__init__(
-            cls=options.Group,
-            rich_markup_mode=None,
-            pretty_exceptions_enable=False,
-            context_settings={"help_option_names": ["-h", "--help"]},
-            **how,
-        )
-
-    def command(self, name: str | None = None, **how: Any) -> Callable[[_Function], _Function]:
-        return super().command(name, cls=options.Command, **how)
-
-
-app = _App(help="Train image classifiers, export them, measure them on this machine, and see which to ship.")
+app = App(help="Train image classifiers, export them, measure them on this machine, and see which to ship.")
 
 
 def _print_version(asked: bool) -> None:
@@ -137,11 +121,15 @@ def run(
     force: options.Force = False,
     trust: options.Trust = False,
     trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
     out: options.Out = Path("."),
 ) -> None:
     """Run the pipeline from end to end: data, train-all, export, evaluate, report. Existing results are reused."""
     networks = network or list(DEFAULT_NETWORKS)
     plan_stage.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
+    if format:
+        plan_stage.check_readers(format, backend, "add its --format")
+    _check_threads(train_threads, "--train-threads")
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
         sampling=pipeline.Sampling(rounds=rounds, target_interval=target_interval, budget_s=budget),
@@ -159,16 +147,25 @@ def run(
         limit_test=limit_test,
     )
     tally = _Tally(by_name=bool(format or backend or device not in ("auto", "cpu")), metrics_by_name=bool(metric))
+    artifacts: list[pipeline.Outcome[Artifact]] = []
+    results: list[pipeline.Outcome[Result]] = []
+    table: Table | None = None
+    paths: Sequence[Path] = ()
     with _store(out) as store:
-        names = _train(store, networks, training, dataset, data_dir, tally, force=force)
-        if names:
-            _export(store, names, format, force, tally)
+        trainings = _train(store, networks, training, dataset, data_dir, tally, force=force)
+        if names := [trained.value.training.name for trained in trainings.trained]:
+            artifacts = _export(store, names, format, force, tally)
             devices = ["cpu"] if device == "auto" else [device]
             planned = pipeline.plan(
                 store, names, formats=format, backends=backend, devices=devices, metrics=metric, conditions=conditions
             )
-            _evaluate(store, planned, settings, force, tally)
-            _report(store)
+            results = _evaluate(store, planned, settings, force, tally)
+            table, paths = _report(store)
+    if as_json:
+        tables = documents.Tables.of(table, paths) if table else None
+        all_trained = documents.Trainings.of(store, *trainings)
+        console.print_document(documents.RunDocument.of_all(store, all_trained, artifacts, results, tables))
+    trainings.raise_if_none()
     tally.exit()
 
 
@@ -180,9 +177,9 @@ def data(
     as_json: options.AsJson = False,
 ) -> None:
     """Fetch or read a data set, check it, keep it decoded in the cache, and describe it."""
-    prepared = _prepare(dataset, data_dir, quiet=as_json)
+    prepared = _prepare(dataset, data_dir)
     if as_json:
-        console.print_json({**codec.to_json(prepared.data), "folder": str(prepared.folder)})
+        console.print_document(documents.DataDocument.of(prepared))
 
 
 @app.command()
@@ -206,6 +203,7 @@ def train(
     limit_test: options.LimitTest = None,
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
+    as_json: options.AsJson = False,
     out: options.Out = Path("."),
 ) -> None:
     """Train one network; go on with it if it was interrupted. Several processes may share the work: start it by torchrun."""
@@ -216,7 +214,8 @@ def train(
         limit_test=limit_test,
         checkpoint_every_s=checkpoint_every,
     )
-    _train_alone(out, [network], settings, dataset, data_dir, name=name, force=force)
+    kind = documents.TrainDocument if as_json else None
+    _train_alone(out, [network], settings, dataset, data_dir, kind, name=name, force=force)
 
 
 @app.command()
@@ -239,6 +238,7 @@ def train_all(
     limit_test: options.LimitTest = None,
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
+    as_json: options.AsJson = False,
     out: options.Out = Path("."),
 ) -> None:
     """Train several networks under the same recipe, one after the other."""
@@ -249,7 +249,8 @@ def train_all(
         limit_test=limit_test,
         checkpoint_every_s=checkpoint_every,
     )
-    _train_alone(out, network or list(DEFAULT_NETWORKS), settings, dataset, data_dir, force=force)
+    kind = documents.TrainAllDocument if as_json else None
+    _train_alone(out, network or list(DEFAULT_NETWORKS), settings, dataset, data_dir, kind, force=force)
 
 
 @app.command()
@@ -260,13 +261,16 @@ def export(
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
     trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
     out: options.Out = Path("."),
 ) -> None:
     """Export trained networks to deployment formats, each validated against the network on real images."""
     plan_stage.check_names(formats=format)
     tally = _Tally(by_name=bool(format))
     with _store(out) as store:
-        _export(store, name or [], format, force, tally, input)
+        artifacts = _export(store, name or [], format, force, tally, input)
+    if as_json:
+        console.print_document(documents.ExportDocument.of(store, artifacts))
     tally.exit()
 
 
@@ -293,6 +297,7 @@ def evaluate(
     force: options.Force = False,
     trust: options.Trust = False,
     trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
     out: options.Out = Path("."),
 ) -> None:
     """Measure exported networks on each runtime, every number in a process of its own."""
@@ -320,7 +325,9 @@ def evaluate(
             metrics=metric,
             conditions=conditions,
         )
-        _evaluate(store, planned, settings, force, tally)
+        results = _evaluate(store, planned, settings, force, tally)
+    if as_json:
+        console.print_document(documents.EvaluateDocument.of(store, results))
     tally.exit()
 
 
@@ -328,6 +335,7 @@ def evaluate(
 def bench(
     file: options.Files,
     shape: options.Shapes = None,
+    value: options.Values = None,
     backend: options.Backends = None,
     threads: options.Threads = None,
     seconds: options.Seconds = SECONDS,
@@ -338,6 +346,7 @@ def bench(
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
     trust: options.Trust = False,
+    trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
     out: options.Kept = None,
 ) -> None:
@@ -351,11 +360,12 @@ def bench(
         timeout_s=timeout,
     )
     tally = _Tally(by_name=bool(backend))
-    with console.following("bench", milestones=not as_json) as on_progress, _bench_store(out) as store:
+    with console.following("bench") as on_progress, _bench_store(out) as store:
         planned = pipeline.plan_external(
             file,
             backends=backend,
             shapes=shape or (),
+            values=value or (),
             conditions=conditions,
             trusted=trust,
             timeout_s=timeout,
@@ -372,10 +382,10 @@ def bench(
         for (name, _), kind in failed.items():
             tally.add(kind if name in ran else "failed")  # a file was asked for by name, whatever kept it from running
         table, paths = pipeline.report(store, planned)
+    paths = paths if out else []
+    _print_report(table, paths)
     if as_json:
-        console.print_json({"facts": table.facts, **table.sections[0].raw()})
-    else:
-        _print_report(table, paths if out else [])
+        console.print_document(documents.BenchDocument(report=documents.Tables.of(table, paths)))
     tally.exit("above")
 
 
@@ -393,10 +403,12 @@ def _bench_store(out: Path | None) -> Iterator[Store]:
 
 
 @app.command()
-def report(trust_code: options.TrustCode = None, out: options.Out = Path(".")) -> None:
-    """Make report.csv, report.md and report.html of the results, and print the tables."""
+def report(trust_code: options.TrustCode = None, as_json: options.AsJson = False, out: options.Out = Path(".")) -> None:
+    """Make report.csv, report.md with report.svg, and report.html of the results, and print the tables."""
     with _store(out) as store:
-        _report(store)
+        table, paths = _report(store)
+    if as_json:
+        console.print_document(documents.ReportDocument(report=documents.Tables.of(table, paths)))
 
 
 @app.command()
@@ -433,13 +445,43 @@ def choose(
         devices=tuple(device or ()),
         within=within / 100,
     )
-    choice = pipeline.choose(pipeline.Store(out), constraints)
+    store = pipeline.Store(out)
+    choice = pipeline.choose(store, constraints)
+    console.print_choice(choice)
     if as_json:
-        console.print_json(answer.as_json(choice))
-    else:
-        console.print_choice(choice)
+        console.print_document(documents.ChooseDocument.of(store, choice))
     if not choice.winner:
         raise DeployError(answer.lines(choice)[0])
+
+
+@app.command()
+def profile(
+    name: options.TrainedName,
+    format: options.OneFormat = "onnx",
+    backend: options.OneBackend = None,
+    threads: options.OneThreads = 1,
+    seconds: options.ProfileSeconds = SECONDS,
+    memory_limit: options.MemoryLimit = None,
+    trust: options.Trust = False,
+    trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
+    """Show how long each operator of an artifact takes, and how many convolutions run in INT8."""
+    machine.check_threads(threads)
+    with _store(out) as store, console.following("profile"):
+        found = pipeline.profile(
+            store, name, format=format, backend=backend, threads=threads, seconds=seconds, trusted=trust
+        )
+    trace = store.trace_path(found.name, found.format, found.backend)
+    for line in profile_stage.lines(found):
+        console.line(line)
+    for section in profile_stage.sections(found):
+        console.print_section(section)
+    console.line()
+    console.say("trace", f"{_from_here(trace)}  (for chrome://tracing or Perfetto)")
+    if as_json:
+        console.print_document(documents.ProfileDocument.of(found, trace))
 
 
 @app.command()
@@ -458,10 +500,9 @@ def compare(
     below 3 % is a tie.
     """
     pairs = pipeline.compare(a, b, pairs=pair or (), allow_mismatch=allow_mismatch)
+    console.print_section(compare_stage.section(pairs))
     if as_json:
-        console.print_json(codec.to_json(pairs))
-    else:
-        console.print_section(compare_stage.section(pairs))
+        console.print_document(documents.CompareDocument(pairs=tuple(pairs)))
     if fail_if_slower is not None and (told := compare_stage.refusal(pairs, fail_if_slower)):
         raise DeployError(told)
 
@@ -473,13 +514,12 @@ def selftest_(as_json: options.AsJson = False) -> None:
     with console.following("selftest") as on_progress:
         for check in selftest.run(on_progress=on_progress):
             done.append(check)
-            if not as_json:
-                console.say(check.outcome, f"{check.name}: {check.found}  (expected: {check.expected})")
+            console.say(check.outcome, f"{check.name}: {check.found}  (expected: {check.expected})")
     if as_json:
-        console.print_json(codec.to_json(done))
+        console.print_document(documents.SelftestDocument(checks=tuple(done)))
     if failed := [check for check in done if check.outcome == "failed"]:
         raise DeployError(f"selftest: {len(failed)} of {len(done)} checks failed; do not trust what is measured here")
-    if not as_json and any(check.outcome == "inconclusive" for check in done):
+    if any(check.outcome == "inconclusive" for check in done):
         console.say("", "Where it is inconclusive the machine was disturbed; run it again on a quieter one.")
 
 
@@ -488,8 +528,7 @@ def list_(as_json: options.AsJson = False) -> None:
     """List what can be chosen: data sets, networks, formats, backends ..., and why some is unavailable here."""
     entries = pipeline.catalogue()
     if as_json:
-        console.print_json(codec.to_json(entries))
-        return
+        console.print_document(documents.ListDocument(entries=tuple(entries)))
     kind = None
     for entry in entries:
         if entry.kind != kind:
@@ -507,8 +546,7 @@ def doctor(as_json: options.AsJson = False, trust_code: options.TrustCode = None
     """Diagnose which formats, runtimes and devices are unavailable here, and how to enable them."""
     found = pipeline.diagnose(pipeline.Store(out))
     if as_json:
-        console.print_json(found)
-        return
+        console.print_document(documents.DoctorDocument.of(found))
     for reason, those in found.items():
         console.line(", ".join(those))
         console.line(f"    {reason}")
@@ -516,40 +554,41 @@ def doctor(as_json: options.AsJson = False, trust_code: options.TrustCode = None
         console.line("nothing is missing")
 
 
-env = _App(help="Interpreters of their own for packages that cannot live together with the others.")
+env = App(help="Interpreters of their own for packages that cannot live together with the others.")
 app.add_typer(env, name="env")
 
 
 @env.command("create")
-def env_create(name: options.EnvironmentName, force: options.Force = False) -> None:
+def env_create(name: options.EnvironmentName, force: options.Force = False, as_json: options.AsJson = False) -> None:
     """Make one in the user's cache, over the packages that are here; pip installs what these lack."""
     with console.following(name) as on_progress:
         made = pipeline.create_environment(name, force=force, on_progress=on_progress)
     console.say("env", f"{name}: {_of_environment(made.value)}" + ("  (made before)" if made.reused else ""))
+    if as_json:
+        folder = environments.ENVIRONMENTS[name].folder
+        done = documents.EnvCreateDocument(name=name, folder=folder, made=made.value, reused=made.reused)
+        console.print_document(done)
 
 
 @env.command("list")
 def env_list(as_json: options.AsJson = False) -> None:
     """Which there are, what was installed in each, and why one cannot be used here."""
-    found = {
-        name: (plugin, plugin.made(), plugin.why_unavailable()) for name, plugin in environments.ENVIRONMENTS.items()
-    }
+    found = [documents.ListedEnvironment.of(plugin) for plugin in environments.ENVIRONMENTS.values()]
+    for one in found:
+        made = f"{_of_environment(one.made)}, in {one.folder}" if one.made else ""
+        console.say(one.name, one.why_unavailable or made)
     if as_json:
-        told = {
-            name: {"folder": str(plugin.folder), "made": codec.to_json(made), "why_unavailable": lacks}
-            for name, (plugin, made, lacks) in found.items()
-        }
-        console.print_json(told)
-        return
-    for name, (plugin, made, lacks) in found.items():
-        console.say(name, lacks or (f"{_of_environment(made)}, in {plugin.folder}" if made else ""))
+        console.print_document(documents.EnvListDocument(environments=tuple(found)))
 
 
 @env.command("remove")
-def env_remove(name: options.EnvironmentName) -> None:
+def env_remove(name: options.EnvironmentName, as_json: options.AsJson = False) -> None:
     """Delete one."""
-    environment.remove(environments.ENVIRONMENTS[environments.ENVIRONMENTS.given(name)])
+    wanted = environments.ENVIRONMENTS[environments.ENVIRONMENTS.given(name)]
+    environment.remove(wanted)
     console.say("env", f"{name}: removed")
+    if as_json:
+        console.print_document(documents.EnvRemoveDocument(name=name, folder=wanted.folder))
 
 
 def _of_environment(made: Made) -> str:
@@ -625,24 +664,28 @@ def _recipe(
     return dataclasses.replace(recipes.RECIPES[recipes.RECIPES.given(name)], **changes)
 
 
+def _check_threads(threads: int | None, option: str) -> None:
+    if threads is not None:
+        machine.check_threads(threads, option)
+
+
 def _conditions(
     threads: list[int] | None, seconds: float, batch_sizes: list[int] | None, limit_test: int | None
 ) -> pipeline.Conditions:
     for count in threads or ():
-        machine.check_threads(count)
+        _check_threads(count, "--threads")
     return pipeline.Conditions(
         threads=tuple(threads or (1,)), seconds=seconds, batch_sizes=tuple(batch_sizes or ()), limit_test=limit_test
     )
 
 
-def _prepare(dataset: str, data_dir: Path | None, quiet: bool = False) -> pipeline.Prepared:
+def _prepare(dataset: str, data_dir: Path | None) -> pipeline.Prepared:
     with console.following(dataset) as on_progress:
         prepared = pipeline.prepare(dataset, data_dir, on_progress=on_progress)
-    if not quiet:
-        origin = "" if prepared.decoded else "  (from the cache)"
-        console.say("data", f"{prepared.data}, fingerprint {prepared.data.fingerprint[:16]}{origin}")
-        for warning in prepared.data.warnings or ():
-            console.say("", f"warning: {warning}")
+    origin = "" if prepared.decoded else "  (from the cache)"
+    console.say("data", f"{prepared.data}, fingerprint {prepared.data.fingerprint[:16]}{origin}")
+    for warning in prepared.data.warnings or ():
+        console.say("", f"warning: {warning}")
     return prepared
 
 
@@ -652,20 +695,36 @@ def _train_alone(
     settings: pipeline.TrainingSettings,
     dataset: str,
     data_dir: Path | None,
+    document: type[documents.TrainDocument] | type[documents.TrainAllDocument] | None,
     *,
     name: str | None = None,
     force: bool,
 ) -> None:
-    """A command that trains, and does nothing else."""
+    """A command that trains, and does nothing else. Its document is printed, if there is to be one."""
     plan_stage.check_names(networks, devices=[] if settings.device == "auto" else [settings.device])
+    _check_threads(settings.threads, "--threads")
     ranks.check_batch(settings.recipe.batch_size)
     if ranks.rank() > 0:  # the first rank alone says anything, unless it goes wrong
         pipeline.follow(pipeline.prepare(dataset, data_dir), networks[0], settings, name=name)
         return
     tally = _Tally()
     with _store(out) as store:
-        _train(store, networks, settings, dataset, data_dir, tally, name=name, force=force)
+        trainings = _train(store, networks, settings, dataset, data_dir, tally, name=name, force=force)
+    if document:
+        console.print_document(document.of(store, *trainings))
+    trainings.raise_if_none()
     tally.exit()
+
+
+class _Trainings(NamedTuple):
+    prepared: pipeline.Prepared
+    trained: list[pipeline.Outcome[Checkpoint]]
+    failed: dict[str, DeployError]  # by name
+
+    def raise_if_none(self) -> None:
+        """Of one network alone, its error is the command's."""
+        if len(self.failed) == 1 and not self.trained:
+            raise next(iter(self.failed.values()))
 
 
 def _train(
@@ -678,16 +737,14 @@ def _train(
     *,
     name: str | None = None,
     force: bool,
-) -> list[str]:
-    """Train each network; the names of those that are trained now. One that fails does not keep the next from it."""
-    if settings.threads is not None:
-        machine.check_threads(settings.threads)
+) -> _Trainings:
+    """Train each network. One that fails does not keep the next from it."""
     for network in networks:
         train_stage.name_of(network, name)
     prepared = _prepare(dataset, data_dir)
     for network in networks:
         train_stage.training_of(store, prepared, network, settings.recipe, name=name, force=force)
-    names = []
+    trainings = _Trainings(prepared, [], {})
     for network in networks:
         console.say("train", f"{name or network}: {settings.recipe}")
         try:
@@ -698,14 +755,14 @@ def _train(
         except UsageError:
             raise
         except DeployError as error:
-            if len(networks) == 1:
-                raise
-            tally.add("failed")  # a network that was asked for, whatever kept it from being trained
-            _print_error(str(error))
+            trainings.failed[train_stage.name_of(network, name)] = error
+            if len(networks) > 1:
+                tally.add("failed")  # a network that was asked for, whatever kept it from being trained
+                _print_error(str(error))
             continue
         console.say("", console.checkpoint_line(trained.value) + ("  (trained before)" if trained.reused else ""))
-        names.append(trained.value.training.name)
-    return names
+        trainings.trained.append(trained)
+    return trainings
 
 
 def _export(
@@ -715,7 +772,8 @@ def _export(
     force: bool,
     tally: _Tally,
     input: Literal["float32", "uint8"] = "float32",
-) -> None:
+) -> list[pipeline.Outcome[Artifact]]:
+    artifacts = []
     with console.following("export") as on_progress:
         for exported in pipeline.export(store, names, formats, input=input, force=force, on_progress=on_progress):
             console.say(
@@ -725,6 +783,8 @@ def _export(
                 tally.add(exported.value.failure.kind)
             for _ in exported.value.mismatches:
                 tally.add("wrong output")
+            artifacts.append(exported)
+    return artifacts
 
 
 def _evaluate(
@@ -733,23 +793,25 @@ def _evaluate(
     settings: pipeline.EvaluationSettings,
     force: bool,
     tally: _Tally,
-) -> None:
-    reused = asked = 0
+) -> list[pipeline.Outcome[Result]]:
+    results = []
     with console.following("evaluate") as on_progress:
         for outcome in pipeline.evaluate(store, planned, settings, force=force, on_progress=on_progress):
             result = outcome.value
-            reused += outcome.reused
-            asked += 1
+            results.append(outcome)
             if result.failure and not evaluate_stage.is_expected(result):
                 tally.add(result.failure.kind, of_metric=outcome.tried)
             if result.failure or (not outcome.reused and evaluate_stage.is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
-    if reused:
-        console.say("evaluate", f"{reused} of {asked} results were measured before  (--force to repeat)")
+    if reused := sum(outcome.reused for outcome in results):
+        console.say("evaluate", f"{reused} of {len(results)} results were measured before  (--force to repeat)")
+    return results
 
 
-def _report(store: Store) -> None:
-    _print_report(*pipeline.report(store))
+def _report(store: Store) -> tuple[Table, list[Path]]:
+    table, paths = pipeline.report(store)
+    _print_report(table, paths)
+    return table, paths
 
 
 def _print_report(table: Table, paths: Sequence[Path]) -> None:
@@ -800,8 +862,6 @@ def _outcome(arguments: list[str], debug: bool) -> int:
         raise KeyboardInterrupt from None
     except DeployError as error:
         return _failed(str(error), error.exit_code, debug)
-    except TyperException as error:
-        return _failed(options.told(error), error.exit_code, debug)
     except SystemExit as left:  # raised by shell completion, and by rich and typer when the reader of a pipe has gone
         return 1 if left.code else 0
     except OSError as error:
@@ -844,7 +904,9 @@ def _how_to_go_on(arguments: list[str]) -> str:
         return "nothing is kept; with --out the same command would go on"
     if arguments[:2] == ["env", "create"]:
         return "nothing was changed; the same command starts over"
-    if "--force" in map(options.today, arguments):
+    if arguments[:1] == ["profile"]:
+        return "no profile was made; the same command starts over"
+    if "--force" in map(commands.today, arguments):
         if arguments[:1] == ["train"]:
             return "if a state was saved, the same command without --force goes on from there"
         return "with --force the same command starts over"

@@ -1,7 +1,6 @@
 """What a person sees: progress on stderr, results and tables on stdout."""
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
-from cifar_deploy import process
+from cifar_deploy import documents, process
 from cifar_deploy.choice import answer
 from cifar_deploy.choice.choose import Choice
 from cifar_deploy.core import progress
@@ -38,9 +37,24 @@ err = Console(stderr=True, **PLAIN)
 # The bar that is on the screen now, if one is.
 _shown: Progress | None = None
 
+_is_silent = False
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """In the block nothing but a document is printed on stdout. Bars, warnings and errors are on stderr as ever."""
+    global _is_silent
+    _is_silent = True
+    try:
+        yield
+    finally:
+        _is_silent = False
+
 
 def say(verb: str, text: str) -> None:
     """A line of progress: the step, and its outcome."""
+    if _is_silent:
+        return
     # A line on the same screen as a bar has to go through the bar's console, which makes room for it.
     through = err if _shown and out.is_terminal and err.is_terminal else out
     through.print(printable(f"{verb:<9} {text}"))
@@ -48,17 +62,18 @@ def say(verb: str, text: str) -> None:
 
 def line(text: str = "") -> None:
     """A line of an answer, on stdout."""
-    out.print(printable(text))
+    if not _is_silent:
+        out.print(printable(text))
 
 
-def print_json(value: object) -> None:
-    """For a script. ASCII, so that a terminal shows every name as it is."""
-    print(json.dumps(value, indent=2))
+def print_document(document: documents.Document) -> None:
+    """For a script."""
+    print(documents.text(document))
 
 
 @contextlib.contextmanager
-def following(title: str, *, milestones: bool = True) -> Iterator[OnProgress]:
-    """Show a worker's progress while the block runs: a bar with the time left, its milestones above it if they are asked for."""
+def following(title: str) -> Iterator[OnProgress]:
+    """Show a worker's progress while the block runs: a bar with the time left, its milestones above it."""
     shown = 0
     with _bar() as bar:
         task = bar.add_task(printable(title), total=None, message="")
@@ -66,7 +81,7 @@ def following(title: str, *, milestones: bool = True) -> Iterator[OnProgress]:
 
         def show(latest: progress.Progress) -> None:
             nonlocal shown
-            for milestone in latest.milestones[shown:] if milestones else ():
+            for milestone in latest.milestones[shown:]:
                 say("", f"{title}: {milestone}")
             shown = len(latest.milestones)
             bar.update(task, completed=latest.done, total=latest.total, message=printable(latest.message))
@@ -183,6 +198,8 @@ def print_choice(choice: Choice) -> None:
 
 
 def print_section(section: Section) -> None:
+    if _is_silent:
+        return
     for part in _parts(section, out.width):
         line()
         out.print(part, soft_wrap=False)

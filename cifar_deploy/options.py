@@ -6,133 +6,43 @@ Nothing here imports more than `--help` needs.
 import contextlib
 import importlib
 import math
-import os
-import re
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
-from typer import TyperException
-from typer.core import TyperCommand, TyperGroup
 
 from cifar_deploy.core import limits, trust, units
-from cifar_deploy.core.errors import DeployError, UsageError
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, SECONDS, TIMEOUT_S
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
-    from cifar_deploy.stages.bench import Shape
+    from cifar_deploy.stages.bench import Shape, Value
 
 
-# Former names, understood for one more version and shown nowhere.
-_FORMER = {
-    "--again": "--force",
-    "--half": "--save-fp16",
-    "--isa": "--max-isa",
-    "--precision": "--target-interval",
-    "--sustain": "--soak",
-    "--unlike": "--allow-mismatch",
-}
+def _offered(names: Callable[[typer.Context], Iterable[str]]) -> Callable[[typer.Context], list[str]]:
+    """For shell completion, which prints no error: where there is one it offers nothing."""
+
+    def offered(context: typer.Context) -> list[str]:
+        with contextlib.suppress(Exception):
+            return list(names(context))
+        return []
+
+    return offered
 
 
-def today(argument: str) -> str:
-    """A former name of an option as its name of today; any other argument as it is."""
-    name, equals, value = argument.partition("=")
-    return f"{_FORMER.get(name, name)}{equals}{value}"
+def _names(registry: str) -> Callable[[typer.Context], list[str]]:
+    """Those of a registry, given as "module:NAME"."""
+    module, _, name = registry.partition(":")
+    return _offered(lambda context: getattr(importlib.import_module(f"cifar_deploy.{module}"), name))
 
 
-def told(error: TyperException) -> str:
-    """What typer refuses, as every error is told: the option, what is wrong, and where the help is."""
-    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
-    help = f"see {context.command_path if context else 'cifar-deploy'} --help"
-    if parameter is None:
-        message = error.format_message().rstrip(".?").replace("(s)", "").replace(". Did you mean", "; did you mean")
-        return f"{message[:1].lower()}{message[1:]}; {help}"
-    what = error.message.rstrip(".").removeprefix("Value error, ").replace("Input should be", "should be")
-    what = re.sub(r", unable to parse string as .*", "", what) or "is missing"
-    return f"{_named(parameter)}: {what}" if "; " in what else f"{_named(parameter)}: {what}; {help}"
-
-
-class Group(TyperGroup):
-    """Its help shows the whole first sentence of each command. Without a command it prints its help and refuses."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args and not ctx.resilient_parsing:
-            print(ctx.get_help())
-            raise UsageError(f"{ctx.command_path}: lacks a command; give one of {', '.join(self.list_commands(ctx))}")
-        return super().parse_args(ctx, args)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        commands = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
-        rows = [(name, _first_sentence(command.help or "")) for name, command in commands if command]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-
-def _first_sentence(text: str) -> str:
-    sentence, point, _ = " ".join(text.split()).partition(". ")
-    return sentence + point.strip()
-
-
-class Command(TyperCommand):
-    """A command that refuses an empty value, a second value of an option that takes one, and a folder that is gone."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        args = [self._today(arg) for arg in args]
-        try:
-            if not ctx.resilient_parsing:  # of shell completion
-                self._check(*self.make_parser(ctx).parse_args(list(args))[::2])
-            return super().parse_args(ctx, args)
-        except TyperException as error:
-            if getattr(error, "ctx", ctx) is None:  # typer's parser does not say which command it refuses
-                error.ctx = ctx  # type: ignore[attr-defined]
-            raise
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            os.getcwd()
-        except OSError as error:
-            raise DeployError(f"working directory: is gone ({error.strerror}); change to another one") from error
-        return super().invoke(ctx)
-
-    def _today(self, argument: str) -> str:
-        """As `today`, where the command has such an option."""
-        known = {name for parameter in self.params for name in parameter.opts}
-        return found if (found := today(argument)).partition("=")[0] in known else argument
-
-    def _check(self, given: dict[str, Any], order: list[Any]) -> None:
-        for parameter in self.params:
-            values = given.get(parameter.name)
-            if "" in (values if isinstance(values, list | tuple) else [values]):
-                raise UsageError(f"{_named(parameter)}: is empty; give a value or leave it out")
-        for parameter, count in Counter(order).items():
-            is_flag = getattr(parameter, "is_flag", False) and not parameter.secondary_opts
-            if count > 1 and not is_flag and not getattr(parameter, "multiple", False):
-                raise UsageError(f"{_named(parameter)}: was given {count} times; give it once")
-
-
-def _named(parameter: Any) -> str:
-    return next((name for name in parameter.opts if name.startswith("--")), str(parameter.metavar or parameter.name))
-
-
-def _names(registry: str) -> Callable[[], list[str]]:
-    """For shell completion, of a registry as "module:NAME"."""
-
-    def names() -> list[str]:
-        module, _, name = registry.partition(":")
-        return list(getattr(importlib.import_module(f"cifar_deploy.{module}"), name))
-
-    return names
-
-
-def _trained(context: typer.Context) -> list[str]:
-    """For shell completion: the trained networks of the output folder that the line names so far."""
+@_offered
+def _trained(context: typer.Context) -> Iterable[str]:
+    """The trained networks of the output folder that the line names so far. Nothing is written there."""
     from cifar_deploy.core.store import Store
 
-    with contextlib.suppress(OSError):
-        return Store(context.params.get("out") or ".").names()
-    return []
+    return Store(context.params.get("out") or ".").names()
 
 
 def _positive(value: float) -> float:
@@ -184,6 +94,29 @@ def _shape(text: str) -> "Shape":
     )
 
 
+def _value(text: str) -> "Value":
+    """rate=16000, scale=0.5 or mask=true. An input's name may hold an equals sign itself."""
+    from cifar_deploy.stages.bench import Value
+
+    name, _, word = text.rpartition("=")
+    if name and (number := _number(word)) is not None:
+        return Value(name=name, value=number)
+    raise typer.BadParameter(f"{text} is no value; give rate=16000, scale=0.5 or mask=true")
+
+
+def _number(word: str) -> bool | int | float | None:
+    """None if it is none, or a larger one than a record holds."""
+    if word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    with contextlib.suppress(ValueError):
+        if abs(whole := int(word)) < 2**63:
+            return whole
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(word)):
+            return number
+    return None
+
+
 def _trust_code(names: list[str] | None) -> list[str] | None:
     for name in names or ():
         if ":" not in name:
@@ -197,6 +130,18 @@ def _limit_memory(context: typer.Context, value: int | None) -> int | None:
     if value is not None:
         context.with_resource(limits.at_most(value))
     return value
+
+
+_RECIPES = "the recipe's"
+
+
+def _silence(context: typer.Context, as_json: bool) -> bool:
+    """For as long as the command runs, the document alone is on stdout."""
+    if as_json:
+        from cifar_deploy import console
+
+        context.with_resource(console.silence())
+    return as_json
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of exported/, reports/ and log.txt.")]
@@ -220,48 +165,62 @@ NetworkOptions = Annotated[
     typer.Option(
         "--network",
         metavar="NETWORK",
-        help=f"A network, or module:function; may be repeated. [default: {', '.join(DEFAULT_NETWORKS)}]",
+        help="A network, or module:function; may be repeated.",
         autocompletion=_names("networks:NETWORKS"),
-        show_default=False,
+        show_default=", ".join(DEFAULT_NETWORKS),
     ),
 ]
 Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="NAME",
-        help="Trained networks, by name. [default: all]",
-        show_default=False,
+        help="Trained networks, by name.",
+        show_default="all",
         autocompletion=_trained,
     ),
 ]
 Name = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="What to call this training. [default: the network]")
+    str | None, typer.Option("--name", metavar="NAME", help="What to call this training.", show_default="the network")
 ]
 RecipeName = Annotated[
     str, typer.Option("--recipe", metavar="RECIPE", help="How to train.", autocompletion=_names("recipes:RECIPES"))
 ]
-Epochs = Annotated[int | None, typer.Option("--epochs", metavar="N", min=1, help="Instead of the recipe's.")]
-TrainBatch = Annotated[
-    int | None, typer.Option("--train-batch-size", metavar="N", min=2, help="Instead of the recipe's.")
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", metavar="N", min=1, help="Epochs to train.", show_default=_RECIPES)
 ]
-RecipeBatch = Annotated[int | None, typer.Option("--batch-size", metavar="N", min=2, help="Instead of the recipe's.")]
+TrainBatch = Annotated[
+    int | None,
+    typer.Option("--train-batch-size", metavar="N", min=2, help="Images in a training step.", show_default=_RECIPES),
+]
+RecipeBatch = Annotated[
+    int | None,
+    typer.Option("--batch-size", metavar="N", min=2, help="Images in a training step.", show_default=_RECIPES),
+]
 AllThreads = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", min=1, help="Threads for training. [default: all that are allowed]"),
+    typer.Option("--threads", metavar="N", min=1, help="Threads for training.", show_default="all that are allowed"),
 ]
 LearningRate = Annotated[
     float | None,
     typer.Option(
         "--learning-rate",
         metavar="NUMBER",
-        help="Instead of the recipe's.",
+        help="Learning rate at its highest.",
+        show_default=_RECIPES,
         callback=lambda x: x if x is None else _positive(x),
     ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Instead of the recipe's.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        "--seed", metavar="N", min=0, max=2**32 - 1, help="Seed of weights, order and crops.", show_default=_RECIPES
+    ),
+]
 TrainThreads = Annotated[
     int | None,
-    typer.Option("--train-threads", metavar="N", min=1, help="Threads for training. [default: all that are allowed]"),
+    typer.Option(
+        "--train-threads", metavar="N", min=1, help="Threads for training.", show_default="all that are allowed"
+    ),
 ]
 TrainDevice = Annotated[
     str,
@@ -289,24 +248,30 @@ CheckpointEvery = Annotated[
         "--checkpoint-every",
         parser=_parsed(units.duration, "--checkpoint-every"),
         metavar="10m",
-        help="Save the state within an epoch, too, whenever so long has passed; not under torchrun. [default: 10m]",
-        show_default=False,
+        help="Save the state within an epoch, too, whenever so long has passed; not under torchrun.",
+        show_default=f"{CHECKPOINT_EVERY_S / 60:g}m",
     ),
 ]
 LimitTrain = Annotated[
-    int | None, typer.Option("--limit-train", metavar="N", min=2, help="Train on so many images only: a quick try.")
+    int | None,
+    typer.Option(
+        "--limit-train", metavar="N", min=2, help="Train on so many images only: a quick try.", show_default="all"
+    ),
 ]
 LimitTest = Annotated[
-    int | None, typer.Option("--limit-test", metavar="N", min=1, help="Test on so many images only: a quick try.")
+    int | None,
+    typer.Option(
+        "--limit-test", metavar="N", min=1, help="Test on so many images only: a quick try.", show_default="all"
+    ),
 ]
 Formats = Annotated[
     list[str] | None,
     typer.Option(
         "--format",
         metavar="FORMAT",
-        help="May be repeated. [default: all]",
+        help="A deployment format; may be repeated.",
         autocompletion=_names("formats:FORMATS"),
-        show_default=False,
+        show_default="all",
     ),
 ]
 Input = Annotated[
@@ -318,9 +283,9 @@ Backends = Annotated[
     typer.Option(
         "--backend",
         metavar="BACKEND",
-        help="May be repeated. [default: all]",
+        help="A runtime; may be repeated.",
         autocompletion=_names("backends:BACKENDS"),
-        show_default=False,
+        show_default="all",
     ),
 ]
 Runtimes = Annotated[
@@ -329,9 +294,9 @@ Runtimes = Annotated[
         "--backend",
         "--runtime",
         metavar="BACKEND",
-        help="May be repeated. [default: all]",
+        help="A runtime; may be repeated.",
         autocompletion=_names("backends:BACKENDS"),
-        show_default=False,
+        show_default="all",
     ),
 ]
 DevicesAmong = Annotated[
@@ -339,9 +304,9 @@ DevicesAmong = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="May be repeated. [default: all]",
+        help="A device; may be repeated.",
         autocompletion=_names("devices:DEVICES"),
-        show_default=False,
+        show_default="all",
     ),
 ]
 Devices = Annotated[
@@ -349,9 +314,9 @@ Devices = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="May be repeated. [default: cpu]",
+        help="A device; may be repeated.",
         autocompletion=_names("devices:DEVICES"),
-        show_default=False,
+        show_default="cpu",
     ),
 ]
 Metrics = Annotated[
@@ -359,9 +324,9 @@ Metrics = Annotated[
     typer.Option(
         "--metric",
         metavar="METRIC",
-        help="May be repeated. [default: all but energy]",
+        help="What to measure; may be repeated.",
         autocompletion=_names("metrics:METRICS"),
-        show_default=False,
+        show_default="all but energy",
     ),
 ]
 Threads = Annotated[
@@ -370,8 +335,8 @@ Threads = Annotated[
         "--threads",
         metavar="N",
         min=1,
-        help="Threads that each measurement may use; repeat it to compare several. [default: 1]",
-        show_default=False,
+        help="Threads that each measurement may use; repeat it to compare several.",
+        show_default="1",
     ),
 ]
 BatchSizes = Annotated[
@@ -380,14 +345,18 @@ BatchSizes = Annotated[
         "--batch-size",
         metavar="N",
         min=1,
-        help="Images in a call, of latency and throughput; repeat it to compare several. [default: 1 and 64]",
-        show_default=False,
+        help="Images in a call, of latency and throughput; repeat it to compare several.",
+        show_default="1 and 64",
     ),
 ]
 Seconds = Annotated[
     float,
     typer.Option(
-        "--seconds", parser=_parsed(units.duration, "--seconds"), metavar="0.5s", help="Duration of each timed run."
+        "--seconds",
+        parser=_parsed(units.duration, "--seconds"),
+        metavar="0.5s",
+        help="Duration of each timed run.",
+        show_default=f"{SECONDS:g}s",
     ),
 ]
 Rounds = Annotated[
@@ -425,8 +394,8 @@ Timeout = Annotated[
         "--timeout",
         parser=_parsed(units.duration, "--timeout"),
         metavar="10m",
-        help="Time without progress after which a worker hangs. [default: 10m]",
-        show_default=False,
+        help="Time without progress after which a worker hangs.",
+        show_default=f"{TIMEOUT_S / 60:g}m",
     ),
 ]
 MemoryLimit = Annotated[
@@ -436,8 +405,8 @@ MemoryLimit = Annotated[
         parser=_parsed(units.memory, "--memory-limit"),
         callback=_limit_memory,
         metavar="4G",
-        help=f"Memory that each worker may take; so does {limits.VARIABLE}. [default: 90 % of what is available]",
-        show_default=False,
+        help=f"Memory that each worker may take; {limits.VARIABLE} sets it too.",
+        show_default="90 % of what is available",
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Redo existing results.")]
@@ -454,7 +423,14 @@ TrustCode = Annotated[
         show_default=False,
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for a script.")]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        callback=_silence,
+        help="Print one JSON document instead, as docs/schemas/ describes it, for a script.",
+    ),
+]
 
 
 VerifyMemory = Annotated[
@@ -466,8 +442,8 @@ MaxIsa = Annotated[
     typer.Option(
         "--max-isa",
         parser=_isa,
-        metavar="[sse41|avx2|avx512]",
-        autocompletion=_isa_levels,
+        metavar="<sse41|avx2|avx512>",
+        autocompletion=_offered(lambda context: _isa_levels()),
         help="Classify again with every INT8 artifact, its runtime limited to these instructions; may be repeated.",
         show_default=False,
     ),
@@ -521,6 +497,15 @@ Shapes = Annotated[
         help="How large an input is, where its file leaves that open; :int64 behind it where its type, too. May be repeated.",
     ),
 ]
+Values = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--value",
+        parser=_value,
+        metavar="NAME=16000",
+        help="Fill an input with this number, or with true or false, instead of random values. May be repeated.",
+    ),
+]
 Kept = Annotated[
     Path | None,
     typer.Option(
@@ -528,6 +513,41 @@ Kept = Annotated[
         "-o",
         metavar="FOLDER",
         help="Keep results and report in FOLDER/bench/, too; without it they are only printed.",
+    ),
+]
+
+
+TrainedName = Annotated[
+    str, typer.Argument(metavar="NAME", help="A trained network, by name.", autocompletion=_trained)
+]
+OneFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Format of the artifact to profile.",
+        autocompletion=_names("formats:FORMATS"),
+    ),
+]
+OneBackend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="BACKEND",
+        help="Runtime to profile it on.",
+        autocompletion=_names("backends:BACKENDS"),
+        show_default="the first that reads the format and can profile",
+    ),
+]
+OneThreads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads that the inferences may use.")]
+ProfileSeconds = Annotated[
+    float,
+    typer.Option(
+        "--seconds",
+        parser=_parsed(units.duration, "--seconds"),
+        metavar="0.5s",
+        help="Time to profile, in 5 to 200 inferences.",
+        show_default=f"{SECONDS:g}s",
     ),
 ]
 

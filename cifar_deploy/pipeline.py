@@ -16,8 +16,9 @@ A step returns what it made, and whether that was already there. Nothing here im
 from cifar_deploy.choice.choose import Choice, Constraints
 from cifar_deploy.choice.limits import Limit
 from cifar_deploy.core.outcome import Outcome
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.store import Store
-from cifar_deploy.stages.bench import Shape, plan_external
+from cifar_deploy.stages.bench import Shape, Value, plan_external
 from cifar_deploy.stages.choose import choose
 from cifar_deploy.stages.compare import Pair, compare
 from cifar_deploy.stages.doctor import catalogue, diagnose
@@ -26,6 +27,7 @@ from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
 from cifar_deploy.stages.export import export
 from cifar_deploy.stages.plan import Conditions, Planned, plan
 from cifar_deploy.stages.prepare import prepare
+from cifar_deploy.stages.profile import profile
 from cifar_deploy.stages.report import frame, report
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.stages.train import TrainingSettings, follow, train
@@ -43,10 +45,12 @@ __all__ = [
     "Pair",
     "Planned",
     "Prepared",
+    "Profile",
     "Sampling",
     "Shape",
     "Store",
     "TrainingSettings",
+    "Value",
     "catalogue",
     "choose",
     "compare",
@@ -59,6 +63,7 @@ __all__ = [
     "plan",
     "plan_external",
     "prepare",
+    "profile",
     "report",
     "train",
 ]

@@ -52,6 +52,20 @@ def two_inputs(path: Path) -> Path:
     )
 
 
+def needs_rate(path: Path) -> Path:
+    """x float32 [batch, 3] and rate int64 []: it fails at any rate but 16000, less which is the index of a table of one row."""
+    nodes = [
+        helper.make_node("Sub", ["rate", "least"], ["index"]),
+        helper.make_node("Gather", ["table", "index"], ["row"]),
+        helper.make_node("Mul", ["x", "row"], ["y"]),
+    ]
+    arrays = {"least": np.array(16000), "table": np.ones((1, 3), np.float32)}
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(a)) for name, a in arrays.items()
+    ]
+    return save(path, [*constants, *nodes], {"x": (TensorProto.FLOAT, ["batch", 3]), "rate": (TensorProto.INT64, [])})
+
+
 def identity(path: Path, shape: list[int | str | None] | None, dtype: int = TensorProto.FLOAT) -> Path:
     """x of this shape, None for an unknown rank, to y."""
     values = [helper.make_tensor_value_info(name, dtype, of) for name, of in (("x", shape), ("y", None))]
@@ -88,6 +102,47 @@ def torchscript(path: Path) -> Path:
 
     module, examples = _module()
     torch.jit.trace(module, examples).save(path)
+    return path
+
+
+def in_place(path: Path, is_compiled: bool = False) -> Path:
+    """A program for PyTorch that adds 1 to its input x [2, 3] itself, and returns twice that."""
+    import torch
+
+    class Counts(torch.nn.Module):
+        def forward(self, x):  # type: ignore[no-untyped-def]
+            return x.add_(1) * 2
+
+    example = (torch.zeros(2, 3),)
+    if is_compiled:
+        from torch._inductor import aoti_compile_and_package
+
+        with torch.no_grad():
+            aoti_compile_and_package(torch.export.export(Counts(), example), package_path=str(path))
+    elif path.suffix == ".pt2":
+        torch.export.save(torch.export.export(Counts(), example), path)
+    else:
+        torch.jit.trace(Counts(), example, check_trace=False).save(path)
+    return path
+
+
+def in_training_mode(path: Path) -> Path:
+    """A script of one layer of dropout, saved without .eval()."""
+    import torch
+
+    torch.jit.script(torch.nn.Sequential(torch.nn.Dropout())).save(path)
+    return path
+
+
+def takes_numbers(path: Path) -> Path:
+    """A script of x, k: int, scale: float and on: bool, which multiplies them if it is on."""
+    import torch
+
+    class Numbers(torch.nn.Module):
+        def forward(self, x, k: int, scale: float, on: bool):  # type: ignore[no-untyped-def]
+            return x * k * scale if on else x
+
+    torch.jit.script(Numbers()).save(path)
     return path
 
 

@@ -15,6 +15,7 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import memory
 from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.isolate import Worker
+from cifar_deploy.core.profile import Operator, Profile
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import (
     Artifact,
@@ -243,6 +244,30 @@ def a_job(metric: str = "latency", format: str = "checkpoint", input: ImageType 
         protocol=1,
         machine=checkpoint.machine,
         versions=checkpoint.versions,
+    )
+
+
+def an_operator(name: str, type: str, dtype: str | None, seconds: float) -> Operator:
+    """Of four calls."""
+    return Operator(name=name, type=type, dtype=dtype, is_convolution="Conv" in type, calls=4, seconds=seconds)
+
+
+def a_profile(job: Job, *operators: Operator) -> Profile:
+    """Of four inferences of the job's artifact, which took 10 ms."""
+    return Profile(
+        name=job.artifact.name,
+        format=job.artifact.variant,
+        files=job.artifact.files,
+        backend=job.backend,
+        device=job.device,
+        threads=job.threads,
+        inferences=4,
+        seconds=0.01,
+        operators=operators,
+        machine=job.machine,
+        versions=job.versions,
+        started="2026-01-01T00:00:00+00:00",
+        commit=None,
     )
 
 

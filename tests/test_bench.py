@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,18 @@ from _pytest.mark.structures import ParameterSet
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.backends.tensors import is_compiled
+from cifar_deploy.core import codec
 from cifar_deploy.core.arrays import random_arrays
 from cifar_deploy.core.errors import Unsupported, UsageError
 from cifar_deploy.core.isolate import Worker
-from cifar_deploy.core.records import Tensor
+from cifar_deploy.core.records import External, Tensor
 from cifar_deploy.core.registry import interpreter_for
-from cifar_deploy.stages.bench import Shape, taken
+from cifar_deploy.metrics.summary import same_input
+from cifar_deploy.stages.bench import Shape, Value, taken
 from tests import models
 from tests.conftest import Exported, heed_signals, need_plugin
 from tests.in_process import run_here
+from tests.probes import a_job
 from tests.test_cli import assert_refused
 
 QUICK = ["--rounds", "1", "--seconds", "0.02"]
@@ -43,10 +47,14 @@ def _opened() -> list[ParameterSet]:
 
 
 def bench(*arguments: object, cwd: Path) -> tuple[list[dict[str, Any]], subprocess.CompletedProcess[str]]:
-    """The rows, by `--json`."""
+    """The rows of the table, by `--json`."""
     done = run_here("bench", *arguments, *QUICK, "--json", cwd=cwd)
     assert done.stdout, done.stderr
-    return json.loads(done.stdout)["rows"], done
+    return table_of(done)["rows"], done
+
+
+def table_of(done: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(done.stdout)["report"]["tables"][0]
 
 
 @pytest.mark.parametrize(("name", "suffix"), _opened())
@@ -77,8 +85,8 @@ def test_a_runtime_in_an_environment_opens_files_of_its_own(
     assert path.suffix == suffix
     (row,), done = bench(path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert row["backend"] == format and row["values"]["latency.p50"]["number"] > 0
-    assert any("float32 1×3×32×32" in note for note in json.loads(done.stdout)["notes"])
+    assert row["labels"]["backend"] == format and row["values"]["latency.p50"]["number"] > 0
+    assert any("float32 1×3×32×32" in note for note in table_of(done)["notes"])
 
 
 @pytest.mark.slow
@@ -123,6 +131,34 @@ def test_the_batch_is_one_and_other_free_sizes_have_to_be_given(
         assert tensor.shape == expected and tensor.dtype == (input.dtype or "float32")
 
 
+X, Z = (
+    Input(name="x", dtype="float32", shape=(1, None), aliases=("a", "both")),
+    Input(name="z", dtype="float32", shape=(1, None), aliases=("b", "both", "x")),
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["x=2", "z=3"], [2, 3]),
+        (["a=2", "b=3"], [2, 3]),
+        (["both=2", "z=3"], "input x is [1, ?]; say how large"),
+        (["x=2"], "input z is [1, ?]; say how large"),  # another input's own name is none of its aliases
+        (["x=2", "a=2", "z=3"], "input x is given as x and as a; give it once"),
+    ],
+    ids=str,
+)
+def test_an_input_is_given_by_any_name_that_is_its_alone(given: list[str], expected: list[int] | str) -> None:
+    pairs = [each.split("=") for each in given]
+    shapes = {name: Shape(name=name, sizes=(1, int(size))) for name, size in pairs}
+    if isinstance(expected, str):
+        with pytest.raises(UsageError) as refused:
+            taken(Path("a.onnx"), (X, Z), shapes)
+        assert expected in str(refused.value)
+    else:
+        assert [tensor.shape[1] for tensor in taken(Path("a.onnx"), (X, Z), shapes)] == expected
+
+
 @pytest.mark.parametrize(
     "dtype",
     [
@@ -134,6 +170,93 @@ def test_the_batch_is_one_and_other_free_sizes_have_to_be_given(
 def test_a_type_of_which_there_are_no_arrays_is_named_and_unsupported(dtype: str) -> None:
     with pytest.raises(Unsupported, match=f"x is of type {re.escape(dtype)}, which cannot be made up"):
         taken(Path("a.onnx"), (Input(name="x", dtype=dtype, shape=(1,)),), {})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "expected"),
+    [
+        ("int64", 16000, 16000),
+        ("int32", 16000.0, 16000),
+        ("uint8", 255, 255),
+        ("float32", 16000, 16000.0),
+        ("float32", 0.1, 0.1),
+        ("float32", 1e30, 1e30),
+        ("float16", -0.5, -0.5),
+        ("bool", True, True),
+        ("bool", 0, False),
+        ("uint8", 256, "--value 256 is outside of 0 to 255"),
+        ("uint64", -1, "--value -1 is outside of 0 to"),
+        ("uint64", 1e19, "is outside of 0 to 9223372036854775807"),
+        ("int64", 0.5, "--value 0.5 is no whole number"),
+        ("int64", True, "--value true is no number"),
+        ("float32", True, "--value true is no number"),
+        ("bool", 2, "--value 2 is neither true nor false"),
+        ("float16", 70000, "is outside of ±65504"),
+        ("float16", 16001, "--value 16001 would be 16000.0"),
+        ("float32", 1e39, "is outside of ±3.4"),
+        ("float32", 1e-60, "--value 1e-60 would be 0.0"),
+    ],
+)  # fmt: skip
+def test_a_value_fills_an_input_if_its_type_holds_it(
+    dtype: str, value: bool | int | float, expected: bool | int | float | str
+) -> None:
+    inputs = (Input(name="k", dtype=dtype, shape=(2, 2), aliases=("k:0",)),)
+    given = {"k:0": Value(name="k:0", value=value)}
+    if isinstance(expected, str):
+        with pytest.raises(UsageError) as refused:
+            taken(Path("a.onnx"), inputs, {}, given)
+        assert "a.onnx: input k is of" in str(refused.value) and expected in str(refused.value)
+        return
+    tensors = taken(Path("a.onnx"), inputs, {}, given)
+    assert tensors[0].value == expected and type(tensors[0].value) is type(expected)
+    assert codec.from_json(Tensor, codec.to_json(tensors[0])) == tensors[0]
+    assert str(tensors[0]) == f"k {dtype} 2×2 = {str(expected).lower()}"
+    ((array,), *_) = random_arrays(tensors, 2)
+    assert array.dtype == dtype and np.array_equal(array, np.full((2, 2), expected, dtype))
+
+
+def test_a_value_reaches_the_program_is_shown_and_tells_results_apart(tmp_path: Path) -> None:
+    path = models.needs_rate(tmp_path / "speech.onnx")
+    arguments = [path, *ORT, "--out", tmp_path]
+    rows, done = bench(*arguments, cwd=tmp_path)
+    assert done.returncode == 1 and rows[0]["failures"], "it runs at a rate of 16000 alone"
+    assert any(note.startswith("No value was given for rate.") for note in json.loads(done.stdout)["notes"])
+    rows, done = bench(*arguments, "--value", "rate=16000", cwd=tmp_path)
+    assert done.returncode == 0 and not rows[0]["failures"], done.stderr
+    notes = json.loads(done.stdout)["notes"]
+    assert "Input: x float32 1×3, rate int64 scalar = 16000." in notes
+    assert not any("No value" in note for note in notes)
+    results = tmp_path / "bench" / "reports" / "results.jsonl"
+    before = results.read_text()
+    bench(*arguments, "--value", "rate=16000.0", cwd=tmp_path)
+    assert results.read_text() == before, "the same question has its answer"
+    rows, _ = bench(*arguments, "--value", "rate=8000", cwd=tmp_path)
+    assert rows[0]["failures"], "another value is another question"
+
+
+def test_an_argument_of_torchscript_that_is_a_number_needs_no_shape_and_gets_its_value(tmp_path: Path) -> None:
+    path = models.takes_numbers(tmp_path / "model.ts")
+    opened = BACKENDS["torchscript"].opens.open(path, "cpu", 1)  # type: ignore[union-attr]
+    shapes = {"x": Shape(name="x", sizes=(1, 3))}
+    values = {name: Value(name=name, value=value) for name, value in {"k": 16, "scale": 0.5, "on": True}.items()}
+    tensors = taken(path, opened.inputs, shapes, values)
+    assert [(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors] == [
+        ("x", "float32", (1, 3)), ("k", "int64", ()), ("scale", "float64", ()), ("on", "bool", ())
+    ]  # fmt: skip
+    (arrays, *_) = random_arrays(tensors, 1)
+    np.testing.assert_allclose(np.asarray(opened.run(arrays)), arrays[0] * 8)
+
+
+def test_a_value_is_part_of_what_identifies_a_job_and_a_name_is_none_of_what_is_fed() -> None:
+    takes = (Tensor(name="x", dtype="float32", shape=(1, 3)),)
+    job = a_job()
+    plain = replace(job, artifact=replace(job.artifact, origin=External(path="a.onnx", takes=takes), format=None))
+    valued = replace(
+        plain, artifact=replace(plain.artifact, origin=External(path="a.onnx", takes=(replace(takes[0], value=1.0),)))
+    )
+    assert valued.key != plain.key and not same_input(plain, valued)
+    # Nothing of a value where there is none: the keys of earlier versions hold.
+    assert takes[0].fed == {"dtype": "float32", "shape": [1, 3]} == replace(takes[0], name="z").fed
 
 
 def test_random_arrays_are_the_same_each_time_harmless_and_few_where_they_are_large() -> None:
@@ -161,7 +284,7 @@ def test_files_are_measured_side_by_side_and_nothing_is_left_behind(
     before = sorted(tmp_path.iterdir())
     rows, done = bench("images.onnx", "two.onnx", "damaged.onnx", *ORT, cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.startswith("cifar-deploy: error: 1 of the asked"), done.stderr
-    assert [(row["file"], row["backend"]) for row in rows] == [
+    assert [(row["labels"]["file"], row["labels"]["backend"]) for row in rows] == [
         (f"{name}.onnx", "onnxruntime") for name in ("images", "two", "damaged")
     ]
     first, second, damaged = rows
@@ -169,12 +292,12 @@ def test_files_are_measured_side_by_side_and_nothing_is_left_behind(
         values = {key: value["number"] for key, value in row["values"].items()}
         assert 0 < values["latency.p50"] < 1 and 0 < values["latency.load"] < 60 and 0 < values["latency.first"] < 60
         assert values["memory.peak"] > 2**24 and not row["failures"]
-        assert values["file_size.bytes"] == (tmp_path / row["file"]).stat().st_size
+        assert values["file_size.bytes"] == (tmp_path / row["labels"]["file"]).stat().st_size
     ratio = second["values"]["latency.p50"]["number"] / first["values"]["latency.p50"]["number"]
     assert second["values"]["speed_up"]["number"] == pytest.approx(1 / ratio) and "speed_up" not in first["values"]
     assert damaged["failures"]["latency.p50"]["kind"] == "load error" and not damaged["values"]
     assert "damaged.onnx" in damaged["failures"]["latency.p50"]["reason"]
-    notes = " ".join(json.loads(done.stdout)["notes"])
+    notes = " ".join(table_of(done)["notes"])
     assert "x float32 1×3×224×224" in notes and "ids int64 1×3" in notes and "A/A" in notes
     assert sorted(tmp_path.iterdir()) == before and not list(temporary.glob("cifar-deploy*"))
 
@@ -195,7 +318,7 @@ def test_out_keeps_the_results_apart_and_a_second_bench_uses_them_again(tmp_path
     assert table in done.stdout
     other = models.two_inputs(tmp_path / "two.onnx")
     rows, _ = bench(other, *ORT, "--out", tmp_path, cwd=tmp_path)
-    assert [row["file"] for row in rows] == [str(other)], "only what was asked for is shown"
+    assert [row["labels"]["file"] for row in rows] == [str(other)], "only what was asked for is shown"
     assert run_here("compare", tmp_path / "bench", tmp_path / "bench").returncode == 0
 
 
@@ -238,6 +361,26 @@ def test_a_program_runs_only_if_it_is_trusted(tmp_path: Path) -> None:
     assert done.returncode == 0 and rows[0]["values"]["latency.p50"]["number"] > 0, done.stderr
 
 
+def test_a_program_that_writes_into_its_input_says_so(tmp_path: Path) -> None:
+    paths = [models.in_place(tmp_path / "in_place.ts"), models.torchscript(tmp_path / "apart.ts")]
+    shapes = ["--shape", "x=2,3", "--shape", "ids=2,3:int64"]
+    rows, done = bench(*paths, *shapes, "--trust", cwd=tmp_path)
+    assert done.returncode == 0 and not any(row["failures"] for row in rows), done.stderr
+    (note,) = [note for note in json.loads(done.stdout)["notes"] if "writes into its input" in note]
+    assert note.startswith(str(paths[0])) and "outside of the timed part" in note
+
+
+def test_a_program_that_was_saved_in_training_mode_says_so(tmp_path: Path) -> None:
+    path = models.in_training_mode(tmp_path / "model.ts")
+    rows, done = bench(path, "--shape", "input=2,3", "--trust", cwd=tmp_path)
+    assert done.returncode == 0 and not rows[0]["failures"], done.stderr
+    (note,) = [note for note in json.loads(done.stdout)["notes"] if "training mode" in note]
+    assert (
+        note
+        == f"{path} on torchscript was saved in training mode (2 modules); it ran in evaluation mode, as after .eval()."
+    )
+
+
 def test_of_two_kinds_with_one_suffix_the_backend_of_the_other_is_refused(tmp_path: Path) -> None:
     path = models.MAKERS["torch_export", ".pt2"](tmp_path / "model.pt2")
     assert not is_compiled(path)
@@ -257,7 +400,7 @@ def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> N
     (tmp_path / "model.onnx").touch()
     rows, done = bench("model.xml", "model.onnx", cwd=tmp_path)
     assert done.returncode == 1
-    reasons = {row["file"]: row["failures"]["latency.p50"]["reason"] for row in rows}
+    reasons = {row["labels"]["file"]: row["failures"]["latency.p50"]["reason"] for row in rows}
     assert "needs model.bin beside it" in reasons["model.xml"] and "is empty" in reasons["model.onnx"]
 
 
@@ -273,6 +416,17 @@ def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> N
         (["free.onnx", *ORT, "--shape", "x=1,4,8,8"], ["input x", "1,4,8,8"]),
         (["free.onnx", *ORT, "--shape", "x=1,3,8,8:int64"], ["input x", "float32", "int64"]),
         (["free.onnx", *ORT, "--shape", "x=1,3,8,8", "--shape", "z=1"], ["z: no input", "x"]),
+        (["free.onnx", *ORT, "--shape", "x=1,3,8,8", "--shape", "x=1,3,9,9"], ["--shape", "x is given twice"]),
+        (["free.onnx", *ORT, "--shape", "x=1,3,8,8", "--value", "y=1"], ["y: no input (--value)", "x"]),
+        (["free.onnx", *ORT, "--shape", "x=1,3,8,8", "--value", "x=true"], ["input x is of float32", "--value true"]),
+        (
+            ["free.onnx", *ORT, "--shape", "x=1,3,8,8", "--value", "x=1", "--value", "x=2"],
+            ["--value", "x is given twice"],
+        ),
+        (["free.onnx", "--value", "x=a"], ["--value", "x=a is no value", "rate=16000"]),
+        (["free.onnx", "--value", "x=nan"], ["x=nan is no value"]),
+        (["free.onnx", "--value", "x=1e999"], ["x=1e999 is no value"]),
+        (["free.onnx", "--value", "16000"], ["16000 is no value"]),
         (["free.onnx", "--shape", "x=1,a"], ["--shape", "x=1,a"]),
         (["free.onnx", "--shape", "x=1,0"], ["--shape", "x=1,0"]),
         (["free.onnx", "--shape", "x=1,3:float99"], ["--shape", "float99", "float32"]),
@@ -282,7 +436,7 @@ def test_an_ir_without_its_weights_and_an_empty_file_say_so(tmp_path: Path) -> N
         (["free.onnx", "--backend", "pytorch"], ["--backend: pytorch"]),
         (["free.onnx", "--backend", "torchscript"], [".onnx", "torchscript", ".ts"]),
         (["free.onnx", *ORT, "--backend", "torchscript"], ["--backend: torchscript"]),
-        ([], ["file"]),
+        ([], ["FILE: is missing"]),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -340,7 +494,9 @@ def test_a_backend_that_is_not_here_is_no_failure_unless_a_file_needs_it(
     monkeypatch.setitem(sys.modules, "openvino", None)  # nor has the parent it
     path = models.images(tmp_path / "images.onnx")
     rows, done = bench(path, cwd=tmp_path)
-    assert done.returncode == 0 and rows[0]["backend"] == "onnxruntime" and not rows[0]["failures"], done.stderr
+    assert done.returncode == 0 and rows[0]["labels"]["backend"] == "onnxruntime" and not rows[0]["failures"], (
+        done.stderr
+    )
     assert rows[1]["failures"]["latency.p50"]["kind"] == "unavailable"
     assert "pip install openvino" in rows[1]["failures"]["latency.p50"]["reason"]
     (tmp_path / "model.xml").write_text("<net/>")

@@ -14,7 +14,9 @@ from cifar_deploy import console, pipeline
 from cifar_deploy.core import sealing
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.store import Store
+from cifar_deploy.stages.profile import sections
 from tests.lines import WholeLines
+from tests.probes import a_profile, an_operator
 
 DEFAULT, ALL = 12, 1000
 
@@ -122,6 +124,24 @@ def test_whatever_a_record_holds_is_answered(seed: int, copied: Path) -> None:
         use_records(copied)
     finally:
         path.write_text(text)
+
+
+@pytest.mark.parametrize("seed", of_gate(ALL))
+def test_so_is_whatever_a_profile_holds(seed: int, copied: Path) -> None:
+    chance, store = random.Random(seed), Store(copied)
+    job = next(run.job for run in store.runs() if run.job.backend == "onnxruntime")
+    profile = a_profile(job, an_operator("a", "Conv", "float32", 0.001), an_operator("b", "QLinearConv", "int8", 0.002))
+    path = store.trace_path(profile.name, profile.format, profile.backend).with_suffix(".profile.json")
+    store.save_profile(profile)
+    record = sealing.read_record(path, "")
+    put(record, chance.choice(list(places(record))), chance.choice(VALUES))
+    path.write_text(json.dumps(sealing.sealed(record)))
+    try:
+        for found in store.profiles():
+            assert found.convolutions_in("int8") and sections(found)
+        pipeline.report(store)
+    finally:
+        path.unlink()
 
 
 def put_where_it_is(record: Any, way: tuple[Any, ...], value: Any) -> None:

@@ -34,6 +34,7 @@ _LINES = {
     "evaluate": ["evaluate", "--format", "onnx", "--backend", "onnxruntime", "--metric", "file_size", "--out", "out"],
     "bench": ["bench", "gone.onnx"],
     "report": ["report", "--out", "out"],
+    "choose": ["choose", "--max-latency", "5s", "--out", "out"],
     "compare": ["compare", "out", "out", "--fail-if-slower", "5%"],
     "selftest": ["selftest", "--frobnicate"],
     "list": ["list", "everything"],

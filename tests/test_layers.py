@@ -19,7 +19,9 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"options"},
+    {"commands"},
     {"console"},
+    {"documents"},
     {"process"},
     {"selftest"},
     {"pipeline"},
@@ -46,8 +48,8 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "report", "choose", "pairing"),
-    *("compare", "environments", "doctor"),
+    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "profile", "report", "choose"),
+    *("pairing", "compare", "environments", "doctor"),
 )
 
 # Where a metric may be named: in its own file, in a section whose setup it is, and where one limits the choice.

@@ -28,7 +28,7 @@ PRINTED_BY = {
     "stages/export.py": {"run", "export", "evaluate"},
     "workers/export.py": {"run", "export", "evaluate"},
     "formats/": {"run", "export", "evaluate"},
-    "devices/": {"evaluate", *_TRAINING},
+    "devices/": {"list", "doctor", "evaluate", *_TRAINING},
     "stages/plan.py": {"run", "evaluate"},
     "stages/rounds.py": _MEASURING,
     "stages/evaluate.py": _MEASURING,
@@ -39,7 +39,12 @@ PRINTED_BY = {
     "choice/": {"choose"},
     "stages/compare.py": {"compare"},
     "stages/pairing.py": {"compare"},
-    "core/store.py": {"run", "train", "train-all", "export", "evaluate"},
+    "core/store.py": {"report", "choose", "doctor", "export", *_TRAINING, *_MEASURING},
+    "core/trust.py": {"report", "choose", "compare", "doctor", "export", *_MEASURING},
+    "core/journal.py": {"report", "choose", "compare", "doctor", *_MEASURING},
+    "metrics/summary.py": {"report", "choose", "compare", "bench"},
+    "stages/report.py": {"report", "choose", "run", "bench"},
+    "stages/doctor.py": {"doctor"},
 }
 # Options that only a command which has them can lead to.
 GIVEN = {
@@ -70,7 +75,8 @@ def _mentions(file: str) -> list[tuple[str, str]]:
             text = node.value
         else:
             continue
-        outside = re.sub(r"`(cifar-deploy|train) [^`]*`?", "", text)
+        outside = re.sub(rf"`({'|'.join(('cifar-deploy', *COMMANDS))}) [^`]*`?", "", text)
+        outside = "" if re.fullmatch(r"cifar-deploy [\w -]+", text) else outside  # a whole command
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", outside):
             if not text.startswith(option):  # the user gave it
                 found.append((option, text))
@@ -100,3 +106,21 @@ def test_a_message_offers_no_option_that_its_command_lacks(file: str) -> None:
 def test_every_file_of_the_table_is_there() -> None:
     for beginning in PRINTED_BY:
         assert any(file.startswith(beginning) for file in FILES), beginning
+
+
+_WHOLE = re.compile(r"`(?:cifar-deploy )?((?:env )?[a-z-]+)((?: [^`\s]+)*)`")
+
+
+SPELLED_OUT = [
+    (file, command, option)
+    for file in FILES
+    for command, rest in _WHOLE.findall((PACKAGE / file).read_text())
+    for option in re.findall(r"(?<!\S)--[a-z-]+", rest)
+]
+
+
+@pytest.mark.parametrize(("file", "command", "option"), sorted(set(SPELLED_OUT)))
+def test_a_command_that_a_message_spells_out_has_the_options_that_it_gives_there(
+    file: str, command: str, option: str
+) -> None:
+    assert command in COMMANDS and option in _options(command)

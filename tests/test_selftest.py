@@ -1,7 +1,7 @@
 """The self-test passes here, and each of its checks fails when what it checks is broken."""
 
-import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +19,7 @@ from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import METRICS, summary
 from cifar_deploy.selftest import Bench, Check
 from tests.probes import calm
+from tests.schemas import document_of
 
 
 class Recorded(Bench):
@@ -174,4 +175,5 @@ def test_the_command_says_what_it_expected_and_fails_if_a_check_did(
     assert f"{outcome:<9} a wait of 1 ms: 2 ms  (expected: 1 ms)" in " ".join(shown.out.split("\n"))
     assert ("do not trust what is measured here" in shown.err) == (code == 1)
     assert cli._exit_code(["selftest", "--json"], debug=False) == code
-    assert json.loads(capsys.readouterr().out)[0]["outcome"] == outcome
+    printed = subprocess.CompletedProcess([], code, stdout=capsys.readouterr().out)
+    assert document_of(printed, "selftest")["checks"][0]["outcome"] == outcome

@@ -10,7 +10,8 @@ from pathlib import Path
 from cifar_deploy.core.arrays import Arrays, Predict
 from cifar_deploy.core.content import Content
 from cifar_deploy.core.environment import Environment
-from cifar_deploy.core.records import Artifact, Isa
+from cifar_deploy.core.profile import Calls, Profiled
+from cifar_deploy.core.records import Artifact, Isa, TrainingMode
 from cifar_deploy.core.registry import Registry
 
 
@@ -25,17 +26,19 @@ class Input:
     dtype: str | None
     # A free dimension is a name or None. () is a scalar, None an array of unknown rank.
     shape: tuple[int | str | None, ...] | None
+    aliases: tuple[str, ...] = ()  # other names that the file or its runtime has for it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
     """An external model, loaded: `run` takes an array for each of the inputs, in their order.
 
-    Its outputs are on the host when it returns.
+    Its outputs are on the host when it returns. `training_mode` looks through the whole program: no measurement asks it.
     """
 
     inputs: tuple[Input, ...]
     run: Callable[[Arrays], object]
+    training_mode: Callable[[], TrainingMode] = TrainingMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,9 @@ class Backend:
     # LoadError if it sees that the runtime does not obey.
     isa: Mapping[Isa, Mapping[str, str]] = field(default_factory=dict)
     opens: Opener | None = None
+    # As `load`, with the runtime's own profiler on: the backend warms up, makes the calls, and says where their time went.
+    profile: Callable[[Path, Artifact, str, int, Calls], Profiled] | None = None
+    why_no_profile: str = "it does not say how long an operator takes"  # where `profile` is None
 
 
 BACKENDS: Registry[Backend] = Registry(

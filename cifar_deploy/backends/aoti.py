@@ -63,6 +63,7 @@ BACKEND = Backend(
     reads=("aoti",),
     targets={"cpu": "cpu"},
     requires=("torch",),
+    why_no_profile="its kernels are fused and have no operators",
     load=load,
     opens=Opener(suffixes={".pt2": PT2}, open=open_, is_program=True, knows=is_compiled),
 )

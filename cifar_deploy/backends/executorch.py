@@ -111,6 +111,7 @@ BACKEND = Backend(
     requires=("executorch", "torch"),
     modules=("executorch.runtime", "executorch.extension.pybindings.portable_lib"),
     environment=ENVIRONMENT,
+    why_no_profile="its Python package has no timer of operators",
     load=load,
     options={"most images a call": MOST_IMAGES},
     opens=Opener(suffixes={".pte": EXECUTORCH}, open=open_),

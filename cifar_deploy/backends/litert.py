@@ -28,6 +28,7 @@ def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
 
 def open_(path: Path, target: str, threads: int) -> Opened:
     interpreter = _interpreter(path, threads)
+    of_signatures = _names_of_signatures(interpreter)
     try:
         details = interpreter.get_input_details()
     except ValueError as error:  # a type that numpy has not
@@ -38,12 +39,24 @@ def open_(path: Path, target: str, threads: int) -> Opened:
     inputs = tuple(
         Input(
             name=each["name"],
+            aliases=tuple(of_signatures.get((each["index"], each["name"]), ())),
             dtype=np.dtype(each["dtype"]).name,
             shape=tuple(None if size < 0 else int(size) for size in each["shape_signature"]),
         )
         for each in details
     )
     return Opened(inputs=inputs, run=_running(interpreter))
+
+
+def _names_of_signatures(interpreter: Any) -> dict[tuple[int, str], list[str]]:
+    """By index and name of an input's tensor, what the file's signatures call it: `x`, of `serving_default_x:0`."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for signature in interpreter.get_signature_list():
+        for name, each in interpreter.get_signature_runner(signature).get_input_details().items():
+            names = found.setdefault((each["index"], each["name"]), [])
+            if name not in (each["name"], *names):
+                names.append(name)
+    return found
 
 
 def _corrected(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
@@ -105,6 +118,7 @@ BACKEND = Backend(
     requires=("ai_edge_litert",),
     modules=("ai_edge_litert.interpreter",),
     environment=ENVIRONMENT,
+    why_no_profile="its Python interpreter has no profiler",
     load=load,
     opens=Opener(suffixes={".tflite": TFLITE}, open=open_, corrected=_corrected),
 )

@@ -44,6 +44,7 @@ BACKEND = Backend(
     reads=("ncnn",),
     targets={"cpu": "cpu"},
     requires=("ncnn",),
+    why_no_profile="its Python package has no timer of layers",
     load=load,
     options={**_OPTIONS, "images a call": 1},
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cifar_deploy.backends import Backend
 from cifar_deploy.backends.tensors import predicting
+from cifar_deploy.backends.torch_profiler import profiling
 from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.records import Artifact, External, Layout
 
@@ -42,5 +43,6 @@ BACKEND = Backend(
     reads=("checkpoint",),
     targets={"cpu": "cpu", "cuda": "cuda", "mps": "mps"},
     requires=("torch", "safetensors"),
+    profile=profiling(load),
     load=load,
 )

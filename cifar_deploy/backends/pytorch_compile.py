@@ -23,6 +23,7 @@ BACKEND = Backend(
     targets={"cpu": "cpu", "cuda": "cuda"},
     requires=("torch", "safetensors"),
     programs=("g++",),
+    why_no_profile="its kernels are fused and have no operators",
     load=load,
     options={"freezing": "on"},
 )

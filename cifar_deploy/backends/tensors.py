@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,23 @@ def _on_host(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_on_host(item) for item in value]
     return value
+
+
+UNKNOWN = object()  # an argument that is no constant
+
+
+def is_in_training_mode(operator: str, arguments: Mapping[str, object]) -> bool:
+    """Whether an operator of PyTorch, with constant arguments by the names of its schema, does what only training needs.
+
+    Batch norm without running statistics is not: it has no other mode. Nor is a recurrent layer without dropout.
+    """
+    if "batch_norm" in operator and arguments.get("running_mean") is None:
+        return False
+    if arguments.get("dropout") == 0.0:
+        return False
+    dropout = arguments.get("dropout_p")
+    is_dropping = isinstance(dropout, float) and dropout > 0
+    return is_dropping or arguments.get("training") is True or arguments.get("train") is True
 
 
 def is_compiled(path: Path) -> bool:

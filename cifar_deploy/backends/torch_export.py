@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_deploy.backends import Backend, Input, Opened, Opener
-from cifar_deploy.backends.tensors import is_compiled, predicting, running
+from cifar_deploy.backends.tensors import UNKNOWN, is_compiled, is_in_training_mode, predicting, running
+from cifar_deploy.backends.torch_profiler import profiling
 from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.content import PT2
-from cifar_deploy.core.records import Artifact
+from cifar_deploy.core.records import Artifact, TrainingMode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +46,24 @@ def open_(path: Path, target: str, threads: int) -> Opened:
         args, kwargs = pytree.tree_unflatten(leaves, structure)
         return module(*args, **kwargs)
 
-    return Opened(inputs=inputs, run=running(run, target))
+    return Opened(inputs=inputs, run=running(run, target), training_mode=lambda: _training_mode(program))
+
+
+def _training_mode(program: Any) -> TrainingMode:
+    """Each operator is of one mode, that of the export."""
+    import torch
+
+    found: Counter[str] = Counter()
+    for module in program.graph_module.modules():  # those of its branches, too
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            if not isinstance(node.target, torch._ops.OpOverload):
+                continue
+            names = [argument.name for argument in node.target._schema.arguments]
+            given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+            known = {name: UNKNOWN if isinstance(value, torch.fx.Node) else value for name, value in given.items()}
+            name = node.target._schema.name.rpartition("::")[2]
+            found[name] += is_in_training_mode(name, known)
+    return TrainingMode(operators=+found)
 
 
 def _input(name: str, example: Any) -> Input:
@@ -65,6 +84,7 @@ BACKEND = Backend(
     reads=("torch_export",),
     targets={"cpu": "cpu"},
     requires=("torch",),
+    profile=profiling(load),
     load=load,
     opens=Opener(suffixes={".pt2": PT2}, open=open_, is_program=True, knows=lambda path: not is_compiled(path)),
 )

@@ -4,49 +4,61 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from cifar_deploy.backends import BACKENDS
-from cifar_deploy.choice.candidates import Candidate
+from cifar_deploy.choice.candidates import Candidate, Field
 from cifar_deploy.choice.choose import Choice, Kept, NearMiss, Price
-from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.errors import one_line
 from cifar_deploy.core.progress import counted
-from cifar_deploy.core.table import Column, Row, Section
-from cifar_deploy.formats import FORMATS
+from cifar_deploy.core.records import Artifact, External
+from cifar_deploy.core.store import Store
+from cifar_deploy.core.table import Answer, Column, Pick, Row, Section
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration
-from cifar_deploy.sections.common import filled, label_titles, labels_of
+from cifar_deploy.sections.common import filled, label_titles, labels_of, precision_of, runtime_title
 from cifar_deploy.sections.latencies import SPEED_UP
 
 # The columns of every table of candidates.
 _VALUES = (("accuracy", "accuracy"), ("latency", "p50"), ("memory", "peak"), ("file_size", "bytes"))
 _PRECISIONS = {"float32": "float32", "float16": "FP16", "int8": "INT8"}
 _LONGEST_DOUBT = 160
-
-# Rises when a field of `as_json` changes its meaning or goes.
-JSON_VERSION = 1
+# Of each network, beside the Pareto set, and of so many networks.
+_FEW = 3
+_NETWORKS = 8
 
 
 def named(configuration: Configuration) -> str:
     """For people: mobilenet as INT8 (onnx_int8) on ONNX Runtime."""
-    where = BACKENDS[configuration.backend].title or configuration.backend
+    where = runtime_title(configuration)
     if configuration.device != "cpu":
         where += f" ({configuration.device})"
     if configuration.threads != 1:
         where += f" with {counted(configuration.threads, 'thread')}"
     if not configuration.format:
         return f"{configuration.name} on {where}"
-    precision = _PRECISIONS[FORMATS[configuration.format].precision]
-    return f"{configuration.name} as {precision} ({configuration.variant}) on {where}"
+    if not (precision := precision_of(configuration)):
+        return f"{configuration.name} as {configuration.variant} on {where}"
+    return f"{configuration.name} as {_PRECISIONS[precision]} ({configuration.variant}) on {where}"
+
+
+def short_name(configuration: Configuration) -> str:
+    """For a card or a chart: mobilenet onnx_int8 on ONNX Runtime."""
+    return " ".join(filter(None, [configuration.name, configuration.variant, "on", runtime_title(configuration)]))
 
 
 def lines(choice: Choice) -> tuple[str, ...]:
     """The answer in at most three lines: what to ship, why, and what to mind."""
     if not choice.winner:
         return tuple(_nothing(choice))
-    found = [f"Ship {named(choice.winner.configuration)}: {_numbers(choice.winner)}", _why(choice)]
-    if doubts := list(choice.winner.doubts):
-        found.append(f"Mind: {one_line('; '.join(doubts), _LONGEST_DOUBT)}.")
-    return tuple(found)
+    return (f"{_headline(choice.winner)}: {_numbers(choice.winner)}", *_reasons(choice, choice.winner))
+
+
+def _headline(winner: Candidate) -> str:
+    return f"Ship {named(winner.configuration)}"
+
+
+def _reasons(choice: Choice, winner: Candidate) -> Iterator[str]:
+    yield _why(choice)
+    if doubts := list(winner.doubts):
+        yield f"Mind: {one_line('; '.join(doubts), _LONGEST_DOUBT)}."
 
 
 def _numbers(candidate: Candidate) -> str:
@@ -127,20 +139,80 @@ def sections(choice: Choice) -> Iterator[Section]:
     """The tables below the answer: the picks, and the Pareto set where it holds others."""
     if choice.best_accuracy is None:
         return
-    roles: dict[Configuration, list[str]] = {}
-    for pick in choice.picks:
-        roles.setdefault(pick.candidate.configuration, []).append(pick.role)
+    picked_as = roles(choice)
     candidates = {candidate.configuration: candidate for candidate in (*_picked(choice), *choice.front)}
     titles = label_titles(candidates)
-    picks = [_row(candidates[configuration], titles, ", ".join(those)) for configuration, those in roles.items()]
+    picks = [_row(candidates[configuration], titles, those) for configuration, those in picked_as.items()]
     yield filled("Picks", ("pick", *titles), _columns(), picks)
-    if any(candidate.configuration not in roles for candidate in choice.front):
+    if any(candidate.configuration not in picked_as for candidate in choice.front):
         notes = ("Each is distinguishably more accurate than all that are faster.",)
         yield filled("Pareto set", titles, _columns(), [_row(candidate, titles) for candidate in choice.front], notes)
 
 
+def roles(choice: Choice) -> dict[Configuration, str]:
+    """What each picked configuration is picked as: one may be several."""
+    roles: dict[Configuration, list[str]] = {}
+    for pick in choice.picks:
+        roles.setdefault(pick.candidate.configuration, []).append(pick.role)
+    return {configuration: ", ".join(those) for configuration, those in roles.items()}
+
+
 def _picked(choice: Choice) -> list[Candidate]:
     return [pick.candidate for pick in choice.picks]
+
+
+def told(choice: Choice, field: Field) -> Answer:
+    """The choice as the report shows it."""
+    if not choice.winner:
+        headline, *reasons = lines(choice)
+        return Answer(headline=headline, reasons=tuple(reasons), columns=_columns(), remarks=remarks(choice))
+    columns = _columns()
+    if choice.best_accuracy is None:
+        columns.pop("accuracy.accuracy")
+    picked = {candidate.configuration: candidate for candidate in _picked(choice)}
+    return Answer(
+        headline=_headline(choice.winner),
+        reasons=(f"{_numbers(choice.winner)}.", *_reasons(choice, choice.winner)),
+        columns=columns,
+        picks=tuple(
+            Pick(
+                role=role,
+                title=short_name(configuration),
+                row=_row(picked[configuration], label_titles([configuration])),
+                paths=_paths(picked[configuration].artifact),
+                is_winner=picked[configuration] is choice.winner,
+            )
+            for configuration, role in roles(choice).items()
+        ),
+        best=_best(choice, field),
+        remarks=remarks(choice),
+    )
+
+
+def _paths(artifact: Artifact) -> tuple[str, ...]:
+    """Of its files, from the output folder; of an external model, as its record names them."""
+    if isinstance(artifact.origin, External):
+        return tuple(file.name for file in artifact.files)
+    store = Store()
+    folder = store.folder_of(artifact).relative_to(store.root)
+    return tuple((folder / file.name).as_posix() for file in artifact.files)
+
+
+def _best(choice: Choice, field: Field) -> Section:
+    """The picks, the Pareto set and the fastest few of each network, the fastest first."""
+    marks = {candidate.configuration: "Pareto set" for candidate in choice.front} | roles(choice)
+    seen: dict[str, int] = {}
+    shown = []
+    for candidate in sorted(field.candidates, key=lambda each: each.latency_s):
+        name = candidate.configuration.name
+        seen[name] = seen.get(name, 0) + 1
+        if candidate.configuration in marks or (seen[name] <= _FEW and len(seen) <= _NETWORKS):
+            shown.append(candidate)
+    titles = label_titles(candidate.configuration for candidate in shown)
+    left = len(field.candidates) + len(field.never) - len(shown)
+    notes = (f"{counted(left, 'more configuration')} in the full report.",) if left else ()
+    rows = [_row(candidate, titles, marks.get(candidate.configuration, "–")) for candidate in shown]
+    return filled("The best few", ("pick", *titles), _columns(), rows, notes)
 
 
 def remarks(choice: Choice) -> Mapping[str, tuple[str, ...]]:
@@ -172,55 +244,3 @@ def _row(candidate: Candidate, titles: Iterable[str], role: str | None = None) -
         values["speed_up"] = candidate.speed_up
     labels = labels_of(candidate.configuration, titles)
     return Row(labels=(role, *labels) if role else labels, values=values)
-
-
-def as_json(choice: Choice) -> dict[str, Any]:
-    """For a script. Numbers are in the stored units: seconds, bytes, shares."""
-    return {
-        "version": JSON_VERSION,
-        "answer": list(lines(choice)),
-        "limits": [_limit_json(limit) for limit in choice.constraints.limits],
-        "within": choice.constraints.within,
-        "considered": choice.considered,
-        "qualified": choice.qualified,
-        "winner": _candidate_json(choice.winner) if choice.winner else None,
-        "kept": [{**_limit_json(kept.limit), "confidence": kept.confidence} for kept in choice.kept],
-        "picks": [
-            {"role": pick.role, **_candidate_json(pick.candidate), "ties": [tie._asdict() for tie in pick.ties]}
-            for pick in choice.picks
-        ],
-        "front": [_candidate_json(candidate) for candidate in choice.front],
-        "near_misses": [
-            {
-                **_candidate_json(miss.candidate),
-                "relaxed": [{"option": limit.option, "number": number} for limit, number in miss.relaxed.items()],
-            }
-            for miss in choice.near_misses
-        ],
-        "next_point": _price_json(choice.price) if choice.price else None,
-        "never": [{"configuration": each._asdict(), "reason": reason} for each, reason in choice.never.items()],
-    }
-
-
-def _limit_json(limit: Any) -> dict[str, Any]:
-    return {"option": limit.option, "number": limit.number, "percentile": limit.percentile}
-
-
-def _candidate_json(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "configuration": candidate.configuration._asdict(),
-        "files": [file.name for file in candidate.artifact.files],
-        "values": {
-            f"{metric}.{key}": to_json(value) for metric, key in _VALUES if (value := candidate.value(metric, key))
-        },
-        "speed_up": to_json(candidate.speed_up),
-        "doubts": list(candidate.doubts),
-    }
-
-
-def _price_json(price: Price) -> dict[str, Any]:
-    costs = {
-        name: getattr(price, name) if math.isfinite(getattr(price, name)) else None
-        for name in ("latency_s", "memory_bytes", "size_bytes", "training_s")
-    }
-    return {**_candidate_json(price.candidate), "points": price.points, "a_point": costs}

@@ -11,7 +11,7 @@ from cifar_deploy.core.statistics import ROUNDS_FOR_AN_INTERVAL
 from cifar_deploy.core.store import CHECKPOINT
 from cifar_deploy.core.table import Value
 from cifar_deploy.metrics.summary import Configuration, Raw, Summary, against_itself, agreement, compared_by
-from cifar_deploy.sections.common import Configurations, by_settings, eager_of
+from cifar_deploy.sections.common import Configurations, by_settings, correct_of, eager_of
 from cifar_deploy.sections.latencies import speed_up
 
 
@@ -126,7 +126,7 @@ class Field:
         first, second = theirs.of_one["accuracy"].result, ours.of_one["accuracy"].result
         if found := agreement(first, second, self.raw, self.raw):
             return found.distinguishable
-        (n1, k1), (n2, k2) = ((_count(result, "images"), _count(result, "correct")) for result in (second, first))
+        (k1, n1), (k2, n2) = correct_of(second), correct_of(first)
         return statistics.difference(k1, n1, k2, n2)[0] > 0
 
 
@@ -136,11 +136,6 @@ def _reference(configuration: Configuration, rows: Configurations) -> dict[str, 
         return eager_of(configuration, rows)
     first = next((other for other, of in rows.items() if "latency" in of and of["latency"].values), None)
     return rows[first] if first and first != configuration else None
-
-
-def _count(result: Result, value: str) -> int:
-    assert result.measurement
-    return int(result.measurement.values[value])
 
 
 def field_of(configurations: Configurations, controls: Sequence[Result], raw: Raw) -> Field:
@@ -179,7 +174,7 @@ def confidence(candidate: Candidate, limit: Limit, raw: Raw) -> float | None:
     summary = candidate.of_one[limit.kind.metric]
     if limit.kind.metric == "accuracy":
         result = summary.result
-        return statistics.confidence_in_share(_count(result, "correct"), _count(result, "images"), limit.number)
+        return statistics.confidence_in_share(*correct_of(result), limit.number)
     if not summary.result.session:
         return None
     if limit.percentile != 50:

@@ -127,10 +127,35 @@ def has_random(dtype: str) -> bool:
     return dtype in NUMBERS
 
 
+def misfit(value: bool | int | float, dtype: str) -> str | None:
+    """Why an array of numbers of this type cannot hold `value`; None if it can."""
+    kind = np.dtype(dtype)
+    if kind.kind == "b":
+        return None if value in (0, 1) else "is neither true nor false"
+    if isinstance(value, bool):
+        return "is no number"
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        if value != int(value):
+            return "is no whole number"
+        most = min(limits.max, 2**63 - 1)  # a record holds no larger one
+        return None if limits.min <= value <= most else f"is outside of {limits.min} to {most}"
+    with np.errstate(over="ignore", under="ignore"):
+        try:
+            kept = float(kind.type(value))
+        except OverflowError:
+            kept = math.inf
+    if not math.isfinite(kept):
+        return f"is outside of ±{np.finfo(kind).max}"
+    if (value and not kept) or (isinstance(value, int) and kept != value):
+        return f"would be {kept}"
+    return None
+
+
 def random_arrays(tensors: Sequence[Tensor], count: int) -> list[Arrays]:
     """`count` times what a file takes, or as often as fits into 1 MiB: floats in [0, 1), integers and booleans 0 or 1.
 
-    Larger integers might be no index of the file's own tables.
+    Larger integers might be no index of the file's own tables. A tensor with a value is full of it.
     """
     random = np.random.default_rng(0)
     once = sum(np.dtype(tensor.dtype).itemsize * math.prod(tensor.shape) for tensor in tensors)
@@ -140,6 +165,8 @@ def random_arrays(tensors: Sequence[Tensor], count: int) -> list[Arrays]:
 
 def _random(random: np.random.Generator, tensor: Tensor) -> NDArray[Any]:
     dtype = np.dtype(tensor.dtype)
+    if tensor.value is not None:
+        return np.full(tensor.shape, tensor.value, dtype)
     if dtype.kind == "f":
         return np.asarray(random.random(tensor.shape, np.float32), dtype)
     return np.asarray(random.integers(2, size=tensor.shape), dtype)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 import types
 import typing
@@ -39,13 +40,15 @@ class Pool(Protocol):
 
 
 def to_json(value: Any, refer: Refer | None = None) -> Any:
-    """Records, tuples and mappings as what `json` writes."""
+    """Records, tuples and mappings as what `json` writes. A NamedTuple is an object, as a dataclass is."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if refer and (reference := refer(value)) is not None:
             return reference
         return fields_to_json(value, refer)
     if isinstance(value, Mapping):
         return {str(key): to_json(item, refer) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return to_json(value._asdict(), refer)
     if isinstance(value, (list, tuple)):
         return [to_json(item, refer) for item in value]
     if isinstance(value, Path):
@@ -334,11 +337,33 @@ def _is_needed(field: dataclasses.Field[Any]) -> bool:
 
 
 def _no(value: Any, kind: Any) -> _Misfit:
-    return _Misfit(f"{_short(value)} is not {kind.__name__ if isinstance(kind, type) else kind}")
+    return _Misfit(f"{_short(value)} is not {_in_words(kind)}")
+
+
+_WORDS: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    tuple: "a list",
+    list: "a list",
+    dict: "an object",
+    Mapping: "an object",
+}
+
+
+def _in_words(kind: Any) -> str:
+    """A type as the people say who read JSON, and not Python."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    return _WORDS.get(origin or kind) or str(getattr(kind, "__name__", kind))
 
 
 def _short(value: Any) -> str:
-    return f"{str(value)[:80]!r}"
+    """The beginning of a value, as it stands in the file."""
+    return repr(value[:80]) if isinstance(value, str) else json.dumps(value, default=str)[:80]
 
 
 def _some(names: Iterable[str]) -> str:

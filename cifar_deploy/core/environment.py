@@ -107,9 +107,12 @@ def locked() -> Iterator[None]:
 
 def remove(environment: Environment) -> None:
     """Raises UsageError if it is not here."""
+    absent = UsageError(f"{environment.name}: is not made; see `cifar-deploy env list`")
+    if not environment.folder.exists():
+        raise absent
     with locked():
-        if not environment.folder.exists():
-            raise UsageError(f"{environment.name}: is not made; see `cifar-deploy env list`")
+        if not environment.folder.exists():  # removed by another process
+            raise absent
         with files.staging(environment.folder) as box:
             environment.folder.rename(box / "old")  # whole until it is gone
 

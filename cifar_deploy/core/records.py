@@ -235,7 +235,9 @@ class Training:
 def _shown(value: Any) -> str:
     """A setting, for people."""
     if value is None:
-        return "not set"
+        return "unset"
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value))
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
@@ -341,9 +343,40 @@ class Tensor:
     name: str
     dtype: str  # as numpy names it
     shape: tuple[Count, ...]
+    value: bool | int | float | None = None  # of all its elements; None: random ones
 
     def __str__(self) -> str:
-        return f"{self.name} {self.dtype} {'×'.join(map(str, self.shape)) or 'scalar'}"
+        value = "" if self.value is None else f" = {str(self.value).lower()}"
+        return f"{self.name} {self.dtype} {'×'.join(map(str, self.shape)) or 'scalar'}{value}"
+
+    @property
+    def fed(self) -> dict[str, Any]:
+        """What is fed: two tensors that are alike in this are fed with the same array, whatever their names."""
+        identity = {"dtype": self.dtype, "shape": to_json(self.shape)}
+        return identity if self.value is None else {**identity, "value": self.value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingMode:
+    """What of an external model was left in training mode."""
+
+    switched: Count = 0  # modules that were saved in it; they run in evaluation mode
+    operators: Mapping[str, Count] = dataclasses.field(default_factory=dict)  # that are in it for good, by name
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Sentences about the file, without their subject."""
+        found = []
+        if self.switched:
+            found.append(
+                f"was saved in training mode ({counted(self.switched, 'module')}); it ran in evaluation mode, as after .eval()"
+            )
+        if self.operators:
+            names = ", ".join(f"{count} × {name}" for name, count in sorted(self.operators.items()))
+            found.append(
+                f"holds operators in training mode ({names}); it ran as it is; to change that, call .eval() and export it again"
+            )
+        return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -398,6 +431,7 @@ class External:
     kind: Literal["external"] = "external"
     path: str
     takes: tuple[Tensor, ...]
+    training_mode: TrainingMode = TrainingMode()
 
     @property
     def name(self) -> str:
@@ -461,6 +495,10 @@ class Artifact:
     def takes(self) -> tuple[Tensor, ...]:
         """The arrays that an external model takes; none of one that takes images."""
         return self.origin.takes if isinstance(self.origin, External) else ()
+
+    @property
+    def training_mode(self) -> TrainingMode:
+        return self.origin.training_mode if isinstance(self.origin, External) else TrainingMode()
 
     @property
     def data(self) -> Data | None:
@@ -563,10 +601,14 @@ class Job:
             "origin": self.artifact.origin.kind,
             "name": self.artifact.name,
             "weights": self.artifact.weights_sha256,
-            "data": self.artifact.data.fingerprint if self.artifact.data else to_json(self.artifact.takes),
+            "data": self.artifact.data.fingerprint
+            if self.artifact.data
+            else [{"name": tensor.name, **tensor.fed} for tensor in self.artifact.takes],
             "format": self.artifact.format,
             "input": self.artifact.input,
             "files": [file.sha256 for file in self.artifact.files],
+            # Earlier versions ran such a program as it was saved.
+            **({"switched": True} if self.artifact.training_mode.switched else {}),
             **{
                 name: to_json(getattr(self, name))
                 for name in (
@@ -597,6 +639,7 @@ class Measurement:
     raw_sha256: str | None = None  # of that file; None in records of before it was kept
     disturbance: Disturbance | None = None
     stand_in: str | None = None  # as of Parity
+    restored: bool = False  # calls write into their input, and each was given it anew
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@
     training/<name>/              state of a training that is not finished
     reports/results.jsonl         a line for each run, appended as it ends (see core.journal)
     reports/raw/                  the samples and predictions behind the lines (see core.samples)
+    profile/                      traces, and a record of each: <name>-<format>-<backend>.json and .profile.json
     log.txt                       tracebacks and what workers printed
     .lock                         held by the one process that writes
 
@@ -19,6 +20,7 @@ import contextlib
 import errno
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,7 @@ from cifar_deploy.core import codec, files, machine, samples, untrusted
 from cifar_deploy.core.errors import Corrupt, Unwritable, UsageError
 from cifar_deploy.core.journal import Fault, Journal, Lines, grouped
 from cifar_deploy.core.locks import Lock
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import (
     Artifact,
     Baseline,
@@ -48,8 +51,12 @@ WEIGHTS = "weights.safetensors"
 # Files that training writes beside the weights, for plotting.
 _BESIDE_WEIGHTS = ("metrics.jsonl", "tensorboard")
 
-_RESTORE = "restore it from a copy, or train again (--force)"
-_EXPORT_AGAIN = "export again (--force)"
+_RESTORE = "restore it from a copy, or run `cifar-deploy train --force`"
+_EXPORT_AGAIN = "run `cifar-deploy export --force`"
+_MAKE_AGAIN = "run `cifar-deploy train --force` or `cifar-deploy export --force`"
+_PROFILE_AGAIN = "run `cifar-deploy profile` again"
+
+_PROFILE = ".profile.json"
 
 _LOCK = ".lock"
 
@@ -99,6 +106,7 @@ class Store:
         self.baselines = self.root / "baselines"
         self.reports = self.root / "reports"
         self.training = self.root / "training"
+        self.profile = self.root / "profile"
         self.log = self.root / "log.txt"
         self._journal: Journal | None = None  # while this process holds the lock
         self._before: _Before | None = None  # likewise
@@ -118,7 +126,7 @@ class Store:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise Unwritable(f"{what}; make room or give another folder") from error
             raise UsageError(f"{what}; give another folder") from error
-        for folder in (self.exported, self.baselines, self.reports, self.training):
+        for folder in (self.exported, self.baselines, self.reports, self.training, self.profile):
             files.sweep(folder)
         files.sweep_temporary_folders()
         self._journal = Journal(self.results_path)
@@ -177,7 +185,7 @@ class Store:
         path = self.training_folder(name) / "training.json"
         if not path.exists() or not any(path.parent.glob("state.*")):
             return None
-        begun = codec.load(Begun, path, "restore it from a copy, or start over with --force", self._tell)
+        begun = codec.load(Begun, path, _RESTORE, self._tell)
         return begun.training if begun.replaces == self._finished(name) else None
 
     def _finished(self, name: str) -> str | None:
@@ -279,6 +287,35 @@ class Store:
             self._told.add((path.name, note))
             codec.warn(path, note)
 
+    # Profiles
+
+    def trace_path(self, name: str, variant: str, backend: str) -> Path:
+        """Where the trace of an artifact on a backend lies."""
+        return self.profile / f"{name}-{variant}-{backend}.json".replace(":", ".")
+
+    def save_profile(self, profile: Profile) -> None:
+        """Write the record of a profile, beside its trace."""
+        codec.save(self._profile_path(profile), profile)
+
+    def _profile_path(self, profile: Profile) -> Path:
+        return self.trace_path(profile.name, profile.format, profile.backend).with_suffix(_PROFILE)
+
+    def profiles(self) -> list[Profile]:
+        """Every profile that can be read. A warning says which cannot."""
+        found = []
+        for path in sorted(self.profile.glob(f"*{_PROFILE}")):
+            try:
+                profile = codec.load(Profile, path, _PROFILE_AGAIN, self._tell)
+                title = f"{profile.name} {profile.format} on {profile.backend}"
+                if self._profile_path(profile) != path:
+                    raise Corrupt(f"{path}: is the record of {title}; {_PROFILE_AGAIN}")
+                found.append(profile)
+            except Corrupt as error:
+                warnings.warn(str(error))
+            except OSError as error:
+                warnings.warn(f"{path}: cannot be read ({error.strerror}); {_PROFILE_AGAIN}")
+        return found
+
     # Results
 
     @property
@@ -350,7 +387,7 @@ def verified(path: Path, record: File, copy: Path | None = None) -> Path:
     """`path`, if the file there, or its `copy`, has the size and the hash of its record; else Corrupt."""
     read = copy or path
     if not read.exists():
-        raise Corrupt(f"{path}: is missing; train or export again (--force)")
+        raise Corrupt(f"{path}: is missing; {_MAKE_AGAIN}")
     if read.stat().st_size != record.bytes or untrusted.sha256(read) != record.sha256:
-        raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); train or export again (--force)")
+        raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); {_MAKE_AGAIN}")
     return path

@@ -2,14 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from cifar_deploy.core.codec import to_json
+from cifar_deploy.core.charts import Chart
 from cifar_deploy.core.records import NOT_NEGATIVE, Failure, Within
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.verdict import Verdict
 
-_FOLDED_FROM = 100  # rows
+# The parts of a page in their order: a title, and a shorter one to find it by.
+PARTS: Mapping[str, tuple[str, str]] = {
+    "answer": ("The answer", "Answer"),
+    "health": ("Measurement health", "Health"),
+    "trade-off": ("Accuracy against latency", "Trade-off"),
+    "speed": ("Latency of each network", "Latency"),
+    "quantisation": ("What quantisation costs", "Quantisation"),
+    "resident": ("Memory", "Memory"),
+    "start": ("Size, load and first inference", "Load"),
+    "batches": ("Throughput", "Throughput"),
+    "training": ("Training", "Training"),
+    "errors": ("Where it errs", "Errors"),
+    "numbers": ("All numbers", "All numbers"),
+    "reproduce": ("How to reproduce", "Reproduce"),
+    "glossary": ("Glossary", "Glossary"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +40,7 @@ class Column:
     judged: bool = False  # the verdict on its metric is one on this number
     interval: bool = False  # shown beside the number, where it was measured in rounds
     absent: str | None = None  # what to show where a measurement has no such value
+    meaning: str = ""  # for the glossary; a metric's columns have the metric's
     percentile: int | None = None  # of all samples of all rounds, rather than a value of each round
     within: Within = NOT_NEGATIVE  # what it can be at all, as stored
     share_of: str | None = None  # a share of so many, which another column counts: shown with Wilson's interval
@@ -67,6 +82,7 @@ class Row:
     values: Mapping[str, Value]  # by the column's key
     failures: Mapping[str, Failure] = field(default_factory=dict)  # likewise
     words: Mapping[str, str] = field(default_factory=dict)  # likewise: a rank, or what is lacking for a number
+    mark: str = ""  # what the answer says of it
 
     def text(self, key: str, column: Column) -> str:
         """As shown: the number, the kind of failure, a word, or a dash where nothing was asked."""
@@ -85,25 +101,8 @@ class Section:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     on_screen: bool = True
-
-    @property
-    def is_folded(self) -> bool:
-        """Whether a page shows it only when asked: a list to look things up in, which would bury what follows."""
-        return not self.on_screen and len(self.rows) > _FOLDED_FROM
-
-    def raw(self) -> dict[str, Any]:
-        """For a script: every number as it was measured, in the unit that stands beside it."""
-        return {
-            "units": {key: column.stored_unit for key, column in self.columns.items() if column.stored_unit},
-            "rows": [
-                {
-                    **dict(zip(self.label_titles, row.labels, strict=True)),
-                    **to_json({"values": row.values, "failures": row.failures, "words": row.words}),
-                }
-                for row in self.rows
-            ],
-            "notes": list(self.notes),
-        }
+    part: str = "numbers"  # of PARTS, where a page shows it
+    main: tuple[str, ...] = ()  # the columns that a page shows at first; (): all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,16 +113,72 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pick:
+    """A configuration that the answer names, with the columns of the answer."""
+
+    role: str
+    title: str
+    row: Row
+    paths: tuple[str, ...]  # of its files, below the output folder
+    is_winner: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Which configuration to ship, and why."""
+
+    headline: str
+    reasons: tuple[str, ...]
+    columns: Mapping[str, Column]
+    picks: tuple[Pick, ...] = ()
+    best: Section | None = None  # the Pareto set, and the fastest few of each network
+    remarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # lines, by their title
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """How far the measurements may be believed: one line, and behind it every doubt by its cause."""
+
+    line: str
+    causes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail:
+    png: bytes
+    image: int  # its place in the test set
+    true: str
+    reference: str  # the label by PyTorch eager
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnails:
+    """Test images that one configuration labels otherwise than the reference."""
+
+    title: str
+    images: tuple[Thumbnail, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """The whole report."""
 
     title: str
+    about: tuple[str, ...] = ()  # the device, the data and the date, in a few words
+    answer: Answer | None = None
+    health: Health | None = None
+    charts: tuple[Chart, ...] = ()
+    thumbnails: Thumbnails | None = None
+    commands: Mapping[str, str] = field(default_factory=dict)  # those that make it again, and what each does
     facts: Mapping[str, tuple[str, ...]]  # data, machine, versions ...: what every number depends on
     sections: tuple[Section, ...]
     failures: tuple[str, ...]  # a line each, with the reason
+    failures_by_reason: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # who shares it
     lost: tuple[str, ...] = ()  # what could not be read of the results and their samples, and why
     warnings: tuple[str, ...]  # a line for each number whose verdict is not "stable", with the reason
     definitions: Mapping[str, str]  # what each metric means
+    glossary: Mapping[str, str] = field(default_factory=dict)  # what each column means, by its title
     records: tuple[Record, ...]
 
     @property

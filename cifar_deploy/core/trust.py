@@ -9,12 +9,18 @@ Two kinds of code come out of files:
 Both records are kept in the user's state folder, where whoever hands over an output folder cannot write.
 """
 
+from __future__ import annotations
+
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cifar_deploy.core.errors import Untrusted
+
+if TYPE_CHECKING:
+    from cifar_deploy.core.records import File
 
 # Names that this command was given, or its parent: a worker gets them with its request.
 _given: set[str] = set()
@@ -39,7 +45,9 @@ def remember(sha256: str) -> None:
     try:
         _add(record_path(), sha256)
     except OSError as error:
-        warnings.warn(f"{record_path()}: cannot be written ({error.strerror}); `evaluate` will need --trust")
+        warnings.warn(
+            f"{record_path()}: cannot be written ({error.strerror}); only `cifar-deploy evaluate --trust` will run it"
+        )
 
 
 def knows(sha256: str) -> bool:
@@ -51,7 +59,7 @@ def check(path: Path, sha256: str) -> None:
     """Raises Untrusted unless this user exported the file of this hash."""
     if not knows(sha256):
         raise Untrusted(
-            f"{path}: is a program, and not one that you exported; export it yourself, or run it with --trust"
+            f"{path}: is a program, and not one that you exported; export it yourself, or trust it (`evaluate --trust`, `bench --trust`)"
         )
 
 
@@ -72,7 +80,15 @@ def remember_code(name: str, place: str) -> None:
     try:
         _add(code_path(), line)
     except OSError as error:
-        warnings.warn(f"{code_path()}: cannot be written ({error.strerror}); later commands need --trust-code {name}")
+        warnings.warn(
+            f"{code_path()}: cannot be written ({error.strerror}); later commands will ask for it, as `cifar-deploy evaluate --trust-code {name}`"
+        )
+
+
+def check_files(paths: Mapping[str, Path], files: Iterable[File]) -> None:
+    """As `check`, of each file of a program, which lies at its `paths`."""
+    for file in files:
+        check(paths[file.name], file.sha256)
 
 
 def check_code(kind: str, name: str, place: str) -> None:

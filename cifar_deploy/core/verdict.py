@@ -49,6 +49,29 @@ class Verdict:
     reasons: tuple[str, ...] = ()
 
 
+# What a reason of a verdict tells without its numbers, by words that only such a reason has.
+AT_CHANCE = "accuracy is not above chance, or over too few images"
+_CAUSES = {
+    "commonest class": AT_CHANCE,
+    "got the same label": AT_CHANCE,
+    "are of one class": AT_CHANCE,
+    "run-queue delay": "CPU contention (run-queue delay)",
+    "steal time": "steal time (hypervisor)",
+    "by other processes": "interrupted by other processes",
+    "the clock jumped": "the clock jumped",
+    "calibration loop": "CPU slowed (calibration loop)",
+    "its second half": "the second half of a run differs from its first",
+    "median of its size": "epochs took longer than the median of their size",
+    "first to the last rounds": "the median moved from the first to the last rounds",
+    "samples": "too few samples in a round",
+}
+
+
+def cause(reason: str) -> str:
+    """What a reason of a verdict has in common with others of its kind; itself if it is of none."""
+    return next((cause for words, cause in _CAUSES.items() if words in reason), reason)
+
+
 def judge(measurements: Mapping[int, Measurement], value: str, threads: int = 1) -> Verdict:
     """The verdict on the median over rounds of `value`, each measurement being of the round that it stands under.
 

@@ -8,7 +8,7 @@ def probe() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        raise Unavailable("device cuda: PyTorch finds no CUDA GPU here; use --device cpu, or check nvidia-smi")
+        raise Unavailable("device cuda: PyTorch finds no CUDA GPU here; use device cpu, or check nvidia-smi")
     name: str = torch.cuda.get_device_name()
     return name
 

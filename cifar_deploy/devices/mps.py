@@ -9,7 +9,7 @@ def probe() -> str:
     import torch
 
     if not torch.backends.mps.is_available():
-        raise Unavailable("device mps: PyTorch finds no Metal GPU here; use --device cpu")
+        raise Unavailable("device mps: PyTorch finds no Metal GPU here; use device cpu")
     return f"GPU of {machine().processor}"
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cifar_deploy.core.arrays import Pixels, as_input
 from cifar_deploy.core.environment import Environment
-from cifar_deploy.core.errors import UnknownName
+from cifar_deploy.core.errors import Corrupt, UnknownName
 from cifar_deploy.core.records import Artifact, Baseline, ImageType, Trained, variant_name
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.store import CHECKPOINT
@@ -111,3 +111,11 @@ def format_of(artifact: Artifact) -> Format:
     """Of an artifact that is no external model."""
     assert artifact.format
     return FORMATS[artifact.format].taking(artifact.input)
+
+
+def main_file(artifact: Artifact, paths: Mapping[str, Path]) -> Path:
+    """The file that a runtime loads, among the artifact's verified ones. Raises Corrupt if its record does not list it."""
+    name = format_of(artifact).filename
+    if name not in paths:
+        raise Corrupt(f"{artifact.title}: its record does not list {name}; run `cifar-deploy export --force`")
+    return paths[name]

@@ -13,6 +13,7 @@ from cifar_deploy.core.records import Disturbance, Job, Measurement
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.table import Column
 from cifar_deploy.core.verdict import Verdict, judge
+from cifar_deploy.metrics.inputs import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,16 @@ class Workbench:
     images: TestImages | None  # None where the artifact takes other arrays
     import_runtime: Callable[[], None]
     load: Callable[[], Callable[[Any], Any]]  # of a batch
+    used: list[Inputs] = field(default_factory=list)  # by the metric, so far
+
+    def inputs(self, count: int, size: int) -> Inputs:
+        """So many batches of such a size, to be given again and again."""
+        return self.keep(lambda: self.batches(count, size))
+
+    def keep(self, make: Callable[[], Sequence[Any]]) -> Inputs:
+        """What `make` returns, equal each time, to be given again and again."""
+        self.used.append(Inputs(make))
+        return self.used[-1]
 
     @property
     def seconds(self) -> float:

@@ -27,7 +27,8 @@ from cifar_deploy.core.statistics import SAMPLES_A_ROUND
 from cifar_deploy.core.table import Column
 from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import RawMeasurement, RuntimeMetric, Workbench
-from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, timed
+from cifar_deploy.metrics.inputs import Inputs
+from cifar_deploy.metrics.timing import DRIFT, drift, timed
 
 _IMAGES = 64
 _IDLE_S = 1.0
@@ -50,10 +51,10 @@ _PARTS = {"cpu": ("package", "dram"), "cuda": ("gpu",)}
 def measure(bench: Workbench) -> RawMeasurement:
     device = bench.job.device
     meter = Meter(_counters(device))
-    batches = bench.batches(_IMAGES, bench.job.batch_size)
+    inputs = bench.inputs(_IMAGES, bench.job.batch_size)
     idle = _stretch(meter, device, _IDLE_S, lambda: time.sleep(_REST_S))
-    calls = _Calls(in_turn(batches, bench.load()))
-    timed(calls.call, 0)  # the warm-up
+    calls = _Calls(inputs, bench.load())
+    timed(inputs, calls.run, 0)  # the warm-up
     with Watch() as watch:
         load = _stretch(meter, device, max(bench.seconds, _LEAST_S), calls)
     samples = np.array(calls.samples_ns[-load.steps :], np.int64)
@@ -98,13 +99,16 @@ def _of(joules: dict[str, float], device: str) -> float:
 class _Calls:
     """The next call, and how long each has taken."""
 
-    def __init__(self, call: Callable[[int], Any]) -> None:
-        self.call = call
+    def __init__(self, inputs: Inputs, run: Callable[[Any], Any]) -> None:
+        self.run = run
         self.samples_ns: list[int] = []
+        self._inputs = inputs
 
     def __call__(self) -> None:
+        number, batches = len(self.samples_ns), self._inputs.batches
+        self._inputs.ready(number)  # its joules are in the number: counters do not stop
         begun = time.perf_counter_ns()
-        self.call(len(self.samples_ns))
+        self.run(batches[number % len(batches)])
         self.samples_ns.append(time.perf_counter_ns() - begun)
 
 

@@ -14,25 +14,25 @@ from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.records import NOT_NEGATIVE, Within
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Compared, RawMeasurement, RuntimeMetric, Workbench
-from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, median_s, timed
+from cifar_deploy.metrics.timing import DRIFT, drift, median_s, timed
 
 _IMAGES = 64
 
 
 def measure(bench: Workbench) -> RawMeasurement:
     size, seconds = bench.job.batch_size, bench.seconds
-    batches, images = bench.batches(_IMAGES, size), bench.images
-    raw = list(batched(images.repeated(_IMAGES * size), size)) if images else []
+    inputs, images = bench.inputs(_IMAGES, size), bench.images
+    raw = bench.keep(lambda: list(batched(images.repeated(_IMAGES * size), size))) if images else None
     begun = time.perf_counter()
     bench.import_runtime()
     imported = time.perf_counter()
     predict = bench.load()
     loaded = time.perf_counter()
-    predict(batches[0])
+    predict(inputs.batches[0])
     first = time.perf_counter()
     with Watch() as watch:
-        samples = timed(in_turn(batches, predict), seconds)
-        end_to_end = timed(in_turn(raw, lambda batch: predict(images.prepare(batch))), seconds) if images else None
+        samples = timed(inputs, predict, seconds)
+        end_to_end = timed(raw, lambda batch: predict(images.prepare(batch)), seconds) if images and raw else None
     return RawMeasurement(
         values={
             "p50": median_s(samples),

@@ -28,7 +28,7 @@ _NOISE = 0.02
 
 
 def measure(bench: Workbench) -> RawMeasurement:
-    batches = bench.batches(_BATCHES, bench.job.batch_size)
+    inputs = bench.inputs(_BATCHES, bench.job.batch_size)
     python, harness = memory.interpreter_bytes(), memory.resident_bytes()
     if python is None or harness is None:
         raise Unavailable("memory: needs /proc (Linux) or psutil; pip install psutil")
@@ -37,12 +37,14 @@ def measure(bench: Workbench) -> RawMeasurement:
     marks.append(memory.resident_bytes() or 0)
     predict = bench.load()
     marks.append(memory.resident_bytes() or 0)
-    predict(batches[0])
+    predict(inputs.batches[0])
     marks.append(memory.resident_bytes() or 0)
     loading_peak = memory.peak_bytes()
     restarted = memory.restart_peak()
+    inputs.have_changed()
     for call in range(_STEADY_CALLS):
-        predict(batches[call % len(batches)])
+        inputs.ready(call)
+        predict(inputs.batches[call % len(inputs.batches)])
     steady, resident = memory.peak_bytes(), memory.resident_bytes() or 0
     parts = dict(zip(("harness", "runtime", "model", "first"), _steps(marks), strict=True))
     peaks: dict[str, float] = {}
@@ -57,9 +59,11 @@ def measure(bench: Workbench) -> RawMeasurement:
 
 def _larger_peak(bench: Workbench, predict: Callable[[Any], Any]) -> int | None:
     memory.restart_peak()
-    (batch,) = bench.batches(1, _LARGER_BATCH)
+    inputs = bench.inputs(1, _LARGER_BATCH)
     for _ in range(_LARGER_CALLS):
-        predict(batch)
+        inputs.ready(0)
+        predict(inputs.batches[0])
+        inputs.have_changed()
     return memory.peak_bytes()
 
 

@@ -219,7 +219,7 @@ def same_input(first: Job, second: Job) -> bool:
     old, new = first.artifact, second.artifact
     if old.data and new.data:
         return old.data.fingerprint == new.data.fingerprint
-    return old.takes == new.takes
+    return [tensor.fed for tensor in old.takes] == [tensor.fed for tensor in new.takes]
 
 
 def _is_index(array: NDArray[Any] | None, count: float | None, limit: float) -> bool:

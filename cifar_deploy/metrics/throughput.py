@@ -4,17 +4,17 @@ from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.records import Within
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Compared, RawMeasurement, RuntimeMetric, Workbench
-from cifar_deploy.metrics.timing import DRIFT, drift, in_turn, median_s, timed
+from cifar_deploy.metrics.timing import DRIFT, drift, median_s, timed
 
 _BATCHES = 4
 
 
 def measure(bench: Workbench) -> RawMeasurement:
     size = bench.job.batch_size
-    batches = bench.batches(_BATCHES, size)
+    inputs = bench.inputs(_BATCHES, size)
     predict = bench.load()
     with Watch() as watch:
-        samples = timed(in_turn(batches, predict), bench.seconds)
+        samples = timed(inputs, predict, bench.seconds)
     return RawMeasurement(
         values={"images_per_second": size / median_s(samples), "samples": len(samples), "drift": drift(samples)},
         arrays={"samples_ns": samples},
@@ -23,7 +23,7 @@ def measure(bench: Workbench) -> RawMeasurement:
 
 
 METRIC = RuntimeMetric(
-    summary="images per second at a batch size (64 unless --batch-size says otherwise)",
+    summary="images per second at a batch size (64 by default)",
     better="higher",
     columns={
         "images_per_second": Column(

@@ -12,6 +12,11 @@ class Report:
     summary: str
     suffix: str  # the file is report.<suffix>
     render: Callable[[Table], str]
+    stem: str = "report"
+
+    @property
+    def filename(self) -> str:
+        return f"{self.stem}.{self.suffix}"
 
 
 REPORTS: Registry[Report] = Registry(
@@ -19,7 +24,9 @@ REPORTS: Registry[Report] = Registry(
     __name__,
     {
         "csv": "csv:REPORT",
+        "csv_wide": "csv_wide:REPORT",
         "markdown": "markdown:REPORT",
+        "svg": "svg:REPORT",
         "html": "html:REPORT",
     },
 )

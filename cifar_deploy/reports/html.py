@@ -1,76 +1,256 @@
-"""HTML: the tables as one page that needs nothing beside it."""
+"""HTML: the whole report as one page that needs nothing beside it, neither network nor script.
 
-import html
-from collections.abc import Mapping
-
-from cifar_deploy.core.errors import printable
-from cifar_deploy.core.table import Section, Table
-from cifar_deploy.reports import Report
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --bad: #b3261e; }
-@media (prefers-color-scheme: dark) { :root { --bad: #f2b8b5; } }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 110rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { border-bottom-width: 2px; font-weight: 600; } th small { display: block; font-weight: 400; opacity: .7; }
-.label { text-align: left; } tbody tr:hover { background: var(--soft); }
-.failed { color: var(--bad); } .doubted { font-style: italic; } .note, dd { opacity: .8; margin: .4rem 0; } dt { font-weight: 600; } dd { margin-left: 1.5rem; }
+page.html is the template, page.css and charts.css are its style, and page.js sorts and filters the table. The page's own
+policy allows this style and this script alone, by their hashes.
 """
+
+import base64
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, partial
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import Element
+
+from markupsafe import Markup
+
+from cifar_deploy.core.charts import Bars, Chart, Forest, Heat, Lines, Scatter
+from cifar_deploy.core.errors import printable
+from cifar_deploy.core.table import PARTS, Column, Row, Section, Table
+from cifar_deploy.reports import Report, charts
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+# A table of more rows is folded, if it is not the one of all numbers.
+_FOLDED_FROM = 8
+# Where scripts run, a table shows so many rows until it is asked for all: a browser takes seconds to lay out thousands.
+_AT_FIRST = 300
+# Pixels: the content of a desktop's page, of a phone's, and of a panel, of which four stand side by side on a desktop.
+_WIDE, _NARROW, _PANEL, _HALF, _TWO = 1320, 358, 320, 420, 653
+_MARKS = {"noisy": "†", "invalid": "‡"}
 
 
 def render(table: Table) -> str:
-    title = _escaped(table.title)
-    parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{_STYLE}</style></head><body>",
-        f"<h1>{title}</h1>",
-        *(_section(section) for section in table.sections),
+    style, script = _part("page.css") + charts.style(), _part("page.js")
+    terms = _terms(table.glossary)
+    page = _template().render(
+        table=table,
+        policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'",
+        style=Markup(style),
+        script=Markup(script),
+        parts=list(_parts(table, {title: id_ for id_, (titles, _) in terms.items() for title in titles})),
+        terms=terms,
+        picks=_picks(table),
+        thumbnails=_thumbnails(table),
+    )
+    return f"{page}\n"
+
+
+def _terms(glossary: Mapping[str, str]) -> dict[str, tuple[list[str], str]]:
+    """The entries of the glossary by their ids: titles that share a meaning, and the meaning."""
+    titles: dict[str, list[str]] = {}
+    for title, meaning in glossary.items():
+        titles.setdefault(meaning, []).append(title)
+    return {f"term-{number}": (those, meaning) for number, (meaning, those) in enumerate(titles.items())}
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment
+
+    # Names come from files and may hold anything: a browser shows every text as it is.
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
+    return environment.from_string(_part("page.html"))
+
+
+def _shown(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _part(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Part:
+    id: str
+    title: str
+    short: str
+    pictures: tuple[Any, ...]
+    tables: tuple[Any, ...]
+
+
+def _parts(table: Table, glossary: Mapping[str, str]) -> Iterator[_Part]:
+    """Those of the middle of the page that have anything to show."""
+    numbers = next((section for section in table.sections if section.main), None) or next(iter(table.sections), None)
+    for id_, (title, short) in PARTS.items():
+        pictures = tuple(_picture(chart, title) for chart in table.charts if chart.part == id_)
+        drawn = {chart.title for chart in table.charts if isinstance(chart, Heat)}
+        tables = tuple(
+            _table(each, glossary, each is numbers)
+            for each in table.sections
+            if each.part == id_ and each.title not in drawn and (each.columns or each.notes)
+        )
+        if pictures or tables or (id_ == "numbers" and table.remarks):
+            yield _Part(id=id_, title=title, short=short, pictures=pictures, tables=tables)
+
+
+# Pictures
+
+
+def _picture(chart: Chart, part: str) -> dict[str, Any]:
+    return {
+        "title": chart.title,
+        "is_named": chart.title == part,
+        "notes": chart.notes,
+        "wide": chart.part == "trade-off",
+        **_drawn(chart),
+    }
+
+
+def _drawn(chart: Chart) -> dict[str, Any]:
+    match chart:
+        case Scatter():
+            return {
+                "drawn": [_markup(charts.scatter(chart, _WIDE, 400), "on-wide")],
+                "narrow": [_markup(charts.scatter(chart, _NARROW, 260, key_below=True), "on-narrow")],
+            }
+        case Forest():
+            is_half = len(chart.panels) == 2
+            wide = _HALF if is_half else _PANEL
+            panels = [_both(panel.title, partial(charts.forest, panel), wide) for panel in chart.panels]
+            return {"panels": panels, "is_half": is_half}
+        case Bars():
+            return {
+                **_at_both(partial(charts.bars_key, chart), _TWO),
+                "panels": [
+                    _both(name, partial(charts.bars, name, rows, chart.parts, chart.texts), _TWO)
+                    for name, rows in chart.panels.items()
+                ],
+                "is_half": True,
+            }
+        case Lines():
+            return _at_both(lambda width: charts.lines(chart, width, 250), 480)
+        case Heat():
+            return {"heat": _heat(chart)}
+
+
+def _both(title: str, draw: Callable[[float], Element], wide: float) -> tuple[str, Markup]:
+    """A panel for a desktop and for a phone."""
+    found = _at_both(draw, wide)
+    return title, Markup("").join([*found["drawn"], *found["narrow"]])
+
+
+def _at_both(draw: Callable[[float], Element], wide: float) -> dict[str, list[Markup]]:
+    return {"drawn": [_markup(draw(wide), "on-wide")], "narrow": [_markup(draw(_NARROW), "on-narrow")]}
+
+
+def _markup(svg: Element, class_: str) -> Markup:
+    svg.set("class", f"chart {class_}")
+    return Markup(charts.text_of(svg))
+
+
+def _heat(chart: Heat) -> dict[str, Any]:
+    rows = list(chart.rows.values())
+    if chart.by_column:
+        columns = [charts.shades((row[i] for row in rows), log=chart.log) for i in range(len(chart.columns))]
+        shade = [[column[i] for column in columns] for i in range(len(rows))]
+    else:
+        width = len(chart.columns)
+        flat = charts.shades((number for row in rows for number in row), log=chart.log)
+        shade = [flat[i * width : (i + 1) * width] for i in range(len(rows))]
+    sign = "+" if any(number is not None and number < 0 for row in rows for number in row) else ""
+    body = [
+        (name, [("–" if n is None else f"{n:{sign},.{chart.digits}f}", s) for n, s in zip(row, shades, strict=True)])
+        for (name, row), shades in zip(chart.rows.items(), shade, strict=True)
     ]
-    for title_, lines in table.remarks.items():
-        items = "".join(f'<li class="failed">{_escaped(line)}</li>' for line in lines)
-        parts.append(f"<h2>{title_}</h2><ul>{items}</ul>")
-    parts.append("<h2>What the numbers depend on</h2>" + _list({k: "; ".join(v) for k, v in table.facts.items()}))
-    parts.append("<h2>What each number means</h2>" + _list(table.definitions))
-    parts.append("</body></html>")
-    return "\n".join(parts) + "\n"
+    return {"corner": chart.corner, "columns": chart.columns, "rows": body}
 
 
-def _section(section: Section) -> str:
-    head = "".join(f'<th class="label">{_escaped(title)}</th>' for title in section.label_titles)
-    for column in section.columns.values():
-        head += f"<th>{_escaped(column.title)}<small>{_escaped(column.unit)}</small></th>"
-    body = ""
-    for row in section.rows:
-        configurations = "".join(f'<td class="label">{_escaped(label)}</td>' for label in row.labels)
-        for key, column in section.columns.items():
-            failure = row.failures.get(key)
-            value = row.values.get(key)
-            mark = ""
-            if failure:
-                mark = f' class="failed" title="{_escaped(failure.reason)}"'
-            elif value and value.verdict and value.verdict.reasons:
-                mark = f' class="doubted" title="{_escaped("; ".join(value.verdict.reasons))}"'
-            configurations += f"<td{mark}>{_escaped(row.text(key, column))}</td>"
-        body += f"<tr>{configurations}</tr>\n"
-    notes = "".join(f'<p class="note">{_escaped(note)}</p>' for note in section.notes)
-    table = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
-    if section.is_folded:
-        table = f"<details><summary>{len(section.rows):,} rows</summary>{table}</details>"
-    return f"<h2>{_escaped(section.title)}</h2>\n{table}{notes}"
+def _thumbnails(table: Table) -> list[tuple[str, str, str, str]]:
+    """The address of each image, which holds it whole, and its labels: true, by the reference, by the configuration."""
+    return [
+        (f"data:image/png;base64,{base64.b64encode(each.png).decode()}", each.true, each.reference, each.label)
+        for each in (table.thumbnails.images if table.thumbnails else ())
+    ]
 
 
-def _list(entries: Mapping[str, str]) -> str:
-    return "<dl>" + "".join(f"<dt>{_escaped(k)}</dt><dd>{_escaped(v)}</dd>" for k, v in entries.items()) + "</dl>"
+# Tables
 
 
-def _escaped(text: str) -> str:
-    """Text that a browser shows as it is: names come from files and may hold anything."""
-    return html.escape(printable(text))
+def _table(section: Section, glossary: Mapping[str, str], is_main: bool) -> dict[str, Any]:
+    extra = [bool(section.main) and key not in section.main for key in section.columns]
+    heads = [(title, "", glossary.get(title), "l") for title in section.label_titles]
+    heads += [
+        (column.title, column.unit, glossary.get(column.title), _classes(is_extra, column))
+        for column, is_extra in zip(section.columns.values(), extra, strict=True)
+    ]
+    marks = {
+        value.verdict.word
+        for row in section.rows
+        for value in row.values.values()
+        if value.verdict and value.verdict.word in _MARKS
+    }
+    return {
+        "title": section.title,
+        "heads": heads,
+        "rows": [(row.labels, row.mark, list(_cells(row, section.columns, extra))) for row in section.rows],
+        "notes": section.notes,
+        "marks": [(_MARKS[word], word) for word in sorted(marks, reverse=True)],
+        "is_main": is_main,
+        "at_first": _AT_FIRST,
+        "is_folded": not is_main and len(section.rows) > _FOLDED_FROM,
+        "extra": sum(extra),
+    }
 
 
-REPORT = Report(summary="the tables as one page", suffix="html", render=render)
+def _cells(row: Row, columns: Mapping[str, Column], extra: Iterable[bool]) -> Iterator[tuple[str, str, str, str, bool]]:
+    """Text, what it sorts by, its mark, its classes and whether it is a failure."""
+    for (key, column), is_extra in zip(columns.items(), extra, strict=True):
+        value = row.values.get(key)
+        if value is None:
+            yield row.text(key, column), "", "", _classes(is_extra, column), key in row.failures
+            continue
+        word = value.verdict.word if value.verdict else "stable"
+        plain = dataclasses.replace(value, verdict=None).text(column)
+        yield plain, repr(value.number), _MARKS.get(word, ""), _classes(is_extra, column), False
+
+
+def _classes(is_extra: bool, column: Column) -> str:
+    """Of a cell in a column that is not shown at first, and of one that holds words."""
+    return " ".join([*(["x"] if is_extra else []), *([] if column.stored_unit else ["l"])])
+
+
+def _picks(table: Table) -> list[dict[str, Any]]:
+    answer = table.answer
+    if not answer:
+        return []
+    return [
+        {
+            "role": pick.role,
+            "title": pick.title,
+            "paths": pick.paths,
+            "is_winner": pick.is_winner,
+            "numbers": [
+                (column.text(value.number), column.unit, column.title, _spread(value, column))
+                for key, column in answer.columns.items()
+                if (value := pick.row.values.get(key))
+            ],
+        }
+        for pick in answer.picks
+    ]
+
+
+def _spread(value: Any, column: Column) -> str:
+    text: str = dataclasses.replace(value, verdict=None).text(column)
+    return text.partition(" ")[2]
+
+
+REPORT = Report(summary="the whole report as one page", suffix="html", render=render)

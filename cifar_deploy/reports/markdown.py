@@ -1,41 +1,70 @@
-"""Markdown: the tables as a page of text, for a README or an issue."""
+"""Markdown: the answer, one table and the main chart, as much as a comment on a pull request can hold."""
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from cifar_deploy.core.errors import printable
 from cifar_deploy.core.table import Section, Table
-from cifar_deploy.reports import Report
+from cifar_deploy.reports import Report, charts
+
+# Of a table or a list; the page has them all.
+_MOST_ROWS = 24
+_MOST_LINES = 8
 
 
 def render(table: Table) -> str:
-    lines = [f"# {_escaped(table.title)}", ""]
-    for section in table.sections:
-        lines += _section(section)
-    for title, items in table.remarks.items():
-        lines += [f"## {title}", "", *(f"- {_escaped(item)}" for item in items), ""]
-    lines += ["## What the numbers depend on", ""]
-    lines += [f"- **{_escaped(name)}**: {_escaped('; '.join(values))}" for name, values in table.facts.items()]
-    lines += ["", "## What each number means", ""]
-    lines += [f"- **{_escaped(name)}**: {_escaped(meaning)}" for name, meaning in table.definitions.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_lines(table)) + "\n"
+
+
+def _lines(table: Table) -> Iterator[str]:
+    answer = table.answer
+    yield from (f"# {_escaped(answer.headline if answer else table.title)}", "")
+    if answer:
+        yield from (f"{_escaped(reason)}  " for reason in answer.reasons)
+        yield ""
+    if chart := charts.main_of(table):
+        yield from (f"![{_escaped(chart.title)}](report.svg)", "")
+    shown = answer.best if answer and answer.best else next(iter(table.sections), None)
+    if shown:
+        yield from _section(shown)
+    if table.health:
+        yield from (f"**Measurement health.** {_escaped(table.health.line)}", "")
+    remarks = {**(answer.remarks if answer else {}), "What failed": tuple(_failures(table))}
+    for title, lines in {**remarks, "What could not be read": table.lost}.items():
+        if lines:
+            yield from (f"**{_escaped(title)}**", "", *_listed(lines), "")
+    yield from (f"- **{_escaped(name)}**: {_escaped('; '.join(values))}" for name, values in table.facts.items())
+
+
+def _failures(table: Table) -> Iterator[str]:
+    for reason, who in table.failures_by_reason.items():
+        more = f" and {len(who) - 1:,} more" if len(who) > 1 else ""
+        yield f"{who[0]}{more}: {reason}"
+    if not table.failures_by_reason:
+        yield from table.failures
+
+
+def _listed(lines: tuple[str, ...]) -> Iterator[str]:
+    yield from (f"- {_escaped(line)}" for line in lines[:_MOST_LINES])
+    if len(lines) > _MOST_LINES:
+        yield f"- … {len(lines) - _MOST_LINES:,} more in report.html"
 
 
 def _section(section: Section) -> list[str]:
     headings = [*section.label_titles, *(column.heading for column in section.columns.values())]
     rules = ["---"] * len(section.label_titles) + ["---:"] * len(section.columns)
     lines = [_line(headings), _line(rules)]
-    for row in section.rows:
+    for row in section.rows[:_MOST_ROWS]:
         lines.append(_line([*row.labels, *(row.text(key, column) for key, column in section.columns.items())]))
-    if section.is_folded:
-        lines = [f"<details><summary>{len(section.rows):,} rows</summary>", "", *lines, "", "</details>"]
-    notes = (f"{_escaped(note)}  " for note in section.notes)
+    notes = [f"{_escaped(note)}  " for note in section.notes]
+    if len(section.rows) > _MOST_ROWS:
+        notes.append(f"… {len(section.rows) - _MOST_ROWS:,} more rows in report.html")
     return [f"## {_escaped(section.title)}", "", *lines, "", *notes, ""]
 
 
-def _line(configurations: Iterable[str]) -> str:
-    return "| " + " | ".join(map(_escaped, configurations)) + " |"
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(map(_escaped, cells)) + " |"
 
 
 def _escaped(text: str) -> str:
@@ -44,4 +73,4 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\`*\[\]|])", r"\\\1", text)
 
 
-REPORT = Report(summary="the tables as a page of text", suffix="md", render=render)
+REPORT = Report(summary="the answer, its table and chart, for a pull request", suffix="md", render=render)

@@ -1,11 +1,13 @@
 """Accuracy, image by image: against the eager network, by class, and every image whose label changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core import statistics
+from cifar_deploy.core.charts import Heat
+from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.statistics import Agreement, Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
@@ -30,6 +32,7 @@ HOW_PAIRED = (
 
 
 _LOST = "predictions unreadable"
+_OF_CLASS = "accuracy on the images of this class; in a confusion matrix: images with this label"
 
 
 def against_eager(configurations: Configurations, raw: Raw) -> Section | None:
@@ -43,7 +46,13 @@ def against_eager(configurations: Configurations, raw: Raw) -> Section | None:
             rows.append(Row(labels=labels_of(configuration, titles), values={}, words={"verdict": _LOST}))
     if not rows:
         return None
-    return filled("Accuracy against the eager network", titles, PAIRED, rows, (HOW_PAIRED,))
+    if not any(row.values for row in rows):
+        lost = (
+            "Accuracy is not compared image by image: the predictions of "
+            f"{counted(len(rows), 'configuration')} are not here (evaluate --force)."
+        )
+        return filled("Accuracy against the eager network", titles, {}, [], (lost,), part="errors")
+    return filled("Accuracy against the eager network", titles, PAIRED, rows, (HOW_PAIRED,), part="errors")
 
 
 def _is_lost(result: Result, raw: Raw) -> bool:
@@ -81,7 +90,10 @@ def by_class(configurations: Configurations, raw: Raw) -> list[Section]:
         if "accuracy" not in of_one or not (result := of_one["accuracy"].result).measurement:
             continue
         classes = classes_of(result)
-        columns |= {name: Column(title=name, unit="%", stored_unit="1", scale=100, digits=1) for name in classes}
+        columns |= {
+            name: Column(title=name, unit="%", stored_unit="1", scale=100, digits=1, meaning=_OF_CLASS)
+            for name in classes
+        }
         if not (found := predictions(result, raw)):
             rows.append(
                 Row(labels=labels_of(configuration, titles), values={}, words=dict.fromkeys(classes[:1], _LOST))
@@ -96,14 +108,36 @@ def by_class(configurations: Configurations, raw: Raw) -> list[Section]:
         rows.append(Row(labels=labels_of(configuration, titles), values=shares))
         if (configuration.format, configuration.backend) == EAGER:
             confusions.append(_confusion(configuration.name, classes, counts))
-    if not rows:
+    if not any(row.values for row in rows):
         return []
-    by_class = Section(title=title, label_titles=titles, columns=columns, rows=tuple(rows), on_screen=False)
+    by_class = Section(
+        title=title, label_titles=titles, columns=columns, rows=tuple(rows), on_screen=False, part="errors"
+    )
     return [by_class, *confusions]
 
 
+def confusion_matrices(of_classes: Sequence[Section]) -> list[Heat]:
+    """Those among the sections of `by_class`, as heat maps."""
+    return [
+        Heat(
+            part="errors",
+            title=section.title,
+            corner="class \\ label",
+            columns=tuple(section.columns),
+            rows={
+                row.labels[0]: tuple(row.values[key].number if key in row.values else None for key in section.columns)
+                for row in section.rows
+            },
+            notes=section.notes,
+        )
+        for section in of_classes[1:]
+    ]
+
+
 def _confusion(name: str, classes: tuple[str, ...], counts: NDArray[np.int64]) -> Section:
-    columns = {other: Column(title=other, unit="", stored_unit="images", digits=0) for other in classes}
+    columns = {
+        other: Column(title=other, unit="", stored_unit="images", digits=0, meaning=_OF_CLASS) for other in classes
+    }
     rows = tuple(
         Row(
             labels=(own,),
@@ -118,6 +152,7 @@ def _confusion(name: str, classes: tuple[str, ...], counts: NDArray[np.int64]) -
         rows=rows,
         notes=("Test images by their class (rows) and their label by PyTorch eager (columns).",),
         on_screen=False,
+        part="errors",
     )
 
 
@@ -153,4 +188,5 @@ def changed(configurations: Configurations, raw: Raw) -> Section | None:
         rows=tuple(rows),
         notes=(f"Not compared, since {_LOST}: {', '.join(lost)}.",) if lost else (),
         on_screen=False,
+        part="errors",
     )

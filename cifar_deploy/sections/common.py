@@ -1,12 +1,15 @@
 """What the sections share: configurations, and rows made of them."""
 
+import math
 from collections.abc import Iterable, Sequence
 
+from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Failure, Result
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.store import CHECKPOINT
 from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS, RecordedMetric
 from cifar_deploy.metrics.summary import Configuration, Summary, is_batched
 
@@ -42,6 +45,71 @@ def _label(configuration: Configuration, title: str) -> str:
         return configuration.variant
     value = getattr(configuration, _VARYING.get(title, title))
     return "own" if value is None else str(value)
+
+
+def runtime_title(configuration: Configuration) -> str:
+    """The runtime's own name; that of the backend if it is not one of ours, since nothing is imported for a report."""
+    backend = configuration.backend
+    return (BACKENDS[backend].title if backend in BACKENDS else "") or backend
+
+
+def precision_of(configuration: Configuration) -> str | None:
+    """float32, float16 or int8; None of an external model and of a format that is not one of ours."""
+    return FORMATS[configuration.format].precision if configuration.format in FORMATS else None
+
+
+def is_int8(configuration: Configuration) -> bool:
+    return precision_of(configuration) == "int8"
+
+
+def short_labels(configurations: Iterable[Configuration]) -> dict[Configuration, str]:
+    """What tells the configurations of one network apart, for the narrow margin of a chart.
+
+    A format that runs on one backend alone needs no backend beside it.
+    """
+    configurations = list(configurations)
+    titles = [title for title in label_titles(configurations)[1:] if title != "backend"]
+    backends: dict[str, set[str]] = {}
+    for configuration in configurations:
+        backends.setdefault(configuration.format, set()).add(configuration.backend)
+    found = {}
+    for configuration in configurations:
+        first, *others = (
+            labels_of(configuration, titles) if configuration.format else ("", *labels_of(configuration, titles))
+        )
+        shows_backend = not first or len(backends[configuration.format]) > 1
+        varying = (
+            [f"{title} {label}" for title, label in zip(titles[-len(others) :], others, strict=True)] if others else []
+        )
+        found[configuration] = ", ".join(
+            filter(None, [first, configuration.backend if shows_backend else "", *varying])
+        )
+    return found
+
+
+def fastest_by_runtime(configurations: Configurations) -> dict[str, list[Configuration]]:
+    """Of each network the fastest configuration on each runtime, the fastest first."""
+    fastest: dict[tuple[str, str], Configuration] = {}
+    for configuration in sorted(configurations, key=lambda each: median_s(configurations[each])):
+        fastest.setdefault((configuration.name, configuration.backend), configuration)
+    found: dict[str, list[Configuration]] = {}
+    for configuration in fastest.values():
+        found.setdefault(configuration.name, []).append(configuration)
+    return found
+
+
+def median_s(of_one: dict[str, Summary]) -> float:
+    """The median latency; infinite if there is none."""
+    latency = of_one.get("latency")
+    return latency.values["p50"].number if latency and "p50" in latency.values else math.inf
+
+
+def correct_of(result: Result) -> tuple[int, int]:
+    """How many images of how many a measured accuracy counts as correct."""
+    assert result.measurement
+    values = result.measurement.values
+    images = max(int(values["images"]), 1)
+    return round(values["accuracy"] * images), images
 
 
 def by_settings(configurations: Configurations) -> Configurations:
@@ -147,6 +215,8 @@ def filled(
     columns: dict[str, Column],
     rows: Sequence[Row],
     notes: tuple[str, ...] = (),
+    part: str = "numbers",
+    main: tuple[str, ...] = (),
 ) -> Section:
     """A section without the columns in which no row has anything."""
     shown = {
@@ -154,7 +224,15 @@ def filled(
         for key, column in columns.items()
         if any(key in row.values or key in row.failures or key in row.words for row in rows)
     }
-    return Section(title=title, label_titles=label_titles, columns=shown, rows=tuple(rows), notes=notes)
+    return Section(
+        title=title,
+        label_titles=label_titles,
+        columns=shown,
+        rows=tuple(rows),
+        notes=notes,
+        part=part,
+        main=tuple(key for key in main if key in shown),
+    )
 
 
 def row_of(labels: tuple[str, ...], of_one: dict[str, Summary], columns: dict[str, Column]) -> Row:

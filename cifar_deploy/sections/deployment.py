@@ -1,7 +1,8 @@
 """What to ship: a row a configuration, and how its numbers were measured."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics.summary import Configuration, Summary, compared_by, is_batched
@@ -14,17 +15,33 @@ from cifar_deploy.sections.common import (
     is_of_training,
     label_titles,
     labels_of,
+    median_s,
     metrics_of,
     row_of,
 )
 from cifar_deploy.sections.latencies import RANK, SPEED_UP, how_measured, ranks, speed_up, where_measured
 from cifar_deploy.sections.precision import not_faster
 
-_OVERHEAD = Column(title="runtime overhead", unit="ms", stored_unit="s", scale=1000, digits=3)
+_OVERHEAD = Column(
+    title="runtime overhead",
+    unit="ms",
+    stored_unit="s",
+    scale=1000,
+    digits=3,
+    meaning="latency of a no-op model on the same runtime in the same session",
+)
+# With the labels network, format and backend, what a page shows at first.
+_MAIN = ("accuracy.accuracy", "latency.p50", "speed_up", "memory.peak", "file_size.bytes")
 
 
-def deployment(configurations: Configurations, overheads: Configurations, controls: Sequence[Result]) -> Section:
-    """One row a configuration: what runs, and what it costs there."""
+def deployment(
+    configurations: Configurations,
+    overheads: Configurations,
+    controls: Sequence[Result],
+    profiles: Iterable[Profile] = (),
+    marks: Mapping[Configuration, str] | None = None,
+) -> Section:
+    """One row a configuration: what runs, and what it costs there. `marks` are what the answer says of some."""
     configurations = by_settings(configurations)
     titles = label_titles(configurations)
     columns: dict[str, Column] = {}
@@ -36,7 +53,7 @@ def deployment(configurations: Configurations, overheads: Configurations, contro
             columns |= {"rank": RANK, "speed_up": SPEED_UP, "overhead": _OVERHEAD}
     places, control = ranks(configurations, controls)
     rows = []
-    for configuration, of_one in configurations.items():
+    for configuration, of_one in _by_latency(configurations).items():
         row = row_of(labels_of(configuration, titles), of_one, columns)
         beside = {
             "overhead": _overhead_of(of_one, overheads),
@@ -48,10 +65,18 @@ def deployment(configurations: Configurations, overheads: Configurations, contro
                 values={**row.values, **{key: value for key, value in beside.items() if value}},
                 failures=row.failures,
                 words={**row.words, **({"rank": places[configuration]} if configuration in places else {})},
+                mark=(marks or {}).get(configuration, ""),
             )
         )
-    notes = (*_conditions(configurations, control), *not_faster(configurations))
-    return filled("What to ship", titles, columns, rows, notes)
+    notes = (*_conditions(configurations, control), *not_faster(configurations, profiles))
+    return filled("What to ship", titles, columns, rows, notes, main=_MAIN)
+
+
+def _by_latency(configurations: Configurations) -> Configurations:
+    """The networks in their order, of each its configurations from the fastest to the slowest; those without a latency last."""
+    names = {name: place for place, name in enumerate(dict.fromkeys(each.name for each in configurations))}
+    order = sorted(configurations, key=lambda each: (names[each.name], median_s(configurations[each])))
+    return {configuration: configurations[configuration] for configuration in order}
 
 
 def _overhead_of(of_one: dict[str, Summary], overheads: Configurations) -> Value | None:

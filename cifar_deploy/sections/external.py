@@ -16,6 +16,9 @@ from cifar_deploy.sections.common import (
 )
 from cifar_deploy.sections.latencies import RANK, SPEED_UP, how_measured, ranks, speed_up, where_measured
 
+# With the labels file and backend, what a page shows at first.
+_MAIN = ("latency.p50", "rank", "speed_up", "latency.load", "memory.peak", "file_size.bytes")
+
 
 def files(configurations: Configurations, controls: Sequence[Result]) -> Section:
     """Their speed-ups are over the first of them that ran, round by round."""
@@ -43,7 +46,7 @@ def files(configurations: Configurations, controls: Sequence[Result]) -> Section
             )
         )
     notes = (*_conditions(configurations, first), *how_measured(configurations, control))
-    return filled("Files side by side", titles, columns, rows, notes)
+    return filled("Files side by side", titles, columns, rows, notes, main=_MAIN)
 
 
 def _once(failures: Mapping[str, Failure]) -> dict[str, Failure]:
@@ -63,8 +66,30 @@ def _conditions(configurations: Configurations, first: Configuration | None) -> 
     for inputs, those in files_of.items():
         whose = f" of {' and '.join(dict.fromkeys(those))}" if len(files_of) > 1 else ""
         notes.append(f"Input{whose}: {inputs}.")
-    if files_of:
+    tensors = [
+        tensor
+        for of_one in configurations.values()
+        for tensor in next(iter(of_one.values())).result.job.artifact.takes
+        if tensor.value is None
+    ]
+    if tensors:
         notes.append("Inputs are random: floats in [0, 1), integers and booleans 0 or 1.")
+    if chosen := list(dict.fromkeys(tensor.name for tensor in tensors if not tensor.dtype.startswith("float"))):
+        notes.append(
+            f"No value was given for {', '.join(chosen)}. If one of them is a setting, say its value, "
+            f"as in --value {chosen[0]}=16."
+        )
+    notes += [
+        f"{configuration.name} on {configuration.backend} {sentence}."
+        for configuration, of_one in configurations.items()
+        for sentence in next(iter(of_one.values())).result.job.artifact.training_mode.told
+    ]
+    notes += [
+        f"{configuration.name} on {configuration.backend} writes into its input; "
+        "each call got it anew, outside of the timed part."
+        for configuration, of_one in configurations.items()
+        if any(each.restored for summary in of_one.values() for each in summary.result.measurements.values())
+    ]
     if first and len(configurations) > 1:
         notes.append(
             f"First is {first.name} on {first.backend}; a speed-up is the median over the rounds that both have."

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from cifar_deploy.core.charts import Heat
 from cifar_deploy.core.records import Result, UnderIsa
 from cifar_deploy.core.table import Column, Row, Section
 from cifar_deploy.metrics.summary import Configuration, Raw, agreement
 from cifar_deploy.sections.accuracy import HOW_PAIRED, PAIRED, paired_row
 from cifar_deploy.sections.common import Configurations, is_current, label_titles, labels_of
+from cifar_deploy.sections.precision import difference_of_shares
 
 _ENDED = Column(title="ended", unit="", stored_unit="")
 
@@ -43,6 +45,33 @@ def under_older(results: Sequence[Result], configurations: Configurations, raw: 
         columns=columns,
         rows=tuple(rows),
         notes=tuple(dict.fromkeys(notes)),
+        part="quantisation",
+    )
+
+
+def heat(results: Sequence[Result], configurations: Configurations) -> Heat | None:
+    """The accuracy change of each INT8 configuration under each level of instructions; None if none could be held to one."""
+    rows: dict[str, dict[str, float | None]] = {}
+    for result in results:
+        configuration, trial = Configuration.of(result), result.job.trial
+        if not isinstance(trial, UnderIsa) or not is_current(result, configurations):
+            continue
+        here = configurations[configuration].get("accuracy")
+        if here and here.result.measurement and result.measurement:
+            change, _, _ = difference_of_shares(here.result, result)
+            label = f"{configuration.name} {configuration.variant}, {configuration.backend}"
+            rows.setdefault(label, {})[trial.isa] = 100 * change
+    if not rows:
+        return None
+    columns = tuple(dict.fromkeys(isa for of_one in rows.values() for isa in of_one))
+    return Heat(
+        part="quantisation",
+        title="Accuracy change under older instructions, percentage points",
+        corner="configuration",
+        columns=columns,
+        rows={label: tuple(of_one.get(isa) for isa in columns) for label, of_one in rows.items()},
+        digits=2,
+        notes=("Against this processor's own instructions.",),
     )
 
 

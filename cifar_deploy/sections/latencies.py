@@ -1,16 +1,42 @@
 """Latencies side by side: their ranks and speed-ups, and how they were measured."""
 
+import math
 from collections.abc import Sequence
 
 from cifar_deploy.core import statistics
+from cifar_deploy.core.charts import Axis, Forest, Panel, Span
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column, Value
+from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary, against_itself, compared_by
-from cifar_deploy.sections.common import Configurations, paired_ratio
+from cifar_deploy.sections.common import (
+    EAGER,
+    Configurations,
+    by_settings,
+    is_int8,
+    median_s,
+    paired_ratio,
+    short_labels,
+)
 
-RANK = Column(title="rank", unit="", stored_unit="")
-SPEED_UP = Column(title="speed-up", unit="×", stored_unit="1", interval=True)
+RANK = Column(
+    title="rank",
+    unit="",
+    stored_unit="",
+    meaning="place by latency; configurations that cannot be told apart share one, as T-3",
+)
+SPEED_UP = Column(
+    title="speed-up",
+    unit="×",
+    stored_unit="1",
+    interval=True,
+    meaning="times faster than PyTorch eager with the same network, device and threads: the median of the ratios in each round",
+)
+
+# Of a network, so many lines fit beside the others'.
+_MOST_ROWS = 24
+_MOST_PANELS = 8
 
 
 def ranks(configurations: Configurations, controls: Sequence[Result]) -> tuple[dict[Configuration, str], list[float]]:
@@ -84,3 +110,62 @@ def _rounds(latencies: Sequence[Result]) -> list[str]:
     if len({result.session for result in latencies}) > 1:
         notes.append("Not interleaved: these latencies are of several sessions, and only the newest one's are ranked.")
     return notes
+
+
+def forest(configurations: Configurations, places: dict[Configuration, str]) -> Forest | None:
+    """The latencies of each network, the fastest first, with their ranks; None if nothing was timed."""
+    timed = {each: of for each, of in by_settings(configurations).items() if median_s(of) < math.inf}
+    of_name: dict[str, list[Configuration]] = {}
+    for configuration in sorted(timed, key=lambda each: median_s(timed[each])):
+        of_name.setdefault(configuration.name, []).append(configuration)
+    if not of_name:
+        return None
+    notes = [
+        "Line: 95 % interval of the median, or the range of fewer than "
+        f"{statistics.ROUNDS_FOR_AN_INTERVAL} rounds. Dots: the rounds. Filled: INT8.",
+        *(["Dashed: PyTorch eager."] if any(_is_eager(each) for each in timed) else []),
+        *(["Tick: p90."] if any("p90" in of["latency"].values for of in timed.values()) else []),
+        *(["Rows on one background cannot be told apart."] if places else []),
+    ]
+    shown = {name: those[:_MOST_ROWS] for name, those in list(of_name.items())[:_MOST_PANELS]}
+    if (count := sum(map(len, shown.values()))) < len(timed):
+        notes.append(f"The fastest {count} of {len(timed):,}; all of them stand under All numbers.")
+    return Forest(
+        part="speed",
+        title="Latency of each network",
+        panels=tuple(_panel(name, those, of_name[name], timed, places) for name, those in shown.items()),
+        notes=(" ".join(notes),),
+    )
+
+
+def _panel(
+    name: str,
+    shown: Sequence[Configuration],
+    of_name: Sequence[Configuration],
+    timed: Configurations,
+    places: dict[Configuration, str],
+) -> Panel:
+    column, labels = METRICS["latency"].columns["p50"], short_labels(of_name)
+    eager = next((median_s(timed[each]) * column.scale for each in of_name if _is_eager(each)), None)
+    rows = []
+    for configuration in shown:
+        summary = timed[configuration]["latency"]
+        value, p90 = summary.values["p50"], summary.values.get("p90")
+        estimate = value.estimate if value.estimate and value.estimate.rounds != 1 else None
+        rows.append(
+            Span(
+                label=labels[configuration],
+                text=column.text(value.number),
+                value=value.number * column.scale,
+                between=(estimate.low * column.scale, estimate.high * column.scale) if estimate else None,
+                dots=tuple(each * column.scale for each in summary.result.rounds("p50").values()),
+                tick=p90.number * column.scale if p90 else None,
+                group=places.get(configuration, ""),
+                filled=is_int8(configuration),
+            )
+        )
+    return Panel(title=name, x=Axis(title="ms", log=True), rows=tuple(rows), reference=eager)
+
+
+def _is_eager(configuration: Configuration) -> bool:
+    return (configuration.format, configuration.backend) == EAGER

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+from cifar_deploy.core.charts import Bar, Bars
 from cifar_deploy.core.limits import ABOVE, BELOW
 from cifar_deploy.core.records import Result, UnderLimit
 from cifar_deploy.core.table import Column, Row, Section, Value
@@ -10,11 +11,14 @@ from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration
 from cifar_deploy.sections.common import (
     Configurations,
+    by_settings,
+    fastest_by_runtime,
     filled,
     is_current,
     label_titles,
     labels_of,
     row_of,
+    short_labels,
     with_metric,
 )
 
@@ -38,6 +42,46 @@ def parts(configurations: Configurations) -> Section | None:
         (
             "Resident memory of a process that does nothing else. Python + measurement overhead + runtime + model + first inference is what "
             "is resident then; the peaks are the most that ever was, at batch 1 and at the larger one.",
+        ),
+        part="resident",
+    )
+
+
+_PARTS = ("python", "harness", "runtime", "model", "first")
+# Those that a device without Python needs: the weights as the runtime holds them, and what an inference allocates.
+_WITHOUT_PYTHON = ("model", "first")
+_MOST_PANELS = 8
+
+
+def bars(configurations: Configurations) -> Bars | None:
+    """What the peak is made of, of the fastest configuration of each network on each runtime; None if it was not measured."""
+    rows = with_metric(by_settings(configurations), "memory")
+    panels: dict[str, tuple[Bar, ...]] = {}
+    for name, those in list(fastest_by_runtime(rows).items())[:_MOST_PANELS]:
+        labels, bars = short_labels(those), []
+        for configuration in those:
+            values = rows[configuration]["memory"].values
+            if all(key in values for key in _PARTS):
+                mebibytes = {key: value.number / 2**20 for key, value in values.items()}
+                whole = f"{mebibytes['peak']:,.0f}" if "peak" in mebibytes else "n/a"
+                alone = sum(mebibytes[key] for key in _WITHOUT_PYTHON)
+                parts = tuple(max(0.0, mebibytes[key]) for key in _PARTS)
+                bars.append(Bar(label=labels[configuration], parts=parts, texts=(whole, f"{alone:,.1f}")))
+        if bars:
+            panels[name] = tuple(sorted(bars, key=lambda bar: sum(bar.parts)))
+    if not panels:
+        return None
+    columns = METRICS["memory"].columns
+    return Bars(
+        part="resident",
+        title="Peak resident memory, MiB",
+        parts=tuple(columns[key].title.removeprefix("memory: ") for key in _PARTS),
+        texts=("peak", "no Python"),
+        panels=panels,
+        notes=(
+            "The fastest configuration on each runtime. No Python: the model and its first inference alone, which is "
+            "what a device without Python needs beside the runtime's own library. Importing a runtime's Python binding "
+            "can be most of the peak.",
         ),
     )
 
@@ -85,4 +129,5 @@ def under_limits(results: Sequence[Result], configurations: Configurations) -> S
             "charged to the process alone: pages of libraries that others had read before are resident, and not in it. "
             "Where those are shared a process runs in less than its claim; where it is alone it needs all of it.",
         ),
+        part="resident",
     )

@@ -41,4 +41,5 @@ def in_the_graph(configurations: Configurations) -> Section | None:
         notes=(
             "End to end, from a uint8 image in memory: before a float32 input numpy converts it, behind a uint8 input the graph does.",
         ),
+        part="start",
     )

@@ -47,6 +47,7 @@ def sustained(results: Sequence[Result], configurations: Configurations) -> Sect
             "if the load was shorter than two. The speed-up says how many times faster the last minute is than the first: "
             "below 1, the device throttles. Of a metric that is no speed it says how many times better the number is.",
         ),
+        part="speed",
     )
 
 

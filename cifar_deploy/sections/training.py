@@ -1,14 +1,27 @@
 """What it cost to train, and the original report's comparison with our numbers beside its own."""
 
+from collections.abc import Iterator, Mapping
+
+from cifar_deploy.core import statistics
+from cifar_deploy.core.charts import Axis, Lines
 from cifar_deploy.core.records import Checkpoint
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Summary
-from cifar_deploy.sections.common import EAGER, Configurations, filled, headline_columns, is_of_training, row_of
+from cifar_deploy.sections.common import (
+    EAGER,
+    Configurations,
+    correct_of,
+    filled,
+    headline_columns,
+    is_of_training,
+    row_of,
+)
 
 # The original report's test accuracies, by the network of ours that stands for each of its two.
 ORIGINAL_REPORT = {"mobilenet": 0.8418, "resnet18": 0.8368}
 _REPORT_EPOCHS = 20
+_MOST_CURVES = 8
 _REPORT_RECIPE = "original"
 
 
@@ -23,7 +36,73 @@ def cost(configurations: Configurations) -> Section:
     notes = tuple(
         f"{name}: {'; '.join(verdict.reasons)}" for name, verdict in verdicts.items() if verdict and verdict.reasons
     )
-    return filled("Training cost", ("network",), columns, rows, notes)
+    return filled("Training cost", ("network",), columns, rows, notes, part="training")
+
+
+def curves(checkpoints: Mapping[str, Checkpoint]) -> Lines | None:
+    """Test accuracy over the seconds of training, of each network; None without an epoch."""
+    lines = {}
+    for name, checkpoint in list(checkpoints.items())[:_MOST_CURVES]:
+        spent, points = 0.0, []
+        for epoch in checkpoint.curve:
+            spent += epoch.seconds / 60
+            points.append((spent, 100 * epoch.accuracy))
+        if points:
+            lines[name] = tuple(points)
+    if not lines:
+        return None
+    return Lines(
+        part="training",
+        title="Test accuracy in training",
+        x=Axis(title="minutes of training"),
+        y=Axis(title="top-1 accuracy, %"),
+        lines=lines,
+    )
+
+
+def claims(configurations: Configurations) -> Section | None:
+    """Each claim of the original report, our number, and whether it holds here; None if neither of its networks is here."""
+    rows = [
+        Row(labels=(claim,), values={}, words={"reported": reported, "ours": ours, "verdict": verdict})
+        for claim, reported, ours, verdict in _claims(configurations)
+    ]
+    if not rows:
+        return None
+    return Section(
+        title="Claims of the original report",
+        label_titles=("claim",),
+        columns={name: Column(title=name, unit="", stored_unit="") for name in ("reported", "ours", "verdict")},
+        rows=tuple(rows),
+        notes=("Verdicts by 95 % intervals. Data and recipe differ as told below the report's comparison.",),
+        on_screen=False,
+        part="training",
+    )
+
+
+def _claims(configurations: Configurations) -> Iterator[tuple[str, str, str, str]]:
+    counts: dict[str, tuple[int, int]] = {}
+    for network, reported in ORIGINAL_REPORT.items():
+        eager = next(
+            (of for each, of in configurations.items() if (each.name, each.format, each.backend) == (network, *EAGER)),
+            {},
+        )
+        if "accuracy" not in eager or not eager["accuracy"].result.measurement:
+            continue
+        correct, images = correct_of(eager["accuracy"].result)
+        counts[network] = correct, images
+        low, high = statistics.wilson(correct, images)
+        verdict = "higher here" if low > reported else "lower here" if high < reported else "holds"
+        yield f"accuracy of {network}", f"{reported:.2%}", f"{correct / images:.2%}", verdict
+    if len(counts) == len(ORIGINAL_REPORT):
+        (first, second), (of_first, of_second) = ORIGINAL_REPORT, ORIGINAL_REPORT.values()
+        ours = counts[first][0] / counts[first][1] - counts[second][0] / counts[second][1]
+        low, high = statistics.difference(*counts[first], *counts[second])
+        verdict = "holds" if low > 0 else "does not hold: the reverse" if high < 0 else "cannot be told"
+        yield f"{first} is more accurate than {second}", _points(of_first - of_second), _points(ours), verdict
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f} points"
 
 
 def original_report(configurations: Configurations, checkpoints: dict[str, Checkpoint]) -> Section | None:
@@ -67,6 +146,7 @@ def original_report(configurations: Configurations, checkpoints: dict[str, Check
         columns=columns,
         rows=tuple(rows),
         notes=tuple(dict.fromkeys(notes)),
+        part="training",
     )
 
 

@@ -1,19 +1,23 @@
 """External models -> jobs. No file is read here, and none run."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol, TypeVar
+
+import numpy as np
 
 from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.core import machine, untrusted
-from cifar_deploy.core.arrays import NUMBERS, has_random
+from cifar_deploy.core.arrays import NUMBERS, has_random, misfit
 from cifar_deploy.core.defaults import TIMEOUT_S
 from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, Unsupported, UsageError, one_line
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
-from cifar_deploy.core.records import Artifact, External, Failure, File, Tensor
+from cifar_deploy.core.records import Artifact, External, Failure, Tensor, TrainingMode
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.stages import plan
@@ -31,11 +35,29 @@ class Shape:
     dtype: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Value:
+    """What `--value` says of an input: the value of all its elements."""
+
+    name: str
+    value: bool | int | float
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+T = TypeVar("T")
+
+
 def plan_external(
     paths: Sequence[Path],
     *,
     backends: Sequence[str] | None = None,
     shapes: Iterable[Shape] = (),
+    values: Iterable[Value] = (),
     conditions: Conditions = Conditions(),
     trusted: bool = False,
     timeout_s: float = TIMEOUT_S,
@@ -44,11 +66,13 @@ def plan_external(
     """What `evaluate` will measure of external models: each on every backend that opens it.
 
     Give `EvaluationSettings(overhead=False)` to `evaluate`, and a store that holds nothing else. A file that cannot be loaded is planned with
-    its failure. Raises UsageError for what no backend opens, and for an input whose shape has to be given or is wrong.
+    its failure. Raises UsageError for what no backend opens, and for an input whose shape has to be given, or whose shape
+    or value is wrong.
     """
     pairs = _pairs(paths, backends)
-    given = {shape.name: shape for shape in shapes}
+    sizes, numbers = _once(shapes, "--shape"), _once(values, "--value")
     names: set[str] = set()
+    aliases: set[str] = set()
     artifacts: list[tuple[Artifact, str]] = []
     for done, (path, backend) in enumerate(pairs):
         if on_progress:
@@ -60,18 +84,20 @@ def plan_external(
             if found.inputs is None:
                 continue
             names.update(input.name for input in found.inputs)
-            takes = taken(path, found.inputs, given)
-            artifacts.append((_artifact(path, found.files, takes), backend))
+            aliases.update(alias for input in found.inputs for alias in input.aliases)
+            takes = taken(path, found.inputs, sizes, numbers)
+            artifacts.append((_artifact(path, found, takes), backend))
         except UsageError:
             raise
         except DeployError as error:
-            artifacts.append((_artifact(path, (), (), failure_of(error)), backend))
+            artifacts.append((_artifact(path, None, failure=failure_of(error)), backend))
     for path in paths:
         if all(artifact.name != str(path) for artifact, _ in artifacts):
             asked = ", ".join(backend for other, backend in pairs if other == path)
             raise UsageError(f"{path}: is not of the kind of {path.suffix} that {asked} opens; leave out --backend")
-    if names and (unknown := [name for name in given if name not in names]):
-        raise UnknownName.among("input (--shape)", unknown[0], sorted(names))
+    for option, given in (("--shape", set(sizes)), ("--value", set(numbers))):
+        if names and (unknown := given - names - aliases):
+            raise UnknownName.among(f"input ({option})", min(unknown), sorted(names))
     return [
         item
         for artifact, backend in artifacts
@@ -107,6 +133,15 @@ def _pairs(paths: Sequence[Path], backends: Sequence[str] | None) -> list[tuple[
     return found
 
 
+def _once(given: Iterable[N], option: str) -> dict[str, N]:
+    """By the name of the input. Raises UsageError for one that is given twice."""
+    found: dict[str, N] = {}
+    for each in given:
+        if found.setdefault(each.name, each) is not each:
+            raise UsageError(f"{option}: input {each.name} is given twice; give it once")
+    return found
+
+
 def _check(path: Path) -> None:
     if not str(path).isprintable():
         raise UsageError(f"{path}: has characters in its name that cannot be shown; rename it")
@@ -120,12 +155,13 @@ def _check(path: Path) -> None:
 
 
 def _artifact(
-    path: Path, found: tuple[File, ...], takes: tuple[Tensor, ...], failure: Failure | None = None
+    path: Path, found: inspect.Look | None, takes: tuple[Tensor, ...] = (), failure: Failure | None = None
 ) -> Artifact:
+    mode = found.training_mode if found else TrainingMode()
     return Artifact(
-        origin=External(path=str(path), takes=takes),
+        origin=External(path=str(path), takes=takes, training_mode=mode),
         format=None,
-        files=found,
+        files=found.files if found else (),
         parity=(),
         failure=failure,
         versions={},
@@ -135,12 +171,42 @@ def _artifact(
     )
 
 
-def taken(path: Path, inputs: tuple[Input, ...], shapes: Mapping[str, Shape]) -> tuple[Tensor, ...]:
+def taken(
+    path: Path,
+    inputs: tuple[Input, ...],
+    shapes: Mapping[str, Shape],
+    values: Mapping[str, Value] = MappingProxyType({}),
+) -> tuple[Tensor, ...]:
     """The arrays to give a file. A first dimension that is free is the batch, and 1; other free ones have to be given.
 
-    Raises UsageError if `shapes` lacks one or contradicts the file, Unsupported if an input is not of numbers.
+    Raises UsageError if `shapes` lacks one or contradicts the file, or if a value does not fit; Unsupported if an input is
+    not of numbers.
     """
-    return tuple(_tensor(f"{path}: input {input.name}", input, shapes.get(input.name)) for input in inputs)
+    tensors = []
+    for input in inputs:
+        what = f"{path}: input {input.name}"
+        tensor = _tensor(what, input, _given(path, input, inputs, shapes))
+        value = _given(path, input, inputs, values)
+        tensors.append(_filled(what, tensor, value.value) if value else tensor)
+    return tuple(tensors)
+
+
+def _filled(what: str, tensor: Tensor, value: bool | int | float) -> Tensor:
+    if fault := misfit(value, tensor.dtype):
+        raise UsageError(f"{what} is of {tensor.dtype}, and --value {str(value).lower()} {fault}; give one that fits")
+    make = {"b": bool, "f": float}.get(np.dtype(tensor.dtype).kind, int)
+    return replace(tensor, value=make(value))
+
+
+def _given(path: Path, input: Input, inputs: tuple[Input, ...], given: Mapping[str, T]) -> T | None:
+    """What is given for an input, by its name or by an alias that no other input has. Raises UsageError if by several."""
+    others = {name for other in inputs if other is not input for name in (other.name, *other.aliases)}
+    names = [
+        name for name in (input.name, *input.aliases) if name in given and (name == input.name or name not in others)
+    ]
+    if len(names) > 1:
+        raise UsageError(f"{path}: input {input.name} is given as {' and as '.join(names)}; give it once")
+    return given[names[0]] if names else None
 
 
 def _tensor(what: str, input: Input, given: Shape | None) -> Tensor:

@@ -549,6 +549,8 @@ def _unlike(a: Result, b: Result) -> str | None:
         return f"measured under protocol {first.protocol} and {second.protocol}"
     if not is_same_input(a, b):
         return f"of other data ({_fed(first)}; {_fed(second)})"
+    if bool(first.artifact.training_mode.switched) != bool(second.artifact.training_mode.switched):
+        return "one ran in training mode, the other in evaluation mode"
     if isinstance(METRICS[first.metric], RecordedMetric):
         return None
     for name in ("batch_size", "threads"):

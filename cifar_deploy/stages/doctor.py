@@ -1,5 +1,6 @@
 """What can be chosen here, and what is in the way of the rest."""
 
+from cifar_deploy.core import untrusted
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.store import Store
@@ -16,7 +17,11 @@ def catalogue() -> list[Entry]:
 
 
 def diagnose(store: Store) -> dict[str, list[str]]:
-    """What stands in the way, by its reason: of the plugins that lack something here, and of the store's exports and configurations."""
+    """What stands in the way, by its reason: of the plugins that lack something here, and of the store's exports and configurations.
+
+    Raises UsageError if the store's folder does not exist.
+    """
+    untrusted.check_named(store.root, "give another, or leave it out", "--out")
     found: dict[str, list[str]] = {}
 
     def add(reason: str, what: str) -> None:

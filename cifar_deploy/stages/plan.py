@@ -1,7 +1,7 @@
 """Artifacts -> Jobs, and a reason for each pair that cannot run here."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,13 +52,7 @@ def jobs(
     Raises UsageError if a backend was asked for by name and reads none of the artifacts.
     """
     artifacts = list(artifacts)
-    formats = {str(artifact.format) for artifact in artifacts}
-    for backend in backends or ():
-        if not any(backend in readers(format, [backend]) for format in formats):
-            raise UsageError(
-                f"--backend: {backend} reads {', '.join(BACKENDS[backend].reads)}, and there is no such artifact "
-                f"among {', '.join(sorted(formats))}; export one, or leave it out"
-            )
+    check_readers({str(artifact.format) for artifact in artifacts}, backends, "export one")
     return [
         item
         for artifact in artifacts
@@ -78,8 +72,8 @@ def under_isa(planned: Iterable[Planned], levels: Iterable[Isa]) -> list[Planned
     if not of_int8:
         names = " or ".join(measured_where(lambda metric: metric.per_image))
         raise UsageError(
-            f"--max-isa: there is no {names} of an INT8 format among these; export one (--format onnx_int8), and "
-            f"measure --metric {names}"
+            f"--max-isa: there is no {names} of an INT8 format among these; run "
+            f"`cifar-deploy export --format onnx_int8`, and measure --metric {names}"
         )
     return [_under(item, isa) for item in of_int8 for isa in levels]
 
@@ -130,25 +124,26 @@ def planned(artifact: Artifact, backend: str, device: str, metric: str, conditio
         for count in dict.fromkeys(threads)
         for batch_size in dict.fromkeys(batch_sizes)
     ]
-    return [Planned(job=job, failure=_why_unavailable(job)) for job in jobs]
+    return [Planned(job=job, failure=why_unavailable(artifact, backend, device, versions)) for job in jobs]
 
 
-def _why_unavailable(job: Job) -> Failure | None:
-    plugin = BACKENDS[job.backend]
-    if job.artifact.failure:
-        return job.artifact.failure
-    for mismatch in job.artifact.mismatches:
-        if (mismatch.backend, mismatch.versions) == (job.backend, job.versions):
+def why_unavailable(artifact: Artifact, backend: str, device: str, versions: Mapping[str, str]) -> Failure | None:
+    """Why the artifact cannot run there, on these versions of the backend's packages; None if it can."""
+    plugin = BACKENDS[backend]
+    if artifact.failure:
+        return artifact.failure
+    for mismatch in artifact.mismatches:
+        if (mismatch.backend, mismatch.versions) == (backend, versions):
             return Failure(kind=WrongOutput.kind, reason=mismatch.reason)
     try:
-        if job.device not in plugin.targets:
-            raise Unsupported(f"backend {job.backend}: runs on {', '.join(plugin.targets)}, not on {job.device}")
-        if is_for_other_processor(job.artifact):
+        if device not in plugin.targets:
+            raise Unsupported(f"backend {backend}: runs on {', '.join(plugin.targets)}, not on {device}")
+        if is_for_other_processor(artifact):
             raise Unsupported(
-                f"{job.artifact.title}: was made for another processor "
-                f"({job.artifact.choices['processor']}); run `cifar-deploy export` here"
+                f"{artifact.title}: was made for another processor "
+                f"({artifact.choices['processor']}); run `cifar-deploy export` here"
             )
-        need("backend", job.backend, plugin.requires, plugin.programs, plugin.environment)
+        need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
     except (Unsupported, Unavailable) as error:
         return Failure(kind=error.kind, reason=str(error))
     return None
@@ -202,3 +197,14 @@ def check_names(
     for registry_, names in ((NETWORKS, networks), (BACKENDS, backends), (DEVICES, devices), (METRICS, metrics)):
         for name in names or ():
             registry_.given(name)
+
+
+def check_readers(formats: Iterable[str], backends: Iterable[str] | None, remedy: str) -> None:
+    """Raises UsageError for the first of the backends that reads none of the formats; `remedy` adds one that it reads."""
+    formats = sorted({formats_module.given(format)[0] for format in formats})
+    for backend in backends or ():
+        if not any(backend in readers(format, [backend]) for format in formats):
+            raise UsageError(
+                f"--backend: {backend} reads {', '.join(BACKENDS[backend].reads)}, and there is no such artifact "
+                f"among {', '.join(formats)}; {remedy}, or leave it out"
+            )

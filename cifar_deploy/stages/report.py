@@ -4,23 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cifar_deploy.core import files
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_deploy.choice import answer
+from cifar_deploy.choice.candidates import field_of
+from cifar_deploy.choice.choose import choose as choose_among
+from cifar_deploy.core import files, image_cache
+from cifar_deploy.core.charts import Chart
 from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.journal import grouped
-from cifar_deploy.core.records import Baseline, Checkpoint, External, Result
+from cifar_deploy.core.profile import Profile
+from cifar_deploy.core.records import Baseline, Checkpoint, Data, External, Result
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
-from cifar_deploy.core.table import Record, Section, Table, Value
+from cifar_deploy.core.table import Record, Section, Table, Thumbnails, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Raw, Summary
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.reports.frame import frame as as_frame
-from cifar_deploy.sections import accuracy, deployment, external, instructions, memory, pixels, sustained, training
-from cifar_deploy.sections.common import Configurations, is_of_training, metrics_of
+from cifar_deploy.sections import (
+    accuracy,
+    deployment,
+    external,
+    flips,
+    glossary,
+    health,
+    instructions,
+    latencies,
+    memory,
+    pixels,
+    precision,
+    start,
+    sustained,
+    tradeoff,
+    training,
+)
+from cifar_deploy.sections.common import Configurations, by_settings, is_of_training, metrics_of
+from cifar_deploy.stages import prepare
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.results import fault
 
@@ -33,7 +59,7 @@ def report(store: Store, planned: Iterable[Planned] | None = None) -> tuple[Tabl
     table = _table(store, planned)
     paths = []
     for name in REPORTS:
-        path = store.reports / f"report.{REPORTS[name].suffix}"
+        path = store.reports / REPORTS[name].filename
         files.write_text(path, REPORTS[name].render(table))
         paths.append(path)
     return table, paths
@@ -66,16 +92,35 @@ def read(store: Store, planned: Iterable[Planned] | None = None) -> tuple[list[R
 
 def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
     results, samples, told = read(store, planned)
-    table = build(results, samples)
-    return dataclasses.replace(table, lost=(*told, *samples.told()))
+    table = build(results, samples, profiles=store.profiles(), images=_test_images)
+    # Without the folder's own place, so that the same results are the same bytes wherever they lie.
+    here = f"{store.root}{os.sep}"
+    return dataclasses.replace(table, lost=tuple(line.replace(here, "") for line in (*told, *samples.told())))
 
 
-def build(results: Sequence[Result], raw: Raw) -> Table:
+def _test_images(data: Data) -> NDArray[np.uint8] | None:
+    folder = prepare.find(data.fingerprint)
+    return image_cache.load_array(folder, "test_images") if folder else None
+
+
+def build(
+    results: Sequence[Result],
+    raw: Raw,
+    *,
+    profiles: Sequence[Profile] = (),
+    images: flips.Images = lambda data: None,
+) -> Table:
     """The report of the newest results: those of each training's latest weights, on the machine measured last.
+
+    `images` are the test images of a data set, if they are here.
 
     Raises UsageError if there is nothing to report.
     """
     current, summaries, configurations, overheads, controls = current_of(results, raw)
+    field = field_of(configurations, controls, raw)
+    choice = choose_among(field)
+    places, control = latencies.ranks(by_settings(configurations), controls)
+    named = {each: answer.short_name(each) for each in (pick.candidate.configuration for pick in choice.picks)}
     checkpoints: dict[str, Checkpoint] = {}
     for configuration, of_one in configurations.items():
         # The same weights may have been trained twice: what the second training says of itself counts.
@@ -83,14 +128,26 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
             if configuration.name not in checkpoints or checkpoint.finished > checkpoints[configuration.name].finished:
                 checkpoints[configuration.name] = checkpoint
     sections: list[Section | None]
+    flipped: Thumbnails | None = None
+    charts: list[Chart | None] = [
+        tradeoff.accuracy_against_latency(configurations, named, [each.configuration for each in choice.front]),
+        latencies.forest(configurations, places),
+        memory.bars(configurations),
+        start.size_and_load(configurations, choice.winner.configuration.name if choice.winner else None),
+        start.throughput(configurations),
+    ]
     if isinstance(current[-1].job.artifact.origin, External):  # a store holds nothing else then
         facts = {"files": _each(_described(result) for result in current if result.job.artifact.files)}
+        commands = {"cifar-deploy bench FILE --out FOLDER": "measures the files anew"}
         parts = memory.parts(configurations)
         sections = [external.files(configurations, controls), parts and dataclasses.replace(parts, on_screen=False)]
     else:
         facts = _origins(current, checkpoints)
+        commands = {"cifar-deploy evaluate --force": "measures the same artifacts anew"}
+        by_class = accuracy.by_class(configurations, raw)
+        flipped = flips.thumbnails(configurations, raw, images, choice.winner.configuration if choice.winner else None)
         sections = [
-            deployment.deployment(configurations, overheads, controls),
+            deployment.deployment(configurations, overheads, controls, profiles, answer.roles(choice)),
             pixels.in_the_graph(configurations),
             accuracy.against_eager(configurations, raw),
             instructions.under_older(results, configurations, raw),
@@ -99,18 +156,41 @@ def build(results: Sequence[Result], raw: Raw) -> Table:
             sustained.sustained(results, configurations),
             training.cost(configurations),
             training.original_report(configurations, checkpoints),
-            *accuracy.by_class(configurations, raw),
+            training.claims(configurations),
+            *by_class,
             accuracy.changed(configurations, raw),
         ]
+        charts += [
+            precision.quantisation(configurations, raw),
+            instructions.heat(results, configurations),
+            training.curves(checkpoints),
+            *accuracy.confusion_matrices(by_class),
+        ]
+    shown = tuple(section for section in sections if section)
     return Table(
         title="cifar-deploy: " + ", ".join(dict.fromkeys(configuration.name for configuration in configurations)),
+        about=_about(current, checkpoints),
+        answer=answer.told(choice, field),
+        health=health.health(configurations, overheads, control),
+        charts=tuple(chart for chart in charts if chart),
+        thumbnails=flipped,
+        commands={"cifar-deploy report": "makes this page again from results.jsonl, byte for byte", **commands},
         facts={**facts, **_circumstances(current), **_left_out(results, current)},
-        sections=tuple(section for section in sections if section),
+        sections=shown,
         failures=_failures(configurations),
+        failures_by_reason=_failures_by_reason(configurations),
         warnings=_warnings({**configurations, **overheads}),
         definitions={name: METRICS[name].summary for name in metrics_of(configurations)},
+        glossary=glossary.glossary(shown),
         records=tuple(record for summary in summaries for record in _records(summary)),
     )
+
+
+def _about(results: Sequence[Result], checkpoints: Mapping[str, Checkpoint]) -> tuple[str, ...]:
+    """The device, the data and the day, for the head of a page."""
+    days = sorted({run.started[:10] for result in results for run in result.runs})
+    sources = _each(checkpoint.training.data.source for checkpoint in checkpoints.values())
+    return (results[-1].job.machine.processor, *sources, " to ".join(dict.fromkeys([days[0], days[-1]])))
 
 
 class Current(NamedTuple):
@@ -245,6 +325,17 @@ def _failures(configurations: Configurations) -> tuple[str, ...]:
         f"{configuration}, {', '.join(metrics)}: {kind}: {reason}"
         for (configuration, kind, reason), metrics in lines.items()
     )
+
+
+def _failures_by_reason(configurations: Configurations) -> dict[str, tuple[str, ...]]:
+    """Who shares a reason, the most frequent reason first."""
+    found: dict[str, dict[str, None]] = {}
+    for configuration, of_one in configurations.items():
+        for metric, summary in of_one.items():
+            if summary.failure:
+                reason = f"{summary.failure.kind}: {summary.failure.reason}"
+                found.setdefault(reason, {})[f"{configuration}, {metric}"] = None
+    return {reason: tuple(found[reason]) for reason in sorted(found, key=lambda each: -len(found[each]))}
 
 
 def _warnings(configurations: Configurations) -> tuple[str, ...]:

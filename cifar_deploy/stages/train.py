@@ -16,6 +16,8 @@ from cifar_deploy.recipes import RECIPES
 from cifar_deploy.workers import train as worker
 from cifar_deploy.workers.prepare import Prepared
 
+_TRAIN_FIRST = "run `cifar-deploy train-all` first, or give another --out"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
@@ -134,17 +136,17 @@ def names(store: Store) -> list[str]:
     """The trained networks. Raises UsageError if there is none."""
     found = store.names()
     if not found:
-        raise UsageError(
-            f"{store.exported}: no trained network; run `cifar-deploy train-all` first, or give another --out"
-        )
+        raise UsageError(f"{store.exported}: no trained network; {_TRAIN_FIRST}")
     # The default networks first, in their order, as everywhere.
     order = {name: index for index, name in enumerate(DEFAULT_NETWORKS)}
     return sorted(found, key=lambda name: (order.get(name, len(order)), name))
 
 
 def checkpoint(store: Store, name: str) -> Checkpoint:
-    """The trained network of this name. Raises UnknownName if there is none."""
+    """The trained network of this name. Raises UsageError if there is none."""
     found = store.checkpoint(check_name(name))
     if not found:
-        raise UnknownName.among("trained network", name, store.names() or ["none yet: run `cifar-deploy train`"])
+        if there := store.names():
+            raise UnknownName.among("trained network", name, there)
+        raise UsageError(f"{name}: no trained network has this name, nor any other; {_TRAIN_FIRST}")
     return found

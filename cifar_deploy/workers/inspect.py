@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cifar_deploy import devices
-from cifar_deploy.backends import BACKENDS, Input
+from cifar_deploy.backends import BACKENDS, Input, onnx_graphs
 from cifar_deploy.core import content, trust
 from cifar_deploy.core.errors import LoadError, loading
-from cifar_deploy.core.records import File
+from cifar_deploy.core.records import File, TrainingMode
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import described
 
@@ -20,6 +20,7 @@ class Look:
 
     files: tuple[File, ...]  # under their whole paths, the main one first
     inputs: tuple[Input, ...] | None
+    training_mode: TrainingMode
 
 
 def look(path: Path, backend: str, trusted: bool) -> Look:
@@ -31,7 +32,7 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
     plugin = BACKENDS[backend]
     assert plugin.opens
     if not plugin.opens.knows(path):
-        return Look(files=(), inputs=None)
+        return Look(files=(), inputs=None, training_mode=TrainingMode())
     content.check(path, plugin.opens.suffixes.get(path.suffix.lower()))
     found = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
     need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
@@ -39,8 +40,26 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
         trust.check(path, found[0].sha256)
     devices.check(plugin.validated_on, plugin.requires)
     with loading(str(path), backend):
-        inputs = plugin.opens.open(path, plugin.targets[plugin.validated_on], 1).inputs
-        return Look(files=found, inputs=plugin.opens.corrected(path, inputs))
+        opened = plugin.opens.open(path, plugin.targets[plugin.validated_on], 1)
+        mode = opened.training_mode()
+        if path.suffix.lower() == ".onnx":
+            mode = onnx_graphs.training_mode(path)
+        inputs = plugin.opens.corrected(path, _named_by_file(path, opened.inputs))
+        return Look(files=found, inputs=inputs, training_mode=mode)
+
+
+def _named_by_file(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+    """The inputs under the names that the file declares, in its order: a runtime may name one after what is left of the graph.
+
+    OpenVINO gives an input that goes through a Dropout the name of its output. The runtime's names are aliases.
+    """
+    names = onnx_graphs.input_names(path) if path.suffix.lower() == ".onnx" else ()
+    if len(names) != len(inputs):
+        return inputs
+    return tuple(
+        replace(input, name=name, aliases=tuple(sorted({*input.aliases, input.name} - {name})))
+        for input, name in zip(inputs, names, strict=True)
+    )
 
 
 def _beside(path: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from cifar_deploy.core.arrays import mapped, random_arrays
 from cifar_deploy.core.errors import Corrupt, WrongOutput, loading
 from cifar_deploy.core.records import External, Job, Measurement
 from cifar_deploy.core.store import Store
-from cifar_deploy.formats import format_of
+from cifar_deploy.formats import format_of, main_file
 from cifar_deploy.metrics import METRICS, RecordedMetric, TestImages, Workbench, out_of_range
 
 
@@ -33,8 +33,7 @@ def measure(
     store = Store(root)
     with store.view(job.artifact) as paths:
         if _is_program(job) and not trusted:
-            for file in job.artifact.files:
-                trust.check(paths[file.name], file.sha256)
+            trust.check_files(paths, job.artifact.files)
 
         def import_runtime() -> None:
             for module in (*backend.requires, *backend.modules):
@@ -58,7 +57,12 @@ def measure(
         found = metric.measure(bench)
     if fault := out_of_range(job.metric, found.values):
         raise WrongOutput(f"{job.artifact.title} on {job.backend}: {fault}")
-    measurement = Measurement(values=found.values, disturbance=found.disturbance, stand_in=stand_in)
+    measurement = Measurement(
+        values=found.values,
+        disturbance=found.disturbance,
+        stand_in=stand_in,
+        restored=any(inputs.restored for inputs in bench.used),
+    )
     if not found.arrays:
         return measurement
     path = store.raw_path(raw_name)
@@ -78,13 +82,13 @@ def _loaded(job: Job, paths: Mapping[str, Path]) -> Callable[[Any], Any]:
     """`paths` are the verified files, by the names that the artifact's record gives them: nothing else is opened."""
     backend, artifact = BACKENDS[job.backend], job.artifact
     target = backend.targets[job.device]
-    is_ours = not isinstance(artifact.origin, External)
-    name = format_of(artifact).filename if is_ours else next(iter(paths), "")
-    if name not in paths:
-        raise Corrupt(f"{artifact.title}: its record does not list {name or 'a file'}; export it again (--force)")
-    if is_ours:
+    if not isinstance(artifact.origin, External):
+        main = main_file(artifact, paths)
         with loading(artifact.title, job.backend):
-            return backend.load(paths[name], artifact, target, job.threads)
+            return backend.load(main, artifact, target, job.threads)
+    name = next(iter(paths), "")
+    if not name:
+        raise Corrupt(f"{artifact.title}: its record does not list a file; give the file again")
     assert backend.opens
     with loading(name, job.backend):
         return backend.opens.open(paths[name], target, job.threads).run

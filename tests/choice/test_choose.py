@@ -1,5 +1,6 @@
 """The choice: what qualifies wins by the stated rule, a tie goes to the more frugal, and what is not to be trusted never wins."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cifar_deploy import documents
 from cifar_deploy.choice import answer
 from cifar_deploy.choice.candidates import field_of
 from cifar_deploy.choice.choose import Choice, Constraints, choose
@@ -15,6 +17,7 @@ from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.records import Disturbance, Failure, Job, Measurement, Parity, Run, Trained
 from cifar_deploy.core.statistics import confidence_in_rounds, confidence_in_share, difference
+from cifar_deploy.core.store import Store
 from cifar_deploy.stages.report import current_of
 from tests.probes import a_job, a_run, a_session, calm
 
@@ -282,15 +285,27 @@ def test_a_percentile_is_of_the_samples_and_needs_them() -> None:
     assert choice.winner
 
 
+def document(choice: Choice) -> Any:
+    return json.loads(documents.text(documents.ChooseDocument.of(Store("out"), choice)))
+
+
 def test_the_json_says_the_same() -> None:
-    found = answer.as_json(three().choose(latency(8)))
+    found = document(three().choose(latency(8)))
     assert found["version"] == 1 and found["winner"]["configuration"]["name"] == "middle"
     assert [pick["role"] for pick in found["picks"]] == ["fastest", "best trade-off", "most accurate"]
     assert found["kept"] == [
         {"option": "--max-latency", "number": 0.008, "percentile": 50, "confidence": pytest.approx(1 - 0.5**7)}
     ]
     assert found["near_misses"][0]["relaxed"] == [{"option": "--max-latency", "number": pytest.approx(0.010)}]
-    assert answer.as_json(three().choose(latency(0.1)))["winner"] is None
+    assert found["winner"]["values"]["latency.p50"]["number"] == pytest.approx(0.002)
+    assert found["next_point"]["a_point"]["training_s"] == pytest.approx(3000, rel=1e-3)
+    assert document(three().choose(latency(0.1)))["winner"] is None
+
+
+def test_a_price_that_is_not_known_is_null() -> None:
+    shelf = Shelf().add("small", 1, 0.80).add("large", 10, 0.892)
+    costs = document(shelf.choose(latency(2)))["next_point"]["a_point"]
+    assert costs["training_s"] is None and costs["latency_s"] > 0
 
 
 def test_the_confidences_are_the_binomial_distributions() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -276,3 +277,21 @@ def test_a_version_that_is_none_makes_no_record(version: Any, tmp_path: Path) ->
     sealing.write_record(path, {**to_json(a_checkpoint()), "version": version})
     with pytest.raises(Corrupt, match=r"x\.json: .*no version.*; restore it$"):
         codec.load(Checkpoint, path, "restore it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        (int, "x", "'x' is not a whole number"),
+        (int, None, "null is not a whole number"),
+        (float, True, "true is not a number"),
+        (str, 3, "3 is not text"),
+        (bool, "yes", "'yes' is not true or false"),
+        (tuple[str, ...], {"a": 1}, '{"a": 1} is not a list'),
+        (Mapping[str, int], [], "[] is not an object"),
+        (Literal["adam", "sgd"], "lion", "'lion' is not one of adam, sgd"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_in_the_words_of_json(kind: Any, value: Any, told: str) -> None:
+    with pytest.raises(Corrupt, match=re.escape(told)):
+        from_json(kind, value)

@@ -24,6 +24,7 @@ from tests import probes
 from tests.conftest import ROOT, heed_signals
 from tests.in_process import run_here
 from tests.plugins import IN_AN_ENVIRONMENT, TINY_ENVIRONMENT
+from tests.schemas import document_of
 
 NAME = "tests.plugins:TINY_ENVIRONMENT"
 
@@ -217,3 +218,18 @@ def test_a_cell_whose_environment_is_not_made_is_a_row_with_the_remedy(road: Pat
     assert planned.failure and planned.failure.kind == "unavailable"
     assert planned.failure.reason.endswith("run `cifar-deploy env create tiny`")
     assert IN_AN_ENVIRONMENT.requires[0] in planned.failure.reason
+
+
+def test_create_and_remove_answer_in_json(
+    environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = environment.folder
+    monkeypatch.setenv("CIFAR_DEPLOY_CACHE", str(tmp_path))
+    shutil.copytree(made, environment.folder, symlinks=True)
+    created = document_of(run_here("env", "create", NAME, "--json"), "env create")
+    assert (created["name"], created["reused"], created["folder"]) == (NAME, True, str(environment.folder))
+    assert created["made"]["versions"] == {"tiny_package": "1.0", "iniconfig": "99.0"}
+    assert document_of(run_here("env", "remove", NAME, "--json"), "env remove")["folder"] == created["folder"]
+    assert not environment.folder.exists()
+    refused = run_here("env", "remove", NAME, "--json")
+    assert (refused.returncode, refused.stdout) == (2, "")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cifar_deploy.core.records import Checkpoint, Epoch, Measurement
-from cifar_deploy.core.verdict import judge, judge_labels, judge_share, judge_training
+from cifar_deploy.core.verdict import cause, judge, judge_labels, judge_share, judge_training
 from tests.probes import a_checkpoint, calm
 
 
@@ -26,19 +26,20 @@ def test_a_quiet_machine_is_stable() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gauges", "reason"),
+    ("gauges", "reason", "its_cause"),
     [
-        ({"run_delay": 0.24}, "CPU contention: waited 24% of the time"),
-        ({"steal": 0.3}, "steal time (hypervisor)"),
-        ({"calibration_before": 0.002}, "CPU slowed by 43%"),
-        ({"calibration_after": 0.003}, "CPU slowed by 100%"),
-        ({"clock_jump": -3600.0}, "the clock jumped"),
-        ({"involuntary_switches": 400}, "interrupted 800 times a second"),
+        ({"run_delay": 0.24}, "CPU contention: waited 24% of the time", "CPU contention (run-queue delay)"),
+        ({"steal": 0.3}, "steal time (hypervisor)", "steal time (hypervisor)"),
+        ({"calibration_before": 0.002}, "CPU slowed by 43%", "CPU slowed (calibration loop)"),
+        ({"calibration_after": 0.003}, "CPU slowed by 100%", "CPU slowed (calibration loop)"),
+        ({"clock_jump": -3600.0}, "the clock jumped", "the clock jumped"),
+        ({"involuntary_switches": 400}, "interrupted 800 times a second", "interrupted by other processes"),
     ],
 )
-def test_each_gauge_makes_it_noisy(gauges: dict[str, float], reason: str) -> None:
+def test_each_gauge_makes_it_noisy(gauges: dict[str, float], reason: str, its_cause: str) -> None:
     found = judge(measurements(*[1.0] * 7, disturbed=2, **gauges), "p50")
     assert found.word == "noisy" and reason in found.reasons[0] and found.reasons[0].startswith("2 of 7 rounds")
+    assert cause(found.reasons[0]) == its_cause, "whatever its numbers"
 
 
 def test_one_disturbed_round_of_seven_leaves_the_median_alone() -> None:
@@ -66,6 +67,7 @@ def test_what_eight_threads_waited_together_is_shared_out_among_them() -> None:
 def test_too_few_samples_are_invalid() -> None:
     found = judge(measurements(*[1.0] * 7, samples=4), "p50")
     assert found.word == "invalid" and "fewer than 5 samples" in found.reasons[0]
+    assert cause(found.reasons[0]) == "too few samples in a round"
 
 
 def test_a_trend_between_the_rounds_is_noisy() -> None:
@@ -80,6 +82,7 @@ def test_blocks_that_drift_are_noisy() -> None:
         rounds[index] = Measurement(values=values, disturbance=calm())
     found = judge(rounds, "p50")
     assert found.word == "noisy" and "its second half -20% from its first" in found.reasons[0]
+    assert cause(found.reasons[0]) == "the second half of a run differs from its first"
 
 
 def test_one_slow_round_is_no_trend() -> None:

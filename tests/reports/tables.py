@@ -1,8 +1,9 @@
 """Tables to render: a small one with every kind of value, and one that holds a text wherever text can stand."""
 
+from cifar_deploy.core.charts import Axis, Bar, Bars, Forest, Heat, Lines, Panel, Point, Scatter, Span
 from cifar_deploy.core.records import Failure
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.table import Column, Record, Row, Section, Table, Value
+from cifar_deploy.core.table import Answer, Column, Health, Pick, Record, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 
 _LATENCY = Column(title="latency", unit="ms", stored_unit="s", scale=1000, digits=3, interval=True, judged=True)
@@ -58,6 +59,7 @@ _SHIP = Section(
                 "bytes": Value(number=1234567890),
             },
             words={"rank": "1", "p99": "n/a (needs 6 rounds)"},
+            mark="best trade-off",
         ),
         Row(
             labels=("small", "onnx", "openvino"),
@@ -66,6 +68,7 @@ _SHIP = Section(
         ),
     ),
     notes=("[ ] is the 95 % interval, ( ) the range.", "A note with | and *stars* and <b>tags</b>."),
+    main=("accuracy", "latency", "bytes"),
 )
 
 _CHANGED = Section(
@@ -74,6 +77,93 @@ _CHANGED = Section(
     columns={"image": Column(title="test image", unit="", stored_unit="", digits=0)},
     rows=(Row(labels=("small", "onnx"), values={"image": Value(number=1234)}),),
     on_screen=False,
+    part="errors",
+)
+
+_ANSWER = Answer(
+    headline="Ship small as float32 (onnx) on ONNX Runtime",
+    reasons=("91.50 %, 1.235 ms.", "It is the fastest of 2 configurations."),
+    columns={key: _SHIP.columns[key] for key in ("accuracy", "latency")},
+    picks=(
+        Pick(
+            role="best trade-off",
+            title="small onnx on ONNX Runtime",
+            row=_SHIP.rows[1],
+            paths=("exported/small/onnx/model.onnx",),
+            is_winner=True,
+        ),
+    ),
+    best=Section(
+        title="The best few",
+        label_titles=("pick", "network"),
+        columns={"latency": _LATENCY},
+        rows=(Row(labels=("best trade-off", "small"), values=_SHIP.rows[1].values),),
+        notes=("2 more configurations in the full report.",),
+    ),
+    remarks={"Near misses": ("small on PyTorch eager would qualify with --max-latency 4ms",)},
+)
+
+_CHARTS = (
+    Scatter(
+        part="trade-off",
+        title="Accuracy against latency",
+        x=Axis(title="latency, ms", log=True),
+        y=Axis(title="top-1 accuracy, %"),
+        points=(
+            Point(label="eager", x=4.0, y=91.5, x_between=(3.9, 4.1), series="small", shape="PyTorch eager"),
+            Point(
+                label="onnx",
+                x=1.2,
+                y=91.4,
+                y_between=(90, 93),
+                series="small",
+                shape="ONNX Runtime",
+                filled=True,
+                name="small onnx on ONNX Runtime",
+            ),
+        ),
+        front=((1.2, 91.4), (4.0, 91.5)),
+        notes=("Filled: INT8.",),
+    ),
+    Forest(
+        part="speed",
+        title="Latency of each network",
+        panels=(
+            Panel(
+                title="small",
+                x=Axis(title="ms", log=True),
+                rows=(
+                    Span(label="of the small"),
+                    Span(label="onnx", text="1.2", value=1.2, between=(1.1, 1.4), dots=(1.1, 1.4), tick=1.3, group="1"),
+                    Span(label="checkpoint", text="4.0", value=4.0, group="2", filled=True),
+                ),
+                reference=4.0,
+            ),
+        ),
+    ),
+    Bars(
+        part="resident",
+        title="Peak resident memory, MiB",
+        parts=("python", "model"),
+        texts=("peak", "no Python"),
+        panels={"small": (Bar(label="onnx", parts=(18.5, 3.2), texts=("22", "3.2")),)},
+    ),
+    Heat(
+        part="start",
+        title="Size and load",
+        corner="runtime",
+        columns=("size [MiB]", "load [ms]"),
+        rows={"ONNX Runtime": (1.2, 30.0), "PyTorch eager": (1.2, None)},
+        by_column=True,
+        log=True,
+    ),
+    Lines(
+        part="training",
+        title="Test accuracy in training",
+        x=Axis(title="minutes"),
+        y=Axis(title="%"),
+        lines={"small": ((1.0, 50.0), (2.0, 91.5))},
+    ),
 )
 
 _FIELDS = {"name": "small", "format": "onnx", "backend": "onnxruntime", "metric": "latency", "value_name": "p50"}
@@ -81,15 +171,23 @@ _FIELDS = {"name": "small", "format": "onnx", "backend": "onnxruntime", "metric"
 # One of each: an interval and a range, a percentile without enough samples, a failure, a noisy verdict, a overhead, a power.
 SMALL = Table(
     title="A report",
+    about=("AMD EPYC", "handwritten digits", "2026-11-25"),
+    answer=_ANSWER,
+    health=Health(line="Unstable: 1 of 2 latencies.", causes={"CPU contention (run-queue delay)": _NOISY.reasons}),
+    charts=_CHARTS,
     facts={"data": ("handwritten digits (ffffffffffff)",), "versions": ("numpy 2.0", "torch 2.9")},
     sections=(_SHIP, _CHANGED),
     failures=("small onnx on openvino (cpu), latency: load error: model.onnx: no such operator: Erf",),
+    failures_by_reason={
+        "load error: model.onnx: no such operator: Erf": ("small onnx on openvino (cpu), latency",),
+    },
     lost=("results.jsonl: 2 lines left out",),
     warnings=(
         f"small onnx on onnxruntime (cpu), latency: noisy: {_NOISY.reasons[0]}",
         f"small onnx on onnxruntime (cpu), accuracy: at chance: {_AT_CHANCE.reasons[0]}",
     ),
     definitions={"latency": "Host array in to logits out, batch 1.", "accuracy": "Top-1 over the whole test set."},
+    glossary={"latency": "Host array in to logits out, batch 1.", "network": "the name under which it was trained"},
     records=(
         Record(fields={**_FIELDS, "value": 0.00123456, "unit": "s", "rounds": 3, "status": "ok", "reason": None}),
         Record(
@@ -120,9 +218,46 @@ def table_of(evil: str) -> Table:
             ),
         ),
         notes=(evil,),
+        main=("a", "b", "c"),
+    )
+    row = section.rows[0]
+    charts = (
+        Scatter(
+            part="trade-off",
+            title=evil,
+            x=Axis(title=evil, log=True),
+            y=Axis(title=evil),
+            points=(Point(label=evil, x=1, y=1, series=evil, shape=evil, name=evil),),
+            notes=(evil,),
+        ),
+        Forest(
+            part="speed",
+            title=evil,
+            panels=(Panel(title=evil, x=Axis(title=evil), rows=(Span(label=evil, text=evil, value=1, group=evil),)),),
+        ),
+        Bars(
+            part="resident",
+            title=evil,
+            parts=(evil,),
+            texts=(evil,),
+            panels={evil: (Bar(label=evil, parts=(1,), texts=(evil,)),)},
+        ),
+        Heat(part="start", title=evil, corner=evil, columns=(evil,), rows={evil: (1,)}, notes=(evil,)),
+        Lines(part="training", title=evil, x=Axis(title=evil), y=Axis(title=evil), lines={evil: ((1, 1),)}),
+    )
+    pick = Pick(role=evil, title=evil, row=row, paths=(evil,), is_winner=True)
+    answer = Answer(
+        headline=evil, reasons=(evil,), columns={"a": column}, picks=(pick,), best=section, remarks={evil: (evil,)}
     )
     return Table(
         title=evil,
+        about=(evil,),
+        answer=answer,
+        health=Health(line=evil, causes={evil: (evil,)}),
+        charts=charts,
+        failures_by_reason={evil: (evil,)},
+        lost=(evil,),
+        glossary={evil: evil},
         facts={evil: (evil,)},
         sections=(section,),
         failures=(evil,),

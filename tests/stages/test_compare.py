@@ -13,7 +13,16 @@ from rich.measure import Measurement as Width
 from cifar_deploy import console
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.journal import grouped
-from cifar_deploy.core.records import Failure, Job, Measurement, Result, Trained
+from cifar_deploy.core.records import (
+    External,
+    Failure,
+    Job,
+    Measurement,
+    Result,
+    Tensor,
+    Trained,
+    TrainingMode,
+)
 from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Section
 from cifar_deploy.metrics.memory import METRIC as MEMORY
@@ -234,7 +243,7 @@ def test_another_name_is_paired_and_said_so(tmp_path: Path) -> None:
     done = run_here("compare", a, b, "--fail-if-slower", "5%")
     assert done.returncode == 1 and "speed-up 0.77" in done.stderr
     assert "resnet20 of A is compared with resnet20-b of B: the same sha256." in done.stdout
-    (pair,) = json.loads(run_here("compare", a, b, "--json").stdout)
+    (pair,) = json.loads(run_here("compare", a, b, "--json").stdout)["pairs"]
     assert pair["match"] == {"a": "resnet20", "b": "resnet20-b", "rule": "sha256"}
     assert "is compared with" not in run_here("compare", a, a).stdout
 
@@ -244,7 +253,7 @@ def test_a_given_pair_overrides_and_what_is_left_over_is_named(tmp_path: Path) -
     both = [*results(renamed(a_job(), "x"), 1.0), *results(renamed(a_job(), "y"), 1.3)]
     b = stored(tmp_path / "b", *both)
     done = run_here("compare", a, b, "--pair", "x=y", "--json")
-    assert [(p["match"], p["configuration"][0], word_of(p)) for p in json.loads(done.stdout)] == [
+    assert [(p["match"], p["configuration"]["name"], word_of(p)) for p in json.loads(done.stdout)["pairs"]] == [
         ({"a": "x", "b": "y", "rule": "pair"}, "x", "slower"),
         (None, "x", "new"),
     ]
@@ -283,8 +292,8 @@ def test_a_folder_with_itself_is_all_ties(rounds: int, gate: list[str], tmp_path
     for again in (folder, f"{folder}/", tmp_path / "link", f"{folder}/../r1", tmp_path / "copy"):
         done = run_here("compare", folder, again, *gate, "--json")
         assert done.returncode == 0, done.stderr
-        found = {key: one for pair in json.loads(done.stdout) for key, one in pair["differences"].items()}
-        assert len(json.loads(done.stdout)) == 2 and {one["word"] for one in found.values()} == {"tie"}
+        found = {key: one for pair in json.loads(done.stdout)["pairs"] for key, one in pair["differences"].items()}
+        assert len(json.loads(done.stdout)["pairs"]) == 2 and {one["word"] for one in found.values()} == {"tie"}
         assert {"latency.p50", "accuracy.accuracy", "memory.peak", "file_size.bytes"} == found.keys()
     assert "SIGSEGV" in run_here("compare", folder, folder).stdout
 
@@ -320,6 +329,20 @@ def test_a_pair_of_other_inputs_is_refused_with_both(tmp_path: Path) -> None:
     told = run_here("compare", "r1", "r2", "--pair", "v1.onnx=v2.onnx", cwd=tmp_path)
     assert told.returncode == 2 and "x float32 1×3×8×8; x float32 1×3×64×64" in told.stderr
     assert run_here("compare", "r1", "r2", "--allow-mismatch", cwd=tmp_path).returncode == 0
+
+
+def test_files_fed_with_other_values_or_run_in_another_mode_answer_different_questions() -> None:
+    def of_file(value: int | None = None, switched: int = 0, name: str = "k") -> Result:
+        takes = (Tensor(name=name, dtype="int64", shape=(), value=value),)
+        origin = External(path="a.ts", takes=takes, training_mode=TrainingMode(switched=switched))
+        run = a_run()
+        artifact = replace(run.job.artifact, origin=origin, format=None)
+        return Result(job=replace(run.job, artifact=artifact), runs=(run,))
+
+    assert compare._unlike(of_file(16), of_file(16, name="k.1")) is None
+    assert compare._unlike(of_file(16), of_file(8)) == "of other data (k int64 scalar = 16; k int64 scalar = 8)"
+    assert "training mode" in str(compare._unlike(of_file(), of_file(switched=3)))
+    assert of_file().job.key != of_file(switched=3).job.key
 
 
 def test_memory_and_size_are_compared_in_the_same_row_without_an_interval() -> None:

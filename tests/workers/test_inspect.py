@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from cifar_deploy import pipeline
+from cifar_deploy.backends import BACKENDS, onnx_graphs
 from cifar_deploy.core.errors import Corrupt, DeployError, LoadError, UsageError
 from cifar_deploy.stages import bench
 from cifar_deploy.workers.inspect import look
@@ -246,6 +248,70 @@ def test_a_file_of_another_kind_than_its_suffix_is_refused(ir: Path, model: Path
     refused(as_ir, "is an ONNX model, not an OpenVINO IR", "openvino")
     as_ir.write_bytes(b"\x12\x00" + model.read_bytes())  # which is not recognised
     refused(as_ir, "is no OpenVINO IR", "openvino")
+
+
+FLOATS = (TensorProto.FLOAT, ["N", 3])
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("first", ["Dropout", "Identity", "Cast", "Reshape"])
+def test_an_input_has_the_name_that_the_file_declares_even_if_its_first_operation_is_optimised_away(
+    first: str, backend: str, tmp_path: Path
+) -> None:
+    how = {"Cast": {"to": TensorProto.FLOAT}}.get(first, {})
+    inputs = {"z": FLOATS, "unused": FLOATS, "b": FLOATS}
+    extra = ["shape"] if first == "Reshape" else []
+    nodes = [
+        helper.make_node(first, ["b", *extra], ["a1"], **how),
+        helper.make_node(first, ["z", *extra], ["a0"], **how),
+        helper.make_node("Sub", ["a0", "a1"], ["y"]),
+    ]
+    if extra:
+        shape = helper.make_tensor("s", TensorProto.INT64, [2], [-1, 3])
+        nodes.insert(0, helper.make_node("Constant", [], ["shape"], value=shape))
+    path = models.save(tmp_path / "m.onnx", nodes, inputs)
+    found = look(path, backend, False).inputs
+    assert found and [input.name for input in found] == ["z", "unused", "b"]
+    # In that order they reach the program, too.
+    run = BACKENDS[backend].opens.open(path, BACKENDS[backend].targets["cpu"], 1).run  # type: ignore[union-attr]
+    z, b = np.full((1, 3), 5, np.float32), np.full((1, 3), 2, np.float32)
+    assert np.asarray(run([z, np.zeros((1, 3), np.float32), b])[0]).tolist() == [[3, 3, 3]]  # type: ignore[index]
+
+
+def test_an_input_without_a_name_has_that_of_its_layer(ir: Path) -> None:
+    import openvino
+
+    model = openvino.Core().read_model(ir)
+    for port in model.inputs:
+        port.get_tensor().set_names(set())
+    openvino.save_model(model, ir.with_name("nameless.xml"))
+    found = look(ir.with_name("nameless.xml"), "openvino", False).inputs
+    assert found and [(input.name, input.aliases) for input in found] == [("x", ("input0",)), ("ids", ("input1",))]
+
+
+def test_of_several_names_an_ir_has_the_one_of_its_input_first(ir: Path) -> None:
+    import openvino
+
+    model = openvino.Core().read_model(ir)
+    model.inputs[0].get_tensor().add_names({"a_name_for_it"})
+    openvino.save_model(model, ir.with_name("several.xml"))
+    found = look(ir.with_name("several.xml"), "openvino", False).inputs
+    assert found and found[0].name == "x" and "a_name_for_it" in found[0].aliases
+
+
+def test_weights_that_are_listed_among_the_inputs_are_none(tmp_path: Path) -> None:
+    weights = (TensorProto.FLOAT, [8, 3, 3, 3])
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    path = models.save(tmp_path / "m.onnx", [node], {"w": weights, "x": (TensorProto.FLOAT, [1, 3, 8, 8])})
+    assert onnx_graphs.input_names(path) == ("x",)
+    for backend in ("onnxruntime", "openvino"):
+        found = look(path, backend, False).inputs
+        assert found and [input.name for input in found] == ["x"]
+
+
+def test_an_argument_of_torchscript_has_the_name_of_the_graph_too(tmp_path: Path) -> None:
+    found = look(models.torchscript(tmp_path / "m.ts"), "torchscript", True).inputs
+    assert found and [(input.name, input.aliases) for input in found] == [("x", ("x.1",)), ("ids", ("ids.1",))]
 
 
 @pytest.mark.parametrize("content", [b"\x0a\x00", b"\xc3\x28 no model", b"\x08\x08"])

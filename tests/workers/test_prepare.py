@@ -360,4 +360,4 @@ def test_warnings_are_shown_by_a_command_and_are_in_its_json(tmp_path: Path, cac
     for _ in range(2):
         shown = run_here(*arguments).stdout
         assert all(f"warning: {warning}\n" in shown for warning in WARNINGS)
-    assert json.loads(run_here(*arguments, "--json").stdout)["warnings"] == list(WARNINGS)
+    assert json.loads(run_here(*arguments, "--json").stdout)["data"]["warnings"] == list(WARNINGS)

@@ -1,0 +1,58 @@
+"""How far the measurements may be believed, in one line, and every doubt by its cause."""
+
+from collections.abc import Sequence
+
+from cifar_deploy.core import statistics
+from cifar_deploy.core.table import Health
+from cifar_deploy.core.verdict import AT_CHANCE, cause
+from cifar_deploy.metrics.summary import Summary, is_timed
+from cifar_deploy.sections.common import Configurations, is_of_training, metrics_of
+
+_PLURALS = {"latency": "latencies", "throughput": "throughputs"}
+
+
+def health(configurations: Configurations, overheads: Configurations, control: Sequence[float]) -> Health | None:
+    """None if nothing was judged. `control` is what the same configuration differed by from itself."""
+    unstable, judged_values, causes = [], 0, _causes(configurations | overheads)
+    doubted = [each for each, of in configurations.items() if any(map(_is_doubted_share, of.values()))]
+    shares = (
+        f"Accuracy not above chance, or over too few images: {len(doubted)} of {len(configurations)}."
+        if doubted
+        else ""
+    )
+    for metric in metrics_of(configurations):
+        judged = [
+            of[metric].verdict for of in configurations.values() if metric in of and is_timed(of[metric].result.job)
+        ]
+        verdicts = [verdict for verdict in judged if verdict]
+        judged_values += len(verdicts)
+        count = sum(verdict.word != "stable" for verdict in verdicts)
+        if count:
+            unstable.append(f"{count} of {len(verdicts)} {_PLURALS.get(metric, metric)}")
+    if not judged_values:
+        return Health(line=shares, causes=causes) if shares else None
+    noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
+    stability = "Every timed value is stable."
+    if unstable:
+        timed = [each for each in causes if each != AT_CHANCE]
+        main = max(timed, key=lambda each: len(causes[each]))
+        stability = f"Unstable: {' and '.join(unstable)}. Main cause: {main}."
+    line = " ".join(filter(None, (shares, stability, f"Differences below {noise:.1%} are not claimed.")))
+    return Health(line=line, causes=causes)
+
+
+def _is_doubted_share(summary: Summary) -> bool:
+    return bool(summary.verdict) and not is_timed(summary.result.job) and not is_of_training(summary.result.job.metric)
+
+
+def _causes(configurations: Configurations) -> dict[str, tuple[str, ...]]:
+    """Every doubt as a line, by its cause; the most frequent cause first."""
+    found: dict[str, dict[str, None]] = {}
+    for configuration, of_one in configurations.items():
+        for metric, summary in of_one.items():
+            if summary.verdict and summary.verdict.word != "stable":
+                whose = configuration.name if is_of_training(metric) else configuration
+                for reason in summary.verdict.reasons:
+                    line = f"{whose}, {metric}: {summary.verdict.word}: {reason}"
+                    found.setdefault(cause(reason), {})[line] = None
+    return {each: tuple(found[each]) for each in sorted(found, key=lambda each: -len(found[each]))}
