@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -27,6 +28,8 @@ from cifar_deploy.metrics.summary import Configuration, Summary
 # Where the output is no terminal it is a log: wide enough for a whole table, and a line of progress now and then.
 _LOG_WIDTH = 160
 _LOG_INTERVAL_S = 30.0
+# Between two columns.
+_PADDING = 2
 
 # Text is text: no markup, no emoji for :bomb:.
 PLAIN: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
@@ -306,22 +309,48 @@ def print_section(section: Section) -> None:
 
 def _parts(section: Section, width: int) -> Iterator[RichTable]:
     """The section as one table, or as several with the same labels where the screen is too narrow for all columns."""
-    rest = dict(section.columns)
+    labels = [[title, *(row.labels[place] for row in section.rows)] for place, title in enumerate(section.label_titles)]
+    room = width - sum(map(_width, labels))
+    widths = {
+        key: _width([column.title, column.unit, *(row.text(key, column) for row in section.rows)])
+        for key, column in section.columns.items()
+    }
+    parts: list[list[str]] = []
+    left = 0
+    for group in _together(widths):
+        for keys in [group] if sum(widths[key] for key in group) <= room else [[key] for key in group]:
+            needed = sum(widths[key] for key in keys)
+            if not parts or needed > left:
+                parts.append([])
+                left = room
+            parts[-1] += keys
+            left -= needed
     title = section.title
-    while rest:
-        taken = dict(rest)
-        while (
-            len(taken) > 1
-            and Measurement.get(out, out.options.update(width=10_000), _rich(section, taken, title)).maximum > width
-        ):
-            taken.popitem()
-        yield _rich(section, taken, title)
-        rest = {key: column for key, column in rest.items() if key not in taken}
+    for part in parts:
+        yield _rich(section, {key: section.columns[key] for key in part}, title)
         title = f"{section.title}, continued"
 
 
+def _together(keys: Iterable[str]) -> list[list[str]]:
+    """Columns that are not torn apart: one, and those that say something of it, as "a.ratio" does of "a"."""
+    groups: list[list[str]] = []
+    for key in keys:
+        if groups and key.startswith(f"{groups[-1][0]}."):
+            groups[-1].append(key)
+        else:
+            groups.append([key])
+    return groups
+
+
+def _width(texts: Iterable[str]) -> int:
+    """Of a column with these cells, and the space behind it."""
+    return max(cell_len(printable(text)) for text in texts) + _PADDING
+
+
 def _rich(section: Section, columns: dict[str, Column], title: str) -> RichTable:
-    drawn = RichTable(title=printable(title), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    drawn = RichTable(
+        title=printable(title), title_justify="left", title_style="bold", box=None, padding=(0, _PADDING, 0, 0)
+    )
     for label in section.label_titles:
         drawn.add_column(printable(label), no_wrap=True)
     for column in columns.values():
