@@ -198,6 +198,9 @@ def print_table(table: Table, view: View = "summary") -> None:
         return
     if table.answer and table.answer.best:
         _print_best(table.answer.best, out.width if view == "summary" else _WIDEST)
+    else:  # nothing qualifies
+        for section in table.sections[:1]:
+            print_section(section)
     line()
     if table.health:
         _paragraph(table.health.line)
@@ -228,22 +231,20 @@ def _some(those: Sequence[str]) -> str:
     return f"{'; '.join(those[:_SHOWN])}{more}"
 
 
-# What a table on the screen gives up first where it is too wide.
-_SPARED = ("rank", "file_size.bytes", "memory.peak", "speed_up")
-_SHORT = {"rank": "group", "accuracy.accuracy": "top-1"}
 _DOUBTS = {"noisy": "~", "invalid": "?", "at chance": "!", "too few images": "!"}
 
 
 def _print_best(section: Section, width: int) -> None:
     """The Pareto set and the fastest few of each network, by network and latency, a doubt as one character."""
-    place = section.label_titles.index("network") if "network" in section.label_titles else 1
+    named = [place for place, title in enumerate(section.label_titles) if title in ("network", "file")]
+    place = named[0] if named else 0
     order: dict[str, int] = {}
     for row in section.rows:
         order.setdefault(row.labels[place], len(order))
     rows = sorted(section.rows, key=lambda row: order[row.labels[place]])
     columns = dict(section.columns)
-    for spared in (None, *_SPARED):
-        columns.pop(str(spared), None)
+    for spared in ("", *section.spared):
+        columns.pop(spared, None)
         drawn = _summary(rows, columns)
         if Measurement.get(out, out.options.update(width=10_000), drawn).maximum <= width:
             break
@@ -261,9 +262,9 @@ def _summary(rows: Iterable[Row], columns: Mapping[str, Column]) -> RichTable:
     drawn = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     drawn.add_column("", no_wrap=True)
     drawn.add_column("configuration", no_wrap=True)
-    for key, column in columns.items():
-        title = _SHORT.get(key, column.title)
-        drawn.add_column(f"{printable(title)}\n{printable(column.unit)}".rstrip(), justify="right", no_wrap=True)
+    for column in columns.values():
+        title = f"{printable(column.title)}\n{printable(column.unit)}".rstrip()
+        drawn.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         pick, *labels = row.labels
         mark = "*" if "best trade-off" in pick else "+" if pick not in ("–", "Pareto set") else ""

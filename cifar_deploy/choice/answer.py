@@ -167,6 +167,7 @@ def told(choice: Choice, field: Field, groups: Mapping[Configuration, str] = Map
     """The choice as the report shows it. `groups` are the ranks of latencies, by configuration."""
     if not choice.winner:
         headline, *reasons = lines(choice)
+        reasons += [f"Never picked: {line}." for line in _by_reason(choice.never)][:_FEW]
         return Answer(headline=headline, reasons=tuple(reasons), columns=_columns(), remarks=remarks(choice))
     columns = _columns()
     if choice.best_accuracy is None:
@@ -218,7 +219,10 @@ def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> 
         row = _row(candidate, titles, marks.get(candidate.configuration, "–"))
         group = groups.get(candidate.configuration)
         rows.append(replace(row, words={"rank": group} if group else {}))
-    return filled("The best few", ("pick", *titles), {**_columns(), "rank": RANK}, rows, notes)
+    columns = {**_columns(), "rank": replace(RANK, title="group")}
+    columns["accuracy.accuracy"] = replace(columns["accuracy.accuracy"], title="top-1")
+    best = filled("The best few", ("pick", *titles), columns, rows, notes)
+    return replace(best, spared=("rank", "file_size.bytes", "memory.peak", "speed_up"))
 
 
 def remarks(choice: Choice) -> Mapping[str, tuple[str, ...]]:

@@ -103,6 +103,7 @@ class Section:
     on_screen: bool = True
     part: str = "numbers"  # of PARTS, where a page shows it
     main: tuple[str, ...] = ()  # the columns that a page shows at first; (): all
+    spared: tuple[str, ...] = ()  # the columns that a narrow screen gives up, the first one first
 
 
 @dataclass(frozen=True, kw_only=True)
