@@ -87,6 +87,7 @@ _SAYS: dict[str, Callable[[Any], bool]] = {
     "compare": lambda d: (
         {one["word"] for pair in d["pairs"] for one in pair["differences"].values()} <= {"tie", None}
         and d["pairs"][0]["configuration"]["name"] == "resnet8"
+        and {pair["differences"]["latency.p50"]["unit"] for pair in d["pairs"]} == {"s"}
     ),
     "list": lambda d: {"resnet18", "onnx", "litert"} <= {entry["name"] for entry in d["entries"]},
     "doctor": lambda d: all(gap["reason"] and gap["names"] for gap in d["gaps"]),

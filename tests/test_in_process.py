@@ -35,6 +35,7 @@ _LINES = {
     "bench": ["bench", "gone.onnx"],
     "report": ["report", "--out", "out"],
     "choose": ["choose", "--max-latency", "5s", "--out", "out"],
+    "profile": ["profile", "nowhere", "--out", "out"],
     "compare": ["compare", "out", "out", "--fail-if-slower", "5%"],
     "selftest": ["selftest", "--frobnicate"],
     "list": ["list", "everything"],
