@@ -3,7 +3,7 @@
 A quarter of an hour a network, ten minutes with --without-loader. DATA_DIR is an image folder or zip, as for --dataset
 image_folder. All ways train the same network on batches of 128, channels last, with all processors that are allowed
 (taskset); in each round each has a turn, beside that of its pure step, in an order of its own. Shown is the median of the
-rounds' ratios to that pure step (forward, backward and update on one fixed batch that is ready) with its interval; and of
+rounds' speed-ups over that pure step (forward, backward and update on one fixed batch that is ready) with its interval; and of
 our own loop the share of its time that lies outside of such steps, which a noisy machine leaves as it is.
 
     paper, fast    this program's own loop: gather, move, mirror, convert, count, watch the machine, report

@@ -121,10 +121,14 @@ def run(
     force: options.Force = False,
     trust: options.Trust = False,
     trust_code: options.TrustCode = None,
+    all_tables: options.AllTables = False,
+    wide: options.Wide = False,
+    quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     out: options.Out = Path("."),
 ) -> None:
     """Run the pipeline from end to end: data, train-all, export, evaluate, report. Existing results are reused."""
+    view = _view(all_tables, wide, quiet)
     networks = network or list(DEFAULT_NETWORKS)
     plan_stage.check_names(networks, format, backend, [] if device == "auto" else [device], metric)
     if format:
@@ -160,7 +164,7 @@ def run(
                 store, names, formats=format, backends=backend, devices=devices, metrics=metric, conditions=conditions
             )
             results = _evaluate(store, planned, settings, force, tally)
-            table, paths = _report(store)
+            table, paths = _report(store, view)
     if as_json:
         tables = documents.Tables.of(table, paths) if table else None
         all_trained = documents.Trainings.of(store, *trainings)
@@ -326,6 +330,7 @@ def evaluate(
             conditions=conditions,
         )
         results = _evaluate(store, planned, settings, force, tally)
+        _say_what_to_ship(store, planned)
     if as_json:
         console.print_document(documents.EvaluateDocument.of(store, results))
     tally.exit()
@@ -347,10 +352,14 @@ def bench(
     force: options.Force = False,
     trust: options.Trust = False,
     trust_code: options.TrustCode = None,
+    all_tables: options.AllTables = False,
+    wide: options.Wide = False,
+    quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     out: options.Kept = None,
 ) -> None:
     """Compare latency, memory and size of external model files, side by side, on random input."""
+    view = _view(all_tables, wide, quiet)
     plan_stage.check_names(backends=backend)
     conditions = _conditions(threads, seconds, None, None)
     settings = pipeline.EvaluationSettings(
@@ -383,7 +392,7 @@ def bench(
             tally.add(kind if name in ran else "failed")  # a file was asked for by name, whatever kept it from running
         table, paths = pipeline.report(store, planned)
     paths = paths if out else []
-    _print_report(table, paths)
+    _print_report(table, paths, view)
     if as_json:
         console.print_document(documents.BenchDocument(report=documents.Tables.of(table, paths)))
     tally.exit("above")
@@ -403,10 +412,18 @@ def _bench_store(out: Path | None) -> Iterator[Store]:
 
 
 @app.command()
-def report(trust_code: options.TrustCode = None, as_json: options.AsJson = False, out: options.Out = Path(".")) -> None:
+def report(
+    trust_code: options.TrustCode = None,
+    all_tables: options.AllTables = False,
+    wide: options.Wide = False,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
     """Make report.csv, report.md with report.svg, and report.html of the results, and print the tables."""
+    view = _view(all_tables, wide, quiet)
     with _store(out) as store:
-        table, paths = _report(store)
+        table, paths = _report(store, view)
     if as_json:
         console.print_document(documents.ReportDocument(report=documents.Tables.of(table, paths)))
 
@@ -808,14 +825,33 @@ def _evaluate(
     return results
 
 
-def _report(store: Store) -> tuple[Table, list[Path]]:
+def _say_what_to_ship(store: Store, planned: Sequence[pipeline.Planned]) -> None:
+    """The answer in three lines; nothing where too little was measured for one."""
+    with contextlib.suppress(UsageError):
+        choice = pipeline.choose(store, planned=planned)
+        if choice.winner:
+            console.print_answer(answer.lines(choice))
+
+
+def _report(store: Store, view: console.View) -> tuple[Table, list[Path]]:
     table, paths = pipeline.report(store)
-    _print_report(table, paths)
+    _print_report(table, paths, view)
     return table, paths
 
 
-def _print_report(table: Table, paths: Sequence[Path]) -> None:
-    console.print_table(table)
+def _view(all_tables: bool, wide: bool, quiet: bool) -> console.View:
+    """What of a report is printed. Raises UsageError if two are asked for."""
+    asked: dict[console.View, bool] = {"all": all_tables, "wide": wide, "answer": quiet}
+    views = [view for view, is_asked in asked.items() if is_asked]
+    if len(views) > 1:
+        raise UsageError("--all, --wide, --quiet: exclude each other; give one of them")
+    return views[0] if views else "summary"
+
+
+def _print_report(table: Table, paths: Sequence[Path], view: console.View) -> None:
+    console.print_table(table, view)
+    if view == "answer":
+        return
     if paths:
         console.line()
     for path in paths:

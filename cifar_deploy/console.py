@@ -2,10 +2,13 @@
 
 import contextlib
 import sys
+import textwrap
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -15,22 +18,31 @@ from cifar_deploy import documents, process
 from cifar_deploy.choice import answer
 from cifar_deploy.choice.choose import Choice
 from cifar_deploy.core import progress
-from cifar_deploy.core.errors import printable
+from cifar_deploy.core.errors import one_line, printable
 from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Artifact, Checkpoint, Result, UnderLimit
-from cifar_deploy.core.table import Column, Section, Table
+from cifar_deploy.core.table import Column, Row, Section, Table
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
 
 # Where the output is no terminal it is a log: wide enough for a whole table, and a line of progress now and then.
 _LOG_WIDTH = 160
 _LOG_INTERVAL_S = 30.0
+# Between two columns.
+_PADDING = 2
 
 # Text is text: no markup, no emoji for :bomb:.
 PLAIN: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
 out = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH, **PLAIN)
 err = Console(stderr=True, **PLAIN)
 
+
+# Of a report on the screen: the three lines, what fits a screen, the same however wide it gets, or all tables.
+View = Literal["answer", "summary", "wide", "all"]
+
+_WIDEST = 500
+_LONGEST_REASON = 200
+_SHOWN = 3  # of those that failed for one reason
 
 # The bar that is on the screen now, if one is.
 _shown: Progress | None = None
@@ -172,11 +184,102 @@ def result_line(result: Result) -> str:
     return f"{configuration}: {', '.join(shown)}"
 
 
-def print_table(table: Table) -> None:
-    for section in table.sections:
-        if section.on_screen:
-            print_section(section)
-    _print_remarks(table.remarks)
+def print_table(table: Table, view: View = "summary") -> None:
+    """The answer, then as much of the tables as `view` says; a summary fits a screen of 80 columns or more."""
+    if table.answer:
+        print_answer((table.answer.headline, *table.answer.reasons))
+    if view == "answer":
+        return
+    if view == "all":
+        for section in table.sections:
+            if section.on_screen:
+                print_section(section)
+        _print_remarks(table.remarks)
+        return
+    if table.answer and table.answer.best:
+        _print_best(table.answer.best, out.width if view == "summary" else _WIDEST)
+    line()
+    if table.health:
+        _paragraph(table.health.line)
+    for reason, those in table.failures_by_reason.items():
+        _paragraph(f"Failed ({len(those)}): {one_line(reason, _LONGEST_REASON)}: {_some(those)}")
+    for text in table.lost:
+        _paragraph(f"Not read: {one_line(text, _LONGEST_REASON)}")
+
+
+def print_answer(lines: Sequence[str]) -> None:
+    """Three lines at most, each wrapped at words."""
+    line()
+    for number, text in enumerate(lines):
+        _paragraph(text, style="bold" if number == 0 else None)
+
+
+def _paragraph(text: str, style: str | None = None) -> None:
+    """Wrapped at words, further lines indented. In a log it stays one line."""
+    wrapped = (
+        textwrap.wrap(printable(text), out.width, subsequent_indent="  ") if out.is_terminal else [printable(text)]
+    )
+    for part in wrapped if not _is_silent else ():
+        out.print(part, style=style)
+
+
+def _some(those: Sequence[str]) -> str:
+    more = f" and {len(those) - _SHOWN} more" if len(those) > _SHOWN else ""
+    return f"{'; '.join(those[:_SHOWN])}{more}"
+
+
+# What a table on the screen gives up first where it is too wide.
+_SPARED = ("rank", "file_size.bytes", "memory.peak", "speed_up")
+_SHORT = {"rank": "group", "accuracy.accuracy": "top-1"}
+_DOUBTS = {"noisy": "~", "invalid": "?", "at chance": "!", "too few images": "!"}
+
+
+def _print_best(section: Section, width: int) -> None:
+    """The Pareto set and the fastest few of each network, by network and latency, a doubt as one character."""
+    place = section.label_titles.index("network") if "network" in section.label_titles else 1
+    order: dict[str, int] = {}
+    for row in section.rows:
+        order.setdefault(row.labels[place], len(order))
+    rows = sorted(section.rows, key=lambda row: order[row.labels[place]])
+    columns = dict(section.columns)
+    for spared in (None, *_SPARED):
+        columns.pop(str(spared), None)
+        drawn = _summary(rows, columns)
+        if Measurement.get(out, out.options.update(width=10_000), drawn).maximum <= width:
+            break
+    if not _is_silent:
+        line()
+        out.print(drawn, soft_wrap=False, width=max(width, out.width))
+    found = {value.verdict.word for row in rows for value in row.values.values() if value.verdict}
+    legend = ", ".join(f"{mark} {word}" for word, mark in _DOUBTS.items() if word in found)
+    more = " ".join(note.rstrip(".").replace("the full report", "report.html (or --all)") for note in section.notes)
+    for text in filter(None, ("* is the one to ship; + is another pick", legend, more)):
+        line(f"  {text}.")
+
+
+def _summary(rows: Iterable[Row], columns: Mapping[str, Column]) -> RichTable:
+    drawn = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    drawn.add_column("", no_wrap=True)
+    drawn.add_column("configuration", no_wrap=True)
+    for key, column in columns.items():
+        title = _SHORT.get(key, column.title)
+        drawn.add_column(f"{printable(title)}\n{printable(column.unit)}".rstrip(), justify="right", no_wrap=True)
+    for row in rows:
+        pick, *labels = row.labels
+        mark = "*" if "best trade-off" in pick else "+" if pick not in ("–", "Pareto set") else ""
+        cells = [_cell(row, key, column) for key, column in columns.items()]
+        drawn.add_row(mark, printable(" ".join(labels)), *map(printable, cells), style="bold" if mark == "*" else None)
+    return drawn
+
+
+def _cell(row: Row, key: str, column: Column) -> str:
+    """A number and a mark for a doubt; of the latency its interval, too."""
+    if key not in row.values:
+        return row.text(key, column)
+    value = row.values[key]
+    # The interval of what is compared is worth its place; the others stand in the report.
+    shown = replace(value, verdict=None, estimate=value.estimate if column.unit == "ms" else None).text(column)
+    return shown + (_DOUBTS.get(value.verdict.word, "") if value.verdict else "")
 
 
 def _print_remarks(remarks: Mapping[str, tuple[str, ...]]) -> None:
@@ -188,8 +291,7 @@ def _print_remarks(remarks: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def print_choice(choice: Choice) -> None:
-    for text in answer.lines(choice):
-        line(text)
+    print_answer(answer.lines(choice))
     for section in answer.sections(choice):
         print_section(section)
     _print_remarks(answer.remarks(choice))
@@ -207,22 +309,48 @@ def print_section(section: Section) -> None:
 
 def _parts(section: Section, width: int) -> Iterator[RichTable]:
     """The section as one table, or as several with the same labels where the screen is too narrow for all columns."""
-    rest = dict(section.columns)
+    labels = [[title, *(row.labels[place] for row in section.rows)] for place, title in enumerate(section.label_titles)]
+    room = width - sum(map(_width, labels))
+    widths = {
+        key: _width([column.title, column.unit, *(row.text(key, column) for row in section.rows)])
+        for key, column in section.columns.items()
+    }
+    parts: list[list[str]] = []
+    left = 0
+    for group in _together(widths):
+        for keys in [group] if sum(widths[key] for key in group) <= room else [[key] for key in group]:
+            needed = sum(widths[key] for key in keys)
+            if not parts or needed > left:
+                parts.append([])
+                left = room
+            parts[-1] += keys
+            left -= needed
     title = section.title
-    while rest:
-        taken = dict(rest)
-        while (
-            len(taken) > 1
-            and Measurement.get(out, out.options.update(width=10_000), _rich(section, taken, title)).maximum > width
-        ):
-            taken.popitem()
-        yield _rich(section, taken, title)
-        rest = {key: column for key, column in rest.items() if key not in taken}
+    for part in parts:
+        yield _rich(section, {key: section.columns[key] for key in part}, title)
         title = f"{section.title}, continued"
 
 
+def _together(keys: Iterable[str]) -> list[list[str]]:
+    """Columns that are not torn apart: one, and those that say something of it, as "a.ratio" does of "a"."""
+    groups: list[list[str]] = []
+    for key in keys:
+        if groups and key.startswith(f"{groups[-1][0]}."):
+            groups[-1].append(key)
+        else:
+            groups.append([key])
+    return groups
+
+
+def _width(texts: Iterable[str]) -> int:
+    """Of a column with these cells, and the space behind it."""
+    return max(cell_len(printable(text)) for text in texts) + _PADDING
+
+
 def _rich(section: Section, columns: dict[str, Column], title: str) -> RichTable:
-    drawn = RichTable(title=printable(title), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    drawn = RichTable(
+        title=printable(title), title_justify="left", title_style="bold", box=None, padding=(0, _PADDING, 0, 0)
+    )
     for label in section.label_titles:
         drawn.add_column(printable(label), no_wrap=True)
     for column in columns.values():

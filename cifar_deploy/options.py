@@ -423,6 +423,9 @@ TrustCode = Annotated[
         show_default=False,
     ),
 ]
+AllTables = Annotated[bool, typer.Option("--all", help="Print all tables, not the best few.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, however wide the screen.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
 AsJson = Annotated[
     bool,
     typer.Option(

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from cifar_deploy.choice.candidates import Candidate, Field
@@ -14,7 +16,7 @@ from cifar_deploy.core.table import Answer, Column, Pick, Row, Section
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration
 from cifar_deploy.sections.common import filled, label_titles, labels_of, precision_of, runtime_title
-from cifar_deploy.sections.latencies import SPEED_UP
+from cifar_deploy.sections.latencies import RANK, SPEED_UP
 
 # The columns of every table of candidates.
 _VALUES = (("accuracy", "accuracy"), ("latency", "p50"), ("memory", "peak"), ("file_size", "bytes"))
@@ -161,8 +163,8 @@ def _picked(choice: Choice) -> list[Candidate]:
     return [pick.candidate for pick in choice.picks]
 
 
-def told(choice: Choice, field: Field) -> Answer:
-    """The choice as the report shows it."""
+def told(choice: Choice, field: Field, groups: Mapping[Configuration, str] = MappingProxyType({})) -> Answer:
+    """The choice as the report shows it. `groups` are the ranks of latencies, by configuration."""
     if not choice.winner:
         headline, *reasons = lines(choice)
         return Answer(headline=headline, reasons=tuple(reasons), columns=_columns(), remarks=remarks(choice))
@@ -184,7 +186,7 @@ def told(choice: Choice, field: Field) -> Answer:
             )
             for configuration, role in roles(choice).items()
         ),
-        best=_best(choice, field),
+        best=_best(choice, field, groups),
         remarks=remarks(choice),
     )
 
@@ -198,7 +200,7 @@ def _paths(artifact: Artifact) -> tuple[str, ...]:
     return tuple((folder / file.name).as_posix() for file in artifact.files)
 
 
-def _best(choice: Choice, field: Field) -> Section:
+def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> Section:
     """The picks, the Pareto set and the fastest few of each network, the fastest first."""
     marks = {candidate.configuration: "Pareto set" for candidate in choice.front} | roles(choice)
     seen: dict[str, int] = {}
@@ -211,8 +213,12 @@ def _best(choice: Choice, field: Field) -> Section:
     titles = label_titles(candidate.configuration for candidate in shown)
     left = len(field.candidates) + len(field.never) - len(shown)
     notes = (f"{counted(left, 'more configuration')} in the full report.",) if left else ()
-    rows = [_row(candidate, titles, marks.get(candidate.configuration, "–")) for candidate in shown]
-    return filled("The best few", ("pick", *titles), _columns(), rows, notes)
+    rows = []
+    for candidate in shown:
+        row = _row(candidate, titles, marks.get(candidate.configuration, "–"))
+        group = groups.get(candidate.configuration)
+        rows.append(replace(row, words={"rank": group} if group else {}))
+    return filled("The best few", ("pick", *titles), {**_columns(), "rank": RANK}, rows, notes)
 
 
 def remarks(choice: Choice) -> Mapping[str, tuple[str, ...]]:

@@ -170,7 +170,7 @@ def build(
     return Table(
         title="cifar-deploy: " + ", ".join(dict.fromkeys(configuration.name for configuration in configurations)),
         about=_about(current, checkpoints),
-        answer=answer.told(choice, field),
+        answer=answer.told(choice, field, places),
         health=health.health(configurations, overheads, control),
         charts=tuple(chart for chart in charts if chart),
         thumbnails=flipped,

@@ -472,7 +472,10 @@ def test_the_main_columns_of_the_shipped_results_fit_a_terminal_of_100_columns()
     results, raw = compare._read_results(SHIPPED)
     section = compare.section(compare.pairs_of(results, results, raw, raw))
     assert len(section.rows) == 92
-    main = {key: column for key, column in section.columns.items() if key.startswith("latency.p50")}
-    assert list(main) == list(section.columns)[:3], "the others follow, where the screen is wider or below"
-    drawn = console._rich(section, main, section.title)
-    assert Width.get(console.out, console.out.options.update(width=10_000), drawn).maximum <= 100
+    parts = list(console._parts(section, 100))
+    assert all(Width.get(console.out, console.out.options.update(width=10_000), part).maximum <= 100 for part in parts)
+    heads = [[str(column.header).partition("\n")[0] for column in part.columns[3:]] for part in parts]
+    assert heads[0] == ["latency", "speed-up", "B is"]
+    told = {"memory": "smaller", "size": "smaller", "model load": "speed-up", "first inference": "speed-up"}
+    pairs = {title: part[part.index(title) + 1 :][:1] for part in heads for title in part if title in told}
+    assert pairs == {title: [ratio] for title, ratio in told.items()}, "a ratio stands beside its numbers"
