@@ -519,7 +519,7 @@ def compare(
     pairs = pipeline.compare(a, b, pairs=pair or (), allow_mismatch=allow_mismatch)
     console.print_section(compare_stage.section(pairs))
     if as_json:
-        console.print_document(documents.CompareDocument(pairs=tuple(pairs)))
+        console.print_document(documents.CompareDocument.of(pairs))
     if fail_if_slower is not None and (told := compare_stage.refusal(pairs, fail_if_slower)):
         raise DeployError(told)
 

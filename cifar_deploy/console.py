@@ -47,33 +47,27 @@ _SHOWN = 3  # of those that failed for one reason
 # The bar that is on the screen now, if one is.
 _shown: Progress | None = None
 
-_is_silent = False
-
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """In the block nothing but a document is printed on stdout. Bars, warnings and errors are on stderr as ever."""
-    global _is_silent
-    _is_silent = True
+    out.quiet = True
     try:
         yield
     finally:
-        _is_silent = False
+        out.quiet = False
 
 
 def say(verb: str, text: str) -> None:
     """A line of progress: the step, and its outcome."""
-    if _is_silent:
-        return
     # A line on the same screen as a bar has to go through the bar's console, which makes room for it.
-    through = err if _shown and out.is_terminal and err.is_terminal else out
+    through = err if _shown and out.is_terminal and err.is_terminal and not out.quiet else out
     through.print(printable(f"{verb:<9} {text}"))
 
 
 def line(text: str = "") -> None:
     """A line of an answer, on stdout."""
-    if not _is_silent:
-        out.print(printable(text))
+    out.print(printable(text))
 
 
 def print_document(document: documents.Document) -> None:
@@ -222,7 +216,7 @@ def _paragraph(text: str, style: str | None = None) -> None:
     wrapped = (
         textwrap.wrap(printable(text), out.width, subsequent_indent="  ") if out.is_terminal else [printable(text)]
     )
-    for part in wrapped if not _is_silent else ():
+    for part in wrapped:
         out.print(part, style=style)
 
 
@@ -248,9 +242,8 @@ def _print_best(section: Section, width: int) -> None:
         drawn = _summary(rows, columns)
         if Measurement.get(out, out.options.update(width=10_000), drawn).maximum <= width:
             break
-    if not _is_silent:
-        line()
-        out.print(drawn, soft_wrap=False, width=max(width, out.width))
+    line()
+    out.print(drawn, soft_wrap=False, width=max(width, out.width))
     found = {value.verdict.word for row in rows for value in row.values.values() if value.verdict}
     legend = ", ".join(f"{mark} {word}" for word, mark in _DOUBTS.items() if word in found)
     more = " ".join(note.rstrip(".").replace("the full report", "report.html (or --all)") for note in section.notes)
@@ -299,8 +292,6 @@ def print_choice(choice: Choice) -> None:
 
 
 def print_section(section: Section) -> None:
-    if _is_silent:
-        return
     for part in _parts(section, out.width):
         line()
         out.print(part, soft_wrap=False)

@@ -38,10 +38,12 @@ from cifar_deploy.core.records import (
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.schema import Schema, schema_of
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.table import Answer, Health, Row, Section, Table
+from cifar_deploy.core.table import Answer, Health, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
+from cifar_deploy.stages.compare import Difference
+from cifar_deploy.stages.pairing import Match
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +79,16 @@ class Measured:
     estimate: Estimate | None
     verdict: Verdict | None
 
+    @classmethod
+    def of(cls, value: Value, unit: str) -> Self:
+        return cls(number=value.number, unit=unit, estimate=value.estimate, verdict=value.verdict)
+
 
 def _measured(summary: Summary) -> dict[str, Measured]:
     """By `metric.value`, as latency.p50."""
     metric = summary.result.job.metric
     return {
-        f"{metric}.{key}": Measured(
-            number=value.number,
-            unit=METRICS[metric].columns[key].stored_unit,
-            estimate=value.estimate,
-            verdict=value.verdict,
-        )
+        f"{metric}.{key}": Measured.of(value, METRICS[metric].columns[key].stored_unit)
         for key, value in summary.values.items()
     }
 
@@ -280,12 +281,7 @@ class TableRow:
         return cls(
             labels=dict(zip(titles, row.labels, strict=True)),
             values={
-                key: Measured(
-                    number=value.number,
-                    unit=section.columns[key].stored_unit,
-                    estimate=value.estimate,
-                    verdict=value.verdict,
-                )
+                key: Measured.of(value, section.columns[key].stored_unit)
                 for key, value in row.values.items()
                 if key in section.columns
             },
@@ -491,7 +487,7 @@ def _shippable(store: pipeline.Store, candidate: Candidate) -> dict[str, Any]:
         "configuration": candidate.configuration,
         "files": _paths(store, candidate.artifact),
         "values": {key: value for summary in candidate.of_one.values() for key, value in _measured(summary).items()},
-        "speed_up": found and Measured(number=found.number, unit="1", estimate=found.estimate, verdict=found.verdict),
+        "speed_up": Measured.of(found, "1") if found else None,
         "doubts": tuple(candidate.doubts),
     }
 
@@ -507,6 +503,30 @@ def _next_point(store: pipeline.Store, price: Price) -> NextPoint:
             training_s=price.training_s,
         ),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferenceIn(Difference):
+    """One number of a configuration on both sides, in its unit."""
+
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedPair:
+    """One configuration of both, or of one alone, and all that is compared of it, by `metric.value`."""
+
+    configuration: Configuration  # as A names it, if it is there
+    match: Match | None  # the names on both sides; null if the name is in A or in B alone
+    differences: Mapping[str, DifferenceIn]
+
+    @classmethod
+    def of(cls, pair: pipeline.Pair) -> Self:
+        differences = {}
+        for key, difference in pair.differences.items():
+            metric, _, column = key.rpartition(".")
+            differences[key] = DifferenceIn(**vars(difference), unit=METRICS[metric].columns[column].stored_unit)
+        return cls(configuration=pair.configuration, match=pair.match, differences=differences)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -760,7 +780,11 @@ class CompareDocument(Document):
     """How B differs from A, configuration by configuration."""
 
     command: Literal["compare"] = "compare"
-    pairs: tuple[pipeline.Pair, ...]
+    pairs: tuple[ComparedPair, ...]
+
+    @classmethod
+    def of(cls, pairs: Iterable[pipeline.Pair]) -> Self:
+        return cls(pairs=tuple(map(ComparedPair.of, pairs)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -220,10 +220,10 @@ def test_a_value_reaches_the_program_is_shown_and_tells_results_apart(tmp_path: 
     arguments = [path, *ORT, "--out", tmp_path]
     rows, done = bench(*arguments, cwd=tmp_path)
     assert done.returncode == 1 and rows[0]["failures"], "it runs at a rate of 16000 alone"
-    assert any(note.startswith("No value was given for rate.") for note in json.loads(done.stdout)["notes"])
+    assert any(note.startswith("No value was given for rate.") for note in table_of(done)["notes"])
     rows, done = bench(*arguments, "--value", "rate=16000", cwd=tmp_path)
     assert done.returncode == 0 and not rows[0]["failures"], done.stderr
-    notes = json.loads(done.stdout)["notes"]
+    notes = table_of(done)["notes"]
     assert "Input: x float32 1×3, rate int64 scalar = 16000." in notes
     assert not any("No value" in note for note in notes)
     results = tmp_path / "bench" / "reports" / "results.jsonl"
@@ -366,7 +366,7 @@ def test_a_program_that_writes_into_its_input_says_so(tmp_path: Path) -> None:
     shapes = ["--shape", "x=2,3", "--shape", "ids=2,3:int64"]
     rows, done = bench(*paths, *shapes, "--trust", cwd=tmp_path)
     assert done.returncode == 0 and not any(row["failures"] for row in rows), done.stderr
-    (note,) = [note for note in json.loads(done.stdout)["notes"] if "writes into its input" in note]
+    (note,) = [note for note in table_of(done)["notes"] if "writes into its input" in note]
     assert note.startswith(str(paths[0])) and "outside of the timed part" in note
 
 
@@ -374,7 +374,7 @@ def test_a_program_that_was_saved_in_training_mode_says_so(tmp_path: Path) -> No
     path = models.in_training_mode(tmp_path / "model.ts")
     rows, done = bench(path, "--shape", "input=2,3", "--trust", cwd=tmp_path)
     assert done.returncode == 0 and not rows[0]["failures"], done.stderr
-    (note,) = [note for note in json.loads(done.stdout)["notes"] if "training mode" in note]
+    (note,) = [note for note in table_of(done)["notes"] if "training mode" in note]
     assert (
         note
         == f"{path} on torchscript was saved in training mode (2 modules); it ran in evaluation mode, as after .eval()."

@@ -1,5 +1,6 @@
 """--json: every command prints one document, which its schema describes, even if some of what was asked for failed."""
 
+import io
 import json
 import math
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from cifar_deploy import console, documents
 from cifar_deploy.core.errors import Unavailable
@@ -16,6 +18,7 @@ from cifar_deploy.devices import DEVICES
 from tests import models
 from tests.conftest import FEW_BACKENDS, FEW_FORMATS, QUICK, TINY
 from tests.in_process import run_here
+from tests.reports.tables import SMALL
 from tests.schemas import FOLDER, document_of
 from tests.test_console import EVIL
 from tests.test_docs import COMMANDS, README
@@ -87,6 +90,7 @@ _SAYS: dict[str, Callable[[Any], bool]] = {
     "compare": lambda d: (
         {one["word"] for pair in d["pairs"] for one in pair["differences"].values()} <= {"tie", None}
         and d["pairs"][0]["configuration"]["name"] == "resnet8"
+        and {pair["differences"]["latency.p50"]["unit"] for pair in d["pairs"]} == {"s"}
     ),
     "list": lambda d: {"resnet18", "onnx", "litert"} <= {entry["name"] for entry in d["entries"]},
     "doctor": lambda d: all(gap["reason"] and gap["names"] for gap in d["gaps"]),
@@ -174,6 +178,24 @@ def test_a_refused_command_prints_no_document(line: str, tmp_path: Path) -> None
 def test_a_command_without_json_prints_again_after_one_with_it(copy: Path) -> None:
     run_here("report", "--json", "--out", copy)
     assert "What to ship" in run_here("report", "--out", copy).stdout
+
+
+def test_in_silence_nothing_but_a_document_is_printed_on_a_terminal_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screens = io.StringIO(), io.StringIO()
+    for name, screen in zip(("out", "err"), screens, strict=True):
+        monkeypatch.setattr(console, name, Console(file=screen, force_terminal=True, width=200, **console.PLAIN))
+    with console.silence():
+        with console.following("train"):
+            console.say("train", "hello")
+        console.line("hello")
+        console.print_table(SMALL)
+        console.print_document(documents.DoctorDocument(gaps=()))
+    assert screens[0].getvalue() == "" and "hello" not in screens[1].getvalue()
+    assert json.loads(capsys.readouterr().out)["gaps"] == []
+    console.line("hello")
+    assert screens[0].getvalue() == "hello\n"
 
 
 def test_no_number_is_infinite_and_every_name_survives(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ _LINES = {
     "profile": ["profile", "resnet8", "--format", "checkpont", "--out", "out"],
     "report": ["report", "--out", "out"],
     "choose": ["choose", "--max-latency", "5s", "--out", "out"],
+    "profile": ["profile", "nowhere", "--out", "out"],
     "compare": ["compare", "out", "out", "--fail-if-slower", "5%"],
     "selftest": ["selftest", "--frobnicate"],
     "list": ["list", "everything"],
