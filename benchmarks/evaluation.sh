@@ -22,5 +22,5 @@ all_that_can export --out "$out" --input uint8 --format onnx --format onnx_int8 
 all_that_can evaluate --out "$out"
 all_that_can evaluate --out "$out" --metric accuracy --max-isa avx2 --max-isa sse41
 cifar-deploy report --out "$out"
-cp "$out"/reports/report.{md,html,csv} reports
+cp "$out"/reports/report{.md,.svg,.html,.csv,-wide.csv} reports
 cp "$out"/reports/results.jsonl reports
