@@ -207,6 +207,7 @@ def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_cha
     assert not list(tmp_path.glob("training/*")) and not list(tmp_path.glob("exported/*"))
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_custom_network_goes_the_whole_road(tmp_path: Path) -> None:
     done = run_here(
         "run",

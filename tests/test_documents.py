@@ -177,7 +177,7 @@ def test_a_refused_command_prints_no_document(line: str, tmp_path: Path) -> None
 
 def test_a_command_without_json_prints_again_after_one_with_it(copy: Path) -> None:
     run_here("report", "--json", "--out", copy)
-    assert "What to ship" in run_here("report", "--out", copy).stdout
+    assert "What to ship" in run_here("report", "--all", "--out", copy).stdout
 
 
 def test_in_silence_nothing_but_a_document_is_printed_on_a_terminal_either(

@@ -33,7 +33,6 @@ _LINES = {
     "export": ["export", "--format", "onnx", "--out", "out"],
     "evaluate": ["evaluate", "--format", "onnx", "--backend", "onnxruntime", "--metric", "file_size", "--out", "out"],
     "bench": ["bench", "gone.onnx"],
-    "profile": ["profile", "resnet8", "--format", "checkpont", "--out", "out"],
     "report": ["report", "--out", "out"],
     "choose": ["choose", "--max-latency", "5s", "--out", "out"],
     "profile": ["profile", "nowhere", "--out", "out"],

@@ -450,6 +450,7 @@ def _interrupted(out: Path, number: signal.Signals, command: list[str], states: 
     return errors
 
 
+@pytest.mark.slow
 def test_a_training_killed_within_an_epoch_goes_on_there_to_the_same_weights(
     uninterrupted: Path, tmp_path: Path
 ) -> None:
@@ -587,6 +588,7 @@ def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
     assert run_here("evaluate", "--format", "onnx_int8", "--metric", "file_size", *out).returncode == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(road: Path, tmp_path: Path) -> None:
     arguments = ["train", "resnet8", *FEW_IMAGES, "--epochs", "2", "--out", str(tmp_path)]
     # The state of resnet8 with Adam's moments is 1 MB, its weights 0.3 MB, the tests' data are in the cache already.

@@ -96,6 +96,7 @@ def test_what_ranks_cannot_share_is_refused(
     assert all(word in done.stderr for word in words), done.stderr
 
 
+@pytest.mark.slow
 def test_ranks_that_train_different_things_are_told_so(tmp_path: Path) -> None:
     """As on two machines, where each is started by hand."""
     environment = {
@@ -122,6 +123,7 @@ def test_ranks_that_train_different_things_are_told_so(tmp_path: Path) -> None:
     assert started[0].returncode == 1 and "another rank is gone" in errors, errors
 
 
+@pytest.mark.slow
 def test_ranks_on_different_kinds_of_device_are_told_so() -> None:
     """As --device auto finds them on two machines. That there is no GPU here does not matter so early."""
     environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29534"}
