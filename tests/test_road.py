@@ -292,7 +292,7 @@ def test_a_torchscript_of_somebody_else_runs_only_with_trust(copy: Path, tmp_pat
     ("backend", "kind", "word"),
     [
         ("tests.plugins:CRASHES", "crashed", "SIGSEGV"),
-        ("tests.plugins:HANGS", "timed out", "no progress"),
+        pytest.param("tests.plugins:HANGS", "timed out", "no progress", marks=pytest.mark.slow),
         ("tests.plugins:RUNS_OUT_OF_MEMORY", "out of memory", "MemoryError"),
         ("tests.plugins:REFUSES", "load error", "no such operator"),
         ("tests.plugins:ANSWERS_NAN", "wrong output", "no numbers"),
@@ -552,6 +552,7 @@ def test_weights_stored_as_float16_take_half_the_room_and_classify_the_same(road
         assert np.array_equal(stored, original.astype(stored.dtype)), name
 
 
+@pytest.mark.slow
 def test_without_its_data_set_a_network_is_exported_and_timed_on_the_digits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def test_energy_is_measured_where_it_is_asked_for_alone() -> None:
     assert set(METRICS) - set(default_metrics()) == {"energy"}
 
 
+@pytest.mark.slow
 def test_a_job_under_a_known_power_has_the_energy_of_its_time(folder: Path) -> None:
     turns_every_uj = 100_000_000  # 2.5 s: within each visit
     counter = powercap.zone(folder / "intel-rapl:0", "package-0", 5, turns_every_uj)
