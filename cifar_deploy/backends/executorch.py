@@ -63,7 +63,7 @@ def open_(path: Path, target: str, threads: int) -> Opened:
 
 
 def _told(method: Any, index: int) -> Any:
-    """None of what is no array: neither its type nor the value that it has to have is told."""
+    """What the file tells of an argument; None if it is no array. Then neither its type nor its value is told."""
     try:
         return method.metadata.input_tensor_meta(index)
     except IndexError:
