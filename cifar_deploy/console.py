@@ -247,7 +247,7 @@ def _print_best(section: Section, width: int) -> None:
     found = {value.verdict.word for row in rows for value in row.values.values() if value.verdict}
     legend = ", ".join(f"{mark} {word}" for word, mark in _DOUBTS.items() if word in found)
     more = " ".join(note.rstrip(".").replace("the full report", "report.html (or --all)") for note in section.notes)
-    for text in filter(None, ("* is the one to ship; + is another pick", legend, more)):
+    for text in filter(None, (f"{answer.WINNER} is the one to ship; {answer.PICK} is another pick", legend, more)):
         line(f"  {text}.")
 
 
@@ -259,10 +259,10 @@ def _summary(rows: Iterable[Row], columns: Mapping[str, Column]) -> RichTable:
         title = f"{printable(column.title)}\n{printable(column.unit)}".rstrip()
         drawn.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        pick, *labels = row.labels
-        mark = "*" if "best trade-off" in pick else "+" if pick not in ("–", "Pareto set") else ""
+        _, *labels = row.labels  # the first is the pick, in words
         cells = [_cell(row, key, column) for key, column in columns.items()]
-        drawn.add_row(mark, printable(" ".join(labels)), *map(printable, cells), style="bold" if mark == "*" else None)
+        style = "bold" if row.mark == answer.WINNER else None
+        drawn.add_row(row.mark, printable(" ".join(labels)), *map(printable, cells), style=style)
     return drawn
 
 
@@ -272,8 +272,8 @@ def _cell(row: Row, key: str, column: Column) -> str:
         return row.text(key, column)
     value = row.values[key]
     # The interval of what is compared is worth its place; the others stand in the report.
-    shown = replace(value, verdict=None, estimate=value.estimate if column.unit == "ms" else None).text(column)
-    return shown + (_DOUBTS.get(value.verdict.word, "") if value.verdict else "")
+    shown = value if column.unit == "ms" else replace(value, estimate=None)
+    return shown.plain(column) + (_DOUBTS.get(value.verdict.word, "") if value.verdict else "")
 
 
 def _print_remarks(remarks: Mapping[str, tuple[str, ...]]) -> None:

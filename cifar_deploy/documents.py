@@ -42,7 +42,7 @@ from cifar_deploy.core.table import Answer, Health, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
-from cifar_deploy.stages.compare import Difference
+from cifar_deploy.stages.compare import Difference, column_of
 from cifar_deploy.stages.pairing import Match
 
 
@@ -522,10 +522,10 @@ class ComparedPair:
 
     @classmethod
     def of(cls, pair: pipeline.Pair) -> Self:
-        differences = {}
-        for key, difference in pair.differences.items():
-            metric, _, column = key.rpartition(".")
-            differences[key] = DifferenceIn(**vars(difference), unit=METRICS[metric].columns[column].stored_unit)
+        differences = {
+            key: DifferenceIn(**vars(difference), unit=column_of(key).stored_unit)
+            for key, difference in pair.differences.items()
+        }
         return cls(configuration=pair.configuration, match=pair.match, differences=differences)
 
 

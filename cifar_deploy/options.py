@@ -144,6 +144,22 @@ def _silence(context: typer.Context, as_json: bool) -> bool:
     return as_json
 
 
+def _several(*names: str, of: str, help: str, default: str) -> Any:
+    """An option for names of a registry, given as "module:NAME"."""
+    return typer.Option(
+        *names,
+        metavar=names[0].removeprefix("--").upper(),
+        help=f"{help}; may be repeated.",
+        autocompletion=_names(of),
+        show_default=default,
+    )
+
+
+def _with_unit(name: str, parse: Callable[[str, str], Any], metavar: str, help: str, **how: Any) -> Any:
+    """An option for a number with a unit; `parse` is of core.units."""
+    return typer.Option(name, parser=_parsed(parse, name), metavar=metavar, help=help, **how)
+
+
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of exported/, reports/ and log.txt.")]
 DatasetName = Annotated[
     str,
@@ -162,12 +178,8 @@ NetworkArgument = Annotated[
 ]
 NetworkOptions = Annotated[
     list[str] | None,
-    typer.Option(
-        "--network",
-        metavar="NETWORK",
-        help="A network, or module:function; may be repeated.",
-        autocompletion=_names("networks:NETWORKS"),
-        show_default=", ".join(DEFAULT_NETWORKS),
+    _several(
+        "--network", of="networks:NETWORKS", help="A network, or module:function", default=", ".join(DEFAULT_NETWORKS)
     ),
 ]
 Names = Annotated[
@@ -244,11 +256,11 @@ BFloat16 = Annotated[
 ]
 CheckpointEvery = Annotated[
     float,
-    typer.Option(
+    _with_unit(
         "--checkpoint-every",
-        parser=_parsed(units.duration, "--checkpoint-every"),
-        metavar="10m",
-        help="Save the state within an epoch, too, whenever so long has passed; not under torchrun.",
+        units.duration,
+        "10m",
+        "Save the state within an epoch, too, whenever so long has passed; not under torchrun.",
         show_default=f"{CHECKPOINT_EVERY_S / 60:g}m",
     ),
 ]
@@ -265,69 +277,20 @@ LimitTest = Annotated[
     ),
 ]
 Formats = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--format",
-        metavar="FORMAT",
-        help="A deployment format; may be repeated.",
-        autocompletion=_names("formats:FORMATS"),
-        show_default="all",
-    ),
+    list[str] | None, _several("--format", of="formats:FORMATS", help="A deployment format", default="all")
 ]
 Input = Annotated[
     Literal["float32", "uint8"],
     typer.Option("--input", help="uint8: artifacts that take images as files give them, (N, H, W, 3) in 0..255."),
 ]
-Backends = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--backend",
-        metavar="BACKEND",
-        help="A runtime; may be repeated.",
-        autocompletion=_names("backends:BACKENDS"),
-        show_default="all",
-    ),
-]
+Backends = Annotated[list[str] | None, _several("--backend", of="backends:BACKENDS", help="A runtime", default="all")]
 Runtimes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--backend",
-        "--runtime",
-        metavar="BACKEND",
-        help="A runtime; may be repeated.",
-        autocompletion=_names("backends:BACKENDS"),
-        show_default="all",
-    ),
+    list[str] | None, _several("--backend", "--runtime", of="backends:BACKENDS", help="A runtime", default="all")
 ]
-DevicesAmong = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--device",
-        metavar="DEVICE",
-        help="A device; may be repeated.",
-        autocompletion=_names("devices:DEVICES"),
-        show_default="all",
-    ),
-]
-Devices = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--device",
-        metavar="DEVICE",
-        help="A device; may be repeated.",
-        autocompletion=_names("devices:DEVICES"),
-        show_default="cpu",
-    ),
-]
+DevicesAmong = Annotated[list[str] | None, _several("--device", of="devices:DEVICES", help="A device", default="all")]
+Devices = Annotated[list[str] | None, _several("--device", of="devices:DEVICES", help="A device", default="cpu")]
 Metrics = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--metric",
-        metavar="METRIC",
-        help="What to measure; may be repeated.",
-        autocompletion=_names("metrics:METRICS"),
-        show_default="all but energy",
-    ),
+    list[str] | None, _several("--metric", of="metrics:METRICS", help="What to measure", default="all but energy")
 ]
 Threads = Annotated[
     list[int] | None,
@@ -350,14 +313,7 @@ BatchSizes = Annotated[
     ),
 ]
 Seconds = Annotated[
-    float,
-    typer.Option(
-        "--seconds",
-        parser=_parsed(units.duration, "--seconds"),
-        metavar="0.5s",
-        help="Duration of each timed run.",
-        show_default=f"{SECONDS:g}s",
-    ),
+    float, _with_unit("--seconds", units.duration, "0.5s", "Duration of each timed run.", show_default=f"{SECONDS:g}s")
 ]
 Rounds = Annotated[
     int,
@@ -365,21 +321,15 @@ Rounds = Annotated[
 ]
 TargetInterval = Annotated[
     float | None,
-    typer.Option(
+    _with_unit(
         "--target-interval",
-        parser=_parsed(units.share, "--target-interval"),
-        metavar="2%",
-        help="Stop measuring a configuration early once its interval is within ±this.",
+        units.share,
+        "2%",
+        "Stop measuring a configuration early once its interval is within ±this.",
     ),
 ]
 Budget = Annotated[
-    float | None,
-    typer.Option(
-        "--budget",
-        parser=_parsed(units.duration, "--budget"),
-        metavar="10m",
-        help="Time budget; runs as many rounds as fit.",
-    ),
+    float | None, _with_unit("--budget", units.duration, "10m", "Time budget; runs as many rounds as fit.")
 ]
 Controls = Annotated[
     bool,
@@ -390,23 +340,23 @@ Controls = Annotated[
 ]
 Timeout = Annotated[
     float,
-    typer.Option(
+    _with_unit(
         "--timeout",
-        parser=_parsed(units.duration, "--timeout"),
-        metavar="10m",
-        help="Time without progress after which a worker hangs.",
+        units.duration,
+        "10m",
+        "Time without progress after which a worker hangs.",
         show_default=f"{TIMEOUT_S / 60:g}m",
     ),
 ]
 MemoryLimit = Annotated[
     int | None,
-    typer.Option(
+    _with_unit(
         "--memory-limit",
-        parser=_parsed(units.memory, "--memory-limit"),
-        callback=_limit_memory,
-        metavar="4G",
-        help=f"Memory that each worker may take; {limits.VARIABLE} sets it too.",
+        units.memory,
+        "4G",
+        f"Memory that each worker may take; {limits.VARIABLE} sets it too.",
         show_default="90 % of what is available",
+        callback=_limit_memory,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Redo existing results.")]
@@ -453,12 +403,7 @@ MaxIsa = Annotated[
 ]
 Soak = Annotated[
     float | None,
-    typer.Option(
-        "--soak",
-        parser=_parsed(units.duration, "--soak"),
-        metavar="10m",
-        help="Keep all configurations under load for this long, in rotation.",
-    ),
+    _with_unit("--soak", units.duration, "10m", "Keep all configurations under load for this long, in rotation."),
 ]
 EnvironmentName = Annotated[
     str, typer.Argument(metavar="NAME", help="One of `env list`.", autocompletion=_names("environments:ENVIRONMENTS"))
@@ -478,11 +423,11 @@ Pairs = Annotated[
 ]
 FailIfSlower = Annotated[
     float | None,
-    typer.Option(
+    _with_unit(
         "--fail-if-slower",
-        parser=_parsed(units.slowdown, "--fail-if-slower"),
-        metavar="5%",
-        help="Exit with 1 if a configuration of B is slower by more than this and by more than a tie, or cannot be compared.",
+        units.slowdown,
+        "5%",
+        "Exit with 1 if a configuration of B is slower by more than this and by more than a tie, or cannot be compared.",
     ),
 ]
 AllowMismatch = Annotated[
@@ -545,12 +490,8 @@ OneBackend = Annotated[
 OneThreads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads that the inferences may use.")]
 ProfileSeconds = Annotated[
     float,
-    typer.Option(
-        "--seconds",
-        parser=_parsed(units.duration, "--seconds"),
-        metavar="0.5s",
-        help="Time to profile, in 5 to 200 inferences.",
-        show_default=f"{SECONDS:g}s",
+    _with_unit(
+        "--seconds", units.duration, "0.5s", "Time to profile, in 5 to 200 inferences.", show_default=f"{SECONDS:g}s"
     ),
 ]
 

@@ -8,16 +8,23 @@ from typing import Any
 from cifar_deploy.core.records import TrainingMode
 
 
+def read(path: Path) -> Any:
+    """The model in it, without external data. Raises DecodeError if it is none."""
+    import onnx
+
+    return onnx.load(path, format="protobuf", load_external_data=False)
+
+
 def input_names(path: Path) -> tuple[str, ...]:
     """The inputs that the file declares, in its order, without the weights that it lists among them."""
-    graph = _model(path).graph
+    graph = read(path).graph
     weights = {each.name for each in graph.initializer} | {each.values.name for each in graph.sparse_initializer}
     return tuple(each.name for each in graph.input if each.name not in weights)
 
 
 def training_mode(path: Path) -> TrainingMode:
     """Operators that an export with TrainingMode.TRAINING leaves in it, wherever in the model they are."""
-    model = _model(path)
+    model = read(path)
     graphs = list(_graphs(model.graph))
     nodes = [node for holder in (*graphs, *model.functions) for node in holder.node]
     constants = {tensor.name: tensor for graph in graphs for tensor in graph.initializer}
@@ -55,9 +62,3 @@ def _graphs(graph: Any) -> Iterator[Any]:
         for attribute in node.attribute:
             for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
                 yield from _graphs(inner)
-
-
-def _model(path: Path) -> Any:
-    import onnx
-
-    return onnx.load(path, format="protobuf", load_external_data=False)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cifar_deploy.backends import Backend, Input, Opened, Opener, traces
+from cifar_deploy.backends import Backend, Input, Opened, Opener, onnx_graphs, traces
 from cifar_deploy.backends.traces import Event
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
 from cifar_deploy.core.content import ONNX, ORT
@@ -90,10 +90,7 @@ def _corrected(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
 
 def _ranked_in_onnx(path: Path) -> set[str]:
     """The inputs that have a shape in the file, be it an empty one."""
-    import onnx
-
-    model = onnx.load(path, format="protobuf", load_external_data=False)
-    return {input.name for input in model.graph.input if input.type.tensor_type.HasField("shape")}
+    return {input.name for input in onnx_graphs.read(path).graph.input if input.type.tensor_type.HasField("shape")}
 
 
 def _ranked_in_ort(path: Path) -> set[str]:

@@ -11,7 +11,7 @@ from cifar_deploy.choice.choose import Choice, Kept, NearMiss, Price
 from cifar_deploy.core.errors import one_line
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Artifact, External
-from cifar_deploy.core.store import Store
+from cifar_deploy.core.store import place_of
 from cifar_deploy.core.table import Answer, Column, Pick, Row, Section
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration
@@ -22,6 +22,8 @@ from cifar_deploy.sections.latencies import RANK, SPEED_UP
 _VALUES = (("accuracy", "accuracy"), ("latency", "p50"), ("memory", "peak"), ("file_size", "bytes"))
 _PRECISIONS = {"float32": "float32", "float16": "FP16", "int8": "INT8"}
 _LONGEST_DOUBT = 160
+# Of a row of the best few, where there is no room for words.
+WINNER, PICK = "*", "+"
 # Of each network, beside the Pareto set, and of so many networks.
 _FEW = 3
 _NETWORKS = 8
@@ -196,14 +198,13 @@ def _paths(artifact: Artifact) -> tuple[str, ...]:
     """Of its files, from the output folder; of an external model, as its record names them."""
     if isinstance(artifact.origin, External):
         return tuple(file.name for file in artifact.files)
-    store = Store()
-    folder = store.folder_of(artifact).relative_to(store.root)
-    return tuple((folder / file.name).as_posix() for file in artifact.files)
+    return tuple((place_of(artifact) / file.name).as_posix() for file in artifact.files)
 
 
 def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> Section:
     """The picks, the Pareto set and the fastest few of each network, the fastest first."""
-    marks = {candidate.configuration: "Pareto set" for candidate in choice.front} | roles(choice)
+    picked_as = roles(choice)
+    marks = {candidate.configuration: "Pareto set" for candidate in choice.front} | picked_as
     seen: dict[str, int] = {}
     shown = []
     for candidate in sorted(field.candidates, key=lambda each: each.latency_s):
@@ -218,7 +219,8 @@ def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> 
     for candidate in shown:
         row = _row(candidate, titles, marks.get(candidate.configuration, "–"))
         group = groups.get(candidate.configuration)
-        rows.append(replace(row, words={"rank": group} if group else {}))
+        mark = WINNER if candidate is choice.winner else PICK if candidate.configuration in picked_as else ""
+        rows.append(replace(row, words={"rank": group} if group else {}, mark=mark))
     columns = {**_columns(), "rank": replace(RANK, title="group")}
     columns["accuracy.accuracy"] = replace(columns["accuracy.accuracy"], title="top-1")
     best = filled("The best few", ("pick", *titles), columns, rows, notes)

@@ -10,9 +10,9 @@ from cifar_deploy.core.records import Artifact, Result, Session
 from cifar_deploy.core.statistics import ROUNDS_FOR_AN_INTERVAL
 from cifar_deploy.core.store import CHECKPOINT
 from cifar_deploy.core.table import Value
-from cifar_deploy.metrics.summary import Configuration, Raw, Summary, against_itself, agreement, compared_by
+from cifar_deploy.metrics.summary import Configuration, Raw, Summary, agreement, compared_by
 from cifar_deploy.sections.common import Configurations, by_settings, correct_of, eager_of
-from cifar_deploy.sections.latencies import speed_up
+from cifar_deploy.sections.latencies import control_of, speed_up, timed_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def _not_validated(candidate: Candidate) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """Candidates side by side, and the judge of what is a tie among them."""
+    """All candidates of a choice, and the tests of whether two of them differ."""
 
     candidates: tuple[Candidate, ...]
     never: Mapping[Configuration, str]  # why others are never picked
@@ -134,7 +134,7 @@ def _reference(configuration: Configuration, rows: Configurations) -> dict[str, 
     """What a speed-up is over; None for that itself, and where it is not there."""
     if configuration.format:
         return eager_of(configuration, rows)
-    first = next((other for other, of in rows.items() if "latency" in of and of["latency"].values), None)
+    first = next(iter(timed_of(rows)), None)
     return rows[first] if first and first != configuration else None
 
 
@@ -156,16 +156,13 @@ def field_of(configurations: Configurations, controls: Sequence[Result], raw: Ra
             never[configuration] = reason
         else:
             candidates.append(candidate)
-    noises = {}
-    for session in {result.session for result in controls if result.session}:
-        together = [
-            candidate.of_one["latency"].result
-            for candidate in candidates
-            if candidate.of_one["latency"].result.session == session
-        ]
-        of_session = [control for control in controls if control.session == session]
-        if ratios := against_itself([*together, *of_session], "latency"):
-            noises[session] = statistics.noise(ratios)
+    latencies = [candidate.of_one["latency"].result for candidate in candidates]
+    sessions = {result.session for result in controls if result.session}
+    noises = {
+        session: statistics.noise(ratios)
+        for session in sessions
+        if (ratios := control_of(session, latencies, controls))
+    }
     return Field(candidates=tuple(candidates), never=never, raw=raw, noises=noises)
 
 

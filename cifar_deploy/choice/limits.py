@@ -8,10 +8,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Literal
 
 from cifar_deploy.core.errors import UsageError
-from cifar_deploy.core.table import Column
-from cifar_deploy.metrics import METRICS
-
-PERCENTILES = (50, 90, 95, 99)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +67,6 @@ class Limit:
     def value(self) -> str:
         """The column's key."""
         return self.kind.value if self.percentile == 50 else f"p{self.percentile}"
-
-    @property
-    def column(self) -> Column:
-        return METRICS[self.kind.metric].columns[self.value]
 
     def allows(self, number: float) -> bool:
         return number <= self.number if self.kind.bound == "most" else number >= self.number

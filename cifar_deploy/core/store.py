@@ -72,6 +72,14 @@ def check_name(name: str) -> str:
     return name
 
 
+def place_of(artifact: Artifact) -> Path:
+    """The folder of an artifact, below any output folder; not of an external model."""
+    variant = artifact.variant.replace(":", ".")
+    if isinstance(artifact.origin, Baseline):
+        return Path("baselines", artifact.origin.data.fingerprint[:12], variant)
+    return Path("exported", artifact.name, variant)
+
+
 class _Before:
     """What an output folder held before a command: a command that is refused leaves nothing else behind."""
 
@@ -204,9 +212,7 @@ class Store:
 
     def folder_of(self, artifact: Artifact) -> Path:
         """Where the files of an artifact lie, and its record; not of an external model."""
-        if isinstance(artifact.origin, Baseline):
-            return self.baselines / artifact.origin.data.fingerprint[:12] / artifact.variant.replace(":", ".")
-        return self.artifact_folder(artifact.name, artifact.variant)
+        return self.root / place_of(artifact)
 
     def artifact(self, name: str, variant: str) -> Artifact | None:
         """An export's record, or None. The record of the checkpoint itself comes from the checkpoint."""

@@ -1,7 +1,7 @@
 """The report as values: what a renderer turns into text. Numbers are raw; a renderer rounds them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cifar_deploy.core.charts import Chart
 from cifar_deploy.core.records import NOT_NEGATIVE, Failure, Within
@@ -60,6 +60,10 @@ class Value:
     number: float
     estimate: Estimate | None = None
     verdict: Verdict | None = None
+
+    def plain(self, column: Column) -> str:
+        """The number with its interval or its range, whatever the verdict."""
+        return replace(self, verdict=None).text(column)
 
     def text(self, column: Column, *, unit: bool = False) -> str:
         """The number, its interval [ ] or its range ( ), the unit if asked for, and a verdict that is not "stable"."""

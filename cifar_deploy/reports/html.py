@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from cifar_deploy.core.charts import Bars, Chart, Forest, Heat, Lines, Scatter
 from cifar_deploy.core.errors import printable
-from cifar_deploy.core.table import PARTS, Column, Row, Section, Table
+from cifar_deploy.core.table import PARTS, Column, Row, Section, Table, Value
 from cifar_deploy.reports import Report, charts
 
 if TYPE_CHECKING:
@@ -219,8 +219,7 @@ def _cells(row: Row, columns: Mapping[str, Column], extra: Iterable[bool]) -> It
             yield row.text(key, column), "", "", _classes(is_extra, column), key in row.failures
             continue
         word = value.verdict.word if value.verdict else "stable"
-        plain = dataclasses.replace(value, verdict=None).text(column)
-        yield plain, repr(value.number), _MARKS.get(word, ""), _classes(is_extra, column), False
+        yield value.plain(column), repr(value.number), _MARKS.get(word, ""), _classes(is_extra, column), False
 
 
 def _classes(is_extra: bool, column: Column) -> str:
@@ -248,9 +247,8 @@ def _picks(table: Table) -> list[dict[str, Any]]:
     ]
 
 
-def _spread(value: Any, column: Column) -> str:
-    text: str = dataclasses.replace(value, verdict=None).text(column)
-    return text.partition(" ")[2]
+def _spread(value: Value, column: Column) -> str:
+    return value.plain(column).partition(" ")[2]
 
 
 REPORT = Report(summary="the whole report as one page", suffix="html", render=render)

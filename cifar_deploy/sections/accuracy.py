@@ -12,7 +12,15 @@ from cifar_deploy.core.records import Result
 from cifar_deploy.core.statistics import Agreement, Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics.summary import Configuration, Raw, agreement, classes_of, predictions
-from cifar_deploy.sections.common import EAGER, Configurations, eager_of, filled, label_titles, labels_of, with_metric
+from cifar_deploy.sections.common import (
+    Configurations,
+    eager_of,
+    filled,
+    is_eager,
+    label_titles,
+    labels_of,
+    with_metric,
+)
 
 _COUNTED = {"unit": "images", "stored_unit": "images", "digits": 0}
 
@@ -106,7 +114,7 @@ def by_class(configurations: Configurations, raw: Raw) -> list[Section]:
             if counts[index].sum()
         }
         rows.append(Row(labels=labels_of(configuration, titles), values=shares))
-        if (configuration.format, configuration.backend) == EAGER:
+        if is_eager(configuration):
             confusions.append(_confusion(configuration.name, classes, counts))
     if not any(row.values for row in rows):
         return []

@@ -1,7 +1,7 @@
 """What the sections share: configurations, and rows made of them."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import statistics
@@ -9,6 +9,7 @@ from cifar_deploy.core.records import Failure, Result
 from cifar_deploy.core.statistics import Estimate
 from cifar_deploy.core.store import CHECKPOINT
 from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics import METRICS, RecordedMetric
 from cifar_deploy.metrics.summary import Configuration, Summary, is_batched
@@ -159,9 +160,14 @@ def with_metric(configurations: Configurations, metric: str) -> Configurations:
     return {configuration: of_one for configuration, of_one in configurations.items() if metric in of_one}
 
 
+def is_eager(configuration: Configuration) -> bool:
+    """Whether it is a network through PyTorch eager, which the others are seen against."""
+    return (configuration.format, configuration.backend) == EAGER
+
+
 def eager_of(configuration: Configuration, configurations: Configurations) -> dict[str, Summary] | None:
     """The same network through PyTorch eager, on the same device and threads; None for itself, or if it is not there."""
-    if (configuration.format, configuration.backend) == EAGER:
+    if is_eager(configuration):
         return None
     return configurations.get(configuration._replace(format=EAGER[0], input="float32", backend=EAGER[1]))
 
@@ -192,6 +198,15 @@ def is_current(result: Result, configurations: Configurations) -> bool:
 def is_of_training(metric: str) -> bool:
     plugin = METRICS[metric]
     return isinstance(plugin, RecordedMetric) and plugin.stage == "train"
+
+
+def doubted(configurations: Configurations) -> Iterator[tuple[str, Verdict]]:
+    """Whose number, by which metric, for people; of every number whose verdict is not "stable"."""
+    for configuration, of_one in configurations.items():
+        for metric, summary in of_one.items():
+            if summary.verdict and summary.verdict.word != "stable":
+                whose = configuration.name if is_of_training(metric) else configuration
+                yield f"{whose}, {metric}", summary.verdict
 
 
 def metrics_of(configurations: Configurations) -> list[str]:

@@ -14,7 +14,7 @@ from cifar_deploy.sections.common import (
     metrics_of,
     row_of,
 )
-from cifar_deploy.sections.latencies import RANK, SPEED_UP, how_measured, ranks, speed_up, where_measured
+from cifar_deploy.sections.latencies import RANK, SPEED_UP, how_measured, ranks, speed_up, timed_of, where_measured
 
 # With the labels file and backend, what a page shows at first.
 _MAIN = ("latency.p50", "rank", "speed_up", "latency.load", "memory.peak", "file_size.bytes")
@@ -29,10 +29,7 @@ def files(configurations: Configurations, controls: Sequence[Result]) -> Section
             columns |= {"rank": RANK, "speed_up": SPEED_UP}
     titles = label_titles(configurations)
     places, control = ranks(configurations, controls)
-    first = next(
-        (configuration for configuration, of in configurations.items() if "latency" in of and of["latency"].values),
-        None,
-    )
+    first = next(iter(timed_of(configurations)), None)
     rows = []
     for configuration, of_one in configurations.items():
         row = row_of(labels_of(configuration, titles), of_one, columns)

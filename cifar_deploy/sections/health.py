@@ -6,7 +6,7 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.table import Health
 from cifar_deploy.core.verdict import AT_CHANCE, cause
 from cifar_deploy.metrics.summary import Summary, is_timed
-from cifar_deploy.sections.common import Configurations, is_of_training, metrics_of
+from cifar_deploy.sections.common import Configurations, doubted, is_of_training, metrics_of
 
 _PLURALS = {"latency": "latencies", "throughput": "throughputs"}
 
@@ -48,11 +48,7 @@ def _is_doubted_share(summary: Summary) -> bool:
 def _causes(configurations: Configurations) -> dict[str, tuple[str, ...]]:
     """Every doubt as a line, by its cause; the most frequent cause first."""
     found: dict[str, dict[str, None]] = {}
-    for configuration, of_one in configurations.items():
-        for metric, summary in of_one.items():
-            if summary.verdict and summary.verdict.word != "stable":
-                whose = configuration.name if is_of_training(metric) else configuration
-                for reason in summary.verdict.reasons:
-                    line = f"{whose}, {metric}: {summary.verdict.word}: {reason}"
-                    found.setdefault(cause(reason), {})[line] = None
+    for whose, verdict in doubted(configurations):
+        for reason in verdict.reasons:
+            found.setdefault(cause(reason), {})[f"{whose}: {verdict.word}: {reason}"] = None
     return {each: tuple(found[each]) for each in sorted(found, key=lambda each: -len(found[each]))}

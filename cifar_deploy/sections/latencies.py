@@ -1,19 +1,19 @@
 """Latencies side by side: their ranks and speed-ups, and how they were measured."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.charts import Axis, Forest, Panel, Span
 from cifar_deploy.core.progress import counted
-from cifar_deploy.core.records import Result
+from cifar_deploy.core.records import Result, Session
 from cifar_deploy.core.table import Column, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary, against_itself, compared_by
 from cifar_deploy.sections.common import (
-    EAGER,
     Configurations,
     by_settings,
+    is_eager,
     is_int8,
     median_s,
     paired_ratio,
@@ -39,22 +39,30 @@ _MOST_ROWS = 24
 _MOST_PANELS = 8
 
 
+def timed_of(configurations: Configurations) -> Configurations:
+    """Those of the configurations that have a latency."""
+    return {
+        configuration: of for configuration, of in configurations.items() if "latency" in of and of["latency"].values
+    }
+
+
+def control_of(session: Session, latencies: Iterable[Result], controls: Iterable[Result]) -> list[float]:
+    """What the control of a session differs by from its configuration, which is among `latencies`, in each round."""
+    return against_itself([result for result in (*latencies, *controls) if result.session == session], "latency")
+
+
 def ranks(configurations: Configurations, controls: Sequence[Result]) -> tuple[dict[Configuration, str], list[float]]:
     """Places by latency among the configurations of the newest session, and how far its control lies from its configuration.
 
     Those of different batch sizes have places of their own.
     """
-    timed = {
-        configuration: of["latency"].result
-        for configuration, of in configurations.items()
-        if "latency" in of and of["latency"].values
-    }
+    timed = {configuration: of["latency"].result for configuration, of in timed_of(configurations).items()}
     sessions = [result.session for result in timed.values() if result.session]
     if not sessions:
         return {}, []
     session = max(sessions, key=lambda session: session.started)
     together = {configuration: result for configuration, result in timed.items() if result.session == session}
-    control = against_itself([*together.values(), *(c for c in controls if c.session == session)], "latency")
+    control = control_of(session, together.values(), controls)
     noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
     if min(len(result.measurements) for result in together.values()) < statistics.ROUNDS_FOR_AN_INTERVAL:
         return {}, control
@@ -82,7 +90,7 @@ def where_measured(configurations: Configurations) -> str:
 
 def how_measured(configurations: Configurations, control: Sequence[float]) -> list[str]:
     """How the latencies were measured, and what is a tie among them."""
-    latencies = [of["latency"].result for of in configurations.values() if "latency" in of and of["latency"].values]
+    latencies = [of["latency"].result for of in timed_of(configurations).values()]
     notes = _rounds(latencies) if latencies else []
     if control:
         notes.append(
@@ -123,7 +131,7 @@ def forest(configurations: Configurations, places: dict[Configuration, str]) -> 
     notes = [
         "Line: 95 % interval of the median, or the range of fewer than "
         f"{statistics.ROUNDS_FOR_AN_INTERVAL} rounds. Dots: the rounds. Filled: INT8.",
-        *(["Dashed: PyTorch eager."] if any(_is_eager(each) for each in timed) else []),
+        *(["Dashed: PyTorch eager."] if any(map(is_eager, timed)) else []),
         *(["Tick: p90."] if any("p90" in of["latency"].values for of in timed.values()) else []),
         *(["Rows on one background cannot be told apart."] if places else []),
     ]
@@ -146,7 +154,7 @@ def _panel(
     places: dict[Configuration, str],
 ) -> Panel:
     column, labels = METRICS["latency"].columns["p50"], short_labels(of_name)
-    eager = next((median_s(timed[each]) * column.scale for each in of_name if _is_eager(each)), None)
+    eager = next((median_s(timed[each]) * column.scale for each in of_name if is_eager(each)), None)
     rows = []
     for configuration in shown:
         summary = timed[configuration]["latency"]
@@ -165,7 +173,3 @@ def _panel(
             )
         )
     return Panel(title=name, x=Axis(title="ms", log=True), rows=tuple(rows), reference=eager)
-
-
-def _is_eager(configuration: Configuration) -> bool:
-    return (configuration.format, configuration.backend) == EAGER

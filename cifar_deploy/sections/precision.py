@@ -77,8 +77,13 @@ def quantisation(configurations: Configurations, raw: Raw) -> Forest | None:
 
 
 def _float_form(configuration: Configuration, rows: Configurations) -> dict[str, Summary] | None:
-    reduces = FORMATS[configuration.format].reduces if configuration.format in FORMATS else None
-    return rows.get(configuration._replace(format=reduces)) if reduces else None
+    format = _float_format(configuration)
+    return rows.get(configuration._replace(format=format)) if format else None
+
+
+def _float_format(configuration: Configuration) -> str | None:
+    """The float32 format that its own is a smaller form of; None if it is of none."""
+    return FORMATS[configuration.format].reduces if configuration.format in FORMATS else None
 
 
 def _accuracy_change(old: dict[str, Summary], new: dict[str, Summary], raw: Raw) -> tuple[Estimate, bool] | None:
@@ -107,9 +112,8 @@ def not_faster(configurations: Configurations, profiles: Iterable[Profile] = ())
     """A sentence for each configuration of a reduced precision that is not faster than its float32 form beside it, or may not be."""
     column = compared_by("latency")
     for configuration, of_one in configurations.items():
-        float_form = FORMATS[configuration.format].reduces if configuration.format in FORMATS else None
-        of_float = configurations.get(configuration._replace(format=float_form)) if float_form else None
-        named = variant_name(float_form, configuration.input) if float_form else ""
+        of_float = _float_form(configuration, configurations)
+        named = variant_name(_float_format(configuration) or "", configuration.input)
         ours, theirs = of_one.get("latency"), of_float.get("latency") if of_float else None
         speed_up = paired_ratio(theirs, ours, column)
         if not ours or not speed_up or speed_up.low >= _WORTH_IT:

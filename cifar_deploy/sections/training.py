@@ -9,11 +9,11 @@ from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Summary
 from cifar_deploy.sections.common import (
-    EAGER,
     Configurations,
     correct_of,
     filled,
     headline_columns,
+    is_eager,
     is_of_training,
     row_of,
 )
@@ -79,13 +79,15 @@ def claims(configurations: Configurations) -> Section | None:
     )
 
 
+def _eager(name: str, configurations: Configurations) -> dict[str, Summary] | None:
+    """A network through PyTorch eager; None if it is not there."""
+    return next((of for each, of in configurations.items() if each.name == name and is_eager(each)), None)
+
+
 def _claims(configurations: Configurations) -> Iterator[tuple[str, str, str, str]]:
     counts: dict[str, tuple[int, int]] = {}
     for network, reported in ORIGINAL_REPORT.items():
-        eager = next(
-            (of for each, of in configurations.items() if (each.name, each.format, each.backend) == (network, *EAGER)),
-            {},
-        )
+        eager = _eager(network, configurations) or {}
         if "accuracy" not in eager or not eager["accuracy"].result.measurement:
             continue
         correct, images = correct_of(eager["accuracy"].result)
@@ -121,14 +123,7 @@ def original_report(configurations: Configurations, checkpoints: dict[str, Check
     rows, notes = [], []
     for network, reported in ORIGINAL_REPORT.items():
         for name, checkpoint in checkpoints.items():
-            eager = next(
-                (
-                    of
-                    for configuration, of in configurations.items()
-                    if (configuration.name, configuration.format, configuration.backend) == (name, *EAGER)
-                ),
-                None,
-            )
+            eager = _eager(name, configurations)
             if checkpoint.training.network == network and eager:
                 row = row_of((name,), eager, columns)
                 values = {**row.values, "reported": Value(number=reported)}

@@ -365,8 +365,7 @@ def _row(labels: tuple[str, ...], pair: Pair) -> Row:
     values: dict[str, Value] = {}
     words: dict[str, str] = {}
     for key, difference in pair.differences.items():
-        metric, _, name = key.rpartition(".")
-        column, shown = METRICS[metric].columns[name], _columns(key)
+        column, shown = column_of(key), _columns(key)
         words[key] = " → ".join("–" if v is None else column.text(v.number) for v in (difference.a, difference.b))
         if difference.change:
             change = difference.change
@@ -390,10 +389,8 @@ def _meanings(keys: Iterable[str]) -> Iterator[str]:
     if any(f"{key}.change" in _columns(key) for key in shown):
         yield f"Flips are negative, then positive. {HOW_PAIRED}"
     for key in shown:
-        metric, _, name = key.rpartition(".")
         if tie := _compared(key).tie:
-            title = METRICS[metric].columns[name].title
-            yield f"The {title} is measured once. Two numbers that differ by at most {tie:.0%} are a tie."
+            yield f"The {column_of(key).title} is measured once. Two numbers that differ by at most {tie:.0%} are a tie."
 
 
 def _paired(pairs: Iterable[Pair]) -> Iterator[str]:
@@ -426,7 +423,7 @@ def _reasons(pairs: Sequence[Pair]) -> Iterator[str]:
         for key, difference in pair.differences.items():
             if difference.reason:
                 titles = found.setdefault((difference.word, difference.reason), {})
-                titles.setdefault(_title(key), []).append(pair.configuration)
+                titles.setdefault(column_of(key).title, []).append(pair.configuration)
     for (word, reason), by_title in found.items():
         alike: dict[tuple[Configuration, ...], list[str]] = {}
         for title, who in by_title.items():
@@ -443,16 +440,17 @@ def _doubts(pairs: Sequence[Pair]) -> Iterator[str]:
         for key, difference in pair.differences.items():
             for side, value in (("A", difference.a), ("B", difference.b)):
                 if value and value.verdict and value.verdict.word != "stable":
-                    sides = found.setdefault((_title(key), value.verdict.word), {})
+                    sides = found.setdefault((column_of(key).title, value.verdict.word), {})
                     sides[side] = sides.get(side, 0) + 1
     for (title, word), sides in found.items():
         told = " and ".join(f"{count} of {side}" for side, count in sorted(sides.items()))
         yield f"{title}: {word} for {told} ({counted(len(pairs), 'configuration')})"
 
 
-def _title(key: str) -> str:
+def column_of(key: str) -> Column:
+    """The column of a key of `Pair.differences`."""
     metric, _, name = key.rpartition(".")
-    return METRICS[metric].columns[name].title
+    return METRICS[metric].columns[name]
 
 
 def slower(pairs: Iterable[Pair], limit: float) -> list[Pair]:
@@ -474,11 +472,10 @@ def refusal(pairs: Sequence[Pair], limit: float) -> str | None:
     told = f"{difference.word}, {difference.reason}"
     if difference.word == "slower" and difference.ratio:
         both = _row((), pair).words[key]
-        unit = METRICS[key.rpartition(".")[0]].columns[_compared(key).column].unit
-        told = f"{both} {unit}, speed-up {SPEED_UP.text(difference.ratio.value)}"
+        told = f"{both} {column_of(key).unit}, speed-up {SPEED_UP.text(difference.ratio.value)}"
     return (
         f"--fail-if-slower: {len(slow)} of {counted(len(pairs), 'configuration')}: B is slower by more than {limit:.1%}, "
-        f"or cannot be compared; {pair.configuration}, {_title(key)}: {told}"
+        f"or cannot be compared; {pair.configuration}, {column_of(key).title}: {told}"
     )
 
 

@@ -45,7 +45,7 @@ from cifar_deploy.sections import (
     tradeoff,
     training,
 )
-from cifar_deploy.sections.common import Configurations, by_settings, is_of_training, metrics_of
+from cifar_deploy.sections.common import Configurations, by_settings, doubted, metrics_of
 from cifar_deploy.stages import prepare
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.results import fault
@@ -340,14 +340,7 @@ def _failures_by_reason(configurations: Configurations) -> dict[str, tuple[str, 
 
 def _warnings(configurations: Configurations) -> tuple[str, ...]:
     """Every number that is not stable, and why."""
-    lines = (
-        f"{configuration.name if is_of_training(metric) else configuration}, {metric}: "
-        f"{summary.verdict.word}: {'; '.join(summary.verdict.reasons)}"
-        for configuration, of_one in configurations.items()
-        for metric, summary in of_one.items()
-        if summary.verdict and summary.verdict.word != "stable"
-    )
-    return tuple(dict.fromkeys(lines))
+    return _each(f"{whose}: {verdict.word}: {'; '.join(verdict.reasons)}" for whose, verdict in doubted(configurations))
 
 
 def _records(summary: Summary) -> Iterable[Record]:

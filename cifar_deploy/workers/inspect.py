@@ -110,7 +110,7 @@ def _external_data(path: Path) -> list[str]:
     from google.protobuf.message import DecodeError
 
     try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
+        model = onnx_graphs.read(path)
     except DecodeError as error:
         raise LoadError(
             f"{path}: is no ONNX model, or only part of one ({error}); download or export it again"
