@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import cifar_deploy
-from cifar_deploy.core import cgroups
+from cifar_deploy.core import cgroups, hardware
 from cifar_deploy.core.errors import Unsupported, UsageError
 from cifar_deploy.core.records import Isa, Machine
 
@@ -38,43 +38,37 @@ def check_isa(isa: Isa) -> None:
 
 @functools.cache
 def machine() -> Machine:
+    return described()
+
+
+def described(root: Path = hardware.ROOT) -> Machine:
+    """The machine, of which the system tells below `root`."""
+    clusters, architecture = hardware.clusters(root), platform.machine()
     return Machine(
         host=platform.node(),
-        processor=_processor(),
+        processor=hardware.processor(clusters, root),
         cores=os.cpu_count() or 1,
         memory_bytes=_memory_bytes(),
         system=f"{platform.system()} {platform.release()}",
-        architecture=platform.machine(),
+        architecture=architecture,
         python=platform.python_version(),
-        instructions=_instructions(),
+        instructions=_instructions(root),
+        id=hardware.identity(root),
+        board=hardware.board(root),
+        clusters=clusters,
+        libc=hardware.libc(),
+        bits=hardware.bits(),
+        container=hardware.container(root),
+        virtual=hardware.is_virtual(root),
+        emulated=hardware.is_emulated(architecture, root),
     )
 
 
-def _processor() -> str:
-    # Arm boards have no "model name"; the device tree names the board.
-    for field in ("model name", "Model", "Hardware"):
-        if name := _cpuinfo().get(field):
-            return name
-    if platform.system() == "Darwin":
-        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
-        if asked.returncode == 0:
-            return asked.stdout.strip()
-    return platform.processor() or platform.machine()
-
-
-def _instructions() -> tuple[str, ...]:
-    # x86 says "flags", Arm "Features".
-    flags = set((_cpuinfo().get("flags") or _cpuinfo().get("Features") or "").split())
-    return tuple(name for name in _INSTRUCTIONS if name in flags)
-
-
-@functools.cache
-def _cpuinfo() -> dict[str, str]:
-    """What Linux says of the last processor."""
-    if not Path("/proc/cpuinfo").exists():
-        return {}
-    lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+def _instructions(root: Path) -> tuple[str, ...]:
+    """Those that each processor has: a thread may run on any. x86 says "flags", Arm "Features"."""
+    told = [fields.get("flags") or fields.get("Features") for fields in hardware.cpuinfo(root)]
+    shared = set.intersection(*(set(flags.split()) for flags in told if flags)) if any(told) else set()
+    return tuple(name for name in _INSTRUCTIONS if name in shared)
 
 
 def _memory_bytes() -> int:

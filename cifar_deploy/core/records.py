@@ -172,8 +172,20 @@ _FLOAT16 = {"avx512_fp16", "amx_fp16", "asimdhp"}
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cores:
+    """A processor's cores of one kind."""
+
+    name: str
+    count: AtLeastOne
+    max_hz: Positive | None = None
+
+    def __str__(self) -> str:
+        return f"{self.count} × {self.name}" + (f" at {self.max_hz / 1e9:.1f} GHz" if self.max_hz else "")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What the numbers were measured on."""
+    """What the numbers were measured on. What has a default is unknown in records of before it was kept."""
 
     host: str
     processor: str
@@ -183,10 +195,45 @@ class Machine:
     architecture: str
     python: str
     instructions: tuple[str, ...] = ()  # those that decide how fast a network runs, as Linux names them; () if unknown
+    id: str | None = None  # of this one machine, where two of a kind would look alike: see core.hardware.identity
+    board: str | None = None
+    clusters: tuple[Cores, ...] = ()  # the fastest first
+    libc: str | None = None
+    bits: AtLeastOne | None = None  # of a pointer of the Python that measured
+    container: str | None = None
+    virtual: bool | None = None
+    emulated: bool = False  # another kind of processor plays this one: its times say nothing of the real one
 
     def __str__(self) -> str:
         memory = f"{self.memory_bytes / 2**30:.0f} GiB"
-        return f"{self.chip}, {self.cores} cores, {memory}, {self.system} {self.architecture}, Python {self.python}"
+        told = [self.board] if self.board else []
+        told += [
+            self.chip,
+            f"{self.cores} cores",
+            memory,
+            f"{self.system} {self.architecture}",
+            f"Python {self.python}",
+        ]
+        if len(self.clusters) > 1 or any(kind.max_hz for kind in self.clusters):
+            told.insert(-3, " and ".join(map(str, self.clusters)))
+        if self.bits and self.bits != 64:
+            told.append(f"{self.bits}-bit")
+        if self.container:
+            told.append(f"in a container ({self.container})")
+        if self.virtual:
+            told.append("virtual machine")
+        if self.emulated:
+            told.append("emulated: its times are not the real processor's")
+        return ", ".join(told)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Its fields that are known. So a machine's keys do not change when a later version knows of more fields."""
+        return {
+            field.name: to_json(value)
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default or field.name == "instructions"
+        }
 
     @property
     def chip(self) -> str:
@@ -624,7 +671,7 @@ class Job:
                     "protocol",
                 )
             },
-            "machine": to_json(self.machine),
+            "machine": self.machine.identity,
             "versions": to_json(self.versions),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]

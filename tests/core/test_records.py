@@ -33,6 +33,17 @@ def test_another_question_has_another_key(change: dict[str, Any]) -> None:
     assert dataclasses.replace(job, **change).key != job.key
 
 
+def test_a_machine_of_before_a_field_was_known_keeps_its_keys() -> None:
+    """Sessions name their jobs by key, and these were written without the field."""
+    job = a_job()
+    written = to_json(job.machine)
+    assert json.loads(json.dumps(job.machine.identity)) == {
+        name: written[name]
+        for name in ("host", "processor", "cores", "memory_bytes", "system", "architecture", "python", "instructions")
+    }
+    assert dataclasses.replace(job, machine=dataclasses.replace(job.machine, id="0123456789ab")).key != job.key
+
+
 def test_the_first_difference_of_two_trainings_is_in_words() -> None:
     training = a_checkpoint().training
     more = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, batch_size=8))
