@@ -8,6 +8,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -275,7 +276,7 @@ def a_session(*jobs: Job) -> Session:
     return Session(started="2026-01-01T00:00:00+00:00", seed=1, jobs=tuple(job.key for job in jobs))
 
 
-def calm(**changes: float) -> Disturbance:
+def calm(**changes: Any) -> Disturbance:
     """What a quiet machine says of half a second."""
     quiet = Disturbance(
         seconds=0.5,
@@ -286,7 +287,7 @@ def calm(**changes: float) -> Disturbance:
         calibration_after=0.0015,
         clock_jump=0.0,
     )
-    return replace(quiet, **changes)  # type: ignore[arg-type]
+    return replace(quiet, **changes)
 
 
 def a_run(

@@ -3,15 +3,16 @@
 The best gauge is the worker's own *run delay*: nanoseconds that its threads were ready to run and had no processor
 (/proc/self/task/*/schedstat), over the wall time. Quiet machines show at most 1.1 %, disturbed ones 24 % and more; the
 system-wide pressure figures mislead. Beside it: steal (what the hypervisor gave to others), involuntary switches, a fixed
-loop timed before and after, and how far the wall clock moved against the monotonic one.
+loop timed before and after, how far the wall clock moved against the monotonic one, and what core.gauges reads.
 """
 
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
+from cifar_deploy.core import gauges
 from cifar_deploy.core.records import Disturbance
 
 _CALIBRATION_STEPS = 50_000
@@ -30,6 +31,9 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         before, after = self._before, _Gauges()
+        calibration = calibrate()
+        # Just after a loop that kept it busy: an idle core's frequency says nothing.
+        core, core_hz = gauges.core()
         seconds = after.monotonic - before.monotonic
         self.disturbance = Disturbance(
             seconds=seconds,
@@ -37,10 +41,17 @@ class Watch:
             steal=_difference(before.steal_s, after.steal_s, lambda s: s / seconds),
             involuntary_switches=None if before.switches is None else (after.switches or 0) - before.switches,
             calibration_before=self._calibration,
-            calibration_after=calibrate(),
+            calibration_after=calibration,
             clock_jump=(after.wall - before.wall) - seconds,
-            frequency_hz=_mean(Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq"), 1000),
-            temperature_c=_hottest(Path("/sys/class/thermal").glob("thermal_zone*/temp")),
+            frequency_hz=gauges.mean_frequency_hz(),
+            temperature_c=after.temperature_c,
+            temperature_before_c=before.temperature_c,
+            core=core,
+            core_hz=core_hz,
+            governors=gauges.governors(),
+            throttled=gauges.throttled(before.throttles, after.throttles),
+            power=gauges.power(),
+            power_mode=gauges.power_mode(),
         )
 
 
@@ -62,6 +73,8 @@ class _Gauges:
         self.run_delay_ns = _run_delay_ns()
         self.steal_s = _steal_s()
         self.switches = _switches()
+        self.temperature_c = gauges.temperature_c()
+        self.throttles = gauges.throttles()
         self.wall = time.time()
         self.monotonic = time.monotonic()
 
@@ -86,23 +99,6 @@ def _steal_s() -> float | None:
         return int(first[8]) / os.sysconf("SC_CLK_TCK") / (os.cpu_count() or 1)
     except (OSError, IndexError, ValueError):
         return None
-
-
-def _mean(files: Iterable[Path], scale: float) -> float | None:
-    found = _numbers(files)
-    return scale * sum(found) / len(found) if found else None
-
-
-def _hottest(files: Iterable[Path]) -> float | None:
-    return max((value / 1000 for value in _numbers(files)), default=None)  # the kernel counts in thousandths
-
-
-def _numbers(files: Iterable[Path]) -> list[float]:
-    found = []
-    for file in files:
-        with contextlib.suppress(OSError, ValueError):  # a zone that is switched off
-            found.append(float(file.read_text()))
-    return found
 
 
 def _switches() -> int | None:

@@ -309,6 +309,13 @@ class Disturbance:
     clock_jump: float  # seconds by which the wall clock moved more than the monotonic one
     frequency_hz: NotNegative | None = None  # of the processor, the mean of all cores, at the end
     temperature_c: float | None = None  # the hottest zone, at the end
+    temperature_before_c: float | None = None
+    core: Count | None = None  # the processor, counted from 0, on which the process ran at the end
+    core_hz: NotNegative | None = None  # its frequency then, just after the fixed loop
+    governors: tuple[str, ...] = ()  # that choose the frequencies, as Linux names them
+    throttled: tuple[str, ...] = ()  # what the system says slowed the processor meanwhile
+    power: str | None = None  # "mains", or "battery" with its level
+    power_mode: str | None = None  # as the firmware or the board's own tool names it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,10 @@ _HOPELESS = 0.75
 # Of a run's calibration loop over the fastest one of the same configuration: the processor's clock moved. Loops before the runs
 # are compared with each other, and so are loops after them: in a process full of libraries the same loop is a fifth slower.
 _MOST_CALIBRATION = 0.15
+# Below the highest frequency of a run of the same configuration.
+_MOST_SLOWER = 0.15
+# Worth telling beside a slowed processor, above the coolest run of the same configuration.
+_WARMER_K = 5.0
 # Between the first and the last third of the rounds, all pointing the same way.
 _MOST_TREND = 0.05
 # Per second. Quiet runs showed up to 10.
@@ -60,6 +64,8 @@ _CAUSES = {
     "by other processes": "interrupted by other processes",
     "the clock jumped": "the clock jumped",
     "calibration loop": "CPU slowed (calibration loop)",
+    "frequency fell": "the processor's frequency fell",
+    "was slowed by the system": "the processor was throttled",
     "its second half": "the second half of a run differs from its first",
     "median of its size": "epochs took longer than the median of their size",
     "first to the last rounds": "the median moved from the first to the last rounds",
@@ -205,11 +211,28 @@ def _interrupted(gauge: Disturbance) -> str | None:
 
 
 def _throttled(gauge: Disturbance, of_one: Collection[Disturbance]) -> str | None:
+    reason = _slowed(gauge, of_one)
+    if reason and (rise := _rise_k(gauge, of_one)) > _WARMER_K:
+        return f"{reason}, {rise:.0f} K warmer than in the coolest run"
+    return reason
+
+
+def _slowed(gauge: Disturbance, of_one: Collection[Disturbance]) -> str | None:
+    if gauge.throttled:
+        return f"was slowed by the system: {', '.join(gauge.throttled)}"
+    fastest = max((other.core_hz for other in of_one if other.core_hz), default=None)
+    if fastest and gauge.core_hz is not None and gauge.core_hz < (1 - _MOST_SLOWER) * fastest:
+        return f"frequency fell by {1 - gauge.core_hz / fastest:.0%}"
     longer = max(
         gauge.calibration_before / min(other.calibration_before for other in of_one),
         gauge.calibration_after / min(other.calibration_after for other in of_one),
     )
     return f"CPU slowed by {longer - 1:.0%} (calibration loop)" if longer > 1 + _MOST_CALIBRATION else None
+
+
+def _rise_k(gauge: Disturbance, of_one: Collection[Disturbance]) -> float:
+    coolest = min((other.temperature_c for other in of_one if other.temperature_c is not None), default=None)
+    return 0.0 if coolest is None or gauge.temperature_c is None else gauge.temperature_c - coolest
 
 
 def _slower(ratio: float) -> str | None:

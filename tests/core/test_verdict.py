@@ -1,6 +1,7 @@
 """A number is called noisy for a reason, and only then."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,13 +10,15 @@ from cifar_deploy.core.records import Checkpoint, Epoch, Measurement
 from cifar_deploy.core.verdict import cause, judge, judge_labels, judge_share, judge_training
 from tests.probes import a_checkpoint, calm
 
+COOL: dict[str, Any] = {"core_hz": 2.4e9, "temperature_c": 40.0}
 
-def measurements(*values: float, disturbed: int = 0, samples: int = 50, **gauges: float) -> dict[int, Measurement]:
+
+def measurements(*values: float, disturbed: int = 0, samples: int = 50, **gauges: Any) -> dict[int, Measurement]:
     """Rounds of these medians, of which the first `disturbed` ones have these gauges."""
     return {
         index: Measurement(
             values={"p50": value, "samples": samples},
-            disturbance=calm(**gauges) if index < disturbed else calm(),
+            disturbance=calm(**{**COOL, **gauges}) if index < disturbed else calm(**COOL),
         )
         for index, value in enumerate(values)
     }
@@ -33,13 +36,21 @@ def test_a_quiet_machine_is_stable() -> None:
         ({"calibration_before": 0.002}, "CPU slowed by 43%", "CPU slowed (calibration loop)"),
         ({"calibration_after": 0.003}, "CPU slowed by 100%", "CPU slowed (calibration loop)"),
         ({"clock_jump": -3600.0}, "the clock jumped", "the clock jumped"),
+        ({"core_hz": 1.2e9}, "frequency fell by 50%", "the processor's frequency fell"),
+        ({"core_hz": 1.2e9, "temperature_c": 71.0}, "by 50%, 31 K warmer than", "the processor's frequency fell"),
+        ({"throttled": ("under-voltage",)}, "slowed by the system: under-voltage", "the processor was throttled"),
         ({"involuntary_switches": 400}, "interrupted 800 times a second", "interrupted by other processes"),
     ],
 )
-def test_each_gauge_makes_it_noisy(gauges: dict[str, float], reason: str, its_cause: str) -> None:
+def test_each_gauge_makes_it_noisy(gauges: dict[str, Any], reason: str, its_cause: str) -> None:
     found = judge(measurements(*[1.0] * 7, disturbed=2, **gauges), "p50")
     assert found.word == "noisy" and reason in found.reasons[0] and found.reasons[0].startswith("2 of 7 rounds")
     assert cause(found.reasons[0]) == its_cause, "whatever its numbers"
+
+
+def test_heat_alone_is_no_disturbance_nor_is_a_clock_that_wavers() -> None:
+    warm = measurements(*[1.0] * 7, disturbed=3, temperature_c=75.0, core_hz=2.2e9)
+    assert judge(warm, "p50").word == "stable"
 
 
 def test_one_disturbed_round_of_seven_leaves_the_median_alone() -> None:
