@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,10 @@ from cifar_deploy.core.limits import Limit
 
 # Every library that sizes a pool from the machine reads one of these when it loads.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+# -P: a file json.py in the user's folder is not the json that we import. Python 3.10, on a device, has no such option; there a
+# worker starts in the folder of its call.
+_ON_ITS_OWN = ("-P",) if hasattr(sys.flags, "safe_path") else ()
 
 # ONNX Runtime (since 1.29) reports its use to its maker, from a thread beside what is measured, unless told not to.
 _SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
@@ -80,15 +85,15 @@ class Local:
     def start(self, folder: Path, setting: Setting) -> Iterator[_Process]:
         with open(folder / "log.txt", "wb") as output:
             process = subprocess.Popen(
-                # -P: a file json.py in the user's folder is not the json that we import.
                 [
                     *(setting.limit.command if setting.limit else ()),
-                    *(setting.interpreter.python, "-P", "-m", "cifar_deploy.core.worker", str(folder)),
+                    *(setting.interpreter.python, *_ON_ITS_OWN, "-m", "cifar_deploy.core.worker", str(folder)),
                 ],
                 stdin=subprocess.PIPE,  # never written: its end tells the worker that we are gone
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=_environment(folder, setting),
+                cwd=None if _ON_ITS_OWN else folder,
                 pass_fds=tuple(locks.INHERITED),
                 start_new_session=True,
             )

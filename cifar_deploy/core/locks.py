@@ -7,7 +7,6 @@ import platform
 import re
 import stat
 from pathlib import Path
-from typing import Self
 
 from cifar_deploy.core import machine
 from cifar_deploy.core.errors import Busy
@@ -29,7 +28,7 @@ class Lock:
         self._path = path
         self._busy = busy
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Lock":
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._open()
         while not self._is_there():  # its holder deleted it while this process waited

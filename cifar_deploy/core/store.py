@@ -24,7 +24,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from cifar_deploy.core import codec, files, machine, samples, untrusted
 from cifar_deploy.core.errors import Corrupt, Unwritable, UsageError
@@ -120,7 +119,7 @@ class Store:
         self._before: _Before | None = None  # likewise
         self._told: set[tuple[str, str]] = set()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Store":
         self._before = _Before(self)
         try:
             self.root.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from cifar_deploy.core.errors import DataError, WorkerFailed
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.launch import Setting
 from cifar_deploy.core.progress import Progress
-from tests import probes
+from tests import probes, pythons
 from tests.probes import a_checkpoint
 
 
@@ -250,3 +250,14 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+@pytest.mark.parametrize("version", [f"3.{minor}" for minor in pythons.MINORS])
+def test_a_worker_runs_on_a_devices_own_python(version: str) -> None:
+    if version not in pythons.others():
+        pytest.skip(f"no other Python {version} is here")
+    code = "from cifar_deploy.core import isolate, machine; print(isolate.Worker().call(machine.now))"
+    asked = subprocess.run(
+        [pythons.others()[version], "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert asked.returncode == 0 and asked.stdout.startswith("20"), asked.stderr
