@@ -20,7 +20,7 @@ from typer.exceptions import Abort
 import cifar_deploy
 from cifar_deploy import commands, options, process
 from cifar_deploy.commands import App
-from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, ROUNDS, SECONDS, TIMEOUT_S
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, ROUNDS, SECONDS, TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
 from cifar_deploy.core.on_first_use import Module
 from cifar_deploy.networks import DEFAULT_NETWORKS
@@ -115,6 +115,8 @@ def run(
     rounds: options.Rounds = ROUNDS,
     target_interval: options.TargetInterval = None,
     budget: options.Budget = None,
+    cool_to: options.CoolTo = None,
+    cool_wait: options.CoolWait = COOL_WAIT_S,
     controls: options.Controls = True,
     timeout: options.Timeout = TIMEOUT_S,
     memory_limit: options.MemoryLimit = None,
@@ -136,7 +138,13 @@ def run(
     _check_threads(train_threads, "--train-threads")
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
-        sampling=pipeline.Sampling(rounds=rounds, target_interval=target_interval, budget_s=budget),
+        sampling=pipeline.Sampling(
+            rounds=rounds,
+            target_interval=target_interval,
+            budget_s=budget,
+            cool_to_c=cool_to,
+            cool_wait_s=cool_wait,
+        ),
         controls=controls,
         overhead=controls,
         trusted=trust,
@@ -291,6 +299,8 @@ def evaluate(
     rounds: options.Rounds = ROUNDS,
     target_interval: options.TargetInterval = None,
     budget: options.Budget = None,
+    cool_to: options.CoolTo = None,
+    cool_wait: options.CoolWait = COOL_WAIT_S,
     controls: options.Controls = True,
     verify_memory: options.VerifyMemory = False,
     max_isa: options.MaxIsa = None,
@@ -307,7 +317,13 @@ def evaluate(
     """Measure exported networks on each runtime, every number in a process of its own."""
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
-        sampling=pipeline.Sampling(rounds=rounds, target_interval=target_interval, budget_s=budget),
+        sampling=pipeline.Sampling(
+            rounds=rounds,
+            target_interval=target_interval,
+            budget_s=budget,
+            cool_to_c=cool_to,
+            cool_wait_s=cool_wait,
+        ),
         controls=controls,
         overhead=controls,
         verify_memory=verify_memory,
@@ -347,6 +363,8 @@ def bench(
     rounds: options.Rounds = ROUNDS,
     target_interval: options.TargetInterval = None,
     budget: options.Budget = None,
+    cool_to: options.CoolTo = None,
+    cool_wait: options.CoolWait = COOL_WAIT_S,
     timeout: options.Timeout = TIMEOUT_S,
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
@@ -363,7 +381,13 @@ def bench(
     plan_stage.check_names(backends=backend)
     conditions = _conditions(threads, seconds, None, None)
     settings = pipeline.EvaluationSettings(
-        sampling=pipeline.Sampling(rounds=rounds, target_interval=target_interval, budget_s=budget),
+        sampling=pipeline.Sampling(
+            rounds=rounds,
+            target_interval=target_interval,
+            budget_s=budget,
+            cool_to_c=cool_to,
+            cool_wait_s=cool_wait,
+        ),
         overhead=False,
         trusted=trust,
         timeout_s=timeout,

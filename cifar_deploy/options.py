@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from cifar_deploy.core import limits, trust, units
-from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, SECONDS, TIMEOUT_S
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, SECONDS, TIMEOUT_S
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
@@ -330,6 +330,27 @@ TargetInterval = Annotated[
 ]
 Budget = Annotated[
     float | None, _with_unit("--budget", units.duration, "10m", "Time budget; runs as many rounds as fit.")
+]
+CoolTo = Annotated[
+    float | None,
+    typer.Option(
+        "--cool-to",
+        metavar="CELSIUS",
+        min=0,
+        max=150,
+        help="Before each round, wait until the processor is this cool.",
+        show_default="5 K above its temperature at the start",
+    ),
+]
+CoolWait = Annotated[
+    float,
+    _with_unit(
+        "--cool-wait",
+        units.duration,
+        "60s",
+        "Wait at most so long for it, where a temperature can be read.",
+        show_default=f"{COOL_WAIT_S:g}s",
+    ),
 ]
 Controls = Annotated[
     bool,

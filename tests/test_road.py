@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cifar_deploy import cli, pipeline
-from cifar_deploy.core import codec, machine, sealing
+from cifar_deploy.core import codec, cooling, machine, sealing
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Unavailable, UsageError
 from cifar_deploy.core.isolate import Worker
@@ -149,6 +150,28 @@ def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> N
     assert done.returncode == 0, done.stderr
     rounds = [run.round for run in Store(copy).runs() if run.job.seconds == 0.2]
     assert 1 < len(rounds) < 10 and rounds == list(range(len(rounds)))
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_rounds_wait_for_a_cool_processor_and_the_report_says_which_did_not(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = iter(
+        [40.0, 44.0, 60.0, *[58.0] * 100]
+    )  # before the first round, the second, the third, and while that waits
+    monkeypatch.setattr(cooling, "cool_down", partial(cooling.cool_down, read=lambda: next(shown)))
+    arguments = ["evaluate", "--format", "onnx", "--backend", "onnxruntime", "--metric", "latency", "--no-controls"]
+    done = run_here(*arguments, "--seconds", "0.05", "--rounds", "3", "--cool-wait", "0.6s", "--out", copy)
+    assert done.returncode == 0, done.stderr
+    found = [run.cooling for run in Store(copy).runs() if run.job.seconds == 0.05]
+    assert [cooled and (cooled.after_c, cooled.reached, cooled.seconds) for cooled in found] == [
+        (40.0, True, 0.0),
+        (44.0, True, 0.0),
+        (58.0, False, pytest.approx(0.6)),
+    ]
+    assert run_here("report", "--out", copy).returncode == 0
+    page = (copy / "reports" / "report.html").read_text()
+    assert "1 of 3 rounds began too warm, at up to 58 °C" in page
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 ROUNDS = 7
 
+# Longest wait before each round for the processor to cool down.
+COOL_WAIT_S = 15.0
+
 # Time for which a run repeats its timed call.
 SECONDS = 0.5
 

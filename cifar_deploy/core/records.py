@@ -706,6 +706,16 @@ class Session:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cooling:
+    """How the processor cooled down before a round: see core.cooling. Temperatures are of the hottest zone."""
+
+    before_c: float
+    after_c: float
+    seconds: NotNegative  # that the round waited
+    reached: bool  # whether it was as cool as it should be when the round began
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One process's work on a job: a measurement or a failure. A timed job has one in each round, any other just one."""
 
@@ -718,6 +728,7 @@ class Run:
     started: Time  # UTC, ISO 8601
     seconds: NotNegative  # of wall time, the process's start included
     commit: str | None
+    cooling: Cooling | None = None  # before its round; None where no temperature can be read, or there are no rounds
 
 
 @dataclass(frozen=True, kw_only=True)

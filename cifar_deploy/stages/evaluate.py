@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import limits, machine
+from cifar_deploy.core import cooling, limits, machine
 from cifar_deploy.core.defaults import TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
 from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
 from cifar_deploy.core.records import (
+    Cooling,
     Failure,
     Isa,
     Job,
@@ -132,6 +133,9 @@ class _Evaluation:
         spent_s = sum(run.seconds for of_slot in known.values() for run in of_slot.values())
         measured: set[str] = set()
         failed: set[str] = set()  # now: what failed in an earlier run is tried again
+        coolings = {run.round: run.cooling for of_slot in known.values() for run in of_slot.values() if run.cooling}
+        first_c = coolings[min(coolings)].after_c if coolings else None
+        spent_s += sum(cooled.seconds for cooled in coolings.values())
         plan: tuple[str, ...] = ()
         for number in range(sampling.rounds):
             due = [
@@ -150,16 +154,21 @@ class _Evaluation:
                 plan += (f"{counted(number, 'round')} of {sampling.rounds}: another does not fit into the budget",)
                 self._show(Progress(done=1, total=1, milestones=plan))
                 break
-            for place, slot in enumerate(due):
+            done, total = number * len(slots), sampling.rounds * len(slots)
+            cooled = self._cooled(first_c, number, Progress(done=done, total=total, milestones=plan))
+            if cooled:
+                first_c = cooled.after_c if first_c is None else first_c
+                spent_s += cooled.seconds
+            for place, slot in enumerate(due, start=done):
                 self._show(
                     Progress(
-                        done=number * len(slots) + place,
-                        total=sampling.rounds * len(slots),
+                        done=place,
+                        total=total,
                         message=f"round {number + 1}/{sampling.rounds}  {_title(slot.job)}",
                         milestones=plan,
                     )
                 )
-                run = self._measured(slot.job, None, session, number, slot.control)
+                run = self._measured(slot.job, None, session, number, slot.control, cooled=cooled)
                 costs.add(run)
                 known[slot.key][number] = run
                 measured.add(slot.key)
@@ -172,6 +181,16 @@ class _Evaluation:
             if of_slot and not slot.control and slot.job.key in wanted:
                 result = Result(job=slot.job, runs=tuple(of_slot[index] for index in sorted(of_slot)))
                 yield Outcome(value=result, reused=slot.key not in measured)
+
+    def _cooled(self, first_c: float | None, number: int, shown: Progress) -> Cooling | None:
+        """What came of the wait before a round (see core.cooling)."""
+        sampling = self._settings.sampling
+
+        def show(now_c: float, ceiling_c: float) -> None:
+            message = f"round {number + 1}/{sampling.rounds}  cooling down: {now_c:.0f} °C, until {ceiling_c:.0f} °C"
+            self._show(dataclasses.replace(shown, message=message))
+
+        return cooling.cool_down(first_c, sampling.cool_to_c, sampling.cool_wait_s, show)
 
     def _plan(self, sampling: Sampling, number: int, configurations: int, round_s: float, spent_s: float) -> str:
         """How long it will take, for people. Raises DeployError if the budget is too small for the first round."""
@@ -272,6 +291,7 @@ class _Evaluation:
         number: int = 0,
         control: bool = False,
         limit: limits.Limit | None = None,
+        cooled: Cooling | None = None,
     ) -> Run:
         started, begun = machine.now(), time.monotonic()
         measurement: Measurement | None = None
@@ -290,6 +310,7 @@ class _Evaluation:
             started=started,
             seconds=time.monotonic() - begun,
             commit=machine.commit(),
+            cooling=cooled,
         )
         self._store.append(run)
         return run

@@ -20,6 +20,7 @@ from cifar_deploy.core.charts import Chart
 from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.profile import Profile
+from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Baseline, Checkpoint, Data, External, Result
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
@@ -297,10 +298,29 @@ def _circumstances(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
             f"{package} {version}" for result in results for package, version in result.job.versions.items()
         ),
         "commit": _each(run.commit or "not from a checkout" for result in results for run in result.runs),
+        **({"heat and power": conditions} if (conditions := _conditions(results)) else {}),
         "measured": (
             f"{min(b.started for r in results for b in r.runs)} to {max(b.started for r in results for b in r.runs)}",
         ),
     }
+
+
+def _conditions(results: Sequence[Result]) -> tuple[str, ...]:
+    """What the system said of the processor's heat and power during the timed runs."""
+    runs = [run for result in results for run in result.runs]
+    gauges = [run.measurement.disturbance for run in runs if run.measurement and run.measurement.disturbance]
+    told: list[str] = []
+    if heat := [c for gauge in gauges for c in (gauge.temperature_before_c, gauge.temperature_c) if c is not None]:
+        told.append(f"{min(heat):.0f} to {max(heat):.0f} °C")
+    coolings = {(run.session, run.round): run.cooling for run in runs if run.cooling}
+    if late := [cooling for cooling in coolings.values() if not cooling.reached]:
+        hottest = max(cooling.after_c for cooling in late)
+        told.append(f"{len(late)} of {counted(len(coolings), 'round')} began too warm, at up to {hottest:.0f} °C")
+    told += _each(f"governor {name}" for gauge in gauges for name in gauge.governors)
+    told += _each(f"power: {gauge.power}" for gauge in gauges if gauge.power)
+    told += _each(f"power mode: {gauge.power_mode}" for gauge in gauges if gauge.power_mode)
+    told += _each(f"slowed by the system: {name}" for gauge in gauges for name in gauge.throttled)
+    return tuple(told)
 
 
 def _left_out(results: Sequence[Result], current: Sequence[Result]) -> dict[str, tuple[str, ...]]:

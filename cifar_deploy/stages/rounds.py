@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import machine
-from cifar_deploy.core.defaults import ROUNDS
+from cifar_deploy.core.defaults import COOL_WAIT_S, ROUNDS
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Baseline, Job, Run, Session
@@ -39,6 +39,10 @@ class Sampling:
     rounds: int = ROUNDS
     target_interval: float | None = None
     budget_s: float | None = None
+    cool_to_c: float | None = (
+        None  # before each round the processor cools down to this, or to what the session began with
+    )
+    cool_wait_s: float = COOL_WAIT_S  # but no longer than this
 
 
 @dataclass(frozen=True, kw_only=True)
