@@ -297,10 +297,17 @@ def _circumstances(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
             f"{package} {version}" for result in results for package, version in result.job.versions.items()
         ),
         "commit": _each(run.commit or "not from a checkout" for result in results for run in result.runs),
+        **_options(results),
         "measured": (
             f"{min(b.started for r in results for b in r.runs)} to {max(b.started for r in results for b in r.runs)}",
         ),
     }
+
+
+def _options(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """The files of options that measurements were made with, if there are any."""
+    found = [run.config_file for result in results for run in result.runs]
+    return {"options": _each(f"from {one}" if one else "from the command line" for one in found)} if any(found) else {}
 
 
 def _left_out(results: Sequence[Result], current: Sequence[Result]) -> dict[str, tuple[str, ...]]:
