@@ -216,6 +216,8 @@ def _told(error: TyperException, context: Any) -> str:
     options = _options(context)
     if not given:
         return f"{context.command_path}: {error.format_message().rstrip('.')}; {_see(context)}"
+    if given not in options and any(given in option.opts for option in config.options()):
+        return f"{given}: belongs behind the command; write `{context.command_path} COMMAND {given}`"
     if given not in options:
         return f"{given}: no option of `{context.command_path}` has this name; {_or_help(given, options, context)}"
     fault = "takes no value" if options[given].is_flag else "needs a value"

@@ -15,6 +15,7 @@ A file that is found may be somebody else's: see `_ONLY_IF_NAMED`.
 """
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -36,8 +37,8 @@ FOUND = Path("cifar-deploy.toml")
 # What trusts a file, deletes results, writes elsewhere, or installs and removes packages. A name with a colon is code too.
 _ONLY_IF_NAMED = frozenset(("force", "out", "trust", "trust-code", "env.create.name", "env.remove.name"))
 
-# Hundreds of options. More is no file of ours.
-_LARGEST_BYTES = 2**16
+# Hundreds of options. The parser takes seconds for a longer key with thousands of dots.
+_LARGEST_BYTES = 2**15
 _LARGEST_INT_BITS = 63
 
 # As typed: the texts of an option that is given several times, and whether a flag is given.
@@ -73,12 +74,13 @@ def _files(
     """The options that every command has."""
 
 
-def options() -> list[Any]:
+@functools.cache
+def options() -> tuple[Any, ...]:
     """--config, --no-config and --save-config, as parameters of a command whose function does not take them."""
-    found: list[Any] = list(typer.main.get_command(_own).params)
-    for parameter in found:
+    parameters: tuple[Any, ...] = tuple(typer.main.get_command(_own).params)
+    for parameter in parameters:
         parameter.expose_value = False
-    return found
+    return parameters
 
 
 _OWN_KEYS = frozenset(("config", "no-config", "save-config"))
@@ -170,11 +172,15 @@ def errors_placed() -> Iterator[None]:
                 text = text.removeprefix(f"{entry.option}: ")
             elif not any(text.startswith(f"{value}: ") for value in texts):
                 continue
-            # What to type instead, as it is written in a file.
-            text = re.sub(rf"{entry.option} ([^\s;,]+)", rf'{entry.key} = "\1"', text)
-            error.args = (f"{entry.place}: {text}",)
+            error.args = (f"{entry.place}: {_as_in_a_file(text, entry)}",)
             break
         raise
+
+
+def _as_in_a_file(text: str, entry: Entry) -> str:
+    """A message that says what to type, as it is written in a file; but not a whole command in it."""
+    typed = re.compile(rf"`[^`]*`|{re.escape(entry.option)} ([^\s;,]+)")
+    return typed.sub(lambda found: f'{entry.key} = "{found[1]}"' if found[1] else found[0], text)
 
 
 def save(context: Any) -> None:
@@ -322,7 +328,8 @@ class _Document:
         *above, name = way
         beside = [each[len(above)] for each in self._commands if list(each[: len(above)]) == above]
         near = _meant(name, beside)
-        hint = f"did you mean [{'.'.join((*above, near))}]?" if near else "see `cifar-deploy --help`"
+        tables = [f"[{'.'.join((*above, each))}]" for each in ([near] if near else dict.fromkeys(beside))]
+        hint = f"did you mean {tables[0]}?" if near else f"there are: {few(tables)}"
         raise UsageError(f"{place}: no command has this name; {hint}")
 
     def _check_keys(self, way: tuple[str, ...], table: Mapping[str, Any]) -> None:
@@ -360,7 +367,7 @@ class _Document:
 
     def check_trust(self, way: tuple[str, ...], entry: Entry) -> None:
         """Raises UsageError for what a file that is only found cannot give."""
-        if not self._is_found:
+        if not self._is_found or entry.value is False:
             return
         texts = entry.value if isinstance(entry.value, list) else [entry.value]
         parameter = self._commands[way].keys[entry.key]
@@ -456,7 +463,7 @@ def _check_name(path: Path, option: str) -> None:
     from cifar_deploy.core.records import FileName
 
     if fault := FileName().fault(path.name):
-        raise UsageError(f"{option}: {path} {fault}; give another")
+        raise UsageError(f"{option}: {few([path])}: {fault}; give another")
 
 
 def _sha256(content: bytes) -> str:

@@ -233,8 +233,8 @@ def test_a_found_file_is_that_of_the_current_folder_alone(tmp_path: Path, monkey
         ("epochs = 1", "list", "line 1: epochs: belongs to [run], [train], [train-all]; write it below that"),
         ("[evalute]", "list", "line 1: [evalute]: no command has this name; did you mean [evaluate]?"),
         ("[env.crate]", "list", "line 1: [env.crate]: no command has this name; did you mean [env.create]?"),
-        ("[env]\nfrobnicate = 1", "list", "line 2: [env] frobnicate: no command has this name; see `cifar-deploy --help`"),
-        ("frob = 1", "list", "line 1: frob: no command has this name; see `cifar-deploy --help`"),
+        ("[env]\nfrobnicate = 1", "list", "line 2: [env] frobnicate: no command has this name; there are: [env.create],"),
+        ("frob = 1", "list", "frob: no command has this name; there are: [run], [data], [train] and "),
         ("env = 1", "list", "line 1: env: is a number; write [env] above its options"),
         ("train = []", "list", "line 1: train: is a list; write [train] above its options"),
         ("[[train]]", "list", "line 1: train: is a list; write [train] above its options"),
@@ -293,7 +293,7 @@ def test_so_is_what_a_command_refuses() -> None:
         (b"\x7fELF\0\0", "is not TOML"),
         (b"\xff\xfe[\0", "sweep.toml: byte 1 is not UTF-8; save it as UTF-8, or give another"),
         ("[train] # é".encode("latin-1"), "byte 11 is not UTF-8"),
-        (b"a = " + b"[" * 60_000, "sweep.toml: is nested too deeply"),
+        (b"a = " + b"[" * 30_000, "sweep.toml: is nested too deeply"),
         (b"a = " + b"9" * 5000, "sweep.toml: holds too long a number"),
         (b"\x1b[31m = 1", "is not TOML"),
         (b'"\\u001b[31m" = 1', "\\x1b[31m: no command has this name"),
@@ -316,7 +316,7 @@ def test_a_file_that_cannot_be_read_is_one_line(option: list[str]) -> None:
     path.unlink()
     with open(path, "wb") as file:
         file.truncate(2**30)
-    assert_error(["list", *option], 1, "is 1,073,741,824 bytes, and at most 65,536 are read")
+    assert_error(["list", *option], 1, "is 1,073,741,824 bytes, and at most 32,768 are read")
     path.unlink()
     path.symlink_to("nowhere")
     assert_error(["list", *option], 1, "cifar-deploy.toml", "cannot be read (")
@@ -329,6 +329,10 @@ def test_a_file_that_is_not_there_is_a_wrong_command_line() -> None:
     assert_error(["list", "--config", "x.toml"], 2, "--config: x.toml does not exist; give a file of options")
     assert_error(["list", "--config", "x", "--no-config"], 2, "--config, --no-config: exclude each other; give one")
     assert_error(["list", "--config", ""], 2, "--config: is empty; give a value or leave it out")
+    for group, command in (("", "list"), ("env ", "list")):
+        done = run_here(*group.split(), "--config", "x.toml", command)
+        assert_refused(done, 2, f"--config: belongs behind the command; write `cifar-deploy {group}COMMAND --config`")
+    assert_error(["list", "--save-config", "x" * 300], 2, "--save-config: xxx", ": is not the name of a file that can")
     Path("a\nb").write_text("")
     assert_error(["list", "--config", "a\nb"], 2, "is not the name of a file that can be shown; give another")
 
@@ -368,6 +372,11 @@ def test_a_found_file_gives_no_trust_and_destroys_nothing(line: str, text: str, 
     value = {"force": ["--force"], "trust": ["--trust"]}.get(name)
     if value:
         assert parsed(line, value)[name]
+
+
+def test_a_flag_that_a_found_file_leaves_off_is_nothing() -> None:
+    Path("cifar-deploy.toml").write_text("[evaluate]\nforce = false\ntrust = false\n")
+    assert parsed("evaluate", [])["force"] is False and parsed("evaluate", ["--force"])["force"] is True
 
 
 def test_every_option_is_harmless_in_a_found_file_or_refused_there() -> None:
@@ -492,3 +501,33 @@ def test_what_follows_an_interruption_heeds_the_file() -> None:
     assert cli._how_to_go_on(["bench", "--config", "named.toml"]) == "the same command goes on from here"
     parsed("evaluate", ["--config", "named.toml"])
     assert cli._how_to_go_on(["evaluate"]) == "with --force the same command starts over"
+
+
+# Documented
+
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
+
+
+def test_the_pages_example_is_a_sweep_that_runs(road: Path, tmp_path: Path, workers_here: None) -> None:
+    Path("sweep.toml").write_text(PAGE.read_text().partition("```toml\n")[2].partition("```")[0])
+    for name in ("train-all", "export"):
+        assert parsed(name, ["--config", "sweep.toml"]) and config.used().entries  # type: ignore[union-attr]
+    given = parsed("evaluate", ["--config", "sweep.toml"])
+    assert (given["threads"], given["batch_size"], given["seconds"], given["controls"]) == ([1, 2], [1, 8], 0.1, False)
+    out = tmp_path / "out"
+    shutil.copytree(road, out)
+    line = ["--config", "sweep.toml", "--threads", "1", "--rounds", "1", "--seconds", "0.02", "--metric", "latency"]
+    done = run_here("evaluate", *line, "--out", out)
+    assert done.returncode == 0, done.stderr
+    runs = [run for run in Store(out).runs() if run.config_file and run.config_file.name == "sweep.toml"]
+    measured = {(run.job.artifact.format, run.job.batch_size) for run in runs if run.job.artifact.name == "resnet8"}
+    assert measured == {(format, size) for format in ("torchscript", "onnx") for size in (1, 8)}
+    assert len({run.session for run in runs}) == 1
+
+
+def test_the_page_names_what_a_found_file_cannot_give() -> None:
+    text = PAGE.read_text().partition("## A file that is not yours")[2].partition("## ")[0]
+    for key in config._ONLY_IF_NAMED:
+        *way, last = key.split(".")
+        assert f"`{last}`" in text and (not way or f"`[{'.'.join(way)}]`" in text), key
+    assert f"{config._LARGEST_BYTES // 1024} KiB" in PAGE.read_text()
