@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 FOUND = Path("cifar-deploy.toml")
 
-# What trusts a file, deletes results, writes elsewhere, or installs and removes packages. A name with a colon is code too.
-_ONLY_IF_NAMED = frozenset(("force", "out", "trust", "trust-code", "env.create.name", "env.remove.name"))
+# What trusts a file, deletes results, writes or sends elsewhere, or installs and removes packages. So does a name with a
+# colon, which is code.
+_ONLY_IF_NAMED = frozenset(("force", "mlflow", "out", "trust", "trust-code", "env.create.name", "env.remove.name"))
 
 # Hundreds of options. The parser takes seconds for a longer key with thousands of dots.
 _LARGEST_BYTES = 2**15
@@ -268,15 +269,14 @@ class _Document:
         self._shown = str(path)
         self._is_found = is_found
         self._commands = commands
-        self._remedy = f"mend it, or {'add --no-config' if is_found else 'give another'}"
+        self._otherwise = "add --no-config" if is_found else "give another"
         content = self._read(path)
         self.record = ConfigFile(name=path.name, sha256=_sha256(content))
         try:
             self._text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise UsageError(
-                f"{path}: byte {error.start + 1:,} is not UTF-8; {self._remedy.replace('mend it', 'save it as UTF-8')}"
-            ) from error
+            what = f"byte {error.start + 1:,} is not UTF-8"
+            raise UsageError(f"{path}: {what}; save it as UTF-8, or {self._otherwise}") from error
         self._tables = self._parsed()
         self._check_tables(self._tables)
 
@@ -288,7 +288,7 @@ class _Document:
         try:
             content = untrusted.read_bytes(path, _LARGEST_BYTES)
         except OSError as error:
-            raise Corrupt(f"{path}: cannot be read ({error.strerror}); {self._remedy}") from error
+            raise Corrupt(f"{path}: cannot be read ({error.strerror}); mend it, or {self._otherwise}") from error
         _check_name(path, "--config")
         return content
 
@@ -298,13 +298,15 @@ class _Document:
         try:
             return tomllib.loads(self._text)
         except RecursionError:
-            raise UsageError(f"{self._shown}: is nested too deeply; {self._remedy}") from None
+            raise UsageError(f"{self._shown}: is nested too deeply; mend it, or {self._otherwise}") from None
         except tomllib.TOMLDecodeError as error:
             what, _, place = str(error).rpartition(" (at ")
             what = "a key is there twice" if what == "Cannot overwrite a value" else what[:1].lower() + what[1:]
-            raise UsageError(f"{self._shown}, {place.rstrip(')')}: is not TOML ({what}); {self._remedy}") from error
+            raise UsageError(
+                f"{self._shown}, {place.rstrip(')')}: is not TOML ({what}); mend it, or {self._otherwise}"
+            ) from error
         except ValueError as error:  # of int(), for thousands of digits
-            raise UsageError(f"{self._shown}: holds too long a number; {self._remedy}") from error
+            raise UsageError(f"{self._shown}: holds too long a number; mend it, or {self._otherwise}") from error
 
     def _check_tables(self, found: Mapping[str, Any], above: tuple[str, ...] = ()) -> None:
         for name, value in found.items():
