@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort
 
 import cifar_deploy
-from cifar_deploy import commands, options, process
+from cifar_deploy import commands, config, options, process
 from cifar_deploy.commands import App
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, ROUNDS, SECONDS, TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
@@ -149,6 +149,7 @@ def run(
         overhead=controls,
         trusted=trust,
         timeout_s=timeout,
+        config_file=config.file(),
     )
     training = pipeline.TrainingSettings(
         recipe=_recipe(
@@ -331,6 +332,7 @@ def evaluate(
         soak_s=soak,
         trusted=trust,
         timeout_s=timeout,
+        config_file=config.file(),
     )
     tally = _Tally(by_name=bool(format or backend or device), metrics_by_name=bool(metric))
     if soak is not None:
@@ -391,6 +393,7 @@ def bench(
         overhead=False,
         trusted=trust,
         timeout_s=timeout,
+        config_file=config.file(),
     )
     tally = _Tally(by_name=bool(backend))
     with console.following("bench") as on_progress, _bench_store(out) as store:
@@ -670,6 +673,8 @@ def _store(out: Path) -> Iterator[Store]:
         handler = logging.FileHandler(store.log, encoding="utf-8", errors="backslashreplace", delay=True)
         handler.setFormatter(_Printable("%(asctime)s %(name)s %(message)s"))
         logging.basicConfig(handlers=[handler], level=logging.DEBUG, force=True)
+        if used := config.used():
+            log.info("%s", used)
         yield store
 
 
@@ -960,13 +965,14 @@ def _warnings_shown(debug: bool) -> Iterator[None]:
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
-    if arguments[:1] == ["bench"] and not any(argument.startswith(("-o", "--out")) for argument in arguments):
+    has_out = config.gives("out") or any(argument.startswith(("-o", "--out")) for argument in arguments)
+    if arguments[:1] == ["bench"] and not has_out:
         return "nothing is kept; with --out the same command would go on"
     if arguments[:2] == ["env", "create"]:
         return "nothing was changed; the same command starts over"
     if arguments[:1] == ["profile"]:
         return "no profile was made; the same command starts over"
-    if "--force" in map(commands.today, arguments):
+    if config.gives("force") or "--force" in map(commands.today, arguments):
         if arguments[:1] == ["train"]:
             return "if a state was saved, the same command without --force goes on from there"
         return "with --force the same command starts over"

@@ -9,15 +9,18 @@ import os
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from cifar_deploy.core.errors import DeployError, UsageError
+from cifar_deploy import config, process
+from cifar_deploy.config import named
+from cifar_deploy.core.errors import DeployError, UsageError, one_line
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -83,18 +86,37 @@ class _Explained:
 
 
 class Command(_Explained, TyperCommand):
-    """A command that refuses an empty value, a second value of an option that takes one, and a folder that is gone."""
+    """A command that takes options from a file, too (see config).
+
+    It refuses an empty value, a second value of an option that takes one, and a folder that is gone.
+    """
 
     def __init__(self, name: str | None, **how: Any) -> None:
         super().__init__(name, **how)
         for parameter in self.params:
             parameter.opts += [former for former, name in _FORMER.items() if name in parameter.opts]
+        self.params = [*self.params, *config.options()]
+
+    @cached_property
+    def keys(self) -> dict[str, Any]:
+        """The options and arguments that a file can give, by their names there."""
+        found = {}
+        for parameter in self.params:
+            if parameter.param_type_name == "argument":
+                found[named(parameter).lower()] = parameter
+            elif parameter.expose_value:
+                names = [*parameter.opts, *parameter.secondary_opts]
+                found |= {name[2:]: parameter for name in names if name.startswith("--") and name not in _FORMER}
+        return found
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:  # of shell completion
             return super().parse_args(ctx, args)
-        with _refusals(ctx):
-            _check(ctx, args)
+        with config.errors_placed(), _refusals(ctx):
+            given = _given(ctx, args)
+            if not given.get("help"):
+                ctx.default_map = config.take(ctx, given)
+                _check_required(ctx, given.keys() | ctx.default_map.keys())
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -102,7 +124,14 @@ class Command(_Explained, TyperCommand):
             os.getcwd()
         except OSError as error:
             raise DeployError(f"working directory: is gone ({error.strerror}); change to another one") from error
-        return super().invoke(ctx)
+        from cifar_deploy.core import ranks
+
+        if ranks.rank() == 0:
+            if used := config.used():
+                process.complain(one_line(f"cifar-deploy: {used}"))
+            config.save(ctx)
+        with config.errors_placed():
+            return super().invoke(ctx)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         return [item for item in super().shell_complete(ctx, incomplete) if item.value not in _FORMER]
@@ -187,6 +216,8 @@ def _told(error: TyperException, context: Any) -> str:
     options = _options(context)
     if not given:
         return f"{context.command_path}: {error.format_message().rstrip('.')}; {_see(context)}"
+    if given not in options and any(given in option.opts for option in config.options()):
+        return f"{given}: belongs behind the command; write `{context.command_path} COMMAND {given}`"
     if given not in options:
         return f"{given}: no option of `{context.command_path}` has this name; {_or_help(given, options, context)}"
     fault = "takes no value" if options[given].is_flag else "needs a value"
@@ -230,15 +261,19 @@ def _options(context: Any) -> dict[str, Any]:
     return {name: one for one in options for name in (*one.opts, *one.secondary_opts)}
 
 
-def _check(context: Any, args: Sequence[str]) -> None:
-    """Raises UsageError for what typer would take for something else than was meant."""
+def _given(context: Any, args: Sequence[str]) -> dict[str, Any]:
+    """What a command line gives, as it is typed, by the name of the parameter.
+
+    Raises UsageError for what typer would take for something else than was meant.
+    """
     options = _options(context)
     for arg in args[: args.index("--")] if "--" in args else args:
         if not arg.startswith("--") and len(arg) > 2 and f"-{arg.partition('=')[0]}" in options:
             raise UsageError(f"{arg}: has one dash; write -{arg}")
     given, extra, order = context.command.make_parser(context).parse_args(list(args))
+    given = {name: value for name, value in given.items() if value is not None}
     if given.get("help"):
-        return
+        return given
     for parameter in context.command.params:
         values = given.get(parameter.name)
         values = values if isinstance(values, list | tuple) else [values]
@@ -246,17 +281,16 @@ def _check(context: Any, args: Sequence[str]) -> None:
             raise UsageError(f"{named(parameter)}: is empty; give a value or leave it out")
         if parameter.param_type_name == "option" and (taken := [one for one in values if one in options]):
             raise UsageError(f"{named(parameter)}: needs a value, and {taken[0]} is an option; {_see(context)}")
-    for parameter in context.command.params:
-        if parameter.required and given.get(parameter.name) is None:
-            raise UsageError(f"{named(parameter)}: is missing; {_see(context)}")
     if extra:
         raise UsageError(f"{extra[0]}: is one argument too many; {_see(context)}")
     for parameter, count in Counter(order).items():
         is_flag = getattr(parameter, "is_flag", False) and not parameter.secondary_opts
         if count > 1 and not is_flag and not getattr(parameter, "multiple", False):
             raise UsageError(f"{named(parameter)}: was given {count} times; give it once")
+    return given
 
 
-def named(parameter: Any) -> str:
-    """A parameter as a message names it: its long option of today, or its name as an argument."""
-    return next((name for name in parameter.opts if name.startswith("--")), str(parameter.metavar or parameter.name))
+def _check_required(context: Any, given: Container[str]) -> None:
+    for parameter in context.command.params:
+        if parameter.required and parameter.name not in given:
+            raise UsageError(f"{named(parameter)}: is missing; {_see(context)}")

@@ -1,5 +1,7 @@
 """The options of the command line, each stated once: its name, its type, its limits and the help that a user reads.
 
+Those that every command has are in config: --config, --no-config, --save-config.
+
 Nothing here imports more than `--help` needs.
 """
 

@@ -20,6 +20,7 @@ LAYERS = [
     {"cli"},
     {"options"},
     {"commands"},
+    {"config"},
     {"console"},
     {"documents"},
     {"process"},

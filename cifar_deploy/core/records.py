@@ -78,6 +78,15 @@ class Sha256:
         return None if re.fullmatch(r"[0-9a-f]{64}", value) else "is not a sha256"
 
 
+@dataclass(frozen=True)
+class FileName:
+    """A file's own name, of characters that can be shown. It leads into no folder."""
+
+    def fault(self, value: str) -> str | None:
+        is_plain = 0 < len(value) <= 255 and value.isprintable() and not {"/", "\\"} & set(value)
+        return None if is_plain else "is not the name of a file that can be shown"
+
+
 NOT_NEGATIVE = Within(least=0)
 
 Count: TypeAlias = Annotated[int, NOT_NEGATIVE]
@@ -254,6 +263,17 @@ class File:
     name: str
     bytes: Count
     sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigFile:
+    """A file of options, as cifar-deploy.toml is one. Where it lies is nobody's business."""
+
+    name: Annotated[str, FileName()]
+    sha256: Annotated[str, Sha256()]
+
+    def __str__(self) -> str:
+        return f"{self.name} (sha256 {self.sha256[:16]})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -729,6 +749,7 @@ class Run:
     seconds: NotNegative  # of wall time, the process's start included
     commit: str | None
     cooling: Cooling | None = None  # before its round; None where no temperature can be read, or there are no rounds
+    config_file: ConfigFile | None = None  # with options of the command that made the run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
 from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
 from cifar_deploy.core.records import (
+    ConfigFile,
     Cooling,
     Failure,
     Isa,
@@ -52,6 +53,7 @@ class EvaluationSettings:
     soak_s: float | None = None  # instead of rounds: the timed jobs in rotation for so long
     trusted: bool = False  # programs that this user did not export are run
     timeout_s: float = TIMEOUT_S
+    config_file: ConfigFile | None = None  # where some of this came from, for the record
 
 
 def evaluate(
@@ -311,6 +313,7 @@ class _Evaluation:
             seconds=time.monotonic() - begun,
             commit=machine.commit(),
             cooling=cooled,
+            config_file=self._settings.config_file,
         )
         self._store.append(run)
         return run

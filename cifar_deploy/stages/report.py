@@ -299,6 +299,7 @@ def _circumstances(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
         ),
         "commit": _each(run.commit or "not from a checkout" for result in results for run in result.runs),
         **({"heat and power": conditions} if (conditions := _conditions(results)) else {}),
+        **_options(results),
         "measured": (
             f"{min(b.started for r in results for b in r.runs)} to {max(b.started for r in results for b in r.runs)}",
         ),
@@ -321,6 +322,12 @@ def _conditions(results: Sequence[Result]) -> tuple[str, ...]:
     told += _each(f"power mode: {gauge.power_mode}" for gauge in gauges if gauge.power_mode)
     told += _each(f"slowed by the system: {name}" for gauge in gauges for name in gauge.throttled)
     return tuple(told)
+
+
+def _options(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """The files of options that measurements were made with, if there are any."""
+    found = [run.config_file for result in results for run in result.runs]
+    return {"options": _each(f"from {one}" if one else "from the command line" for one in found)} if any(found) else {}
 
 
 def _left_out(results: Sequence[Result], current: Sequence[Result]) -> dict[str, tuple[str, ...]]:
