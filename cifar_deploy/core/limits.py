@@ -55,7 +55,7 @@ def shown(bytes: int) -> str:
 def from_environment(variable: str, default: int) -> int:
     """What the variable says, in bytes. Raises UsageError if that is no size."""
     try:
-        return units.size(os.environ[variable]) if os.environ.get(variable) else default
+        return units.memory(os.environ[variable]) if os.environ.get(variable) else default
     except ValueError as error:
         raise UsageError(f"{variable}: {error}") from error
 

@@ -66,7 +66,7 @@ def test_an_error_that_is_not_of_memory_says_nothing_of_the_limit() -> None:
     assert "limit" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["4 apples", "-1", "0", "1e9"])
+@pytest.mark.parametrize("value", ["4 apples", "-1", "0"])
 def test_a_limit_that_is_no_size_is_a_usage_error(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(limits.VARIABLE, value)
     with pytest.raises(UsageError, match=f"CIFAR_DEPLOY_MEMORY_LIMIT: {value} is no size"):
