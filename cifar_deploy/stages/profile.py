@@ -50,7 +50,7 @@ def profile(
         raise DeployError(failure.reason)
     assert artifact.data
     started = machine.now()
-    found = Worker(pool_threads=threads, interpreter=interpreter_for(plugin.requires, plugin.environment)).call(
+    found = Worker(pool_threads=threads, interpreter=interpreter_for(plugin)).call(
         worker.profile,
         artifact=artifact,
         backend=chosen,

@@ -35,7 +35,7 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
         return Look(files=(), inputs=None, training_mode=TrainingMode())
     content.check(path, plugin.opens.suffixes.get(path.suffix.lower()))
     found = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
-    need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
+    need("backend", backend, plugin)
     if plugin.opens.is_program and not trusted:
         trust.check(path, found[0].sha256)
     devices.check(plugin.validated_on, plugin.requires)

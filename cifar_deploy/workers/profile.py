@@ -3,7 +3,6 @@
 The trace is a file of Chrome's format: chrome://tracing and Perfetto show it.
 """
 
-import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -43,8 +42,7 @@ def profile(
         if format.is_program and not trusted:
             trust.check_files(paths, artifact.files)
         main = main_file(artifact, paths)
-        for module in (*plugin.requires, *plugin.modules):
-            importlib.import_module(module)
+        plugin.import_runtime()
         devices.check(plugin.validated_on, plugin.requires)
         with raised_as(lambda error: LoadError(f"{artifact.title}: {backend} fails ({type(error).__name__}: {error})")):
             found = plugin.profile(main, artifact, plugin.targets[plugin.validated_on], threads, calls)
