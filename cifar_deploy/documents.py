@@ -737,6 +737,7 @@ class ProfileDocument(Document):
     by_type: tuple[OperatorTime, ...]
     by_node: tuple[NodeTime, ...]
     trace: Path
+    note: str  # on how the runtime counts; "" if there is none
 
     @classmethod
     def of(cls, profile: Profile, trace: Path) -> Self:
@@ -764,6 +765,7 @@ class ProfileDocument(Document):
             by_type=tuple(OperatorTime(**told(operator)) for operator in profile.by_type()),
             by_node=tuple(NodeTime(**told(operator), name=operator.name) for operator in profile.by_node()),
             trace=trace,
+            note=profile.note,
         )
 
 

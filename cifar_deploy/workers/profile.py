@@ -56,6 +56,7 @@ def profile(
 
 def _trace(title: str, found: Profiled) -> Mapping[str, Any]:
     process = os.getpid()
+    spans = sorted(found.spans, key=lambda span: (span.start_us, -span.duration_us))
     named = {"ph": "M", "name": "process_name", "pid": process, "tid": 0, "ts": 0, "args": {"name": title}}
     return {
         "displayTimeUnit": "ms",
@@ -63,7 +64,7 @@ def _trace(title: str, found: Profiled) -> Mapping[str, Any]:
             "made by": f"cifar-deploy {cifar_deploy.__version__}",
             "note": f"Times under a profiler are not comparable with a latency. {found.note}".strip(),
         },
-        "traceEvents": [named, *(_event(span, process) for span in found.spans)],
+        "traceEvents": [named, *(_event(span, process) for span in spans)],
     }
 
 
