@@ -17,21 +17,22 @@ class Kind:
     value: str
     bound: Literal["most", "least"]
     read: Callable[[str, str], float]  # of core.units: in the column's stored unit
-    unit: str  # in which the program says it
+    units: tuple[str, ...]  # in which the program says it: the one that makes the limit shorter
 
-    @property
-    def scale(self) -> float:
-        """The unit in the column's stored unit."""
-        return self.read(f"1{self.unit}", "")
+    def scale(self, unit: str) -> float:
+        """A unit in the column's stored unit."""
+        return self.read(f"1{unit}", "")
 
 
 KINDS: Mapping[str, Kind] = {
-    "--max-latency": Kind(metric="latency", value="p50", bound="most", read=units.latency, unit="ms"),
-    "--max-memory": Kind(metric="memory", value="peak", bound="most", read=units.size, unit="MiB"),
-    "--max-size": Kind(metric="file_size", value="bytes", bound="most", read=units.size, unit="MiB"),
-    "--min-accuracy": Kind(metric="accuracy", value="accuracy", bound="least", read=units.accuracy, unit="%"),
-    "--min-throughput": Kind(metric="throughput", value="images_per_second", bound="least", read=units.rate, unit="/s"),
-    "--max-energy": Kind(metric="energy", value="joules", bound="most", read=units.energy, unit="mJ"),
+    "--max-latency": Kind(metric="latency", value="p50", bound="most", read=units.latency, units=("ms",)),
+    "--max-memory": Kind(metric="memory", value="peak", bound="most", read=units.size, units=("MiB", "MB")),
+    "--max-size": Kind(metric="file_size", value="bytes", bound="most", read=units.size, units=("MiB", "MB")),
+    "--min-accuracy": Kind(metric="accuracy", value="accuracy", bound="least", read=units.accuracy, units=("%",)),
+    "--min-throughput": Kind(
+        metric="throughput", value="images_per_second", bound="least", read=units.rate, units=("/s",)
+    ),
+    "--max-energy": Kind(metric="energy", value="joules", bound="most", read=units.energy, units=("mJ",)),
 }
 
 
@@ -65,14 +66,17 @@ class Limit:
 
     def text(self, number: float | None = None) -> str:
         """As a user would type it, this number or another one that it has to allow."""
-        shown = (self.number if number is None else number) / self.kind.scale
+        kind = self.kind
+        said = {unit: _plain(self.number / kind.scale(unit)) for unit in kind.units}
+        unit = min(kind.units, key=lambda unit: len(said[unit]))
         if number is None:
-            return f"{self.option} {_plain(shown)}{self.kind.unit}"
+            return f"{self.option} {said[unit]}{unit}"
+        shown = number / kind.scale(unit)
         step = 10.0 ** (math.floor(math.log10(abs(shown))) - 2) if shown else 1.0
-        if self.kind.metric == "accuracy":
+        if kind.metric == "accuracy":
             step = 0.01
-        rounded = (math.ceil if self.kind.bound == "most" else math.floor)(round(shown / step, 6)) * step
-        return f"{self.option} {_plain(rounded)}{self.kind.unit}"
+        rounded = (math.ceil if kind.bound == "most" else math.floor)(round(shown / step, 6)) * step
+        return f"{self.option} {_plain(rounded)}{unit}"
 
 
 def _plain(number: float) -> str:
