@@ -24,7 +24,7 @@ from cifar_deploy.core.records import Artifact, Checkpoint, Result, UnderLimit
 from cifar_deploy.core.table import Column, Row, Section, Table
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
-from cifar_deploy.stages.doctor import Diagnosis, ready
+from cifar_deploy.stages.doctor import Diagnosis, Ready
 from cifar_deploy.workers.catalogue import Entry
 
 # Where the output is no terminal it is a log: wide enough for a whole table, and a line of progress now and then.
@@ -298,7 +298,7 @@ _NAME_WIDTH = 19  # of a choice, with its mark
 
 def print_catalogue(entries: Sequence[Entry]) -> None:
     """By kind, in each what is ready first."""
-    line(str(ready(entries)))
+    line(str(Ready.of(entries)))
     line("* marks what is taken where none is named")
     for kind in dict.fromkeys(entry.kind for entry in entries):
         line()

@@ -800,7 +800,7 @@ class ListDocument(Document):
     @classmethod
     def of(cls, entries: Iterable[pipeline.Entry]) -> Self:
         entries = tuple(entries)
-        return cls(ready=pipeline.ready(entries), entries=entries)
+        return cls(ready=pipeline.Ready.of(entries), entries=entries)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import untrusted
@@ -35,26 +36,26 @@ class Ready:
     of_backends: int
     of_devices: int
 
+    @classmethod
+    def of(cls, entries: Iterable[Entry]) -> Self:
+        """What a catalogue says."""
+        here: dict[str, list[str]] = {registry.kind: [] for registry in (FORMATS, BACKENDS, DEVICES)}
+        for entry in entries:
+            if entry.kind in here and not entry.why_unavailable:
+                here[entry.kind].append(entry.name)
+        return cls(
+            formats=tuple(here[FORMATS.kind]),
+            backends=tuple(here[BACKENDS.kind]),
+            devices=tuple(here[DEVICES.kind]),
+            of_formats=len(FORMATS),
+            of_backends=len(BACKENDS),
+            of_devices=len(DEVICES),
+        )
+
     def __str__(self) -> str:
         some = f"{len(self.formats)} formats × {len(self.backends)} runtimes ready on {', '.join(self.devices)}"
         is_all = (len(self.formats), len(self.backends)) == (self.of_formats, self.of_backends)
         return some if is_all else f"{some}, of {self.of_formats} × {self.of_backends}"
-
-
-def ready(entries: Iterable[Entry]) -> Ready:
-    """What a catalogue says is ready."""
-    here: dict[str, list[str]] = {registry.kind: [] for registry in (FORMATS, BACKENDS, DEVICES)}
-    for entry in entries:
-        if entry.kind in here and not entry.why_unavailable:
-            here[entry.kind].append(entry.name)
-    return Ready(
-        formats=tuple(here[FORMATS.kind]),
-        backends=tuple(here[BACKENDS.kind]),
-        devices=tuple(here[DEVICES.kind]),
-        of_formats=len(FORMATS),
-        of_backends=len(BACKENDS),
-        of_devices=len(DEVICES),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,7 @@ def diagnose(store: Store) -> Diagnosis:
         Gap(reason=reason, names=tuple(those.names), command=those.command(store.root))
         for reason, those in found.items()
     )
-    return Diagnosis(ready=ready(entries), gaps=tuple(gaps))
+    return Diagnosis(ready=Ready.of(entries), gaps=tuple(gaps))
 
 
 class _Found:

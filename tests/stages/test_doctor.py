@@ -34,7 +34,7 @@ def of_kind(entries: list[pipeline.Entry], kind: str) -> list[pipeline.Entry]:
 
 
 def test_what_is_ready_is_counted(nothing_made: None) -> None:
-    found = pipeline.ready(pipeline.catalogue())
+    found = pipeline.Ready.of(pipeline.catalogue())
     assert set(FORMATS) - set(found.formats) >= {"litert", "executorch", "aoti"}
     assert set(BACKENDS) - set(found.backends) >= {"executorch", "pytorch_compile"}
     assert found.devices[0] == "cpu"
