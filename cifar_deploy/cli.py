@@ -20,7 +20,7 @@ from typer.exceptions import Abort
 import cifar_deploy
 from cifar_deploy import commands, config, options, process
 from cifar_deploy.commands import App
-from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, ROUNDS, SECONDS, TIMEOUT_S
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, DATASET, RECIPE, ROUNDS, SECONDS, TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
 from cifar_deploy.core.on_first_use import Module
 from cifar_deploy.networks import DEFAULT_NETWORKS
@@ -92,10 +92,10 @@ def root(
 
 @app.command()
 def run(
-    dataset: options.DatasetName = "cifar10",
+    dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
     network: options.NetworkOptions = None,
-    recipe: options.RecipeName = "original",
+    recipe: options.RecipeName = RECIPE,
     epochs: options.Epochs = None,
     train_batch_size: options.TrainBatch = None,
     learning_rate: options.LearningRate = None,
@@ -184,7 +184,7 @@ def run(
 
 @app.command()
 def data(
-    dataset: options.DatasetName = "cifar10",
+    dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
     memory_limit: options.MemoryLimit = None,
     as_json: options.AsJson = False,
@@ -199,9 +199,9 @@ def data(
 def train(
     network: options.NetworkArgument,
     name: options.Name = None,
-    dataset: options.DatasetName = "cifar10",
+    dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
-    recipe: options.RecipeName = "original",
+    recipe: options.RecipeName = RECIPE,
     epochs: options.Epochs = None,
     batch_size: options.RecipeBatch = None,
     learning_rate: options.LearningRate = None,
@@ -234,9 +234,9 @@ def train(
 @app.command()
 def train_all(
     network: options.NetworkOptions = None,
-    dataset: options.DatasetName = "cifar10",
+    dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
-    recipe: options.RecipeName = "original",
+    recipe: options.RecipeName = RECIPE,
     epochs: options.Epochs = None,
     batch_size: options.RecipeBatch = None,
     learning_rate: options.LearningRate = None,
@@ -511,7 +511,7 @@ def profile(
     as_json: options.AsJson = False,
     out: options.Out = Path("."),
 ) -> None:
-    """Show how long each operator of an artifact takes, and how many convolutions run in INT8."""
+    """Show how long each operator of an artifact takes on the processor, and how many convolutions run in INT8."""
     machine.check_threads(threads)
     with _store(out) as store, console.following("profile"):
         found = pipeline.profile(
@@ -571,31 +571,18 @@ def selftest_(as_json: options.AsJson = False) -> None:
 def list_(as_json: options.AsJson = False) -> None:
     """List what can be chosen: data sets, networks, formats, backends ..., and why some is unavailable here."""
     entries = pipeline.catalogue()
+    console.print_catalogue(entries)
     if as_json:
-        console.print_document(documents.ListDocument(entries=tuple(entries)))
-    kind = None
-    for entry in entries:
-        if entry.kind != kind:
-            kind = entry.kind
-            if kind != entries[0].kind:
-                console.line()
-            console.line(f"{kind}s")
-        console.line(f"  {entry.name:<17} {entry.summary}")
-        if entry.why_unavailable:
-            console.line(f"{'':20}not here: {entry.why_unavailable}")
+        console.print_document(documents.ListDocument.of(entries))
 
 
 @app.command()
 def doctor(as_json: options.AsJson = False, trust_code: options.TrustCode = None, out: options.Out = Path(".")) -> None:
     """Diagnose which formats, runtimes and devices are unavailable here, and how to enable them."""
     found = pipeline.diagnose(pipeline.Store(out))
+    console.print_diagnosis(found)
     if as_json:
-        console.print_document(documents.DoctorDocument.of(found))
-    for reason, those in found.items():
-        console.line(", ".join(those))
-        console.line(f"    {reason}")
-    if not found:
-        console.line("nothing is missing")
+        console.print_document(documents.DoctorDocument(**vars(found)))
 
 
 env = App(help="Interpreters of their own for packages that cannot live together with the others.")

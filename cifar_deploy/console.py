@@ -24,6 +24,8 @@ from cifar_deploy.core.records import Artifact, Checkpoint, Result, UnderLimit
 from cifar_deploy.core.table import Column, Row, Section, Table
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
+from cifar_deploy.stages.doctor import Diagnosis, Ready
+from cifar_deploy.workers.catalogue import Entry
 
 # Where the output is no terminal it is a log: wide enough for a whole table, and a line of progress now and then.
 _LOG_WIDTH = 160
@@ -289,6 +291,54 @@ def print_choice(choice: Choice) -> None:
     for section in answer.sections(choice):
         print_section(section)
     _print_remarks(answer.remarks(choice))
+
+
+_NAME_WIDTH = 19  # of a choice, with its mark
+
+
+def print_catalogue(entries: Sequence[Entry]) -> None:
+    """By kind, in each what is ready first."""
+    line(str(Ready.of(entries)))
+    line("* marks what is taken where none is named")
+    for kind in dict.fromkeys(entry.kind for entry in entries):
+        line()
+        line(f"{kind}s")
+        of_kind = [entry for entry in entries if entry.kind == kind]
+        for entry in sorted(of_kind, key=lambda entry: bool(entry.why_unavailable)):
+            mark = "*" if entry.is_default else " "
+            _hanging(f"{mark} {entry.name}".ljust(_NAME_WIDTH), entry.summary)
+            if entry.why_unavailable:
+                _hanging(" " * _NAME_WIDTH, f"not here: {entry.why_unavailable}")
+            if entry.command:
+                line(f"{'':{_NAME_WIDTH}}$ {entry.command}")
+
+
+def print_diagnosis(found: Diagnosis) -> None:
+    """What is ready, then each gap with its command on a line of its own."""
+    line(str(found.ready))
+    for gap in found.gaps:
+        line()
+        _hanging("", ", ".join(gap.names))
+        _hanging("    ", gap.reason)
+        if gap.command:
+            line(f"    $ {gap.command}")
+    if not found.gaps:
+        line("nothing is missing")
+
+
+def _hanging(beside: str, text: str) -> None:
+    """Wrapped at words, to the right of the first words. No word is broken: it may be a path or an option."""
+    width = min(out.width, 80)
+    wrapped = textwrap.wrap(
+        printable(text),
+        width,
+        initial_indent=beside,
+        subsequent_indent=" " * len(beside),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for part in wrapped:
+        line(part)
 
 
 def print_section(section: Section) -> None:

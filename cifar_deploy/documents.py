@@ -556,14 +556,6 @@ class NodeTime(OperatorTime):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gap:
-    """Something that cannot be done here: why, with the way out, and of what."""
-
-    reason: str
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class ListedEnvironment:
     """An environment: what it was made of, or why it cannot be used here."""
 
@@ -578,7 +570,7 @@ class ListedEnvironment:
             name=environment.name,
             folder=environment.folder,
             made=environment.made(),
-            why_unavailable=environment.why_unavailable(),
+            why_unavailable=str(lack) if (lack := environment.lack()) else None,
         )
 
 
@@ -745,6 +737,7 @@ class ProfileDocument(Document):
     by_type: tuple[OperatorTime, ...]
     by_node: tuple[NodeTime, ...]
     trace: Path
+    note: str  # on how the runtime counts; "" if there is none
 
     @classmethod
     def of(cls, profile: Profile, trace: Path) -> Self:
@@ -772,6 +765,7 @@ class ProfileDocument(Document):
             by_type=tuple(OperatorTime(**told(operator)) for operator in profile.by_type()),
             by_node=tuple(NodeTime(**told(operator), name=operator.name) for operator in profile.by_node()),
             trace=trace,
+            note=profile.note,
         )
 
 
@@ -800,19 +794,22 @@ class ListDocument(Document):
     """Everything that can be chosen, and why some of it is unavailable here."""
 
     command: Literal["list"] = "list"
+    ready: pipeline.Ready
     entries: tuple[pipeline.Entry, ...]
+
+    @classmethod
+    def of(cls, entries: Iterable[pipeline.Entry]) -> Self:
+        entries = tuple(entries)
+        return cls(ready=pipeline.Ready.of(entries), entries=entries)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorDocument(Document):
-    """What cannot be done here, by its reason. Empty if nothing is missing."""
+    """What is ready here, and what cannot be done, by its reason: no gap if nothing is missing."""
 
     command: Literal["doctor"] = "doctor"
-    gaps: tuple[Gap, ...]
-
-    @classmethod
-    def of(cls, found: Mapping[str, Iterable[str]]) -> Self:
-        return cls(gaps=tuple(Gap(reason=reason, names=tuple(names)) for reason, names in found.items()))
+    ready: pipeline.Ready
+    gaps: tuple[pipeline.Gap, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

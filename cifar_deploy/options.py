@@ -377,7 +377,7 @@ MemoryLimit = Annotated[
         "--memory-limit",
         units.memory,
         "4G",
-        f"Memory that each worker may take; {limits.VARIABLE} sets it too.",
+        f"Memory that each worker may take: G is 2^30 bytes, GB is 10^9. {limits.VARIABLE} sets it too.",
         show_default="90 % of what is available",
         callback=_limit_memory,
     ),
@@ -519,29 +519,26 @@ ProfileSeconds = Annotated[
 ]
 
 
-def _limit(option: str) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        from cifar_deploy.choice.limits import parsed
-
-        return parsed(option, text)
-
-    return parse
+def _bound(name: str, parse: Callable[[str, str], float], metavar: str, help: str) -> Any:
+    return _with_unit(name, parse, metavar, help, show_default=False)
 
 
-def _bound(option: str, metavar: str, help: str) -> Any:
-    return typer.Option(option, parser=_limit(option), metavar=metavar, help=help, show_default=False)
-
-
-MaxLatency = Annotated[float | None, _bound("--max-latency", "5ms", "Latency of one image at most.")]
+MaxLatency = Annotated[float | None, _bound("--max-latency", units.latency, "5ms", "Latency of one image at most.")]
 Percentile = Annotated[
     Literal["50", "90", "95", "99"],
     typer.Option("--percentile", help="Of latency, for --max-latency: 50 is the median of the rounds."),
 ]
-MaxMemory = Annotated[float | None, _bound("--max-memory", "60MB", "Peak resident memory at most.")]
-MaxSize = Annotated[float | None, _bound("--max-size", "4MB", "Size of all files of the artifact at most.")]
-MinAccuracy = Annotated[float | None, _bound("--min-accuracy", "84%", "Top-1 accuracy at least.")]
-MinThroughput = Annotated[float | None, _bound("--min-throughput", "500/s", "Images per second at least.")]
-MaxEnergy = Annotated[float | None, _bound("--max-energy", "5mJ", "Energy of one image at most.")]
+MaxMemory = Annotated[
+    float | None,
+    _bound("--max-memory", units.size, "60MB", "Peak resident memory at most: MB is 10^6 bytes, MiB or M is 2^20."),
+]
+MaxSize = Annotated[
+    float | None,
+    _bound("--max-size", units.size, "4MB", "Size of all files of the artifact at most, in the same units."),
+]
+MinAccuracy = Annotated[float | None, _bound("--min-accuracy", units.accuracy, "84%", "Top-1 accuracy at least.")]
+MinThroughput = Annotated[float | None, _bound("--min-throughput", units.rate, "500/s", "Images per second at least.")]
+MaxEnergy = Annotated[float | None, _bound("--max-energy", units.energy, "5mJ", "Energy of one image at most.")]
 Within = Annotated[
     float,
     typer.Option(

@@ -21,7 +21,7 @@ from cifar_deploy.core.store import Store
 from cifar_deploy.stages.bench import Shape, Value, plan_external
 from cifar_deploy.stages.choose import choose
 from cifar_deploy.stages.compare import Pair, compare
-from cifar_deploy.stages.doctor import catalogue, diagnose
+from cifar_deploy.stages.doctor import Diagnosis, Gap, Ready, catalogue, diagnose
 from cifar_deploy.stages.environments import create_environment
 from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
 from cifar_deploy.stages.export import export
@@ -38,14 +38,17 @@ __all__ = [
     "Choice",
     "Conditions",
     "Constraints",
+    "Diagnosis",
     "Entry",
     "EvaluationSettings",
+    "Gap",
     "Limit",
     "Outcome",
     "Pair",
     "Planned",
     "Prepared",
     "Profile",
+    "Ready",
     "Sampling",
     "Shape",
     "Store",

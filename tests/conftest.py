@@ -22,7 +22,7 @@ from cifar_deploy.core import cache, trust
 from cifar_deploy.core.errors import Busy
 from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.records import Artifact
-from cifar_deploy.core.registry import why_unavailable
+from cifar_deploy.core.registry import lack_of
 from cifar_deploy.core.store import Store
 from cifar_deploy.formats import FORMATS, Format, given
 from tests import in_process
@@ -118,8 +118,8 @@ def need_plugin(plugin: Backend | Format) -> None:
     if not plugin.environment:
         for package in plugin.requires:
             need_package(package)
-    if lacking := why_unavailable(plugin.requires, plugin.programs, plugin.environment):
-        pytest.skip(lacking)
+    if lack := lack_of(plugin):
+        pytest.skip(str(lack))
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_a_runtime_in_an_environment_opens_files_of_its_own(
 def test_executorch_opens_a_program_that_takes_a_number(tmp_path: Path) -> None:
     backend, path = BACKENDS["executorch"], tmp_path / "model.pte"
     need_plugin(backend)
-    interpreter = interpreter_for(backend.requires, backend.environment)
+    interpreter = interpreter_for(backend)
     Worker(interpreter=interpreter).call(models.times_a_number, path=path)
     (row,), done = bench(path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -30,9 +30,13 @@ def test_lines_and_tables_show_hostile_text_as_text(capfd: pytest.CaptureFixture
 
 
 def test_json_holds_every_character_and_shows_none_that_is_not_ascii(capfd: pytest.CaptureFixture[str]) -> None:
-    console.print_document(documents.DoctorDocument.of({EVIL: [EVIL]}))
+    console.print_document(
+        documents.DoctorDocument(
+            ready=pipeline.Ready.of([]), gaps=(pipeline.Gap(reason=EVIL, names=(EVIL,), command=None),)
+        )
+    )
     output, _ = capfd.readouterr()
-    assert json.loads(output)["gaps"] == [{"reason": EVIL, "names": [EVIL]}]
+    assert json.loads(output)["gaps"] == [{"reason": EVIL, "names": [EVIL], "command": None}]
     assert output.isascii() and all(line.isprintable() for line in output.split("\n"))
 
 

@@ -13,7 +13,7 @@ from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.interpreter import running
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.records import Baseline, variant_name
-from cifar_deploy.core.registry import interpreter_for, why_unavailable
+from cifar_deploy.core.registry import interpreter_for, lack_of
 from cifar_deploy.core.store import Store, as_artifact
 from cifar_deploy.datasets import DATASETS, Dataset
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES, Device
@@ -56,7 +56,7 @@ def test_a_backend_gives_logits_of_any_batch_size_as_float32(name: str, format: 
     backend = BACKENDS[name]
     need_plugin(backend)
     artifact, path = exported(format)
-    folder, interpreter = path.parent / f"logits of {name}", interpreter_for(backend.requires, backend.environment)
+    folder, interpreter = path.parent / f"logits of {name}", interpreter_for(backend)
     arguments = {"backend": name, "artifact": artifact, "path": path, "folder": folder}
     if interpreter == running():
         probes.write_logits(**arguments)  # in this process, which has imported the runtimes once
@@ -81,8 +81,7 @@ def test_an_export_passed_its_gate_through_its_runtime(name: str, exported: Expo
     here = [
         backend
         for backend in readers(given(name)[0])
-        if not why_unavailable(BACKENDS[backend].requires, BACKENDS[backend].programs, BACKENDS[backend].environment)
-        and backend not in artifact.unvalidated
+        if not lack_of(BACKENDS[backend]) and backend not in artifact.unvalidated
     ]
     assert [parity.backend for parity in artifact.parity] == here
     for parity in artifact.parity:

@@ -61,6 +61,7 @@ NOT_A_METRIC = {
     "core/cgroups.py": "the kernel's controller of memory",
     "core/version_2.py": "what version 2 called it",
     "core/limits.py": "the same",
+    "core/units.py": "a kind of number, of whatever metric",
 }
 
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

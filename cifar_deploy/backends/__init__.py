@@ -3,16 +3,16 @@
 A backend imports its runtime inside `load`: a worker holds the one that it measures and nothing else.
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cifar_deploy.core.arrays import Arrays, Predict
 from cifar_deploy.core.content import Content
-from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.profile import Calls, Profiled
 from cifar_deploy.core.records import Artifact, Isa, TrainingMode
-from cifar_deploy.core.registry import Registry
+from cifar_deploy.core.registry import Registry, Requirements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +55,12 @@ class Opener:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backend:
+class Backend(Requirements):
     """`load(path, artifact, target, threads)` gets the format's main file, its hash already verified.
 
     Returns a function from images as the format takes them (see Format.prepare) to logits, host arrays both. It keeps
-    to `threads` threads, and raises LoadError rather than run on another device than `target`.
+    to `threads` threads, and raises LoadError rather than run on another device than `target`. Of the packages that it
+    requires the first is the runtime.
     """
 
     title: str = ""  # the runtime's own name, for people; empty: the backend's
@@ -68,11 +69,8 @@ class Backend:
     targets: Mapping[str, str]  # device -> this runtime's own word for it
     # The device on which the output of an export is validated, and external models are opened and benched.
     validated_on: str = "cpu"
-    requires: tuple[str, ...]  # import names; the first is the runtime
     modules: tuple[str, ...] = ()  # that make up the runtime, where its package alone imports next to nothing
     load: Callable[[Path, Artifact, str, int], Predict]
-    programs: tuple[str, ...] = ()  # that must be on the path
-    environment: Environment | None = None  # that has what it requires, where the running interpreter has not
     options: Mapping[str, int | float | str] = field(default_factory=dict)  # that the runtime is told, for the record
     # A level of x86 instructions -> the environment variables that hold the runtime to it. With these set, `load` raises
     # LoadError if it sees that the runtime does not obey.
@@ -81,6 +79,11 @@ class Backend:
     # As `load`, with the runtime's own profiler on: the backend warms up, makes the calls, and says where their time went.
     profile: Callable[[Path, Artifact, str, int, Calls], Profiled] | None = None
     why_no_profile: str = "it does not say how long an operator takes"  # where `profile` is None
+
+    def import_runtime(self) -> None:
+        """All of it, as `load` would."""
+        for module in (*self.requires, *self.modules):
+            importlib.import_module(module)
 
 
 BACKENDS: Registry[Backend] = Registry(

@@ -118,7 +118,7 @@ BACKEND = Backend(
     requires=("ai_edge_litert",),
     modules=("ai_edge_litert.interpreter",),
     environment=ENVIRONMENT,
-    why_no_profile="its Python interpreter has no profiler",
+    why_no_profile="its Python package does not bind the profiler of its C library",
     load=load,
     opens=Opener(suffixes={".tflite": TFLITE}, open=open_, corrected=_corrected),
 )

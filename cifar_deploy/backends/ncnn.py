@@ -44,7 +44,7 @@ BACKEND = Backend(
     reads=("ncnn",),
     targets={"cpu": "cpu"},
     requires=("ncnn",),
-    why_no_profile="its Python package has no timer of layers",
+    why_no_profile="its Python package is built without NCNN_BENCHMARK, its timer of layers",
     load=load,
     options={**_OPTIONS, "images a call": 1},
 )

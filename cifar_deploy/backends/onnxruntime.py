@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cifar_deploy.backends import Backend, Input, Opened, Opener, onnx_graphs, traces
+from cifar_deploy.backends import Backend, Input, Opened, Opener, traces
 from cifar_deploy.backends.traces import Event
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
 from cifar_deploy.core.content import ONNX, ORT
@@ -81,19 +81,15 @@ def _operator(event: Event, place: int) -> Operator | None:
 
 
 def _corrected(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
-    """The runtime gives the shape [] to a scalar and to an array of unknown rank."""
-    if all(input.shape for input in inputs):
+    """The runtime gives the shape [] to a scalar and to an array of unknown rank. Of an ONNX file, workers.inspect knows."""
+    if path.suffix.lower() != ".ort" or all(input.shape for input in inputs):
         return inputs
-    ranked = (_ranked_in_ort if path.suffix.lower() == ".ort" else _ranked_in_onnx)(path)
+    ranked = _ranked(path)
     return tuple(input if input.name in ranked else replace(input, shape=None) for input in inputs)
 
 
-def _ranked_in_onnx(path: Path) -> set[str]:
+def _ranked(path: Path) -> set[str]:
     """The inputs that have a shape in the file, be it an empty one."""
-    return {input.name for input in onnx_graphs.read(path).graph.input if input.type.tensor_type.HasField("shape")}
-
-
-def _ranked_in_ort(path: Path) -> set[str]:
     from onnxruntime.tools.ort_format_model.ort_flatbuffers_py.fbs import InferenceSession, TensorTypeAndShape
 
     graph = InferenceSession.InferenceSession.GetRootAs(path.read_bytes(), 0).Model().Graph()

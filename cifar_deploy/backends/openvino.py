@@ -108,7 +108,7 @@ def profile(path: Path, artifact: Artifact, target: str, threads: int, calls: Ca
             Span(name=operator.name, type=operator.type, start_us=start_us, duration_us=mean_us, details=details)
         )
         start_us += mean_us
-    note = "OpenVINO counts whole microseconds of each operator: shown is the mean inference, without gaps."
+    note = "OpenVINO counts whole microseconds of each operator. The trace shows the mean inference, without gaps."
     return Profiled(operators=tuple(operators), inference_s=inference_s, spans=tuple(spans), note=note)
 
 

@@ -13,3 +13,8 @@ TIMEOUT_S = 600.0
 
 # Within an epoch. An interruption loses at most this much training.
 CHECKPOINT_EVERY_S = 600.0
+
+# What is taken where none is named.
+DATASET = "cifar10"
+RECIPE = "original"
+DEVICE = "cpu"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_deploy.core import cache, codec, files
-from cifar_deploy.core.errors import Corrupt, UsageError
+from cifar_deploy.core.errors import Corrupt, Lack, UsageError
 from cifar_deploy.core.interpreter import Interpreter
 from cifar_deploy.core.locks import Lock
 
@@ -62,10 +62,10 @@ class Environment:
             return codec.load(Made, self.folder / RECORD, "make it again")
         return None
 
-    def why_unavailable(self) -> str | None:
+    def lack(self) -> Lack | None:
         """Why it cannot be used by this interpreter, and what mends it; None if it can."""
         if stale := self._staleness(self.made()):
-            return f"{stale}; run `cifar-deploy env create {self.name}`"
+            return Lack(reason=stale, command=f"cifar-deploy env create {self.name}")
         return None
 
     def _staleness(self, made: Made | None) -> str | None:

@@ -6,6 +6,7 @@ A message names the thing, the cause and the way out: "<file or option>: <what i
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -75,6 +76,17 @@ class Unwritable(DeployError):
 
 class Diverged(DeployError):
     """The loss is no longer a number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lack:
+    """Something that is missing here: the reason, and the command that mends it if one can."""
+
+    reason: str
+    command: str | None
+
+    def __str__(self) -> str:
+        return f"{self.reason}; run `{self.command}`" if self.command else self.reason
 
 
 class Unavailable(DeployError):

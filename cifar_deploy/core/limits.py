@@ -55,7 +55,7 @@ def shown(bytes: int) -> str:
 def from_environment(variable: str, default: int) -> int:
     """What the variable says, in bytes. Raises UsageError if that is no size."""
     try:
-        return units.size(os.environ[variable]) if os.environ.get(variable) else default
+        return units.memory(os.environ[variable]) if os.environ.get(variable) else default
     except ValueError as error:
         raise UsageError(f"{variable}: {error}") from error
 
@@ -108,7 +108,7 @@ def available_bytes(
     except (OSError, KeyError, ValueError):
         return None
     for group in cgroups.own("memory", mounted, own):
-        name = "memory.max" if group.version == 2 else "memory.limit_in_bytes"
+        name, _ = _FILES[group.version]
         for place in group.upwards():
             with contextlib.suppress(OSError, ValueError):  # absent at the root; "max" where there is no limit
                 found.append(int((place / name).read_text()))
@@ -123,16 +123,16 @@ def counted_peak(limit: Limit) -> int | None:
 @contextlib.contextmanager
 def memory(limit_bytes: int, least_mapped: int = 0) -> Iterator[Limit]:
     """The strictest limit that this process may set; where that bounds what is mapped, not below `least_mapped`."""
-    for kind, make in (("cgroup v2", _version_2), ("cgroup v1", _version_1)):
+    for version in _FILES:
         try:
-            folder = make(limit_bytes)
+            folder = _limited_group(version, limit_bytes)
         except OSError:  # not mounted, not ours, or without a memory controller
             continue
         try:
             # The shell joins the group, then becomes the worker: nothing of it is outside.
             join = 'echo $$ > "$1" && shift && exec "$@"'
             command = (_SHELL, "-c", join, "sh", str(folder / "cgroup.procs"))
-            yield Limit(kind=kind, bytes=limit_bytes, command=command, folder=folder)
+            yield Limit(kind=f"cgroup v{version}", bytes=limit_bytes, command=command, folder=folder)
         finally:
             _remove(folder)
         return
@@ -144,24 +144,17 @@ def memory(limit_bytes: int, least_mapped: int = 0) -> Iterator[Limit]:
     yield Limit(kind="RLIMIT_DATA", bytes=limit_bytes, command=(_SHELL, "-c", join, "sh", str(limit_bytes // 1024)))
 
 
-def _version_2(limit_bytes: int) -> Path:
-    folder = _new_group(2)
+# By the version of cgroups, the files that hold the limit, and what keeps the kernel from swapping instead.
+_FILES = {2: ("memory.max", "memory.swap.max"), 1: ("memory.limit_in_bytes", "memory.swappiness")}
+
+
+def _limited_group(version: int, limit_bytes: int) -> Path:
+    limit, swap = _FILES[version]
+    folder = _new_group(version)
     try:
-        _write(folder / "memory.max", limit_bytes)
+        _write(folder / limit, limit_bytes)
         with contextlib.suppress(OSError):  # absent without swap
-            _write(folder / "memory.swap.max", 0)
-    except OSError:
-        _remove(folder)
-        raise
-    return folder
-
-
-def _version_1(limit_bytes: int) -> Path:
-    folder = _new_group(1)
-    try:
-        _write(folder / "memory.limit_in_bytes", limit_bytes)
-        with contextlib.suppress(OSError):
-            _write(folder / "memory.swappiness", 0)
+            _write(folder / swap, 0)
     except OSError:
         _remove(folder)
         raise

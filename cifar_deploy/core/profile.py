@@ -60,7 +60,7 @@ class Profiled:
     operators: tuple[Operator, ...]  # as they are executed
     inference_s: tuple[float, ...]
     spans: tuple[Span, ...]
-    note: str = ""  # what a reader of the trace should know
+    note: str = ""  # what a reader should know
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +104,7 @@ class Profile:
     versions: Mapping[str, str]
     started: Time
     commit: str | None
+    note: str = ""  # on how the runtime counts
 
     def is_of(self, job: Job) -> bool:
         """Whether it is of a job's very artifact, on the same machine and versions."""

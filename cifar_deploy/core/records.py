@@ -169,6 +169,24 @@ class Recipe:
             told.append(f"only {self.limit_train:,} training images")
         return f"{self.name} ({', '.join(told)})"
 
+    @property
+    def summary(self) -> str:
+        """What it does, for people."""
+        names = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+        told = [
+            f"{names[self.optimizer]} at {self.learning_rate:g}",
+            "warm-up" if self.warmup else "",
+            f"{self.decay} decay" if self.decay != "none" else "",
+            counted(self.epochs, "epoch"),
+            f"batch {self.batch_size}",
+            f"label smoothing {self.label_smoothing:g}" if self.label_smoothing else "",
+            f"random crop of ±{counted(self.shift, 'pixel')}" if self.shift else "",
+            f"{self.flip} flip" if self.flip != "none" else "",
+            "progressive resizing" if len(self.scales) > 1 else "",
+        ]
+        is_plain = not self.shift and self.flip == "none" and len(self.scales) == 1
+        return ", ".join(filter(None, [*told, "no augmentation" if is_plain else ""]))
+
     def scale(self, epoch: int) -> float:
         """Of the images in an epoch, counted from zero. The last one is always of the last scale."""
         if self.epochs < len(self.scales):

@@ -13,12 +13,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import cifar_deploy
 from cifar_deploy.core import interpreter, trust
-from cifar_deploy.core.errors import Unavailable, UnknownName, UsageError
+from cifar_deploy.core.errors import Lack, Unavailable, UnknownName, UsageError
 from cifar_deploy.core.interpreter import Interpreter
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_REMEDIES = {"g++": "apt install g++ (Debian), xcode-select --install (macOS)"}
+# By the import name, where the package has another.
+_PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn"}
+# By program, and whether this is macOS.
+_INSTALLS = {("g++", False): "apt install g++", ("g++", True): "xcode-select --install"}
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -124,46 +128,50 @@ def missing(requires: Iterable[str], path: Sequence[str] | None = None) -> list[
     return [package for package in requires if PathFinder.find_spec(package, path) is None]
 
 
-def interpreter_for(requires: Iterable[str], environment: Environment | None = None) -> Interpreter:
-    """What a plugin's workers are started with: this interpreter if it has all that the plugin needs, else its environment's.
+@dataclass(frozen=True, kw_only=True)
+class Requirements:
+    """What a plugin needs that may not be here."""
+
+    requires: tuple[str, ...] = ()  # import names
+    programs: tuple[str, ...] = ()  # that must be on the path
+    environment: Environment | None = None  # that has what it requires, where the running interpreter has not
+
+
+def interpreter_for(plugin: Requirements) -> Interpreter:
+    """What its workers are started with: this interpreter if it has all that the plugin requires, else its environment's.
 
     If neither has it, this one, whose worker will say what is missing.
     """
-    if environment and missing(requires) and not _missing_in(environment, requires):
-        return environment.interpreter
+    if plugin.environment and missing(plugin.requires) and not _missing_in(plugin.environment, plugin.requires):
+        return plugin.environment.interpreter
     return interpreter.running()
 
 
-def why_unavailable(
-    requires: Iterable[str], programs: Iterable[str] = (), environment: Environment | None = None
-) -> str | None:
-    """Which packages and programs are not installed, and what mends it; None if all are here, or in the environment."""
-    lacking = missing(requires)
-    if lacking and not environment:
-        return f"needs {', '.join(lacking)}; pip install {' '.join(name.replace('_', '-') for name in lacking)}"
-    if lacking and environment and (why := _missing_in(environment, requires)):
-        return f"needs {', '.join(lacking)}; {why}"
-    for program in programs:
+def lack_of(plugin: Requirements) -> Lack | None:
+    """Which packages and programs are not installed; None if all are here, or in the environment."""
+    if lacking := missing(plugin.requires):
+        needs = f"needs {', '.join(lacking)}"
+        if not plugin.environment:
+            packages = (_PACKAGES.get(name, name.replace("_", "-")) for name in lacking)
+            return Lack(reason=needs, command=f"pip install {' '.join(packages)}")
+        if why := _missing_in(plugin.environment, plugin.requires):
+            return replace(why, reason=f"{needs}; {why.reason}")
+    for program in plugin.programs:
         if not shutil.which(program):
-            return f"needs {program}; {_REMEDIES[program]}"
+            return Lack(reason=f"needs {program}", command=_INSTALLS[program, sys.platform == "darwin"])
     return None
 
 
-def _missing_in(environment: Environment, requires: Iterable[str]) -> str | None:
-    if why := environment.why_unavailable():
+def _missing_in(environment: Environment, requires: Iterable[str]) -> Lack | None:
+    if why := environment.lack():
         return why
     if lacking := missing(requires, environment.interpreter.path):
-        return f"environment {environment.name} lacks {', '.join(lacking)}; add it to the environment's packages"
+        reason = f"environment {environment.name} lacks {', '.join(lacking)}; add it to the environment's packages"
+        return Lack(reason=reason, command=None)
     return None
 
 
-def need(
-    kind: str,
-    name: str,
-    requires: Iterable[str],
-    programs: Iterable[str] = (),
-    environment: Environment | None = None,
-) -> None:
+def need(kind: str, name: str, plugin: Requirements) -> None:
     """Raises Unavailable, with what mends it, if something that this plugin needs is not installed."""
-    if lacking := why_unavailable(requires, programs, environment):
-        raise Unavailable(f"{kind} {name}: {lacking}")
+    if lack := lack_of(plugin):
+        raise Unavailable(f"{kind} {name}: {lack}")

@@ -182,7 +182,6 @@ class Table:
     failures_by_reason: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # who shares it
     lost: tuple[str, ...] = ()  # what could not be read of the results and their samples, and why
     warnings: tuple[str, ...]  # a line for each number whose verdict is not "stable", with the reason
-    definitions: Mapping[str, str]  # what each metric means
     glossary: Mapping[str, str] = field(default_factory=dict)  # what each column means, by its title
     records: tuple[Record, ...]
 

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_deploy.core.arrays import ImageSet
-from cifar_deploy.core.registry import Registry
+from cifar_deploy.core.registry import Registry, Requirements
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
+class Dataset(Requirements):
     """`identify` and `load` get the --data-dir, or None; both raise DataError or UsageError if it will not do."""
 
     summary: str
-    requires: tuple[str, ...]  # import names
     identify: Callable[[Path | None], str]  # cheap; the same as long as `load` would return the same
     load: Callable[[Path | None], ImageSet]  # reports its progress; may download
 

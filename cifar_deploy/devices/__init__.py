@@ -6,15 +6,16 @@ Which word a runtime has for a device is the runtime's business: see `backends`.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from cifar_deploy.core.registry import Registry
+from cifar_deploy.core.registry import Registry, Requirements
 
 
 @dataclass(frozen=True, kw_only=True)
-class Device:
+class Device(Requirements):
+    """`requires` are the packages that `probe` takes."""
+
     summary: str
     probe: Callable[[], str]  # what it is, for people; raises Unavailable, with the reason, if it is not here
     peak_bytes: Callable[[], int | None]  # most ever allocated on it; None if it has no memory of its own
-    requires: tuple[str, ...] = ()  # import names that `probe` takes
 
 
 DEVICES: Registry[Device] = Registry(

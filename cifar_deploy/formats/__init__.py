@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.arrays import Pixels, as_input
-from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Corrupt, UnknownName
 from cifar_deploy.core.records import Artifact, Baseline, ImageType, Trained, variant_name
-from cifar_deploy.core.registry import Registry
+from cifar_deploy.core.registry import Registry, Requirements
 from cifar_deploy.core.store import CHECKPOINT
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
+class Format(Requirements):
     """`write(source, path)` writes `path` and whatever belongs beside it, and returns what it chose, for the record.
 
     Raises ExportError if the outcome is not what was asked for; any other exception counts as one too.
@@ -47,14 +46,11 @@ class Format:
 
     summary: str
     filename: str
-    requires: tuple[str, ...]  # import names
     write: Callable[[Source, Path], Choices]
     # Output validation: the largest difference of a logit, as a fraction of the largest logit, and the share of images
     # that must keep their label.
     tolerance: float
     agreement: float
-    programs: tuple[str, ...] = ()  # that must be on the path
-    environment: Environment | None = None  # that has what it requires, where the running interpreter has not
     is_program: bool = False  # running the file runs code of whoever wrote it
     is_portable: bool = True  # False: it is for the processor that it was made on, alone
     precision: Literal["float32", "float16", "int8"] = "float32"

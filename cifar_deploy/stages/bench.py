@@ -79,8 +79,8 @@ def plan_external(
             on_progress(Progress(done=done, total=len(pairs), message=f"opening {path} on {backend}"))
         device_of(backend)
         try:
-            interpreter = interpreter_for(BACKENDS[backend].requires, BACKENDS[backend].environment)
-            found = Worker(timeout_s=timeout_s, interpreter=interpreter).call(inspect.look, path, backend, trusted)
+            worker = Worker(timeout_s=timeout_s, interpreter=interpreter_for(BACKENDS[backend]))
+            found = worker.call(inspect.look, path, backend, trusted)
             if found.inputs is None:
                 continue
             names.update(input.name for input in found.inputs)

@@ -21,7 +21,7 @@ def create_environment(name: str, *, force: bool = False, on_progress: OnProgres
     """
     wanted = ENVIRONMENTS[ENVIRONMENTS.given(name)]
     with environment.locked():
-        if not force and not wanted.why_unavailable() and (made := wanted.made()):
+        if not force and not wanted.lack() and (made := wanted.made()):
             return Outcome(value=made, reused=True)
         with files.staging(wanted.folder) as box:
             made = Worker(timeout_s=_INSTALL_TIMEOUT_S, on_progress=on_progress).call(

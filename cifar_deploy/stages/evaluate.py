@@ -340,7 +340,7 @@ def _read(
         # Nothing is reported while a run is timed.
         timeout_s=settings.timeout_s + metric.blocks_s(job.seconds or 0),
         limit=limit,
-        interpreter=interpreter_for(backend.requires, backend.environment),
+        interpreter=interpreter_for(backend),
         variables=backend.isa[job.trial.isa] if isinstance(job.trial, UnderIsa) else {},
     )
     measurement = worker.call(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import files, machine, registry, trust
+from cifar_deploy.core import files, machine, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, Unavailable, WrongOutput
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
@@ -23,7 +23,7 @@ from cifar_deploy.core.records import (
     Parity,
     Trained,
 )
-from cifar_deploy.core.registry import interpreter_for
+from cifar_deploy.core.registry import Requirements, interpreter_for, lack_of
 from cifar_deploy.core.store import CHECKPOINT, WEIGHTS, Store, as_artifact
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import FORMATS, format_of, given
@@ -67,9 +67,7 @@ def _wanted(origin: Trained | Baseline, format: str, input: ImageType) -> Artifa
         files=(),
         parity=(),
         failure=None,
-        versions=machine.versions(
-            [*plugin.requires, "numpy"], interpreter_for(plugin.requires, plugin.environment).path
-        ),
+        versions=_versions(plugin),
         seconds=0.0,
         commit=machine.commit(),
         finished=machine.now(),
@@ -87,7 +85,7 @@ def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcom
             images = prepare.images_for(wanted.data)
             stand_in = prepare.stand_in_of(images, wanted.data)
             reference = worker.Reference(images=images, stand_in=stand_in, logits=logits)
-            written = Worker(interpreter=interpreter_for(plugin.requires, plugin.environment)).call(
+            written = Worker(interpreter=interpreter_for(plugin)).call(
                 worker.write, wanted=wanted, root=store.root, reference=reference, staged=staged
             )
             artifact = dataclasses.replace(
@@ -119,11 +117,11 @@ def _validated(artifact: Artifact, reference: worker.Reference, staged: Path) ->
     unvalidated: dict[str, str] = {}
     for backend in readers(str(artifact.format)):
         plugin = BACKENDS[backend]
-        if registry.why_unavailable(plugin.requires, plugin.programs, plugin.environment):
+        if lack_of(plugin):
             continue
         device_of(backend)
         try:
-            parity = Worker(interpreter=registry.interpreter_for(plugin.requires, plugin.environment)).call(
+            parity = Worker(interpreter=interpreter_for(plugin)).call(
                 worker.check,
                 artifact=artifact,
                 backend=backend,
@@ -186,7 +184,7 @@ def _can_check(backend: str) -> bool:
     plugin = BACKENDS[backend]
     device_of(backend)
     with contextlib.suppress(DeployError):
-        return Worker(interpreter=interpreter_for(plugin.requires, plugin.environment)).call(worker.can_check, backend)
+        return Worker(interpreter=interpreter_for(plugin)).call(worker.can_check, backend)
     return False
 
 
@@ -217,8 +215,11 @@ def device_of(backend: str) -> str:
 
 def versions_of(backend: str) -> dict[str, str]:
     """Of the packages that a job on it depends on, where it runs."""
-    plugin = BACKENDS[backend]
-    return machine.versions([*plugin.requires, "numpy"], interpreter_for(plugin.requires, plugin.environment).path)
+    return _versions(BACKENDS[backend])
+
+
+def _versions(plugin: Requirements) -> dict[str, str]:
+    return machine.versions([*plugin.requires, "numpy"], interpreter_for(plugin).path)
 
 
 def is_for_other_processor(artifact: Artifact) -> bool:

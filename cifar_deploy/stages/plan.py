@@ -143,7 +143,7 @@ def why_unavailable(artifact: Artifact, backend: str, device: str, versions: Map
                 f"{artifact.title}: was made for another processor "
                 f"({artifact.choices['processor']}); run `cifar-deploy export` here"
             )
-        need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
+        need("backend", backend, plugin)
     except (Unsupported, Unavailable) as error:
         return Failure(kind=error.kind, reason=str(error))
     return None

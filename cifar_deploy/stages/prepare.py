@@ -5,6 +5,7 @@ import functools
 from pathlib import Path
 
 from cifar_deploy.core import cache, image_cache
+from cifar_deploy.core.defaults import DATASET
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.progress import OnProgress
@@ -14,9 +15,7 @@ from cifar_deploy.workers import prepare as worker
 from cifar_deploy.workers.prepare import Prepared
 
 
-def prepare(
-    dataset: str = "cifar10", data_dir: Path | None = None, *, on_progress: OnProgress | None = None
-) -> Prepared:
+def prepare(dataset: str = DATASET, data_dir: Path | None = None, *, on_progress: OnProgress | None = None) -> Prepared:
     """A data set, decoded into the user's cache or found there, and verified by its fingerprint."""
     DATASETS.given(dataset)
     data_dir = data_dir.absolute() if data_dir else None

@@ -50,7 +50,7 @@ def profile(
         raise DeployError(failure.reason)
     assert artifact.data
     started = machine.now()
-    found = Worker(pool_threads=threads, interpreter=interpreter_for(plugin.requires, plugin.environment)).call(
+    found = Worker(pool_threads=threads, interpreter=interpreter_for(plugin)).call(
         worker.profile,
         artifact=artifact,
         backend=chosen,
@@ -74,6 +74,7 @@ def profile(
         versions=versions,
         started=started,
         commit=machine.commit(),
+        note=found.note,
     )
     store.save_profile(made)
     return made
@@ -125,6 +126,7 @@ def lines(profile: Profile) -> tuple[str, ...]:
         f"{what}: {counted(profile.inferences, 'inference')} of {each_ms:.3f} ms, {profile.profiled_share:.0%} in operators",
         f"{profile.convolutions_in(_reduced(profile.format))}.",
         "Calls are those of one inference. Times include the profiler's own work: they are not comparable with a latency.",
+        *([profile.note] if profile.note else []),
     )
 
 

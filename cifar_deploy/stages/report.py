@@ -46,7 +46,7 @@ from cifar_deploy.sections import (
     tradeoff,
     training,
 )
-from cifar_deploy.sections.common import Configurations, by_settings, doubted, metrics_of
+from cifar_deploy.sections.common import Configurations, by_settings, doubted
 from cifar_deploy.stages import prepare
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.results import fault
@@ -181,7 +181,6 @@ def build(
         failures=_failures(configurations),
         failures_by_reason=_failures_by_reason(configurations),
         warnings=_warnings({**configurations, **overheads}),
-        definitions={name: METRICS[name].summary for name in metrics_of(configurations)},
         glossary=glossary.glossary(shown),
         records=tuple(record for summary in summaries for record in _records(summary)),
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from cifar_deploy.core import files, ranks
-from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, RECIPE
 from cifar_deploy.core.errors import Corrupt, UnknownName, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome
@@ -23,7 +23,7 @@ _TRAIN_FIRST = "run `cifar-deploy train-all` first, or give another --out"
 class TrainingSettings:
     """How to train: the recipe, which decides the weights, and what does not."""
 
-    recipe: Recipe = field(default_factory=lambda: RECIPES["original"])
+    recipe: Recipe = field(default_factory=lambda: RECIPES[RECIPE])
     device: str = "auto"
     threads: int | None = None  # None: all that are allowed
     limit_test: int | None = None

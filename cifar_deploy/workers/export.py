@@ -53,7 +53,7 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
     """
     plugin, origin = format_of(wanted), wanted.origin
     assert not isinstance(origin, External)
-    need("format", str(wanted.format), plugin.requires, plugin.programs, plugin.environment)
+    need("format", str(wanted.format), plugin)
     import torch
 
     from cifar_deploy.networks import answers, complete
@@ -110,7 +110,7 @@ def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) 
     Raises Unavailable if the device on which the backend's output is validated is not here.
     """
     plugin = BACKENDS[backend]
-    need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
+    need("backend", backend, plugin)
     devices.check(plugin.validated_on, plugin.requires)
     format = format_of(artifact)
     images = format.prepare(validation_pixels(reference.images))

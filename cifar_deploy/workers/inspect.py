@@ -1,12 +1,11 @@
 """An external model -> the files that belong to it, hashed, and the arrays that it takes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS, Input, onnx_graphs
+from cifar_deploy.backends.onnx_graphs import Declared
 from cifar_deploy.core import content, trust
 from cifar_deploy.core.errors import LoadError, loading
 from cifar_deploy.core.records import File, TrainingMode
@@ -34,42 +33,60 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
     if not plugin.opens.knows(path):
         return Look(files=(), inputs=None, training_mode=TrainingMode())
     content.check(path, plugin.opens.suffixes.get(path.suffix.lower()))
-    found = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path)))
-    need("backend", backend, plugin.requires, plugin.programs, plugin.environment)
+    told = _declared(path)
+    found = tuple(replace(described(file), name=str(file.absolute())) for file in (path, *_beside(path, told)))
+    need("backend", backend, plugin)
     if plugin.opens.is_program and not trusted:
         trust.check(path, found[0].sha256)
     devices.check(plugin.validated_on, plugin.requires)
     with loading(str(path), backend):
         opened = plugin.opens.open(path, plugin.targets[plugin.validated_on], 1)
-        mode = opened.training_mode()
-        if path.suffix.lower() == ".onnx":
-            mode = onnx_graphs.training_mode(path)
-        inputs = plugin.opens.corrected(path, _named_by_file(path, opened.inputs))
-        return Look(files=found, inputs=inputs, training_mode=mode)
+        inputs = plugin.opens.corrected(path, opened.inputs)
+        if told:
+            return Look(files=found, inputs=_as_declared(inputs, told), training_mode=told.training_mode)
+        return Look(files=found, inputs=inputs, training_mode=opened.training_mode())
 
 
-def _named_by_file(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
+def _declared(path: Path) -> Declared | None:
+    """What an ONNX file says of itself, parsed once for all that asks; None of another file."""
+    from google.protobuf.message import DecodeError
+
+    if path.suffix.lower() != ".onnx":
+        return None
+    try:
+        told = onnx_graphs.declared(path)
+    except DecodeError as error:
+        raise LoadError(
+            f"{path}: is no ONNX model, or only part of one ({error}); download or export it again"
+        ) from error
+    if not told.has_graph:
+        raise LoadError(f"{path}: is no ONNX model (it has no graph); export it again")
+    return told
+
+
+def _as_declared(inputs: tuple[Input, ...], told: Declared) -> tuple[Input, ...]:
     """The inputs under the names that the file declares, in its order: a runtime may name one after what is left of the graph.
 
-    OpenVINO gives an input that goes through a Dropout the name of its output. The runtime's names are aliases.
+    OpenVINO gives an input that goes through a Dropout the name of its output. The runtime's names are aliases. ONNX
+    Runtime gives the shape [] to a scalar and to an array of unknown rank.
     """
-    names = onnx_graphs.input_names(path) if path.suffix.lower() == ".onnx" else ()
-    if len(names) != len(inputs):
-        return inputs
+    if len(told.inputs) == len(inputs):
+        inputs = tuple(
+            replace(input, name=name, aliases=tuple(sorted({*input.aliases, input.name} - {name})))
+            for input, name in zip(inputs, told.inputs, strict=True)
+        )
     return tuple(
-        replace(input, name=name, aliases=tuple(sorted({*input.aliases, input.name} - {name})))
-        for input, name in zip(inputs, names, strict=True)
+        replace(input, shape=input.shape if input.name in told.ranked else input.shape or None) for input in inputs
     )
 
 
-def _beside(path: Path) -> list[Path]:
+def _beside(path: Path, told: Declared | None) -> list[Path]:
     """What a runtime reads besides the file itself.
 
     Raises LoadError if it is not there or does not belong to the file, or if the file is not of the kind that its suffix
     says: OpenVINO would choose the kind by the content, and then read other files.
     """
-    find = _BESIDE.get(path.suffix.lower())
-    names = find(path) if find else []
+    names = told.external if told else _weights(path) if path.suffix.lower() == ".xml" else ()
     for name in names:
         file = path.parent / name
         try:
@@ -105,41 +122,7 @@ def _where(name: str, model: Path) -> str:
     return "put it there"
 
 
-def _external_data(path: Path) -> list[str]:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        model = onnx_graphs.read(path)
-    except DecodeError as error:
-        raise LoadError(
-            f"{path}: is no ONNX model, or only part of one ({error}); download or export it again"
-        ) from error
-    if not model.HasField("graph"):
-        raise LoadError(f"{path}: is no ONNX model (it has no graph); export it again")
-    external = (tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
-    locations = (entry.value for tensor in external for entry in tensor.external_data if entry.key == "location")
-    return list(dict.fromkeys(locations))
-
-
-def _tensors(message: Any) -> Iterator[Any]:
-    """Every tensor, wherever in a model it is: onnx's own helper passes over those of sparse initializers."""
-    if message.DESCRIPTOR.name == "TensorProto":
-        yield message
-        return
-    for field, value in message.ListFields():
-        if field.message_type:
-            for each in value if isinstance(value, Sequence) else [value]:
-                yield from _tensors(each)
-
-
-def _weights(path: Path) -> list[str]:
+def _weights(path: Path) -> tuple[str]:
     if content.of(path) != content.IR:
         raise LoadError(f"{path}: is no OpenVINO IR (it is no XML); export it again")
-    return [path.with_suffix(".bin").name]
-
-
-_BESIDE: Mapping[str, Callable[[Path], list[str]]] = {
-    ".onnx": _external_data,
-    ".xml": _weights,
-}
+    return (path.with_suffix(".bin").name,)

@@ -1,6 +1,5 @@
 """Job -> Measurement, in a process of its own."""
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,8 +35,7 @@ def measure(
             trust.check_files(paths, job.artifact.files)
 
         def import_runtime() -> None:
-            for module in (*backend.requires, *backend.modules):
-                importlib.import_module(module)
+            backend.import_runtime()
             devices.check(job.device, backend.requires)
 
         def load() -> Callable[[Any], Any]:

@@ -40,7 +40,7 @@ class Prepared:
 def prepare(dataset: str, data_dir: Path | None) -> Prepared:
     """The data set from the cache, or decoded into it. Raises DataError or UsageError if there is none to be had."""
     plugin = DATASETS[dataset]
-    need("data set", dataset, plugin.requires)
+    need("data set", dataset, plugin)
     try:
         identity = plugin.identify(data_dir)
     except OSError as error:

@@ -3,7 +3,6 @@
 The trace is a file of Chrome's format: chrome://tracing and Perfetto show it.
 """
 
-import importlib
 import json
 import os
 from collections.abc import Mapping
@@ -43,8 +42,7 @@ def profile(
         if format.is_program and not trusted:
             trust.check_files(paths, artifact.files)
         main = main_file(artifact, paths)
-        for module in (*plugin.requires, *plugin.modules):
-            importlib.import_module(module)
+        plugin.import_runtime()
         devices.check(plugin.validated_on, plugin.requires)
         with raised_as(lambda error: LoadError(f"{artifact.title}: {backend} fails ({type(error).__name__}: {error})")):
             found = plugin.profile(main, artifact, plugin.targets[plugin.validated_on], threads, calls)
@@ -58,6 +56,7 @@ def profile(
 
 def _trace(title: str, found: Profiled) -> Mapping[str, Any]:
     process = os.getpid()
+    spans = sorted(found.spans, key=lambda span: (span.start_us, -span.duration_us))
     named = {"ph": "M", "name": "process_name", "pid": process, "tid": 0, "ts": 0, "args": {"name": title}}
     return {
         "displayTimeUnit": "ms",
@@ -65,7 +64,7 @@ def _trace(title: str, found: Profiled) -> Mapping[str, Any]:
             "made by": f"cifar-deploy {cifar_deploy.__version__}",
             "note": f"Times under a profiler are not comparable with a latency. {found.note}".strip(),
         },
-        "traceEvents": [named, *(_event(span, process) for span in found.spans)],
+        "traceEvents": [named, *(_event(span, process) for span in spans)],
     }
 
 

@@ -60,7 +60,7 @@ def test_openvino_refuses_an_unknown_rank_by_the_inputs_name_and_takes_a_scalar(
 def test_litert_tells_an_unknown_rank_from_a_scalar_and_int4_from_int8(tmp_path: Path) -> None:
     plugin = BACKENDS["litert"]
     need_plugin(plugin)
-    worker = Worker(interpreter=interpreter_for(plugin.requires, plugin.environment))
+    worker = Worker(interpreter=interpreter_for(plugin))
     found = [(input.dtype, input.shape) for input in worker.call(models.tflite_inputs, folder=tmp_path)]
     ranks, types = found[:4], found[4:]
     assert ranks == [("float32", None), ("float32", ()), ("float32", (None, 3)), ("float32", (2, 3))]

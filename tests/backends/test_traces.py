@@ -51,6 +51,20 @@ def test_an_operator_inside_another_is_part_of_it(tmp_path: Path) -> None:
     assert [span.name for span in found.spans] == ["run", "conv", "kernel", "conv", "relu"]
 
 
+def test_what_begins_as_another_ends_follows_it_though_a_float_loses_a_digit(tmp_path: Path) -> None:
+    first, second = 28.652, 28.752
+    assert first + 0.1 > second
+    events = read(
+        tmp_path / "trace.json",
+        an_event("run", first, 100),
+        an_event("copy", first, 0),
+        an_event("conv", first, 0.1),
+        an_event("relu", second, 1),
+    )
+    found = traces.profiled(events, events[:1], [0.0001], operator)
+    assert [one.type for one in found.operators] == ["conv", "relu"]
+
+
 def test_calls_of_a_node_are_added_up_over_the_inferences_that_count(tmp_path: Path) -> None:
     parts = [(an_event("run", start, 50), an_event("conv", start + 5, 10)) for start in (0, 100, 200)]
     events = read(tmp_path / "trace.json", *(event for part in parts for event in part))

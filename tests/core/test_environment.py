@@ -72,15 +72,19 @@ def own_cache(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path / "environments"
 
 
+def needing(package: str, environment: Environment) -> registry.Requirements:
+    return registry.Requirements(requires=(package,), environment=environment)
+
+
 def test_a_worker_in_it_finds_its_packages_first_and_then_the_parents(environment: Environment) -> None:
-    there = registry.interpreter_for(["tiny_package"], environment)
+    there = registry.interpreter_for(needing("tiny_package", environment))
     told = Worker(interpreter=there).call(probes.versions_imported)
     assert told == {"tiny_package": "1.0", "iniconfig": "99.0", "numpy": metadata.version("numpy")}
     assert importlib.util.find_spec("tiny_package") is None and metadata.version("iniconfig") != "99.0"
 
 
 def test_the_versions_recorded_are_those_that_are_imported(environment: Environment) -> None:
-    there = registry.interpreter_for(["tiny_package"], environment)
+    there = registry.interpreter_for(needing("tiny_package", environment))
     told = machine.versions(["tiny_package", "iniconfig", "numpy"], there.path)
     assert told.items() >= {"tiny_package": "1.0", "iniconfig": "99.0", "numpy": metadata.version("numpy")}.items()
 
@@ -92,7 +96,7 @@ def test_its_packages_come_first_where_this_program_is_installed_beside_the_pare
     beside = Path(metadata.distribution("numpy").locate_file(""))  # type: ignore[arg-type]
     monkeypatch.setattr(launch, "__file__", str(beside / "cifar_deploy" / "core" / "launch.py"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    there = registry.interpreter_for(["tiny_package"], environment)
+    there = registry.interpreter_for(needing("tiny_package", environment))
     told = Worker(interpreter=there).call(probes.versions_imported)
     assert told["iniconfig"] == "99.0"
 
@@ -111,19 +115,19 @@ def test_it_finds_what_its_parent_finds_through_another(
 
 def test_what_the_running_interpreter_has_needs_no_environment() -> None:
     nowhere = replace(TINY_ENVIRONMENT, name="nowhere")
-    assert registry.why_unavailable(["numpy"], (), nowhere) is None
-    assert registry.interpreter_for(["numpy"], nowhere).python == sys.executable
+    assert registry.lack_of(needing("numpy", nowhere)) is None
+    assert registry.interpreter_for(needing("numpy", nowhere)).python == sys.executable
 
 
 def test_without_it_its_plugins_are_unavailable_and_say_how_to_make_it() -> None:
     nowhere = replace(TINY_ENVIRONMENT, name="nowhere")
     with pytest.raises(Unavailable, match=r"^format x: needs tiny_package; .* run `cifar-deploy env create nowhere`$"):
-        registry.need("format", "x", ["tiny_package"], (), nowhere)
-    assert registry.interpreter_for(["tiny_package"], nowhere).python == sys.executable
+        registry.need("format", "x", needing("tiny_package", nowhere))
+    assert registry.interpreter_for(needing("tiny_package", nowhere)).python == sys.executable
 
 
 def test_a_package_that_it_does_not_bring_is_named(environment: Environment) -> None:
-    assert "environment tiny lacks other_package" in str(registry.why_unavailable(["other_package"], (), environment))
+    assert "environment tiny lacks other_package" in str(registry.lack_of(needing("other_package", environment)))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_one_made_for_something_else_is_stale_and_made_anew(
     record = environment.folder / "environment.json"
     before = record.read_text()
     sealing.write_record(record, {**sealing.read_record(record, ""), field: value})
-    reason = str(registry.why_unavailable(["tiny_package"], (), environment))
+    reason = str(registry.lack_of(needing("tiny_package", environment)))
     record.write_text(before)
     assert "environment tiny is stale" in reason and words in reason
     assert reason.endswith("run `cifar-deploy env create tiny`")
@@ -153,9 +157,9 @@ def test_one_that_is_damaged_is_made_anew(content: str | None, words: str, own_c
         (own_cache / "tiny" / "bin" / "python").unlink()
     else:
         (own_cache / "tiny" / "environment.json").write_text(content)
-    assert words in str(TINY_ENVIRONMENT.why_unavailable())
+    assert words in str(TINY_ENVIRONMENT.lack())
     assert not pipeline.create_environment(NAME).reused
-    assert TINY_ENVIRONMENT.why_unavailable() is None
+    assert TINY_ENVIRONMENT.lack() is None
 
 
 def test_what_pip_cannot_install_is_one_line_and_leaves_what_was_there(own_cache: Path, wheels: Path) -> None:
@@ -168,7 +172,7 @@ def test_what_pip_cannot_install_is_one_line_and_leaves_what_was_there(own_cache
     assert line.startswith("cifar-deploy: error: environment tiny: pip cannot install tiny_package==1.0")
     assert "No matching distribution" in line or "Could not find a version" in line
     assert sorted(path.name for path in own_cache.iterdir()) == [".lock", "tiny"]
-    assert TINY_ENVIRONMENT.why_unavailable() is None
+    assert TINY_ENVIRONMENT.lack() is None
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -190,7 +194,7 @@ def test_an_interruption_leaves_nothing_that_the_next_one_keeps(how: signal.Sign
         assert process.returncode == 130
         assert errors == "cifar-deploy: error: interrupted; nothing was changed; the same command starts over\n"
         assert os.listdir(own_cache) == [".lock"]
-    assert "is not made" in str(TINY_ENVIRONMENT.why_unavailable())
+    assert "is not made" in str(TINY_ENVIRONMENT.lack())
     assert run_here("env", "create", NAME).returncode == 0
     assert sorted(os.listdir(own_cache)) == [".lock", "tiny"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cifar_deploy.core.errors import Unavailable, UnknownName, Untrusted, UsageError
-from cifar_deploy.core.registry import Registry, missing, need
+from cifar_deploy.core.registry import Registry, Requirements, missing, need
 
 THINGS: Registry[object] = Registry(
     "thing", "cifar_deploy.core", {"progress": "progress:report", "broken": "no_such_module:thing"}
@@ -69,12 +69,12 @@ def test_an_object_that_is_not_in_its_module_is_refused(name: str) -> None:
 
 def test_a_missing_package_is_named_with_what_installs_it() -> None:
     assert missing(["numpy", "no_such_package"]) == ["no_such_package"]
-    need("thing", "x", ["numpy"])
-    with pytest.raises(Unavailable, match="thing x: needs no_such_package; pip install no-such-package"):
-        need("thing", "x", ["numpy", "no_such_package"])
+    need("thing", "x", Requirements(requires=("numpy",)))
+    with pytest.raises(Unavailable, match="thing x: needs no_such_package; run `pip install no-such-package`"):
+        need("thing", "x", Requirements(requires=("numpy", "no_such_package")))
 
 
 def test_a_missing_program_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(Unavailable, match=r"thing x: needs g\+\+; apt install g\+\+"):
-        need("thing", "x", ["numpy"], ["g++"])
+    with pytest.raises(Unavailable, match=r"thing x: needs g\+\+; run `[\w -]+ (g\+\+|--install)`"):
+        need("thing", "x", Requirements(requires=("numpy",), programs=("g++",)))

@@ -186,7 +186,6 @@ SMALL = Table(
         f"small onnx on onnxruntime (cpu), latency: noisy: {_NOISY.reasons[0]}",
         f"small onnx on onnxruntime (cpu), accuracy: at chance: {_AT_CHANCE.reasons[0]}",
     ),
-    definitions={"latency": "Host array in to logits out, batch 1.", "accuracy": "Top-1 over the whole test set."},
     glossary={"latency": "Host array in to logits out, batch 1.", "network": "the name under which it was trained"},
     records=(
         Record(fields={**_FIELDS, "value": 0.00123456, "unit": "s", "rounds": 3, "status": "ok", "reason": None}),
@@ -262,6 +261,5 @@ def table_of(evil: str) -> Table:
         sections=(section,),
         failures=(evil,),
         warnings=(evil,),
-        definitions={evil: evil},
         records=(Record(fields={"name": evil, "value": -0.00123}),),
     )

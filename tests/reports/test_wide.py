@@ -20,7 +20,7 @@ def record(name: str, metric: str, key: str | None, value: float | None, unit: s
 
 
 def rows_of(*records: Record) -> list[dict[str, str]]:
-    table = Table(title="", facts={}, sections=(), failures=(), warnings=(), definitions={}, records=records)
+    table = Table(title="", facts={}, sections=(), failures=(), warnings=(), records=records)
     return list(csv.DictReader(io.StringIO(REPORTS["csv_wide"].render(table))))
 
 

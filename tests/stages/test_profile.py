@@ -41,19 +41,46 @@ def profiled(out: Path, format: str, backend: str | None = None) -> Profile:
         return pipeline.profile(store, "resnet8", format=format, backend=backend, seconds=QUICK)
 
 
-def check_trace(path: Path) -> list[dict[str, Any]]:
-    """The events that Chrome's format calls complete, each with all that a viewer needs."""
-    trace = json.loads(path.read_text())
+def check_trace(path: Path, profile: Profile | None = None) -> list[dict[str, Any]]:
+    """The complete events of a trace that keeps to the Trace Event Format, as chrome://tracing and Perfetto read it.
+
+    Each has what a viewer needs, in microseconds; they are sorted by time, and on a thread they nest.
+    """
+    trace = json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
     assert trace["displayTimeUnit"] in ("ms", "ns")
+    assert all(isinstance(value, str) for value in trace["otherData"].values())
     events = trace["traceEvents"]
     assert {event["ph"] for event in events} == {"M", "X"}
     for event in events:
         assert isinstance(event["name"], str) and event["name"]
         assert isinstance(event["pid"], int) and isinstance(event["tid"], int)
-        assert event["ts"] >= 0
+        assert isinstance(event["ts"], int | float) and event["ts"] >= 0
+        assert isinstance(event["args"], dict)
+    (title,) = [event["args"]["name"] for event in events if event["ph"] == "M"]
     complete = [event for event in events if event["ph"] == "X"]
-    assert all(event["dur"] >= 0 for event in complete)
+    assert all(isinstance(event["dur"], int | float) and event["dur"] >= 0 for event in complete)
+    assert all(isinstance(event["cat"], str) for event in complete)
+    assert [event["ts"] for event in complete] == sorted(event["ts"] for event in complete)
+    for thread in {event["tid"] for event in complete}:
+        check_nesting([event for event in complete if event["tid"] == thread])
+    if profile:
+        assert profile.name in title and BACKENDS[profile.backend].title in title
+        shown = 1 if profile.backend == "openvino" else min(10, profile.inferences)
+        spent_us = profile.seconds / profile.inferences * 1e6 * shown
+        extent_us = max(event["ts"] + event["dur"] for event in complete) - complete[0]["ts"]
+        assert spent_us / 50 < extent_us < spent_us * 50, "another unit would be a thousand times off"
     return complete
+
+
+def check_nesting(events: list[dict[str, Any]]) -> None:
+    """Each lies within an earlier one that has not ended, or begins after it."""
+    ends: list[float] = []
+    for event in events:
+        end = event["ts"] + event["dur"]
+        while ends and event["ts"] >= ends[-1] - 0.001:  # a nanosecond is lost in a float
+            ends.pop()
+        assert not ends or end <= ends[-1] + 0.001, event
+        ends.append(end)
 
 
 @pytest.mark.parametrize(("format", "backend"), FLOAT)
@@ -75,7 +102,8 @@ def test_the_shares_are_of_the_whole_and_the_trace_is_chromes(out: Path, format:
         assert sum(map(profile.share, operators)) == pytest.approx(profile.profiled_share)
         assert list(operators) == sorted(operators, key=lambda operator: -operator.seconds)
     assert sum(one.calls for one in profile.by_type()) == sum(one.calls for one in profile.by_node())
-    names = Counter(event["name"] for event in check_trace(Store(out).trace_path("resnet8", format, backend)))
+    events = check_trace(Store(out).trace_path("resnet8", format, backend), profile)
+    names = Counter(event["name"] for event in events)
     for operator in profile.operators:
         of_operator = sum(count for name, count in names.items() if _is_of(name, operator.name, operator.type))
         assert of_operator >= 1, operator
@@ -88,7 +116,23 @@ def _is_of(event: str, name: str, type: str) -> bool:
 def test_a_program_of_torch_export_is_profiled_too(exported: Exported, tmp_path: Path) -> None:
     _, path = exported("torch_export")
     out = Path(shutil.copytree(path.parents[3], tmp_path / "out"))
-    assert profiled(out, "torch_export").convolutions() == {"float32": CONVOLUTIONS}
+    profile = profiled(out, "torch_export")
+    assert profile.convolutions() == {"float32": CONVOLUTIONS}
+    check_trace(Store(out).trace_path("resnet8", "torch_export", "torch_export"), profile)
+
+
+@pytest.mark.slow  # its environment's torch is imported to export, and again to profile
+@pytest.mark.parametrize(("format", "precision"), [("executorch", "float32"), ("executorch_int8", "int8")])
+def test_executorch_times_what_xnnpack_runs_and_in_which_precision(
+    format: str, precision: str, exported: Exported, tmp_path: Path
+) -> None:
+    _, path = exported(format)
+    out = Path(shutil.copytree(path.parents[3], tmp_path / "out"))
+    profile = profiled(out, format)
+    assert profile.convolutions() == {precision: CONVOLUTIONS}
+    assert {operator.calls for operator in profile.operators} == {profile.inferences}
+    assert 0 < profile.profiled_share <= 1 and "XNNPACK" in profile.note
+    check_trace(Store(out).trace_path("resnet8", format, "executorch"), profile)
 
 
 def test_onnx_runtime_runs_every_convolution_of_onnx_int8_in_int8(exported: Exported, tmp_path: Path) -> None:
@@ -149,6 +193,7 @@ def test_a_record_in_another_ones_place_is_left_out(out: Path) -> None:
         (["resnet8", "--format", "onnx-uint8"], "no onnx-uint8 of resnet8 is exported"),
         (["resnet8", "--seconds", "0"], "--seconds"),
         (["resnet8", "--threads", "0"], "--threads"),
+        (["resnet8", "--device", "cuda"], "--device: no option of `cifar-deploy profile` has this name"),
     ],
 )
 def test_a_name_that_is_none_is_the_command_lines_fault(road: Path, arguments: list[str], words: str) -> None:
@@ -164,7 +209,7 @@ def test_a_backend_that_cannot_be_profiled_says_why_and_which_can(road: Path, ba
     assert done.returncode == 1
     assert BACKENDS[backend].why_no_profile in done.stderr
     assert (
-        "these can, with a format that they read: pytorch, torchscript, onnxruntime, openvino, torch_export"
+        "these can, with a format that they read: pytorch, torchscript, onnxruntime, openvino, torch_export, executorch"
         in done.stderr
     )
 

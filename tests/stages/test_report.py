@@ -273,7 +273,7 @@ def test_a_long_list_is_folded_where_it_would_bury_the_tables() -> None:
         )
         for count in (3, 101)
     )
-    parts = {"title": "t", "facts": {}, "failures": (), "warnings": (), "definitions": {}, "records": ()}
+    parts = {"title": "t", "facts": {}, "failures": (), "warnings": (), "records": ()}
     ship = replace(few, title="What to ship", main=("b",))
     text = REPORTS["html"].render(Table(sections=(few, many, replace(ship, rows=many.rows)), **parts))  # type: ignore[arg-type]
     folded = re.findall(r"<summary>(.*?)</summary>", text)

@@ -303,10 +303,36 @@ def test_weights_that_are_listed_among_the_inputs_are_none(tmp_path: Path) -> No
     weights = (TensorProto.FLOAT, [8, 3, 3, 3])
     node = helper.make_node("Conv", ["x", "w"], ["y"])
     path = models.save(tmp_path / "m.onnx", [node], {"w": weights, "x": (TensorProto.FLOAT, [1, 3, 8, 8])})
-    assert onnx_graphs.input_names(path) == ("x",)
+    assert onnx_graphs.declared(path).inputs == ("x",)
     for backend in ("onnxruntime", "openvino"):
         found = look(path, backend, False).inputs
         assert found and [input.name for input in found] == ["x"]
+
+
+def test_a_file_is_parsed_once_whatever_is_asked_of_it(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[object] = []
+    load = onnx.load
+    monkeypatch.setattr(onnx, "load", lambda path, *rest, **how: (parsed.append(path), load(path, *rest, **how))[1])
+    for backend in ("onnxruntime", "openvino"):
+        need_package(backend)
+        parsed.clear()
+        assert look(model, backend, False).inputs
+        assert parsed == [model]
+
+
+def test_nodes_that_are_none_are_the_runtimes_to_refuse(tmp_path: Path) -> None:
+    x = {"x": (TensorProto.FLOAT, [1])}
+    short = helper.make_tensor("training", TensorProto.BOOL, [1], [True])
+    short.dims[0] = 3  # and one value
+    odd = [
+        helper.make_node("Identity", [], ["y"]),
+        helper.make_node("Constant", [], [], value=short),
+        helper.make_node("Constant", [], ["t"], value=short),
+        helper.make_node("Dropout", ["x", "", "t"], ["y"]),
+    ]
+    for number, node in enumerate(odd):
+        path = models.save(tmp_path / f"{number}.onnx", [odd[2], node], x)
+        assert onnx_graphs.declared(path).training_mode.operators == {}
 
 
 def test_an_argument_of_torchscript_has_the_name_of_the_graph_too(tmp_path: Path) -> None:
