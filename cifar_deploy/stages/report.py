@@ -20,7 +20,7 @@ from cifar_deploy.core.charts import Chart
 from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.profile import Profile
-from cifar_deploy.core.records import Baseline, Checkpoint, Data, External, Result
+from cifar_deploy.core.records import Baseline, Checkpoint, Data, External, Result, Session
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Record, Section, Table, Thumbnails, Value
@@ -243,10 +243,12 @@ def _current(results: Sequence[Result]) -> list[Result]:
         ):
             newest[configuration, result.job.metric, result.control] = result
     # As they were planned, not in the order of the last runs.
-    order = {
-        configuration: index
-        for index, configuration in enumerate(dict.fromkeys(map(Configuration.of, sorted(here, key=_place))))
+    places = {
+        session: {key: place for place, key in enumerate(session.jobs)}
+        for session in {result.session for result in here if result.session}
     }
+    planned = sorted(here, key=lambda result: _place(result, places))
+    order = {configuration: index for index, configuration in enumerate(dict.fromkeys(map(Configuration.of, planned)))}
     metrics = list(METRICS)
     return sorted(
         newest.values(),
@@ -257,9 +259,9 @@ def _current(results: Sequence[Result]) -> list[Result]:
     )
 
 
-def _place(result: Result) -> int:
+def _place(result: Result, places: Mapping[Session, Mapping[str, int]]) -> int:
     """In the plan of the session. What is not of one comes first, as it was measured: in the order of the plan, too."""
-    return 1 + result.session.jobs.index(result.job.key) if result.session else 0
+    return 1 + places[result.session][result.job.key] if result.session else 0
 
 
 def _each(texts: Iterable[str]) -> tuple[str, ...]:
