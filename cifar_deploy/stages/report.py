@@ -20,6 +20,7 @@ from cifar_deploy.core.charts import Chart
 from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.profile import Profile
+from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Baseline, Checkpoint, Data, External, Result, Session
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
@@ -40,6 +41,7 @@ from cifar_deploy.sections import (
     memory,
     pixels,
     precision,
+    reproduce,
     start,
     sustained,
     tradeoff,
@@ -138,12 +140,10 @@ def build(
     ]
     if isinstance(current[-1].job.artifact.origin, External):  # a store holds nothing else then
         facts = {"files": _each(_described(result) for result in current if result.job.artifact.files)}
-        commands = {"cifar-deploy bench FILE --out FOLDER": "measures the files anew"}
         parts = memory.parts(configurations)
         sections = [external.files(configurations, controls), parts and dataclasses.replace(parts, on_screen=False)]
     else:
         facts = _origins(current, checkpoints)
-        commands = {"cifar-deploy evaluate --force": "measures the same artifacts anew"}
         by_class = accuracy.by_class(configurations, raw)
         flipped = flips.thumbnails(configurations, raw, images, choice.winner.configuration if choice.winner else None)
         sections = [
@@ -174,7 +174,7 @@ def build(
         health=health.health(configurations, overheads, control),
         charts=tuple(chart for chart in charts if chart),
         thumbnails=flipped,
-        commands={"cifar-deploy report": "makes this page again from results.jsonl, byte for byte", **commands},
+        commands=reproduce.commands(checkpoints, current, results),
         facts={**facts, **_circumstances(current), **_left_out(results, current)},
         sections=shown,
         failures=_failures(configurations),
@@ -285,7 +285,7 @@ def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> d
         **({"measured or compared on": stood_in} if stood_in else {}),
         "recipe": _each(str(c.training.recipe) for c in checkpoints.values()),
         "trained on": _each(
-            f"{c.device} ({c.device_name}), {f'{c.ranks} processes of ' if c.ranks > 1 else ''}{c.threads} threads"
+            f"{c.device} ({c.device_name}), {f'{c.ranks} processes of ' if c.ranks > 1 else ''}{counted(c.threads, 'thread')}"
             for c in checkpoints.values()
         ),
     }
