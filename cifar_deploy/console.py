@@ -244,13 +244,22 @@ _DOUBTS = {"noisy": "~", "invalid": "?", "at chance": "!", "too few images": "!"
 
 
 def _print_excerpt(excerpt: Excerpt, width: int, full: str) -> None:
-    """As many columns as fit, a doubt as one character. `full` says where the rest is."""
-    columns = dict(excerpt.columns)
-    spared: list[str] = []
-    while _width_of(drawn := _drawn(excerpt, columns)) > width and len(spared) < len(excerpt.spared):
-        key = excerpt.spared[len(spared)]
-        spared.append(key)
-        columns.pop(key, None)
+    """As many columns as fit, a doubt as one character. `full` says where the rest is.
+
+    A number is whole or absent: where no more columns can go the intervals do, and then the ends of the names.
+    """
+    columns, spared = dict(excerpt.columns), []
+    for key in excerpt.spared:
+        if _width_of(_drawn(excerpt, columns)) <= width:
+            break
+        if columns.pop(key, None):
+            spared.append(excerpt.columns[key].title)
+    if excerpt.intervals and _width_of(_drawn(excerpt, columns)) > width:
+        excerpt = replace(excerpt, intervals=())
+        spared.append("intervals")
+    drawn = _drawn(excerpt, columns)
+    if (excess := _width_of(drawn) - width) > 0:
+        drawn.columns[1].max_width = max(1, _width_of(_drawn(excerpt, {})) - 2 * _PADDING - excess)
     if excerpt.rows:
         line()
         out.print(drawn, soft_wrap=False, width=max(width, out.width))
@@ -267,8 +276,7 @@ def _legend(excerpt: Excerpt, spared: Sequence[str], full: str) -> Iterator[str]
     found = {value.verdict.word for row in excerpt.rows for value in row.values.values() if value.verdict}
     yield "; ".join(f"{mark} {meaning}" for mark, meaning in excerpt.marks.items())
     yield ", ".join(f"{mark} {word}" for word, mark in _DOUBTS.items() if word in found)
-    left = [excerpt.columns[key].title for key in spared if key in excerpt.columns]
-    yield f"Not shown at this width: {', '.join(left)} (--wide)" if left and excerpt.rows else ""
+    yield f"Not shown at this width: {', '.join(spared)} (--wide)" if spared and excerpt.rows else ""
     noun = "more configuration" if excerpt.rows else "configuration"
     yield f"{counted(excerpt.more, noun)} {full}" if excerpt.more else ""
 

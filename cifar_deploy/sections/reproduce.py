@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core.records import (
     Artifact,
     Checkpoint,
@@ -49,26 +50,22 @@ def commands(
         current: What the report shows.
         all_results: Those under limits and loads among them.
     """
-    report = {f"{_PROGRAM} report": "Makes this page again from results.jsonl, byte for byte"}
+    report = {f"{_PROGRAM} report": "makes this page again from results.jsonl, byte for byte"}
     if isinstance(current[-1].job.artifact.origin, External):
-        return {_bench(current): "Measures the files again (a name stands for the path of its file)", **report}
+        return {_bench(current): "measures the files again (a name stands for the path of its file)", **report}
     shown = [result for result in current if isinstance(result.job.artifact.origin, Trained)]
     found = {}
     for name, checkpoint in checkpoints.items():
-        found[_train(checkpoint)] = f"Trains {name}{_apart(checkpoint)}"
+        found[_train(checkpoint)] = f"trains {name}{_apart(checkpoint)}"
     for names, options in _exports(shown):
-        found[_line("export", *names, *options)] = f"Exports {_and(names)}"
+        found[_line("export", *names, *options)] = "exports these"
     for line in _evaluations(shown, all_results):
-        found[line] = "Measures the artifacts (with --force anew)"
+        found[line] = "measures the artifacts (with --force anew)"
     return {**found, **report}
 
 
 def _line(*words: object) -> str:
     return " ".join([_PROGRAM, *(shlex.quote(str(word)) for word in words)])
-
-
-def _and(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _each(option: str, values: Iterable[object]) -> list[object]:
@@ -120,7 +117,7 @@ def _apart(checkpoint: Checkpoint) -> str:
     """What no option says."""
     training, told = checkpoint.training, []
     if training.data.dataset == _GIVEN_DATA:
-        told.append("PATH is the folder or the .zip of the images")
+        told.append("PATH: the folder or .zip of the images")
     recipe = training.recipe
     if not _today(recipe):
         told.append(f"the recipe {recipe.name} is not one of this version")
@@ -176,13 +173,20 @@ def _evaluations(shown: Sequence[Result], all_results: Sequence[Result]) -> Iter
     for conditions, results in groups.items():
         names = dict.fromkeys(artifact.name for artifact in _artifacts(results))
         trials = [result for result in all_results if result.job.device == conditions.device]
-        yield _line("evaluate", *names, *_measuring(conditions, results), *_trials(trials))
+        yield _line("evaluate", *names, *_measuring(conditions, results, shown), *_trials(trials))
 
 
-def _measuring(conditions: _Conditions, results: Sequence[Result]) -> Iterator[object]:
-    """What is measured, and how."""
-    yield from _each("--format", sorted({artifact.variant for artifact in _artifacts(results)}))
-    yield from _each("--backend", sorted({result.job.backend for result in results}))
+def _measuring(conditions: _Conditions, results: Sequence[Result], shown: Sequence[Result]) -> Iterator[object]:
+    """What is measured, and how. What `evaluate` measures anyway is not named."""
+    variants = {artifact.variant for artifact in _artifacts(results)}
+    if variants != {artifact.variant for artifact in _artifacts(shown)}:  # else they are all that is exported
+        yield from _each("--format", sorted(variants))
+    formats, backends = (
+        {artifact.format for artifact in _artifacts(results)},
+        {result.job.backend for result in results},
+    )
+    if any(formats & {*BACKENDS[name].reads} for name in BACKENDS if name not in backends):
+        yield from _each("--backend", sorted(backends))
     if conditions.device != "cpu":
         yield from ("--device", conditions.device)
     metrics = {result.job.metric for result in results}

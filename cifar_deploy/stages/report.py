@@ -147,7 +147,8 @@ def build(
         by_class = accuracy.by_class(configurations, raw)
         flipped = flips.thumbnails(configurations, raw, images, choice.winner.configuration if choice.winner else None)
         sections = [
-            deployment.deployment(configurations, overheads, controls, profiles, answer.roles(choice)),
+            deployment.deployment(configurations, overheads, controls, answer.roles(choice)),
+            precision.not_faster(configurations, profiles),
             pixels.in_the_graph(configurations),
             accuracy.against_eager(configurations, raw),
             instructions.under_older(results, configurations, raw),

@@ -64,7 +64,16 @@ def test_every_command_of_the_shipped_results_parses_with_the_settings_of_the_re
         assert recipe == checkpoint.training.recipe and settings["threads"] == checkpoint.threads
     evaluate = found[-2][1]
     jobs = [result.job for result in current if isinstance(result.job.artifact.origin, Trained)]
-    assert set(evaluate["format"]) == {job.artifact.variant for job in jobs}  # type: ignore[call-overload]
+    exported = {
+        (format, settings["input"])
+        for command, settings in found
+        if command == "export"
+        for format in settings["format"]
+    }  # type: ignore[attr-defined]
+    assert exported == {
+        (job.artifact.format, job.artifact.input) for job in jobs if job.artifact.format != "checkpoint"
+    }
+    assert not evaluate["format"] and not evaluate["backend"], "all that is exported, on all that reads it"
     assert (evaluate["rounds"], evaluate["seconds"], evaluate["threads"]) == (7, 0.5, [1])
     assert evaluate["controls"] is True and not any("/" in line for line in lines)
 
@@ -89,3 +98,11 @@ def test_the_files_of_bench_are_named_with_their_shapes_and_values() -> None:
     settings = parsed(line)
     assert settings["file"] == [Path("v1.onnx"), Path("v2.onnx")] and report == "cifar-deploy report"
     assert "--shape x=1,3,8,8" in line and "--value rate=16" in line and "FOLDER" in line
+
+
+def test_of_some_runtimes_those_are_named() -> None:
+    job = dataclasses.replace(a_job(), backend="pytorch_compile")
+    results = grouped([a_run(job=job, session=a_session(job), round=index) for index in range(3)])
+    (evaluate,) = (line for line in reproduce.commands({}, results, results) if " evaluate " in line)
+    settings = parsed(evaluate)
+    assert (settings["backend"], settings["rounds"], settings["controls"]) == (["pytorch_compile"], 3, False)
