@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cifar_deploy.core.records import Artifact, Checkpoint, Isa, Recipe, Result
     from cifar_deploy.core.store import Store
     from cifar_deploy.core.table import Table
-    from cifar_deploy.stages import compare as compare_stage
+    from cifar_deploy.stages import comparison
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import plan as plan_stage
     from cifar_deploy.stages import profile as profile_stage
@@ -49,8 +49,9 @@ else:
     environment, files, machine, ranks = (
         Module(f"cifar_deploy.core.{name}") for name in ("environment", "files", "machine", "ranks")
     )
-    compare_stage, evaluate_stage, plan_stage, profile_stage, rounds_stage, train_stage = (
-        Module(f"cifar_deploy.stages.{name}") for name in ("compare", "evaluate", "plan", "profile", "rounds", "train")
+    comparison = Module("cifar_deploy.stages.comparison")
+    evaluate_stage, plan_stage, profile_stage, rounds_stage, train_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("evaluate", "plan", "profile", "rounds", "train")
     )
 
 log = logging.getLogger(__name__)
@@ -536,18 +537,25 @@ def compare(
     fail_if_slower: options.FailIfSlower = None,
     allow_mismatch: options.AllowMismatch = False,
     trust_code: options.TrustCode = None,
+    all_tables: options.AllTables = False,
+    wide: options.Wide = False,
+    quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare the results of A and B, each configuration in one row.
+    """Compare the results of A and B: how many configurations are faster, slower or a tie, and the few that matter.
 
     Every ratio is above 1 where B is better: how many times faster or smaller it is. Between sessions a difference in speed
     below 3 % is a tie.
     """
+    view = _view(all_tables, wide, quiet)
     pairs = pipeline.compare(a, b, pairs=pair or (), allow_mismatch=allow_mismatch)
-    console.print_section(compare_stage.section(pairs))
+    if view == "all":
+        console.print_section(comparison.section(pairs))
+    else:
+        console.print_comparison(list(comparison.counts(pairs)), comparison.excerpt(pairs, fail_if_slower), view)
     if as_json:
         console.print_document(documents.CompareDocument.of(pairs))
-    if fail_if_slower is not None and (told := compare_stage.refusal(pairs, fail_if_slower)):
+    if fail_if_slower is not None and (told := comparison.refusal(pairs, fail_if_slower)):
         raise DeployError(told)
 
 

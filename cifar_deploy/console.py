@@ -19,9 +19,9 @@ from cifar_deploy.choice import answer
 from cifar_deploy.choice.choose import Choice
 from cifar_deploy.core import progress
 from cifar_deploy.core.errors import one_line, printable
-from cifar_deploy.core.progress import OnProgress
+from cifar_deploy.core.progress import OnProgress, counted
 from cifar_deploy.core.records import Artifact, Checkpoint, Result, UnderLimit
-from cifar_deploy.core.table import Column, Row, Section, Table
+from cifar_deploy.core.table import Column, Excerpt, Row, Section, Table
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
 from cifar_deploy.stages.doctor import Diagnosis, Ready
@@ -193,7 +193,7 @@ def print_table(table: Table, view: View = "summary") -> None:
         _print_remarks(table.remarks)
         return
     if table.answer and table.answer.best:
-        _print_best(table.answer.best, out.width if view == "summary" else _WIDEST)
+        _print_excerpt(table.answer.best, _room(view), "in report.html (or --all)")
     else:  # nothing qualifies
         for section in table.sections[:1]:
             print_section(section)
@@ -204,6 +204,21 @@ def print_table(table: Table, view: View = "summary") -> None:
         _paragraph(f"Failed ({len(those)}): {one_line(reason, _LONGEST_REASON)}: {_some(those)}")
     for text in table.lost:
         _paragraph(f"Not read: {one_line(text, _LONGEST_REASON)}")
+
+
+def print_comparison(counts: Sequence[str], excerpt: Excerpt, view: View) -> None:
+    """How many configurations are what, and those that matter."""
+    line()
+    for number, text in enumerate(counts):
+        _paragraph(text, style=None if number else "bold")
+    if view != "answer":
+        _print_excerpt(excerpt, _room(view), "with --all")
+        for note in excerpt.notes:
+            _paragraph(f"  {one_line(note, _LONGEST_REASON)}")
+
+
+def _room(view: View) -> int:
+    return out.width if view == "summary" else _WIDEST
 
 
 def print_answer(lines: Sequence[str]) -> None:
@@ -230,51 +245,77 @@ def _some(those: Sequence[str]) -> str:
 _DOUBTS = {"noisy": "~", "invalid": "?", "at chance": "!", "too few images": "!"}
 
 
-def _print_best(section: Section, width: int) -> None:
-    """The Pareto set and the fastest few of each network, by network and latency, a doubt as one character."""
-    named = [place for place, title in enumerate(section.label_titles) if title in ("network", "file")]
-    place = named[0] if named else 0
-    order: dict[str, int] = {}
-    for row in section.rows:
-        order.setdefault(row.labels[place], len(order))
-    rows = sorted(section.rows, key=lambda row: order[row.labels[place]])
-    columns = dict(section.columns)
-    for spared in ("", *section.spared):
-        columns.pop(spared, None)
-        drawn = _summary(rows, columns)
-        if Measurement.get(out, out.options.update(width=10_000), drawn).maximum <= width:
+def _print_excerpt(excerpt: Excerpt, width: int, full: str) -> None:
+    """As many columns as fit, a doubt as one character. `full` says where the rest is.
+
+    A number is whole or absent: where no more columns can go the intervals do, and then the ends of the names.
+    """
+    columns, spared = dict(excerpt.columns), []
+    for key in excerpt.spared:
+        if _width_of(_drawn(excerpt, columns)) <= width:
             break
-    line()
-    out.print(drawn, soft_wrap=False, width=max(width, out.width))
-    found = {value.verdict.word for row in rows for value in row.values.values() if value.verdict}
-    legend = ", ".join(f"{mark} {word}" for word, mark in _DOUBTS.items() if word in found)
-    more = " ".join(note.rstrip(".").replace("the full report", "report.html (or --all)") for note in section.notes)
-    for text in filter(None, (f"{answer.WINNER} is the one to ship; {answer.PICK} is another pick", legend, more)):
-        line(f"  {text}.")
+        if columns.pop(key, None):
+            spared.append(excerpt.columns[key].title)
+    if excerpt.intervals and _width_of(_drawn(excerpt, columns)) > width:
+        excerpt = replace(excerpt, intervals=())
+        spared.append("intervals")
+    drawn = _drawn(excerpt, columns)
+    if (excess := _width_of(drawn) - width) > 0:
+        drawn.columns[1].max_width = max(1, _width_of(_drawn(excerpt, {})) - 2 * _PADDING - excess)
+    if excerpt.rows:
+        line()
+        out.print(drawn, soft_wrap=False, width=max(width, out.width))
+    for text in filter(None, _legend(excerpt, spared, full)):
+        _paragraph(f"  {text}.")
 
 
-def _summary(rows: Iterable[Row], columns: Mapping[str, Column]) -> RichTable:
+def _width_of(drawn: RichTable) -> int:
+    return Measurement.get(out, out.options.update(width=10_000), drawn).maximum
+
+
+def _legend(excerpt: Excerpt, spared: Sequence[str], full: str) -> Iterator[str]:
+    """What the marks and the doubts mean, and what is left out."""
+    found = {value.verdict.word for row in excerpt.rows for value in row.values.values() if value.verdict}
+    yield "; ".join(f"{mark} {meaning}" for mark, meaning in excerpt.marks.items())
+    yield ", ".join(f"{mark} {word}" for word, mark in _DOUBTS.items() if word in found)
+    yield f"Not shown at this width: {', '.join(spared)} (--wide)" if spared and excerpt.rows else ""
+    noun = "more configuration" if excerpt.rows else "configuration"
+    yield f"{counted(excerpt.more, noun)} {full}" if excerpt.more else ""
+
+
+def _drawn(excerpt: Excerpt, columns: Mapping[str, Column]) -> RichTable:
     drawn = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     drawn.add_column("", no_wrap=True)
     drawn.add_column("configuration", no_wrap=True)
     for column in columns.values():
         title = f"{printable(column.title)}\n{printable(column.unit)}".rstrip()
         drawn.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        _, *labels = row.labels  # the first is the pick, in words
-        cells = [_cell(row, key, column) for key, column in columns.items()]
-        style = "bold" if row.mark == answer.WINNER else None
-        drawn.add_row(row.mark, printable(" ".join(labels)), *map(printable, cells), style=style)
+    strong = next(iter(excerpt.marks), None)
+    for row in _by_network(excerpt):
+        cells = [_cell(row, key, column, key in excerpt.intervals) for key, column in columns.items()]
+        style = "bold" if row.mark and row.mark == strong else None
+        drawn.add_row(
+            printable(row.mark), printable(row.name or " ".join(row.labels)), *map(printable, cells), style=style
+        )
     return drawn
 
 
-def _cell(row: Row, key: str, column: Column) -> str:
-    """A number and a mark for a doubt; of the latency its interval, too."""
+def _by_network(section: Section) -> list[Row]:
+    """The rows of each network or file together, the networks in the order in which they come first."""
+    named = [place for place, title in enumerate(section.label_titles) if title in ("network", "file")]
+    place = named[0] if named else 0
+    order: dict[str, int] = {}
+    for row in section.rows:
+        order.setdefault(row.labels[place], len(order))
+    return sorted(section.rows, key=lambda row: order[row.labels[place]])
+
+
+def _cell(row: Row, key: str, column: Column, has_interval: bool) -> str:
+    """A number, its interval if that is worth its place, and a mark for a doubt."""
     if key not in row.values:
         return row.text(key, column)
     value = row.values[key]
-    # The interval of what is compared is worth its place; the others stand in the report.
-    shown = value if column.unit == "ms" else replace(value, estimate=None)
+    shown = value if has_interval else replace(value, estimate=None)
     return shown.plain(column) + (_DOUBTS.get(value.verdict.word, "") if value.verdict else "")
 
 

@@ -11,9 +11,12 @@ from rich.console import Console
 
 from cifar_deploy import cli, console, documents, pipeline
 from cifar_deploy.core.errors import DeployError
+from cifar_deploy.core.journal import grouped, read_lines
 from cifar_deploy.core.progress import Progress
+from cifar_deploy.stages.report import build
 from tests.in_process import run_here
 from tests.reports.tables import table_of
+from tests.stages.test_report import no_raw
 
 EVIL = "\x1b[2J\x1b]8;;http://evil\x07 \u202egnp\u2066 :bomb: [bold]b[/] two\nlines\r\x9b1m \udcff\t."
 SHOWN = "\\x1b[2J\\x1b]8;;http://evil\\x07 \\u202egnp\\u2066 :bomb: [bold]b[/] two\\nlines\\r\\x9b1m \\udcff\\t."
@@ -80,3 +83,22 @@ def test_the_log_shows_hostile_text_as_text(tmp_path: Path) -> None:
         logging.getLogger("cifar_deploy").warning("%s\nnext", EVIL)
     text = (tmp_path / "log.txt").read_text()
     assert all(line.isprintable() for line in text.split("\n")) and "\nnext\n" in text
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 40])
+def test_a_narrow_screen_shows_fewer_columns_and_says_which_but_no_number_in_part(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    lines = (Path(__file__).parents[1] / "reports" / "results.jsonl", io.StringIO())
+    table, screen = build(grouped(read_lines(lines[0]).runs), no_raw), lines[1]
+    monkeypatch.setattr(console, "out", Console(file=screen, force_terminal=True, color_system=None, width=width))
+    console.print_table(table)
+    shown = screen.getvalue().splitlines()
+    assert max(map(len, shown)) <= width and len(shown) <= 60
+    told = " ".join(screen.getvalue().split())
+    (winner,) = (line for line in shown if line.startswith("* resnet20 litert_int8"))
+    assert winner.split()[3:5] == ["87.34", "0.241" if width >= 80 else "0.241~"]
+    left_out = {100: None, 80: "group, size, memory", 60: "group, size, memory, speed-up, intervals"}
+    if width in left_out:
+        assert (f"Not shown at this width: {left_out[width]} (--wide)" in told) == (left_out[width] is not None)
+    assert ("10.43~" in winner) == (width >= 80), "the speed-up is the last column to go"

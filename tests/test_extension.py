@@ -10,7 +10,7 @@ import pytest
 from cifar_deploy import console, pipeline
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.store import Store
-from cifar_deploy.stages import compare
+from cifar_deploy.stages import compare, comparison
 from cifar_deploy.stages.rounds import Costs
 from tests import own_energy, own_gpu_backend
 from tests.conftest import need_package
@@ -64,7 +64,7 @@ def test_a_metric_of_ones_own_is_measured_in_rounds_shown_and_compared(
     (pair,) = pipeline.compare(tmp_path / "before", tmp_path / "out")
     found = pair.differences[f"{ENERGY}.joules"]
     assert found.word == "worse" and found.ratio and found.ratio.value == pytest.approx(1 / 1.5)
-    assert "smaller [×]" in [column.heading for column in compare.section([pair]).columns.values()]
+    assert "smaller [×]" in [column.heading for column in comparison.section([pair]).columns.values()]
     assert compare.slower([pair], 0.05) == [], "more joules are no less speed"
 
     costs = Costs([replace(a_run(job=replace(result.job, metric="memory")), seconds=1.0)])

@@ -50,7 +50,7 @@ TORCH_AT_THE_TOP = {
 # In the order of the pipeline.
 STAGES = (
     *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "profile", "report", "choose"),
-    *("pairing", "compare", "environments", "doctor"),
+    *("pairing", "compare", "comparison", "environments", "doctor"),
 )
 
 # Where a metric may be named: in its own file, in a section whose setup it is, and where one limits the choice.

@@ -12,10 +12,17 @@ from cifar_deploy.core.errors import one_line
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Artifact, External
 from cifar_deploy.core.store import place_of
-from cifar_deploy.core.table import Answer, Column, Pick, Row, Section
+from cifar_deploy.core.table import Answer, Column, Excerpt, Pick, Row, Section
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration
-from cifar_deploy.sections.common import filled, label_titles, labels_of, precision_of, runtime_title
+from cifar_deploy.sections.common import (
+    filled,
+    label_titles,
+    labels_of,
+    precision_of,
+    runtime_title,
+    short_labels,
+)
 from cifar_deploy.sections.latencies import RANK, SPEED_UP
 
 # The columns of every table of candidates.
@@ -201,7 +208,7 @@ def _paths(artifact: Artifact) -> tuple[str, ...]:
     return tuple((place_of(artifact) / file.name).as_posix() for file in artifact.files)
 
 
-def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> Section:
+def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> Excerpt:
     """The picks, the Pareto set and the fastest few of each network, the fastest first."""
     picked_as = roles(choice)
     marks = {candidate.configuration: "Pareto set" for candidate in choice.front} | picked_as
@@ -213,18 +220,25 @@ def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> 
         if candidate.configuration in marks or (seen[name] <= _FEW and len(seen) <= _NETWORKS):
             shown.append(candidate)
     titles = label_titles(candidate.configuration for candidate in shown)
-    left = len(field.candidates) + len(field.never) - len(shown)
-    notes = (f"{counted(left, 'more configuration')} in the full report.",) if left else ()
+    everyone = [*(candidate.configuration for candidate in field.candidates), *field.never]
+    short = short_labels(everyone)
     rows = []
     for candidate in shown:
         row = _row(candidate, titles, marks.get(candidate.configuration, "–"))
         group = groups.get(candidate.configuration)
         mark = WINNER if candidate is choice.winner else PICK if candidate.configuration in picked_as else ""
-        rows.append(replace(row, words={"rank": group} if group else {}, mark=mark))
+        name = f"{candidate.configuration.name} {short[candidate.configuration]}"
+        rows.append(replace(row, words={"rank": group} if group else {}, mark=mark, name=name))
     columns = {**_columns(), "rank": replace(RANK, title="group")}
     columns["accuracy.accuracy"] = replace(columns["accuracy.accuracy"], title="top-1")
-    best = filled("The best few", ("pick", *titles), columns, rows, notes)
-    return replace(best, spared=("rank", "file_size.bytes", "memory.peak", "speed_up"))
+    best = filled("The best few", ("pick", *titles), columns, rows)
+    return Excerpt(
+        **vars(best),
+        marks={WINNER: "is the one to ship", PICK: "is another pick"},
+        intervals=("latency.p50",),
+        spared=("rank", "file_size.bytes", "memory.peak", "speed_up"),
+        more=len(everyone) - len(shown),
+    )
 
 
 def remarks(choice: Choice) -> Mapping[str, tuple[str, ...]]:

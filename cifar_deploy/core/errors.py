@@ -168,6 +168,8 @@ def printable(text: str) -> str:
     These are control characters (escape sequences), format characters (text direction, zero width), line separators and
     the surrogates that stand for bytes that are no UTF-8. Names come from files and may hold anything.
     """
+    if text.isprintable():  # nearly all of them
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 

@@ -742,6 +742,9 @@ class Session:
     seed: int
     jobs: tuple[str, ...]  # the keys of the jobs, for each metric one of them twice: the control
 
+    def __hash__(self) -> int:
+        return hash((self.started, self.seed))  # thousands of runs are grouped by a session of thousands of jobs
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cooling:

@@ -22,7 +22,7 @@ here is over rounds:
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,12 +61,19 @@ class Estimate:
         return (self.high - self.low) / 2 / self.value if self.value else 0.0
 
 
+def median(values: Iterable[float]) -> float:
+    """Of at least one value: the same float as numpy's, in a hundredth of the time for a handful of them."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return float(ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)
+
+
 def estimate(values: Sequence[float]) -> Estimate:
     """The median of round medians with its interval; at least one value."""
     ordered = sorted(values)
     rank = _median_rank(len(ordered))
     return Estimate(
-        value=float(np.median(ordered)),
+        value=median(ordered),
         low=ordered[rank],
         high=ordered[-1 - rank],
         kind=_kind(len(ordered)),
@@ -117,7 +124,7 @@ def unpaired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> 
     ratios = sorted(a / b for a in numerator for b in denominator)
     rank = _mann_whitney_rank(len(numerator), len(denominator))
     return Estimate(
-        value=float(np.median(ratios)),
+        value=median(ratios),
         low=ratios[rank],
         high=ratios[-1 - rank],
         kind=_kind(min(len(numerator), len(denominator))),
@@ -168,7 +175,7 @@ def ranks(rounds: Sequence[Mapping[int, float]], noise: float) -> list[str]:
 
     For rounds enough for an interval: fewer can tell no two configurations apart.
     """
-    order = sorted(range(len(rounds)), key=lambda index: float(np.median(list(rounds[index].values()))))
+    order = sorted(range(len(rounds)), key=lambda index: median(rounds[index].values()))
     groups: list[list[int]] = []
     for index in order:
         if groups:

@@ -87,6 +87,7 @@ class Row:
     failures: Mapping[str, Failure] = field(default_factory=dict)  # likewise
     words: Mapping[str, str] = field(default_factory=dict)  # likewise: a rank, or what is lacking for a number
     mark: str = ""  # what the answer says of it
+    name: str = ""  # the labels in a few words, for a screen
 
     def text(self, key: str, column: Column) -> str:
         """As shown: the number, the kind of failure, a word, or a dash where nothing was asked."""
@@ -107,7 +108,16 @@ class Section:
     on_screen: bool = True
     part: str = "numbers"  # of PARTS, where a page shows it
     main: tuple[str, ...] = ()  # the columns that a page shows at first; (): all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excerpt(Section):
+    """A few rows of a longer table, for one screen."""
+
+    marks: Mapping[str, str] = field(default_factory=dict)  # what a row's mark means; rows of the first are bold
+    intervals: tuple[str, ...] = ()  # the columns whose intervals are worth their place
     spared: tuple[str, ...] = ()  # the columns that a narrow screen gives up, the first one first
+    more: int = 0  # configurations that are left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +146,7 @@ class Answer:
     reasons: tuple[str, ...]
     columns: Mapping[str, Column]
     picks: tuple[Pick, ...] = ()
-    best: Section | None = None  # the Pareto set, and the fastest few of each network
+    best: Excerpt | None = None  # the Pareto set, and the fastest few of each network
     remarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # lines, by their title
 
 

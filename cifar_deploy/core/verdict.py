@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core.records import Checkpoint, Disturbance, Measurement
-from cifar_deploy.core.statistics import SAMPLES_A_ROUND, wilson
+from cifar_deploy.core.statistics import SAMPLES_A_ROUND, median, wilson
 
 # Of the wall time. On a quiet machine at most 1.1 % was seen, beside a busy neighbour 24 % and more.
 _MOST_RUN_DELAY = 0.05
@@ -100,9 +100,9 @@ def judge(measurements: Mapping[int, Measurement], value: str, threads: int = 1)
         if (reason := _disturbed(gauges.get(index), gauges.values()) or _drifted(measurement.values.get("drift", 0.0)))
     ]
     delays = [gauge.run_delay or 0.0 for gauge in gauges.values()]
-    if gauges and float(np.median(delays)) > _HOPELESS:
+    if gauges and median(delays) > _HOPELESS:
         return Verdict(
-            word="invalid", reasons=(f"CPU contention: waited {np.median(delays):.0%} of the time (run-queue delay)",)
+            word="invalid", reasons=(f"CPU contention: waited {median(delays):.0%} of the time (run-queue delay)",)
         )
     reasons = []
     if len(disturbed) > _MOST_DISTURBED * len(measurements):
@@ -130,11 +130,12 @@ def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
     of_size: dict[float, list[float]] = {}
     for number, epoch in enumerate(curve):
         of_size.setdefault(recipe.scale(number), []).append(epoch.seconds)
+    usual = {size: median(seconds) for size, seconds in of_size.items()}
     reasons = {}
     for number, epoch in enumerate(curve):
         # Not the fixed loop: a few milliseconds before and after say nothing of the minutes between.
         seen = next(filter(None, map(_interrupted, gauges[number])), None)
-        if reason := seen or _slower(epoch.seconds / float(np.median(of_size[recipe.scale(number)]))):
+        if reason := seen or _slower(epoch.seconds / usual[recipe.scale(number)]):
             reasons[number] = reason
     quiet: dict[float, list[float]] = {}
     for number, epoch in enumerate(curve):
@@ -147,7 +148,7 @@ def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
     if 2 * len(reasons) > len(curve) or any(recipe.scale(number) not in quiet for number in reasons):
         return checkpoint.seconds, Verdict(word="noisy", reasons=(told,))
     seconds = sum(
-        float(np.median(quiet[recipe.scale(number)])) if number in reasons else epoch.seconds
+        median(quiet[recipe.scale(number)]) if number in reasons else epoch.seconds
         for number, epoch in enumerate(curve)
     )
     return seconds, Verdict(word="stable", reasons=(f"{told}; each counts as the median of the quiet ones",))
@@ -246,6 +247,6 @@ def _trend(medians: list[float]) -> str | None:
     if third < 2:
         return None
     early, late = medians[:third], medians[-third:]
-    change = float(np.median(late)) / float(np.median(early)) - 1
+    change = median(late) / median(early) - 1
     apart = max(early) < min(late) or max(late) < min(early)
     return f"moved by {change:+.0%} from the first to the last rounds" if apart and abs(change) > _MOST_TREND else None

@@ -165,11 +165,11 @@ class Summary:
 def against_itself(results: Iterable[Result], metric: str) -> list[float]:
     """The ratios of the control's rounds to its configuration's, of a session's results: what a number differs by from itself."""
     of_metric = [result for result in results if result.job.metric == metric]
+    ordinary = {result.job.key: result for result in reversed(of_metric) if not result.control}
     for control in of_metric:
-        for result in of_metric:
-            if control.control and not result.control and result.job.key == control.job.key:
-                ours, theirs = (each.rounds(compared_by(metric)) for each in (control, result))
-                return [ours[index] / theirs[index] for index in sorted(ours.keys() & theirs.keys())]
+        if control.control and (result := ordinary.get(control.job.key)):
+            ours, theirs = (each.rounds(compared_by(metric)) for each in (control, result))
+            return [ours[index] / theirs[index] for index in sorted(ours.keys() & theirs.keys())]
     return []
 
 

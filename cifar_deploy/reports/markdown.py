@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from cifar_deploy.core.errors import printable
-from cifar_deploy.core.table import Section, Table
+from cifar_deploy.core.progress import counted
+from cifar_deploy.core.table import Excerpt, Section, Table
 from cifar_deploy.reports import Report, charts
 
 # Of a table or a list; the page has them all.
@@ -58,6 +59,8 @@ def _section(section: Section) -> list[str]:
     for row in section.rows[:_MOST_ROWS]:
         lines.append(_line([*row.labels, *(row.text(key, column) for key, column in section.columns.items())]))
     notes = [f"{_escaped(note)}  " for note in section.notes]
+    if isinstance(section, Excerpt) and section.more:
+        notes.append(f"{counted(section.more, 'more configuration')} in the full report.  ")
     if len(section.rows) > _MOST_ROWS:
         notes.append(f"… {len(section.rows) - _MOST_ROWS:,} more rows in report.html")
     return [f"## {_escaped(section.title)}", "", *lines, "", *notes, ""]

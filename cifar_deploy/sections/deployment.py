@@ -1,8 +1,7 @@
 """What to ship: a row a configuration, and how its numbers were measured."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics.summary import Configuration, Summary, compared_by, is_batched
@@ -20,7 +19,6 @@ from cifar_deploy.sections.common import (
     row_of,
 )
 from cifar_deploy.sections.latencies import RANK, SPEED_UP, how_measured, ranks, speed_up, where_measured
-from cifar_deploy.sections.precision import not_faster
 
 _OVERHEAD = Column(
     title="runtime overhead",
@@ -38,7 +36,6 @@ def deployment(
     configurations: Configurations,
     overheads: Configurations,
     controls: Sequence[Result],
-    profiles: Iterable[Profile] = (),
     marks: Mapping[Configuration, str] | None = None,
 ) -> Section:
     """One row a configuration: what runs, and what it costs there. `marks` are what the answer says of some."""
@@ -68,8 +65,7 @@ def deployment(
                 mark=(marks or {}).get(configuration, ""),
             )
         )
-    notes = (*_conditions(configurations, control), *not_faster(configurations, profiles))
-    return filled("What to ship", titles, columns, rows, notes, main=_MAIN)
+    return filled("What to ship", titles, columns, rows, _conditions(configurations, control), main=_MAIN)
 
 
 def _by_latency(configurations: Configurations) -> Configurations:

@@ -1,14 +1,14 @@
 """What INT8 and FP16 cost in accuracy and bring in speed, and where they bring none, with the likely reason."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import statistics
 from cifar_deploy.core.charts import Axis, Forest, Panel, Span
 from cifar_deploy.core.profile import Profile
-from cifar_deploy.core.records import Job, Machine, Result, variant_name
+from cifar_deploy.core.records import Job, Machine, Result
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.table import Value
+from cifar_deploy.core.table import Section
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.metrics.summary import Configuration, Raw, Summary, agreement, compared_by
 from cifar_deploy.sections.common import Configurations, by_settings, correct_of, is_int8, paired_ratio, short_labels
@@ -19,6 +19,10 @@ _WORTH_IT = 1 / (1 - statistics.NOISE_BETWEEN_SESSIONS)
 
 
 _MOST_ROWS = 48
+# In one note.
+_MOST_NAMES = 8
+
+_PART = "quantisation"
 
 
 def quantisation(configurations: Configurations, raw: Raw) -> Forest | None:
@@ -59,7 +63,7 @@ def quantisation(configurations: Configurations, raw: Raw) -> Forest | None:
         *([f"The first {_MOST_ROWS} of {len(changes):,}."] if len(changes) > _MOST_ROWS else []),
     ]
     return Forest(
-        part="quantisation",
+        part=_PART,
         title="What quantisation costs",
         panels=(
             Panel(
@@ -108,47 +112,69 @@ def _span(label: str, found: Estimate, text: str, filled: bool) -> Span:
     return Span(label=label, text=text, value=found.value, between=between, filled=filled)
 
 
-def not_faster(configurations: Configurations, profiles: Iterable[Profile] = ()) -> Iterator[str]:
-    """A sentence for each configuration of a reduced precision that is not faster than its float32 form beside it, or may not be."""
-    column = compared_by("latency")
-    for configuration, of_one in configurations.items():
-        of_float = _float_form(configuration, configurations)
-        named = variant_name(_float_format(configuration) or "", configuration.input)
-        ours, theirs = of_one.get("latency"), of_float.get("latency") if of_float else None
-        speed_up = paired_ratio(theirs, ours, column)
+def not_faster(configurations: Configurations, profiles: Sequence[Profile] = ()) -> Section | None:
+    """Those of a reduced precision that are not faster than their float32 form, or may not be, by the likely reason."""
+    rows = by_settings(configurations)
+    labels = short_labels(rows)
+    slow: dict[str, list[tuple[Configuration, Job]]] = {}  # by the reason
+    named: dict[Configuration, str] = {}
+    unclear: list[str] = []
+    for configuration, of_one in rows.items():
+        of_float, ours = _float_form(configuration, rows), of_one.get("latency")
+        speed_up = paired_ratio(of_float.get("latency") if of_float else None, ours, compared_by("latency"))
         if not ours or not speed_up or speed_up.low >= _WORTH_IT:
             continue
-        shown = Value(number=speed_up.value, estimate=speed_up).text(SPEED_UP)
+        named[configuration] = f"{configuration.name} {labels[configuration]} ({SPEED_UP.text(speed_up.value)}×)"
         if speed_up.value < _WORTH_IT:
-            yield (
-                f"{configuration} is not faster than {named} there (speed-up {shown}): "
-                f"{_reason(configuration, ours.result.job.machine)}.{_evidence(configuration, ours.result.job, profiles)}"
-            )
+            job = ours.result.job
+            reason = _reason(configuration, job.machine)
+            slow.setdefault(reason, []).append((configuration, job))
         else:
-            yield (
-                f"{configuration} may be faster than {named} there, or not (speed-up {shown}): its rounds lie too far "
-                "apart to tell; more of them would (--rounds), or a quieter machine."
-            )
+            unclear.append(named[configuration])
+    notes = [
+        f"Not faster than float32: {_some([named[configuration] for configuration, _ in those])}. "
+        f"Likely reason: {reason}.{_evidence(those, profiles)}"
+        for reason, those in slow.items()
+    ]
+    if unclear:
+        notes.append(
+            f"Perhaps not faster than float32: {_some(unclear)}. The rounds lie too far apart to tell. More rounds "
+            "(--rounds) or a quieter machine would."
+        )
+    title = "Where a reduced precision is not faster"
+    return Section(title=title, label_titles=(), columns={}, rows=(), notes=tuple(notes), part=_PART) if notes else None
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return f"{'; '.join(names[:_MOST_NAMES])}{more}"
 
 
 def _reason(configuration: Configuration, machine: Machine) -> str:
     if FORMATS[configuration.format].precision == "float16":
         if machine.has_float16():
             return f"{configuration.backend} may have no float16 kernels for this processor"
-        return "this processor does not compute in float16, and float32 is what is computed in"
+        return "this processor does not compute in float16"
     if machine.has_int8_dot_products() is False:
         return "this processor has no instructions for INT8 dot products"
-    return f"what {configuration.backend} spends on other things than multiplying may outweigh what INT8 saves"
+    return f"what {configuration.backend} does besides multiplying outweighs what INT8 saves"
 
 
-def _evidence(configuration: Configuration, job: Job, profiles: Iterable[Profile]) -> str:
-    """What a profile of this artifact on this machine found, or how to make one."""
-    if not BACKENDS[configuration.backend].profile:
-        return ""
-    command = (
+def _evidence(those: Sequence[tuple[Configuration, Job]], profiles: Sequence[Profile]) -> str:
+    """What profiles of these artifacts on this machine found, or how to make the first; "" if none can be made."""
+    can = [(configuration, job) for configuration, job in those if BACKENDS[configuration.backend].profile]
+    found = [
+        f"{profile.convolutions_in(FORMATS[configuration.format].precision)} ({_command(configuration)})."
+        for configuration, job in can
+        for profile in profiles
+        if profile.is_of(job)
+    ]
+    if found:
+        return f" Profile: {' '.join(found[:_MOST_NAMES])}"
+    return f" To check: {_command(can[0][0])}" if can else ""
+
+
+def _command(configuration: Configuration) -> str:
+    return (
         f"cifar-deploy profile {configuration.name} --format {configuration.variant} --backend {configuration.backend}"
     )
-    for profile in profiles:
-        if profile.is_of(job):
-            return f" Its profile: {profile.convolutions_in(FORMATS[configuration.format].precision)} ({command})."
-    return f" A profile tells how many convolutions run in a reduced precision ({command})."

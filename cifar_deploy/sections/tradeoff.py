@@ -26,7 +26,7 @@ def accuracy_against_latency(
         return None
     first = [configuration for configuration in (*named, *front) if configuration in rows]
     order = sorted(rows, key=lambda configuration: median_s(rows[configuration]))
-    shown = list(dict.fromkeys([*first, *order]))[:_MOST]
+    shown = set(list(dict.fromkeys([*first, *order]))[:_MOST])
     latency, accuracy = METRICS["latency"].columns["p50"], METRICS["accuracy"].columns["accuracy"]
     notes = [
         "Filled: INT8. Hollow: floating point. Dashed: the Pareto set. Ringed: the picks. Bars: 95 % intervals.",
@@ -41,7 +41,7 @@ def accuracy_against_latency(
         points=tuple(
             _point(configuration, rows[configuration], named.get(configuration))
             for configuration in sorted(rows, key=lambda each: each in named)
-            if configuration in set(shown)
+            if configuration in shown
         ),
         front=tuple(
             (median_s(rows[each]) * latency.scale, rows[each]["accuracy"].values["accuracy"].number * accuracy.scale)

@@ -19,11 +19,10 @@ from typing import Literal, NamedTuple, TypeAlias
 from cifar_deploy.core import statistics, untrusted
 from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.journal import grouped, read_lines
-from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Baseline, Job, Result
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.core.table import Column, Value
 from cifar_deploy.metrics import METRICS, Compared, RecordedMetric, as_runtime_metric
 from cifar_deploy.metrics.summary import (
     Configuration,
@@ -36,16 +35,11 @@ from cifar_deploy.metrics.summary import (
     is_per_image,
     is_timed,
 )
-from cifar_deploy.sections.accuracy import HOW_PAIRED, PAIRED
-from cifar_deploy.sections.common import label_titles, labels_of
-from cifar_deploy.sections.latencies import SPEED_UP
 from cifar_deploy.stages import pairing
 from cifar_deploy.stages.pairing import Match, is_same_input
 from cifar_deploy.stages.results import fault
 
 _SAME_RUNS = "the same runs on both sides"
-# Named in a note; of more, their number.
-_NAMED = 3
 
 # What B is. Times are faster or slower, bytes smaller or larger, all else better or worse.
 Word: TypeAlias = Literal[
@@ -163,7 +157,7 @@ def pairs_of(
         Pair(
             configuration=configuration,
             match=None if side else match_of[configuration.name],
-            differences={key: differences[key] for key in sorted(differences, key=lambda key: _place(key))},
+            differences={key: differences[key] for key in sorted(differences, key=lambda key: place_of(key))},
         )
         for (side, configuration), differences in sorted(_by_configuration(outcomes).items(), key=_order)
     ]
@@ -250,11 +244,11 @@ def _order(item: tuple[tuple[str, Configuration], object]) -> tuple[object, ...]
     return side, *configuration[:-1], configuration.batch_size or 0
 
 
-def _place(key: str) -> int:
-    return _compared(key).place
+def place_of(key: str) -> int:
+    return compared_of(key).place
 
 
-def _compared(key: str) -> Compared:
+def compared_of(key: str) -> Compared:
     metric, _, column = key.rpartition(".")
     return next(compared for compared in compared_columns(metric) if compared.column == column)
 
@@ -280,7 +274,7 @@ def _differences(
         if a and b and a.runs == b.runs:
             told = f"{_SAME_RUNS}; {difference.reason}" if a.failure else _SAME_RUNS
             difference = dataclasses.replace(difference, word="tie", reason=told)
-        if _is_judged(metric, compared.column):
+        if is_judged(metric, compared.column):
             found[f"{metric}.{compared.column}"] = difference
         elif first or second:
             found[f"{metric}.{compared.column}"] = dataclasses.replace(difference, word=None, reason="")
@@ -308,7 +302,7 @@ def _difference(
     return _once(first, second, METRICS[a.job.metric].better, compared.tie)
 
 
-def _is_judged(metric: str, column: str) -> bool:
+def is_judged(metric: str, column: str) -> bool:
     """Whether something is claimed of a column. How far two values of the others differ by chance was not looked at."""
     plugin = as_runtime_metric(metric)
     return not plugin or column == plugin.compared_by
@@ -324,129 +318,6 @@ def _unmeasured(a: Result | None, b: Result | None) -> tuple[Word, str] | None:
     return ("failed", "; ".join(failures)) if failures else None
 
 
-def section(pairs: Sequence[Pair]) -> Section:
-    """A table with a row for each configuration. Its first columns are the latency, its speed-up and the verdict."""
-    titles = label_titles(pair.configuration for pair in pairs)
-    keys = dict.fromkeys(key for pair in pairs for key in pair.differences)
-    columns: dict[str, Column] = {}
-    for key in sorted(keys, key=_place):
-        columns |= _columns(key)
-    return Section(
-        title="B against A",
-        label_titles=titles,
-        columns=columns,
-        rows=tuple(_row(labels_of(pair.configuration, titles), pair) for pair in pairs),
-        notes=(*_meanings(keys), *_paired(pairs), *_unpaired(pairs), *_reasons(pairs), *_doubts(pairs)),
-    )
-
-
-def _columns(key: str) -> dict[str, Column]:
-    """What is shown of a metric's column."""
-    metric, _, name = key.rpartition(".")
-    column, plugin = METRICS[metric].columns[name], as_runtime_metric(metric)
-    word = {f"{key}.word": Column(title="B is", unit="", stored_unit="")}
-    if plugin and plugin.per_image:
-        change = dataclasses.replace(PAIRED["difference"], title=f"{column.title} change")
-        return {f"{key}.change": change, f"{key}.flips": Column(title="flips", unit="−, +", stored_unit=""), **word}
-    is_judged = _is_judged(metric, name)
-    both = {key: Column(title=column.title, unit=f"A → B, {column.unit}".rstrip(", "), stored_unit="")}
-    ratio = dataclasses.replace(SPEED_UP, title=_ratio_title(key), interval=bool(plugin and plugin.timed and is_judged))
-    return both | {f"{key}.ratio": ratio} | (word if plugin and plugin.timed and is_judged else {})
-
-
-def _ratio_title(key: str) -> str:
-    metric = METRICS[key.rpartition(".")[0]]
-    if not isinstance(metric, RecordedMetric) and metric.is_speed:
-        return SPEED_UP.title
-    return "smaller" if metric.better == "lower" else "larger"
-
-
-def _row(labels: tuple[str, ...], pair: Pair) -> Row:
-    values: dict[str, Value] = {}
-    words: dict[str, str] = {}
-    for key, difference in pair.differences.items():
-        column, shown = column_of(key), _columns(key)
-        words[key] = " → ".join("–" if v is None else column.text(v.number) for v in (difference.a, difference.b))
-        if difference.change:
-            change = difference.change
-            values[f"{key}.change"] = Value(number=change.difference.value, estimate=change.difference)
-            words[f"{key}.flips"] = f"{change.negative_flips}, {change.positive_flips}"
-        elif f"{key}.change" in shown and difference.a and difference.b:
-            values[f"{key}.change"] = Value(number=difference.b.number - difference.a.number)
-        if difference.word:
-            words[f"{key}.word"] = difference.word
-        if difference.word and f"{key}.word" not in shown and (not difference.ratio or difference.word == "tie"):
-            words[f"{key}.ratio"] = difference.word
-        elif difference.ratio:
-            values[f"{key}.ratio"] = Value(number=difference.ratio.value, estimate=difference.ratio)
-    return Row(labels=labels, values=values, words=words)
-
-
-def _meanings(keys: Iterable[str]) -> Iterator[str]:
-    """What the columns mean."""
-    shown = list(keys)
-    yield "Every ratio is above 1 where B is better: how many times faster or smaller than A it is."
-    if any(f"{key}.change" in _columns(key) for key in shown):
-        yield f"Flips are negative, then positive. {HOW_PAIRED}"
-    for key in shown:
-        if tie := _compared(key).tie:
-            yield f"The {column_of(key).title} is measured once. Two numbers that differ by at most {tie:.0%} are a tie."
-
-
-def _paired(pairs: Iterable[Pair]) -> Iterator[str]:
-    """What is compared with another name, and by which rule."""
-    for match in dict.fromkeys(pair.match for pair in pairs):
-        if match and match.rule != "name":
-            yield f"{match.a} of A is compared with {match.b} of B: {pairing.REASONS[match.rule]}."
-
-
-def _words(pair: Pair) -> set[Word | None]:
-    return {difference.word for difference in pair.differences.values()}
-
-
-def _unpaired(pairs: Sequence[Pair]) -> Iterator[str]:
-    """The names that are compared with nothing."""
-    in_a, in_b = (
-        list(dict.fromkeys(pair.configuration.name for pair in pairs if not pair.match and word in _words(pair)))
-        for word in ("missing", "new")
-    )
-    told = [f"{', '.join(names)} of {side}" for side, names in (("A", in_a), ("B", in_b)) if names]
-    if told:
-        remedy = f" --pair {in_a[0]}={in_b[0]} compares two of them." if in_a and in_b else ""
-        yield f"Not paired: {'; '.join(told)}.{remedy}"
-
-
-def _reasons(pairs: Sequence[Pair]) -> Iterator[str]:
-    """Why B is what the table says, each reason once."""
-    found: dict[tuple[Word | None, str], dict[str, list[Configuration]]] = {}
-    for pair in pairs:
-        for key, difference in pair.differences.items():
-            if difference.reason:
-                titles = found.setdefault((difference.word, difference.reason), {})
-                titles.setdefault(column_of(key).title, []).append(pair.configuration)
-    for (word, reason), by_title in found.items():
-        alike: dict[tuple[Configuration, ...], list[str]] = {}
-        for title, who in by_title.items():
-            alike.setdefault(tuple(who), []).append(title)
-        for named, same in alike.items():
-            of = "; ".join(map(str, named)) if len(named) <= _NAMED else counted(len(named), "configuration")
-            yield f"{', '.join(same)} of {of}: {word}: {reason}"
-
-
-def _doubts(pairs: Sequence[Pair]) -> Iterator[str]:
-    """Of how many numbers the verdict is not stable."""
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    for pair in pairs:
-        for key, difference in pair.differences.items():
-            for side, value in (("A", difference.a), ("B", difference.b)):
-                if value and value.verdict and value.verdict.word != "stable":
-                    sides = found.setdefault((column_of(key).title, value.verdict.word), {})
-                    sides[side] = sides.get(side, 0) + 1
-    for (title, word), sides in found.items():
-        told = " and ".join(f"{count} of {side}" for side, count in sorted(sides.items()))
-        yield f"{title}: {word} for {told} ({counted(len(pairs), 'configuration')})"
-
-
 def column_of(key: str) -> Column:
     """The column of a key of `Pair.differences`."""
     metric, _, name = key.rpartition(".")
@@ -459,27 +330,10 @@ def slower(pairs: Iterable[Pair], limit: float) -> list[Pair]:
     That is what is slower by more, and by more than a tie, and what is undecided, has failed or is missing: a gate that
     a crash can pass is none. What is no speed, whether labels are right say, is another question.
     """
-    return [pair for pair in pairs if any(True for _ in _slower(pair, limit))]
+    return [pair for pair in pairs if any(True for _ in too_slow(pair, limit))]
 
 
-def refusal(pairs: Sequence[Pair], limit: float) -> str | None:
-    """Why `--fail-if-slower` does not pass, with the worst of what is slower; None if it passes."""
-    slow = slower(pairs, limit)
-    if not slow:
-        return None
-    found = [(pair, key, difference) for pair in slow for key, difference in _slower(pair, limit)]
-    pair, key, difference = min(found, key=lambda item: item[2].ratio.value if item[2].ratio else 1.0)
-    told = f"{difference.word}, {difference.reason}"
-    if difference.word == "slower" and difference.ratio:
-        both = _row((), pair).words[key]
-        told = f"{both} {column_of(key).unit}, speed-up {SPEED_UP.text(difference.ratio.value)}"
-    return (
-        f"--fail-if-slower: {len(slow)} of {counted(len(pairs), 'configuration')}: B is slower by more than {limit:.1%}, "
-        f"or cannot be compared; {pair.configuration}, {column_of(key).title}: {told}"
-    )
-
-
-def _slower(pair: Pair, limit: float) -> Iterator[tuple[str, Difference]]:
+def too_slow(pair: Pair, limit: float) -> Iterator[tuple[str, Difference]]:
     """The speeds of a pair that do not pass."""
     for key, difference in pair.differences.items():
         metric = as_runtime_metric(key.rpartition(".")[0])

@@ -21,7 +21,7 @@ from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.progress import counted
-from cifar_deploy.core.records import Baseline, Checkpoint, Data, External, Result
+from cifar_deploy.core.records import Baseline, Checkpoint, Data, External, Result, Session
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Record, Section, Table, Thumbnails, Value
@@ -41,6 +41,7 @@ from cifar_deploy.sections import (
     memory,
     pixels,
     precision,
+    reproduce,
     start,
     sustained,
     tradeoff,
@@ -139,16 +140,15 @@ def build(
     ]
     if isinstance(current[-1].job.artifact.origin, External):  # a store holds nothing else then
         facts = {"files": _each(_described(result) for result in current if result.job.artifact.files)}
-        commands = {"cifar-deploy bench FILE --out FOLDER": "measures the files anew"}
         parts = memory.parts(configurations)
         sections = [external.files(configurations, controls), parts and dataclasses.replace(parts, on_screen=False)]
     else:
         facts = _origins(current, checkpoints)
-        commands = {"cifar-deploy evaluate --force": "measures the same artifacts anew"}
         by_class = accuracy.by_class(configurations, raw)
         flipped = flips.thumbnails(configurations, raw, images, choice.winner.configuration if choice.winner else None)
         sections = [
-            deployment.deployment(configurations, overheads, controls, profiles, answer.roles(choice)),
+            deployment.deployment(configurations, overheads, controls, answer.roles(choice)),
+            precision.not_faster(configurations, profiles),
             pixels.in_the_graph(configurations),
             accuracy.against_eager(configurations, raw),
             instructions.under_older(results, configurations, raw),
@@ -175,7 +175,7 @@ def build(
         health=health.health(configurations, overheads, control),
         charts=tuple(chart for chart in charts if chart),
         thumbnails=flipped,
-        commands={"cifar-deploy report": "makes this page again from results.jsonl, byte for byte", **commands},
+        commands=reproduce.commands(checkpoints, current, results),
         facts={**facts, **_circumstances(current), **_left_out(results, current)},
         sections=shown,
         failures=_failures(configurations),
@@ -243,10 +243,12 @@ def _current(results: Sequence[Result]) -> list[Result]:
         ):
             newest[configuration, result.job.metric, result.control] = result
     # As they were planned, not in the order of the last runs.
-    order = {
-        configuration: index
-        for index, configuration in enumerate(dict.fromkeys(map(Configuration.of, sorted(here, key=_place))))
+    places = {
+        session: {key: place for place, key in enumerate(session.jobs)}
+        for session in {result.session for result in here if result.session}
     }
+    planned = sorted(here, key=lambda result: _place(result, places))
+    order = {configuration: index for index, configuration in enumerate(dict.fromkeys(map(Configuration.of, planned)))}
     metrics = list(METRICS)
     return sorted(
         newest.values(),
@@ -257,9 +259,9 @@ def _current(results: Sequence[Result]) -> list[Result]:
     )
 
 
-def _place(result: Result) -> int:
+def _place(result: Result, places: Mapping[Session, Mapping[str, int]]) -> int:
     """In the plan of the session. What is not of one comes first, as it was measured: in the order of the plan, too."""
-    return 1 + result.session.jobs.index(result.job.key) if result.session else 0
+    return 1 + places[result.session][result.job.key] if result.session else 0
 
 
 def _each(texts: Iterable[str]) -> tuple[str, ...]:
@@ -283,7 +285,7 @@ def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> d
         **({"measured or compared on": stood_in} if stood_in else {}),
         "recipe": _each(str(c.training.recipe) for c in checkpoints.values()),
         "trained on": _each(
-            f"{c.device} ({c.device_name}), {f'{c.ranks} processes of ' if c.ranks > 1 else ''}{c.threads} threads"
+            f"{c.device} ({c.device_name}), {f'{c.ranks} processes of ' if c.ranks > 1 else ''}{counted(c.threads, 'thread')}"
             for c in checkpoints.values()
         ),
     }

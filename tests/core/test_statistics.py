@@ -137,3 +137,9 @@ def test_agreement_counts_each_image_once() -> None:
     assert (found.images, found.same_label, found.worse, found.better) == (1000, 965, 30, 5)
     assert found.difference == pytest.approx(-0.025)
     assert found.low < -0.025 < found.high < 0 and found.distinguishable
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_the_median_is_the_same_float_as_numpys(count: int) -> None:
+    values = [float(value) for value in np.random.default_rng(count).lognormal(size=count)]
+    assert statistics.median(values) == float(np.median(values))

@@ -3,7 +3,7 @@
 from cifar_deploy.core.charts import Axis, Bar, Bars, Forest, Heat, Lines, Panel, Point, Scatter, Span
 from cifar_deploy.core.records import Failure
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.table import Answer, Column, Health, Pick, Record, Row, Section, Table, Value
+from cifar_deploy.core.table import Answer, Column, Excerpt, Health, Pick, Record, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 
 _LATENCY = Column(title="latency", unit="ms", stored_unit="s", scale=1000, digits=3, interval=True, judged=True)
@@ -93,12 +93,14 @@ _ANSWER = Answer(
             is_winner=True,
         ),
     ),
-    best=Section(
+    best=Excerpt(
         title="The best few",
         label_titles=("pick", "network"),
         columns={"latency": _LATENCY},
         rows=(Row(labels=("best trade-off", "small"), values=_SHIP.rows[1].values),),
-        notes=("2 more configurations in the full report.",),
+        intervals=("latency",),
+        marks={"*": "is the one to ship", "+": "is another pick"},
+        more=2,
     ),
     remarks={"Near misses": ("small on PyTorch eager would qualify with --max-latency 4ms",)},
 )
@@ -244,9 +246,10 @@ def table_of(evil: str) -> Table:
         Heat(part="start", title=evil, corner=evil, columns=(evil,), rows={evil: (1,)}, notes=(evil,)),
         Lines(part="training", title=evil, x=Axis(title=evil), y=Axis(title=evil), lines={evil: ((1, 1),)}),
     )
+    best = Excerpt(**vars(section), marks={evil: evil}, more=1)
     pick = Pick(role=evil, title=evil, row=row, paths=(evil,), is_winner=True)
     answer = Answer(
-        headline=evil, reasons=(evil,), columns={"a": column}, picks=(pick,), best=section, remarks={evil: (evil,)}
+        headline=evil, reasons=(evil,), columns={"a": column}, picks=(pick,), best=best, remarks={evil: (evil,)}
     )
     return Table(
         title=evil,

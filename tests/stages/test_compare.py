@@ -1,5 +1,6 @@
 """Two results files: what is alike is compared, what is not is refused, and a tie is called a tie."""
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from rich.measure import Measurement as Width
 
 from cifar_deploy import console
@@ -26,7 +28,7 @@ from cifar_deploy.core.records import (
 from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Section
 from cifar_deploy.metrics.memory import METRIC as MEMORY
-from cifar_deploy.stages import compare
+from cifar_deploy.stages import compare, comparison
 from tests.in_process import run_here
 from tests.probes import a_job, a_run, a_session
 from tests.stages.test_pairing import LARGE, file
@@ -190,7 +192,7 @@ def test_batch_sizes_are_compared_each_with_its_own() -> None:
     before, after = [*results(one, 1.0), *results(eight, 5.0)], [*results(one, 1.0), *results(eight, 6.0)]
     pairs = compare.pairs_of(before, after, no_samples, no_samples)
     assert [pair.configuration.batch_size for pair in pairs] == [None, 8] and words(pairs) == ["tie", "slower"]
-    table = compare.section(pairs)
+    table = comparison.section(pairs)
     assert "batch" in table.label_titles and [row.labels[3] for row in table.rows] == ["own", "8"]
 
 
@@ -202,7 +204,11 @@ def test_the_command_gates_a_regression_and_names_it(tmp_path: Path) -> None:
                     store.append(run)
     before, after = tmp_path / "before", tmp_path / "after" / "reports" / "results.jsonl"
     passed = run_here("compare", before, after)
-    assert passed.returncode == 0 and "slower" in passed.stdout and "1.000 → 1.300  0.77 [0.77, 0.77]" in passed.stdout
+    assert (
+        passed.returncode == 0
+        and "slower" in passed.stdout
+        and "slower 0.77 [0.77, 0.77] 1.000 → 1.300" in passed.stdout
+    )
     failed = run_here("compare", before, after, "--fail-if-slower", "5%")
     assert (
         failed.returncode == 1
@@ -353,7 +359,7 @@ def test_memory_and_size_are_compared_in_the_same_row_without_an_interval() -> N
     memory, size = pair.differences["memory.peak"], pair.differences["file_size.bytes"]
     assert memory.word == "smaller" and memory.ratio and memory.ratio.value == pytest.approx(1.25)
     assert size.word == "larger" and size.ratio and size.ratio.value < 1, "a byte more is more"
-    row = shown(compare.section([pair]))
+    row = shown(comparison.section([pair]))
     assert row["latency.p50"] == "1.000 → 0.500" and row["latency.p50.ratio"] == "2.00 [1.99, 2.01]"
     assert row["latency.p50.word"] == "faster"
     assert row["memory.peak"] == "100 → 80" and row["memory.peak.ratio"] == "1.25"
@@ -365,7 +371,7 @@ def test_memory_within_what_two_measurements_differ_by_is_a_tie() -> None:
     for factor, word in ((1 + tie / 2, "tie"), (1 - tie / 2, "tie"), (1 + 2 * tie, "larger"), (1 - 2 * tie, "smaller")):
         pair = a_pair([once("memory", peak=1e9)], [once("memory", peak=1e9 * factor)])
         assert pair.differences["memory.peak"].word == word
-        ratio = shown(compare.section([pair]))["memory.peak.ratio"]
+        ratio = shown(comparison.section([pair]))["memory.peak.ratio"]
         assert ratio == ("tie" if word == "tie" else f"{1 / factor:.2f}")
 
 
@@ -382,7 +388,7 @@ def test_what_is_lacking_on_one_side_keeps_the_number_of_the_other() -> None:
     pair = a_pair([*results(a_job(), 1.0), once("memory", peak=2**20)], results(a_job(), 1.0))
     memory = pair.differences["memory.peak"]
     assert (memory.word, memory.b) == ("missing", None) and memory.a and memory.a.number == 2**20
-    row = shown(compare.section([pair]))
+    row = shown(comparison.section([pair]))
     assert row["memory.peak"] == "1 → –" and row["memory.peak.ratio"] == "missing"
     assert compare.slower([pair], 0.05) == [], "memory is no speed"
 
@@ -404,7 +410,7 @@ def test_load_and_first_inference_have_a_speed_up_and_no_verdict() -> None:
     pair = a_pair(of(0.3), of(0.1))
     load = pair.differences["latency.load"]
     assert load.word is None and load.ratio and load.ratio.value == pytest.approx(3)
-    row = shown(compare.section([pair]))
+    row = shown(comparison.section([pair]))
     assert row["latency.load"] == "300 → 100" and row["latency.load.ratio"] == "3.00"
     assert row["latency.first"] == "10.0 → 10.0" and "latency.load.word" not in row
     assert compare.slower([a_pair(of(0.1), of(0.3))], 0.05) == [], "the gate is on latency and throughput"
@@ -449,28 +455,106 @@ def test_accuracy_changes_in_points_with_its_flips() -> None:
     assert found.word == "better" and found.change and found.change.p == 2**-26
     assert (found.change.negative_flips, found.change.positive_flips) == (0, 27)
     assert found.change.difference.value == pytest.approx(0.3)
-    row = shown(compare.section([pair]))
+    row = shown(comparison.section([pair]))
     assert row["accuracy.accuracy.change"].startswith("30.00 [2") and row["accuracy.accuracy.flips"] == "0, 27"
     (back,) = compare.pairs_of(b, a, raw(right), raw(wrong))
     assert words([back], "accuracy.accuracy") == ["worse"]
-    assert shown(compare.section([back]))["accuracy.accuracy.flips"] == "27, 0"
+    assert shown(comparison.section([back]))["accuracy.accuracy.flips"] == "27, 0"
 
 
 def test_a_doubt_or_a_reason_that_many_share_is_told_once() -> None:
     jobs = [renamed(a_job(), f"n{index}") for index in range(5)]
     before = [result for job in jobs for result in results(job, 1.0)]
     later = [result for job in jobs for result in results(job, 1.02)]
-    notes = compare.section(compare.pairs_of(before, later, no_samples, no_samples)).notes
+    notes = comparison.section(compare.pairs_of(before, later, no_samples, no_samples)).notes
     assert [note for note in notes if "noise" in note] == [
         "latency of 5 configurations: tie: inside the noise of ±3.0%"
     ]
-    few = compare.section(compare.pairs_of(before[:2], later[:2], no_samples, no_samples)).notes
+    few = comparison.section(compare.pairs_of(before[:2], later[:2], no_samples, no_samples)).notes
     assert "latency of n0 checkpoint on pytorch (cpu): tie: inside the noise of ±3.0%" in few
+
+
+def with_speeds(results: list[Result], factor_of: dict[str, float]) -> list[Result]:
+    """The results with the latencies of these formats times a factor, in another session."""
+    made = []
+    for result in results:
+        factor = factor_of.get(result.job.artifact.variant)
+        runs = [
+            replace(
+                run,
+                started=run.started.replace("2026", "2027"),
+                measurement=run.measurement
+                and replace(
+                    run.measurement,
+                    values={key: n * (factor or 1) for key, n in run.measurement.values.items()},
+                ),
+            )
+            for run in result.runs
+        ]
+        made.append(replace(result, runs=tuple(runs)) if factor and result.job.metric == "latency" else result)
+    return made
+
+
+def test_of_many_configurations_those_that_matter_fit_a_screen_of_100_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, raw = compare._read_results(SHIPPED)
+    b = with_speeds(a, {"onnx": 1.5, "litert_int8": 0.5, "executorch_int8": 0.4})
+    b = [result for result in b if result.job.artifact.variant != "torchscript"]
+    pairs = compare.pairs_of(a, b, raw, raw)
+    screen = io.StringIO()
+    monkeypatch.setattr(console, "out", Console(file=screen, force_terminal=True, color_system=None, width=100))
+    console.print_comparison(list(comparison.counts(pairs)), comparison.excerpt(pairs, 0.05), "summary")
+    lines = screen.getvalue().splitlines()
+    assert len(lines) <= 60 and max(map(len, lines)) <= 100
+    assert lines[2] == "  latency:     72 ties, 8 faster, 8 slower, 4 missing"
+    rows = [line.split()[:4] for line in lines if line.startswith(("! ", "  resnet20 "))]
+    of_one = [row for row in rows if "resnet20" in row]
+    assert sorted(of_one[:2]) == [["!", "resnet20", "onnx,", "onnxruntime"], ["!", "resnet20", "onnx,", "openvino"]]
+    assert of_one[2:] == [
+        ["!", "resnet20", "torchscript", "missing"],
+        ["resnet20", "executorch_int8", "faster", "2.50"],
+        ["resnet20", "litert_int8", "faster", "2.00"],
+    ]
+    told = screen.getvalue()
+    assert (
+        "! is fails" not in told
+        and "Not shown at this width: throughput" in told
+        and "72 more configurations with --all" in told
+    )
+
+
+def test_every_configuration_that_is_worse_comes_before_one_that_is_better() -> None:
+    jobs = [renamed(a_job(), f"n{index:02}") for index in range(40)]
+    a = [result for job in jobs for result in results(job, 1.0)]
+    b = [result for index, job in enumerate(jobs) for result in results(job, {3: 2.0, 30: 4.0, 5: 0.5}.get(index, 1.0))]
+    pairs = compare.pairs_of(a, b, no_samples, no_samples)
+    short = comparison.excerpt(pairs)
+    assert [row.labels[0] for row in short.rows] == ["n30", "n03", "n05"] and short.more == 37
+    assert list(comparison.counts(pairs)) == [
+        "B against A: 40 configurations",
+        "  latency:     37 ties, 1 faster, 2 slower",
+    ]
+    some = comparison.excerpt(pairs[:24])
+    assert len(some.rows) == 24 and some.more == 0 and some.rows[0].labels[0] == "n03", "few are all shown"
+
+
+def test_a_summary_says_as_much_as_is_asked_for(tmp_path: Path) -> None:
+    a = stored(tmp_path / "a", *results(a_job(), 1.0), once("memory", peak=2**20))
+    b = stored(tmp_path / "b", *results(a_job(), 1.3), once("memory", peak=2**21))
+    quiet = run_here("compare", a, b, "--quiet").stdout
+    assert quiet.splitlines()[1:] == [
+        "B against A: 1 configuration",
+        "  latency:     1 slower",
+        "  memory:      1 larger",
+    ]
+    everything = run_here("compare", a, b, "--all").stdout
+    assert "A → B, MiB" in everything and "A → B, MiB" not in run_here("compare", a, b).stdout
+    wrong = run_here("compare", a, b, "--all", "--quiet")
+    assert wrong.returncode == 2 and "exclude each other" in wrong.stderr
 
 
 def test_the_main_columns_of_the_shipped_results_fit_a_terminal_of_100_columns() -> None:
     results, raw = compare._read_results(SHIPPED)
-    section = compare.section(compare.pairs_of(results, results, raw, raw))
+    section = comparison.section(compare.pairs_of(results, results, raw, raw))
     assert len(section.rows) == 92
     parts = list(console._parts(section, 100))
     assert all(Width.get(console.out, console.out.options.update(width=10_000), part).maximum <= 100 for part in parts)

@@ -1,0 +1,234 @@
+"""The commands that make the results again, as the records hold their settings. Paths are left to the reader."""
+
+import dataclasses
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core.records import (
+    Artifact,
+    Checkpoint,
+    External,
+    Recipe,
+    Result,
+    Sustained,
+    Trained,
+    UnderIsa,
+    UnderLimit,
+)
+from cifar_deploy.core.store import CHECKPOINT
+from cifar_deploy.metrics import METRICS, RecordedMetric, default_metrics
+from cifar_deploy.metrics.summary import asked_batch_size, is_timed
+from cifar_deploy.recipes import RECIPES
+
+_PROGRAM = "cifar-deploy"
+_FOLDER = "FOLDER"
+# A data set that lies where its user put it.
+_GIVEN_DATA = "image_folder"
+
+# A recipe's fields that an option replaces.
+_NUMBERS = {
+    "epochs": "--epochs",
+    "batch_size": "--batch-size",
+    "learning_rate": "--learning-rate",
+    "seed": "--seed",
+    "limit_train": "--limit-train",
+    "batch_norm": "--batch-norm",
+}
+_FLAGS = {("arithmetic", "bfloat16"): "--bf16", ("weights", "float16"): "--save-fp16"}
+
+
+def commands(
+    checkpoints: Mapping[str, Checkpoint], current: Sequence[Result], all_results: Sequence[Result]
+) -> dict[str, str]:
+    """What each command does, by the command: train, export, evaluate, report; of external models bench alone.
+
+    Args:
+        checkpoints: The trainings, by name.
+        current: What the report shows.
+        all_results: Those under limits and loads among them.
+    """
+    report = {f"{_PROGRAM} report": "makes this page again from results.jsonl, byte for byte"}
+    if isinstance(current[-1].job.artifact.origin, External):
+        return {_bench(current): "measures the files again (a name stands for the path of its file)", **report}
+    shown = [result for result in current if isinstance(result.job.artifact.origin, Trained)]
+    found = {}
+    for name, checkpoint in checkpoints.items():
+        found[_train(checkpoint)] = f"trains {name}{_apart(checkpoint)}"
+    for names, options in _exports(shown):
+        found[_line("export", *names, *options)] = "exports these"
+    for line in _evaluations(shown, all_results):
+        found[line] = "measures the artifacts (with --force anew)"
+    return {**found, **report}
+
+
+def _line(*words: object) -> str:
+    return " ".join([_PROGRAM, *(shlex.quote(str(word)) for word in words)])
+
+
+def _each(option: str, values: Iterable[object]) -> list[object]:
+    return [word for value in dict.fromkeys(values) for word in (option, value)]
+
+
+def _train(checkpoint: Checkpoint) -> str:
+    training = checkpoint.training
+    words: list[object] = ["train", training.network]
+    if training.name != training.network:
+        words += ["--name", training.name]
+    words += ["--dataset", training.data.dataset]
+    if training.data.dataset == _GIVEN_DATA:
+        words += ["--data-dir", "PATH"]
+    words += ["--recipe", training.recipe.name, *_replaced(training.recipe)]
+    if checkpoint.test_images < training.data.test_images:
+        words += ["--limit-test", checkpoint.test_images]
+    words += ["--device", checkpoint.device, "--threads", checkpoint.threads]
+    line = _line(*words)
+    if checkpoint.ranks > 1:
+        line = line.replace(_PROGRAM, f"torchrun --nproc-per-node {checkpoint.ranks} -m cifar_deploy", 1)
+    return line
+
+
+def _today(recipe: Recipe) -> Recipe | None:
+    """The recipe of this name as it is now; None if there is none."""
+    if recipe.name not in RECIPES:
+        return None
+    return RECIPES[recipe.name]
+
+
+def _changed(recipe: Recipe) -> dict[str, Any]:
+    """The fields in which it is not the recipe of its name."""
+    today = _today(recipe)
+    fields = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Recipe) if field.name != "name"}
+    return {name: value for name, value in fields.items() if not today or value != getattr(today, name)}
+
+
+def _replaced(recipe: Recipe) -> Iterator[object]:
+    """The options that replace settings of the recipe."""
+    changed = _changed(recipe)
+    for name, option in _NUMBERS.items():
+        if changed.get(name) is not None:
+            yield from (option, changed[name])
+    yield from (flag for field, flag in _FLAGS.items() if field in changed.items())
+
+
+def _apart(checkpoint: Checkpoint) -> str:
+    """What no option says."""
+    training, told = checkpoint.training, []
+    if training.data.dataset == _GIVEN_DATA:
+        told.append("PATH: the folder or .zip of the images")
+    recipe = training.recipe
+    if not _today(recipe):
+        told.append(f"the recipe {recipe.name} is not one of this version")
+    else:
+        optional = {*_NUMBERS, *(field for field, _ in _FLAGS)}
+        told += [f"no option sets its {name.replace('_', ' ')}" for name in _changed(recipe) if name not in optional]
+    if checkpoint.changes:
+        told.append("its setting changed on the way")
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def _exports(shown: Sequence[Result]) -> Iterator[tuple[tuple[str, ...], list[object]]]:
+    """Names, and the options of one export: trainings with the same formats together."""
+    artifacts: dict[str, dict[str, list[str]]] = {}  # formats, by input and name
+    for artifact in _artifacts(shown):
+        if artifact.format and artifact.format != CHECKPOINT:
+            formats = artifacts.setdefault(artifact.input, {}).setdefault(artifact.name, [])
+            if artifact.format not in formats:
+                formats.append(artifact.format)
+    for input, by_name in artifacts.items():
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for name, formats in by_name.items():
+            alike.setdefault(tuple(sorted(formats)), []).append(name)
+        for formats_, names in alike.items():
+            yield tuple(names), [*(() if input == "float32" else ("--input", input)), *_each("--format", formats_)]
+
+
+def _artifacts(shown: Iterable[Result]) -> Iterator[Artifact]:
+    yield from (result.job.artifact for result in shown)
+
+
+class _Conditions(NamedTuple):
+    """Of the results that one command measures. None: of what does not depend on it."""
+
+    device: str
+    seconds: float | None
+    limit_test: int | None
+
+
+def _evaluations(shown: Sequence[Result], all_results: Sequence[Result]) -> Iterator[str]:
+    """A command for each device, duration and choice of test images. What depends on none of these goes along."""
+    measured = [result for result in shown if not isinstance(METRICS[result.job.metric], RecordedMetric)]
+    groups: dict[_Conditions, list[Result]] = {}
+    usual: dict[str, _Conditions] = {}
+    for result in measured:
+        job = result.job
+        first = usual.get(job.device, _Conditions(job.device, None, None))
+        usual[job.device] = _Conditions(job.device, first.seconds or job.seconds, first.limit_test or job.limit_test)
+    for result in measured:
+        job, first = result.job, usual[result.job.device]
+        of_one = _Conditions(job.device, job.seconds or first.seconds, job.limit_test or first.limit_test)
+        groups.setdefault(of_one, []).append(result)
+    for conditions, results in groups.items():
+        names = dict.fromkeys(artifact.name for artifact in _artifacts(results))
+        trials = [result for result in all_results if result.job.device == conditions.device]
+        yield _line("evaluate", *names, *_measuring(conditions, results, shown), *_trials(trials))
+
+
+def _measuring(conditions: _Conditions, results: Sequence[Result], shown: Sequence[Result]) -> Iterator[object]:
+    """What is measured, and how. What `evaluate` measures anyway is not named."""
+    variants = {artifact.variant for artifact in _artifacts(results)}
+    if variants != {artifact.variant for artifact in _artifacts(shown)}:  # else they are all that is exported
+        yield from _each("--format", sorted(variants))
+    formats, backends = (
+        {artifact.format for artifact in _artifacts(results)},
+        {result.job.backend for result in results},
+    )
+    if any(formats & {*BACKENDS[name].reads} for name in BACKENDS if name not in backends):
+        yield from _each("--backend", sorted(backends))
+    if conditions.device != "cpu":
+        yield from ("--device", conditions.device)
+    metrics = {result.job.metric for result in results}
+    usual = {name for name in default_metrics() if not isinstance(METRICS[name], RecordedMetric)}
+    if metrics != usual:
+        yield from _each("--metric", (name for name in METRICS if name in metrics))
+    yield from _timed(conditions, results)
+    yield from _each("--batch-size", sorted({size for result in results if (size := asked_batch_size(result.job))}))
+    if conditions.limit_test:
+        yield from ("--limit-test", conditions.limit_test)
+
+
+def _timed(conditions: _Conditions, results: Sequence[Result]) -> Iterator[object]:
+    yield from _each("--threads", sorted({result.job.threads for result in results}))
+    if conditions.seconds:
+        yield from ("--seconds", f"{conditions.seconds:g}s")
+    if rounds := [len(result.runs) for result in results if is_timed(result.job)]:
+        yield from ("--rounds", max(rounds))
+
+
+def _trials(results: Sequence[Result]) -> Iterator[object]:
+    """The options behind results that are not in the main table."""
+    trials = [result.job.trial for result in results]
+    if any(isinstance(trial, UnderLimit) for trial in trials):
+        yield "--verify-memory"
+    yield from _each("--max-isa", (trial.isa for trial in trials if isinstance(trial, UnderIsa)))
+    if soaks := [trial.seconds for trial in trials if isinstance(trial, Sustained)]:
+        yield from ("--soak", f"{max(soaks):g}s")
+    if not any(result.control for result in results):
+        yield "--no-controls"
+
+
+def _bench(current: Sequence[Result]) -> str:
+    jobs = [result.job for result in current]
+    takes = {tensor.name: tensor for job in jobs for tensor in job.artifact.takes}
+    words: list[object] = [PurePath(name).name for name in dict.fromkeys(job.artifact.name for job in jobs)]
+    words += _each("--backend", (job.backend for job in jobs))
+    for name, tensor in takes.items():
+        if tensor.value is not None:
+            words += ["--value", f"{name}={str(tensor.value).lower()}"]
+        elif tensor.shape:
+            words += ["--shape", f"{name}={','.join(map(str, tensor.shape))}"]
+    seconds = next((job.seconds for job in jobs if job.seconds), None)
+    words += _timed(_Conditions(jobs[0].device, seconds, None), current)
+    return _line("bench", *words, "--out", _FOLDER)

@@ -1,0 +1,108 @@
+"""The commands of a report make its results again: they hold every setting of the records, and the command line takes them."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+
+import typer
+
+from cifar_deploy import cli
+from cifar_deploy.core.journal import grouped, read_lines
+from cifar_deploy.core.records import Checkpoint, Tensor, Trained
+from cifar_deploy.sections import reproduce
+from cifar_deploy.stages.report import current_of
+from tests.probes import a_job, a_run, a_session
+from tests.stages.test_pairing import file
+from tests.stages.test_report import no_raw
+
+SHIPPED = Path(__file__).parents[2] / "reports" / "results.jsonl"
+
+
+def parsed(line: str) -> dict[str, object]:
+    """What the command line makes of it, without doing it."""
+    program, command, *arguments = shlex.split(line)
+    assert program == "cifar-deploy"
+    group = typer.main.get_command(cli.app)
+    found = group.commands[command]  # type: ignore[attr-defined]
+    return dict(found.make_context(command, arguments).params)
+
+
+def of_one(**recipe: object) -> list[str]:
+    job = a_job()
+    checkpoint = job.artifact.checkpoint
+    assert checkpoint
+    changed = dataclasses.replace(checkpoint.training.recipe, **recipe)  # type: ignore[arg-type]
+    training = dataclasses.replace(checkpoint.training, network="resnet8", name="small", recipe=changed)
+    trained = dataclasses.replace(checkpoint, training=training)
+    job = dataclasses.replace(job, artifact=dataclasses.replace(job.artifact, origin=Trained(checkpoint=trained)))
+    results = grouped([a_run(job=job, session=a_session(job), round=index) for index in range(7)])
+    return list(reproduce.commands({"small": trained}, results, results))
+
+
+def test_every_command_of_the_shipped_results_parses_with_the_settings_of_the_records() -> None:
+    results = grouped(read_lines(SHIPPED).runs)
+    current = current_of(results, no_raw).results
+    checkpoints: dict[str, Checkpoint] = {
+        result.job.artifact.name: result.job.artifact.checkpoint for result in current if result.job.artifact.checkpoint
+    }
+    lines = list(reproduce.commands(checkpoints, current, results))
+    found = [(line.split()[1], parsed(line)) for line in lines]
+    assert [command for command, _ in found] == [
+        *["train"] * 4,
+        *["export"] * (len(found) - 6),
+        "evaluate",
+        "report",
+    ]
+    for (_, settings), checkpoint in zip(found, checkpoints.values(), strict=False):
+        recipe = cli._recipe(
+            str(settings["recipe"]),
+            *(settings[name] for name in ("epochs", "batch_size", "learning_rate", "seed", "limit_train")),  # type: ignore[arg-type]
+            str(settings["batch_norm"]),
+            bool(settings["save_fp16"]),
+            bool(settings["bf16"]),
+        )
+        assert recipe == checkpoint.training.recipe and settings["threads"] == checkpoint.threads
+    evaluate = found[-2][1]
+    jobs = [result.job for result in current if isinstance(result.job.artifact.origin, Trained)]
+    exported = {
+        (format, settings["input"])
+        for command, settings in found
+        if command == "export"
+        for format in settings["format"]
+    }  # type: ignore[attr-defined]
+    assert exported == {
+        (job.artifact.format, job.artifact.input) for job in jobs if job.artifact.format != "checkpoint"
+    }
+    assert not evaluate["format"] and not evaluate["backend"], "all that is exported, on all that reads it"
+    assert (evaluate["rounds"], evaluate["seconds"], evaluate["threads"]) == (7, 0.5, [1])
+    assert evaluate["controls"] is True and not any("/" in line for line in lines)
+
+
+def test_replaced_settings_are_options_and_what_no_option_sets_is_said() -> None:
+    (train, *_) = of_one(name="original", optimizer="adam", epochs=3, seed=7, arithmetic="bfloat16", limit_train=100)
+    settings = parsed(train)
+    assert (settings["network"], settings["name"], settings["recipe"]) == ("resnet8", "small", "original")
+    assert (settings["epochs"], settings["seed"], settings["limit_train"], settings["bf16"]) == (3, 7, 100, True)
+    assert settings["learning_rate"] is None or "--learning-rate" in train
+
+
+def test_a_name_with_spaces_or_quotes_stays_one_word() -> None:
+    assert shlex.split(reproduce._line("train", "a 'b' $c")) == ["cifar-deploy", "train", "a 'b' $c"]
+
+
+def test_the_files_of_bench_are_named_with_their_shapes_and_values() -> None:
+    image = Tensor(name="x", dtype="float32", shape=(1, 3, 8, 8))
+    rate = Tensor(name="rate", dtype="int64", shape=(), value=16)
+    results = [file("models/v1.onnx", takes=image), file("v2.onnx", takes=rate)]
+    line, report = reproduce.commands({}, results, results)
+    settings = parsed(line)
+    assert settings["file"] == [Path("v1.onnx"), Path("v2.onnx")] and report == "cifar-deploy report"
+    assert "--shape x=1,3,8,8" in line and "--value rate=16" in line and "FOLDER" in line
+
+
+def test_of_some_runtimes_those_are_named() -> None:
+    job = dataclasses.replace(a_job(), backend="pytorch_compile")
+    results = grouped([a_run(job=job, session=a_session(job), round=index) for index in range(3)])
+    (evaluate,) = (line for line in reproduce.commands({}, results, results) if " evaluate " in line)
+    settings = parsed(evaluate)
+    assert (settings["backend"], settings["rounds"], settings["controls"]) == (["pytorch_compile"], 3, False)
