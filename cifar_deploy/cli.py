@@ -23,6 +23,7 @@ from cifar_deploy.commands import App
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, DATASET, RECIPE, ROUNDS, SECONDS, TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
 from cifar_deploy.core.on_first_use import Module
+from cifar_deploy.core.progress import counted
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from cifar_deploy.stages import plan as plan_stage
     from cifar_deploy.stages import profile as profile_stage
     from cifar_deploy.stages import rounds as rounds_stage
+    from cifar_deploy.stages import track as track_stage
     from cifar_deploy.stages import train as train_stage
+    from cifar_deploy.workers.track import Tracked
 else:
     console, documents, environments, pipeline, recipes, selftest = (
         Module(f"cifar_deploy.{name}")
@@ -50,8 +53,8 @@ else:
         Module(f"cifar_deploy.core.{name}") for name in ("environment", "files", "machine", "ranks")
     )
     comparison = Module("cifar_deploy.stages.comparison")
-    evaluate_stage, plan_stage, profile_stage, rounds_stage, train_stage = (
-        Module(f"cifar_deploy.stages.{name}") for name in ("evaluate", "plan", "profile", "rounds", "train")
+    evaluate_stage, plan_stage, profile_stage, rounds_stage, track_stage, train_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("evaluate", "plan", "profile", "rounds", "track", "train")
     )
 
 log = logging.getLogger(__name__)
@@ -441,6 +444,8 @@ def _bench_store(out: Path | None) -> Iterator[Store]:
 
 @app.command()
 def report(
+    mlflow: options.Mlflow = None,
+    mlflow_experiment: options.MlflowExperiment = None,
     trust_code: options.TrustCode = None,
     all_tables: options.AllTables = False,
     wide: options.Wide = False,
@@ -450,10 +455,15 @@ def report(
 ) -> None:
     """Make report.csv, report.md with report.svg, and report.html of the results, and print the tables."""
     view = _view(all_tables, wide, quiet)
+    if mlflow_experiment and not mlflow:
+        raise UsageError("--mlflow-experiment: needs --mlflow; add it, or leave this out")
+    if mlflow:
+        track_stage.check_tracking(mlflow, mlflow_experiment)
     with _store(out) as store:
         table, paths = _report(store, view)
+        tracked = _track(store, mlflow, mlflow_experiment, view) if mlflow else None
     if as_json:
-        console.print_document(documents.ReportDocument(report=documents.Tables.of(table, paths)))
+        console.print_document(documents.ReportDocument(report=documents.Tables.of(table, paths), mlflow=tracked))
 
 
 @app.command()
@@ -861,6 +871,16 @@ def _report(store: Store, view: console.View) -> tuple[Table, list[Path]]:
     table, paths = pipeline.report(store)
     _print_report(table, paths, view)
     return table, paths
+
+
+def _track(store: Store, uri: str, experiment: str | None, view: console.View) -> Tracked:
+    with console.following("mlflow") as on_progress:
+        tracked = pipeline.track(store, uri, experiment=experiment, on_progress=on_progress)
+    if view != "answer":
+        before = f", {counted(tracked.reused, 'run')} logged before" if tracked.reused else ""
+        logged = f"{counted(tracked.logged, 'run')} logged{before}"
+        console.say("mlflow", f"{tracked.experiment} at {track_stage.shown(uri)}: {logged}")
+    return tracked
 
 
 def _view(all_tables: bool, wide: bool, quiet: bool) -> console.View:

@@ -44,6 +44,7 @@ from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
 from cifar_deploy.stages.compare import Difference, column_of
 from cifar_deploy.stages.pairing import Match
+from cifar_deploy.workers.track import Tracked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -661,6 +662,7 @@ class ReportDocument(Document):
 
     command: Literal["report"] = "report"
     report: Tables
+    mlflow: Tracked | None = None  # what --mlflow did
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -396,6 +396,24 @@ TrustCode = Annotated[
         show_default=False,
     ),
 ]
+Mlflow = Annotated[
+    str | None,
+    typer.Option(
+        "--mlflow",
+        metavar="URI",
+        help="Also log the results to MLflow: a folder, sqlite:///FILE, or http://HOST:PORT of a tracking server.",
+        show_default=False,
+    ),
+]
+MlflowExperiment = Annotated[
+    str | None,
+    typer.Option(
+        "--mlflow-experiment",
+        metavar="NAME",
+        help="MLflow experiment to log to.",
+        show_default="cifar-deploy/ and the folder's name",
+    ),
+]
 AllTables = Annotated[bool, typer.Option("--all", help="Print all tables, not the best few.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, however wide the screen.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]

@@ -30,9 +30,11 @@ from cifar_deploy.stages.prepare import prepare
 from cifar_deploy.stages.profile import profile
 from cifar_deploy.stages.report import frame, report
 from cifar_deploy.stages.rounds import Sampling
+from cifar_deploy.stages.track import track
 from cifar_deploy.stages.train import TrainingSettings, follow, train
 from cifar_deploy.workers.catalogue import Entry
 from cifar_deploy.workers.prepare import Prepared
+from cifar_deploy.workers.track import Tracked
 
 __all__ = [
     "Choice",
@@ -52,6 +54,7 @@ __all__ = [
     "Sampling",
     "Shape",
     "Store",
+    "Tracked",
     "TrainingSettings",
     "Value",
     "catalogue",
@@ -68,5 +71,6 @@ __all__ = [
     "prepare",
     "profile",
     "report",
+    "track",
     "train",
 ]

@@ -39,7 +39,18 @@ LAYERS = [
 # What the parent of all workers imports: none of these may load a heavy library when it is imported.
 HEAVY = {
     *("torch", "torchvision", "onnx", "onnxruntime", "openvino", "nncf", "litert_torch", "ai_edge_litert"),
-    *("ai_edge_quantizer", "ncnn", "pnnx", "executorch", "torchao", "sklearn", "pandas", "PIL", "safetensors"),
+    *(
+        "ai_edge_quantizer",
+        "ncnn",
+        "pnnx",
+        "executorch",
+        "torchao",
+        "sklearn",
+        "pandas",
+        "PIL",
+        "safetensors",
+        "mlflow",
+    ),
 }
 # These run in workers alone, where torch is what is wanted.
 TORCH_AT_THE_TOP = {
@@ -49,8 +60,8 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "profile", "report", "choose"),
-    *("pairing", "compare", "comparison", "environments", "doctor"),
+    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "profile", "report", "track"),
+    *("choose", "pairing", "compare", "comparison", "environments", "doctor"),
 )
 
 # Where a metric may be named: in its own file, in a section whose setup it is, and where one limits the choice.

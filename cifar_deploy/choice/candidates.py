@@ -130,7 +130,7 @@ class Field:
         return statistics.difference(k1, n1, k2, n2)[0] > 0
 
 
-def _reference(configuration: Configuration, rows: Configurations) -> dict[str, Summary] | None:
+def reference_of(configuration: Configuration, rows: Configurations) -> dict[str, Summary] | None:
     """What a speed-up is over; None for that itself, and where it is not there."""
     if configuration.format:
         return eager_of(configuration, rows)
@@ -150,7 +150,7 @@ def field_of(configurations: Configurations, controls: Sequence[Result], raw: Ra
         candidate = Candidate(
             configuration=configuration,
             of_one=of_one,
-            speed_up=speed_up(of_one, _reference(configuration, rows)),
+            speed_up=speed_up(of_one, reference_of(configuration, rows)),
         )
         if reason := why_never(candidate):
             never[configuration] = reason

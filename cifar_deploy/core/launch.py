@@ -26,8 +26,9 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 # worker starts in the folder of its call.
 _ON_ITS_OWN = ("-P",) if hasattr(sys.flags, "safe_path") else ()
 
-# ONNX Runtime (since 1.29) reports its use to its maker, from a thread beside what is measured, unless told not to.
-_SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
+# ONNX Runtime (since 1.29) and MLflow (since 3.2) report their use to their makers, from a thread beside what is measured,
+# unless told not to.
+_SILENT = {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,8 +55,8 @@ def wide(records: Iterable[Record]) -> pd.DataFrame:
     for record in records:
         fields = record.fields
         groups.setdefault(tuple(fields.get(name) for name in _SETTINGS), []).append(fields)
-        numbers.setdefault(str(fields["metric"]), {}).update(dict.fromkeys(_numbers(fields), "float64"))
-        remarks.setdefault(str(fields["metric"]), {}).update({name: _type(name) for name in _remarks(fields)})
+        numbers.setdefault(str(fields["metric"]), {}).update(dict.fromkeys(numbers_of(fields), "float64"))
+        remarks.setdefault(str(fields["metric"]), {}).update({name: _type(name) for name in remarks_of(fields)})
     rows = [
         {**_shown(dict(zip(_SETTINGS, settings, strict=True))), **_cells(of_row)}
         for settings, of_one in groups.items()
@@ -83,7 +83,9 @@ def _by_batch_size(of_one: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str
 
 
 def _cells(of_row: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    return _shown({name: cell for fields in of_row for name, cell in {**_numbers(fields), **_remarks(fields)}.items()})
+    return _shown(
+        {name: cell for fields in of_row for name, cell in {**numbers_of(fields), **remarks_of(fields)}.items()}
+    )
 
 
 def _shown(cells: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def _shown(cells: Mapping[str, Any]) -> dict[str, Any]:
     return {name: printable(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
 
 
-def _numbers(fields: Mapping[str, Any]) -> dict[str, float | None]:
+def numbers_of(fields: Mapping[str, Any]) -> dict[str, float | None]:
     """The number of a record and the ends of its interval, by the names of their columns."""
     metric, key, unit = fields["metric"], fields.get("value_name"), fields.get("unit") or "1"
     if key is None:
@@ -106,7 +108,7 @@ def _numbers(fields: Mapping[str, Any]) -> dict[str, float | None]:
 _BATCH_SIZE = "_batch_size"
 
 
-def _remarks(fields: Mapping[str, Any]) -> dict[str, int | str]:
+def remarks_of(fields: Mapping[str, Any]) -> dict[str, int | str]:
     """What a record says of all values of its metric, by the names of the columns."""
     failed = fields.get("status") not in (None, "ok")
     told = {

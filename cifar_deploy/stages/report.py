@@ -123,12 +123,7 @@ def build(
     choice = choose_among(field)
     places, control = latencies.ranks(by_settings(configurations), controls)
     named = {each: answer.short_name(each) for each in (pick.candidate.configuration for pick in choice.picks)}
-    checkpoints: dict[str, Checkpoint] = {}
-    for configuration, of_one in configurations.items():
-        # The same weights may have been trained twice: what the second training says of itself counts.
-        for checkpoint in filter(None, (summary.result.job.artifact.checkpoint for summary in of_one.values())):
-            if configuration.name not in checkpoints or checkpoint.finished > checkpoints[configuration.name].finished:
-                checkpoints[configuration.name] = checkpoint
+    checkpoints = checkpoints_of(configurations)
     sections: list[Section | None]
     flipped: Thumbnails | None = None
     charts: list[Chart | None] = [
@@ -182,8 +177,19 @@ def build(
         failures_by_reason=_failures_by_reason(configurations),
         warnings=_warnings({**configurations, **overheads}),
         glossary=glossary.glossary(shown),
-        records=tuple(record for summary in summaries for record in _records(summary)),
+        records=tuple(record for summary in summaries for record in records_of(summary)),
     )
+
+
+def checkpoints_of(configurations: Configurations) -> dict[str, Checkpoint]:
+    """Of each network its training, by name."""
+    checkpoints: dict[str, Checkpoint] = {}
+    for configuration, of_one in configurations.items():
+        # The same weights may have been trained twice: what the second training says of itself counts.
+        for checkpoint in filter(None, (summary.result.job.artifact.checkpoint for summary in of_one.values())):
+            if configuration.name not in checkpoints or checkpoint.finished > checkpoints[configuration.name].finished:
+                checkpoints[configuration.name] = checkpoint
+    return checkpoints
 
 
 def _about(results: Sequence[Result], checkpoints: Mapping[str, Checkpoint]) -> tuple[str, ...]:
@@ -371,7 +377,8 @@ def _warnings(configurations: Configurations) -> tuple[str, ...]:
     return _each(f"{whose}: {verdict.word}: {'; '.join(verdict.reasons)}" for whose, verdict in doubted(configurations))
 
 
-def _records(summary: Summary) -> Iterable[Record]:
+def records_of(summary: Summary) -> Iterable[Record]:
+    """Its values as lines of the CSV, or its failure."""
     result = summary.result
     job, artifact = result.job, result.job.artifact
     data, checkpoint = artifact.data, artifact.checkpoint
