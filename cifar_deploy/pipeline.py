@@ -28,6 +28,7 @@ from cifar_deploy.stages.export import export
 from cifar_deploy.stages.plan import Conditions, Planned, plan
 from cifar_deploy.stages.prepare import prepare
 from cifar_deploy.stages.profile import profile
+from cifar_deploy.stages.quickstart import shipped
 from cifar_deploy.stages.report import frame, report
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.stages.train import TrainingSettings, follow, train
@@ -65,5 +66,6 @@ __all__ = [
     "prepare",
     "profile",
     "report",
+    "shipped",
     "train",
 ]
