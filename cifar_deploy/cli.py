@@ -883,7 +883,7 @@ def _evaluate(
             if result.failure or (not outcome.reused and evaluate_stage.is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
     if more := unavailable.total() - len(unavailable):
-        console.say("evaluate", f"{progress.counted(more, 'more result')} unavailable, for the same reasons")
+        console.say("evaluate", f"{progress.counted(more, 'more result')} unavailable, for a reason given above")
     if reused := sum(outcome.reused for outcome in results):
         console.say("evaluate", f"{reused} of {len(results)} results were measured before  (--force to repeat)")
     return results
