@@ -10,6 +10,7 @@ import stat
 import sys
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
@@ -20,7 +21,17 @@ from typer.exceptions import Abort
 import cifar_deploy
 from cifar_deploy import commands, config, options, process
 from cifar_deploy.commands import App
-from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, DATASET, RECIPE, ROUNDS, SECONDS, TIMEOUT_S
+from cifar_deploy.core.defaults import (
+    CHECKPOINT_EVERY_S,
+    COOL_WAIT_S,
+    DATASET,
+    QUICKSTART_ROUNDS,
+    QUICKSTART_SECONDS,
+    RECIPE,
+    ROUNDS,
+    SECONDS,
+    TIMEOUT_S,
+)
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
 from cifar_deploy.core.on_first_use import Module
 from cifar_deploy.core.progress import counted
@@ -30,7 +41,7 @@ if TYPE_CHECKING:
     from cifar_deploy import console, documents, environments, pipeline, recipes, selftest
     from cifar_deploy.choice import answer, limits
     from cifar_deploy.choice import choose as choosing
-    from cifar_deploy.core import environment, files, machine, ranks
+    from cifar_deploy.core import environment, files, machine, progress, ranks
     from cifar_deploy.core.environment import Made
     from cifar_deploy.core.records import Artifact, Checkpoint, Isa, Recipe, Result
     from cifar_deploy.core.store import Store
@@ -39,6 +50,7 @@ if TYPE_CHECKING:
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import plan as plan_stage
     from cifar_deploy.stages import profile as profile_stage
+    from cifar_deploy.stages import quickstart as quickstart_stage
     from cifar_deploy.stages import rounds as rounds_stage
     from cifar_deploy.stages import track as track_stage
     from cifar_deploy.stages import train as train_stage
@@ -49,13 +61,14 @@ else:
         for name in ("console", "documents", "environments", "pipeline", "recipes", "selftest")
     )
     answer, limits, choosing = (Module(f"cifar_deploy.choice.{name}") for name in ("answer", "limits", "choose"))
-    environment, files, machine, ranks = (
-        Module(f"cifar_deploy.core.{name}") for name in ("environment", "files", "machine", "ranks")
+    environment, files, machine, progress, ranks = (
+        Module(f"cifar_deploy.core.{name}") for name in ("environment", "files", "machine", "progress", "ranks")
     )
     comparison = Module("cifar_deploy.stages.comparison")
     evaluate_stage, plan_stage, profile_stage, rounds_stage, track_stage, train_stage = (
         Module(f"cifar_deploy.stages.{name}") for name in ("evaluate", "plan", "profile", "rounds", "track", "train")
     )
+    quickstart_stage = Module("cifar_deploy.stages.quickstart")
 
 log = logging.getLogger(__name__)
 _log_file: Path | None = None
@@ -183,6 +196,53 @@ def run(
         all_trained = documents.Trainings.of(store, *trainings)
         console.print_document(documents.RunDocument.of_all(store, all_trained, artifacts, results, tables))
     trainings.raise_if_none()
+    tally.exit()
+
+
+@app.command()
+def quickstart(
+    seconds: options.QuickstartSeconds = QUICKSTART_SECONDS,
+    rounds: options.Rounds = QUICKSTART_ROUNDS,
+    timeout: options.Timeout = TIMEOUT_S,
+    memory_limit: options.MemoryLimit = None,
+    force: options.Force = False,
+    all_tables: options.AllTables = False,
+    wide: options.Wide = False,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("cifar-deploy-quickstart"),
+) -> None:
+    """Measure the two shipped networks on this machine, without training: about two minutes on two cores."""
+    view = _view(all_tables, wide, quiet)
+    conditions = _conditions(None, seconds, None, None)
+    settings = pipeline.EvaluationSettings(
+        sampling=pipeline.Sampling(rounds=rounds), controls=False, overhead=False, timeout_s=timeout
+    )
+    tally = _Tally()
+    with _store(out) as store:
+        networks = pipeline.shipped(store)
+        for shipped in networks:
+            console.say("network", console.checkpoint_line(shipped.value) + "  (shipped)")
+        has_images = quickstart_stage.has_images(shipped.value for shipped in networks)
+        if not has_images:
+            console.say("", "The images that they were trained on are not here: no INT8, and of the")
+            console.say("", "accuracy the number recorded in training, instead of a measured one.")
+        names = [shipped.value.training.name for shipped in networks]
+        formats = quickstart_stage.formats(has_images)
+        artifacts = _export(store, names, formats, force, tally)
+        planned = pipeline.plan(
+            store,
+            names,
+            formats=formats,
+            backends=quickstart_stage.BACKENDS,
+            metrics=quickstart_stage.metrics(),
+            conditions=conditions,
+        )
+        results = _evaluate(store, planned, settings, force, tally)
+        table, paths = _report(store, view)
+    if as_json:
+        tables = documents.Tables.of(table, paths)
+        console.print_document(documents.QuickstartDocument.of(store, networks, artifacts, results, tables))
     tally.exit()
 
 
@@ -846,14 +906,21 @@ def _evaluate(
     tally: _Tally,
 ) -> list[pipeline.Outcome[Result]]:
     results = []
+    unavailable: Counter[str] = Counter()  # by reason, which is shown once
     with console.following("evaluate") as on_progress:
         for outcome in pipeline.evaluate(store, planned, settings, force=force, on_progress=on_progress):
             result = outcome.value
             results.append(outcome)
             if result.failure and not evaluate_stage.is_expected(result):
                 tally.add(result.failure.kind, of_metric=outcome.tried)
+            if result.failure and result.failure.kind == "unavailable":
+                unavailable[result.failure.reason] += 1
+                if unavailable[result.failure.reason] > 1:
+                    continue
             if result.failure or (not outcome.reused and evaluate_stage.is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
+    if more := unavailable.total() - len(unavailable):
+        console.say("evaluate", f"{progress.counted(more, 'more result')} unavailable, for a reason given above")
     if reused := sum(outcome.reused for outcome in results):
         console.say("evaluate", f"{reused} of {len(results)} results were measured before  (--force to repeat)")
     return results

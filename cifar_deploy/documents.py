@@ -657,6 +657,33 @@ class RunDocument(Trainings, Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuickstartDocument(Document):
+    """The networks that travel with the package, and all that was made and measured of them."""
+
+    command: Literal["quickstart"] = "quickstart"
+    networks: tuple[TrainedNetwork, ...]
+    artifacts: tuple[ExportedArtifact, ...]
+    results: tuple[MeasuredResult, ...]
+    report: Tables
+
+    @classmethod
+    def of(
+        cls,
+        store: pipeline.Store,
+        networks: Iterable[pipeline.Outcome[Checkpoint]],
+        exported: Iterable[pipeline.Outcome[Artifact]],
+        measured: Iterable[pipeline.Outcome[Result]],
+        report: Tables,
+    ) -> Self:
+        return cls(
+            networks=tuple(TrainedNetwork.of(store, outcome) for outcome in networks),
+            artifacts=ExportDocument.of(store, exported).artifacts,
+            results=EvaluateDocument.of(store, measured).results,
+            report=report,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportDocument(Document):
     """The tables of the report, with the files that it was written to."""
 

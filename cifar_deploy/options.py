@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from cifar_deploy.core import limits, trust, units
-from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, SECONDS, TIMEOUT_S
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, QUICKSTART_SECONDS, SECONDS, TIMEOUT_S
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
@@ -316,6 +316,16 @@ BatchSizes = Annotated[
 ]
 Seconds = Annotated[
     float, _with_unit("--seconds", units.duration, "0.5s", "Duration of each timed run.", show_default=f"{SECONDS:g}s")
+]
+QuickstartSeconds = Annotated[
+    float,
+    _with_unit(
+        "--seconds",
+        units.duration,
+        "0.5s",
+        "Duration of each timed run.",
+        show_default=f"{QUICKSTART_SECONDS:g}s",
+    ),
 ]
 Rounds = Annotated[
     int,

@@ -28,6 +28,7 @@ from cifar_deploy.stages.export import export
 from cifar_deploy.stages.plan import Conditions, Planned, plan
 from cifar_deploy.stages.prepare import prepare
 from cifar_deploy.stages.profile import profile
+from cifar_deploy.stages.quickstart import shipped
 from cifar_deploy.stages.report import frame, report
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.stages.track import track
@@ -71,6 +72,7 @@ __all__ = [
     "prepare",
     "profile",
     "report",
+    "shipped",
     "track",
     "train",
 ]

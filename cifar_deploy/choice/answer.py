@@ -78,7 +78,8 @@ def _numbers(candidate: Candidate) -> str:
         if value := candidate.value(metric, key):
             number, *others = value.text(METRICS[metric].columns[key]).split(" ", 1)
             interval = others if metric == "latency" else []
-            words.append(" ".join([f"{number} {unit}", *interval]))
+            source = ["recorded in training"] if metric == "accuracy" and candidate.recorded else []
+            words.append(" ".join([f"{number} {unit}", *interval, *source]))
     text = ", ".join(words)
     if candidate.speed_up:
         reference = "PyTorch eager" if candidate.configuration.format else "the first file"
@@ -222,6 +223,9 @@ def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> 
     titles = label_titles(candidate.configuration for candidate in shown)
     everyone = [*(candidate.configuration for candidate in field.candidates), *field.never]
     short = short_labels(everyone)
+    notes = []
+    if any(candidate.recorded for candidate in shown):
+        notes.append("top-1 is the accuracy recorded in training: the test images are not here.")
     rows = []
     for candidate in shown:
         row = _row(candidate, titles, marks.get(candidate.configuration, "–"))
@@ -231,7 +235,7 @@ def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> 
         rows.append(replace(row, words={"rank": group} if group else {}, mark=mark, name=name))
     columns = {**_columns(), "rank": replace(RANK, title="group")}
     columns["accuracy.accuracy"] = replace(columns["accuracy.accuracy"], title="top-1")
-    best = filled("The best few", ("pick", *titles), columns, rows)
+    best = filled("The best few", ("pick", *titles), columns, rows, tuple(notes))
     return Excerpt(
         **vars(best),
         marks={WINNER: "is the one to ship", PICK: "is another pick"},

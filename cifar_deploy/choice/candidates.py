@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from cifar_deploy.choice.limits import Limit
 from cifar_deploy.core import statistics
+from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Artifact, Result, Session
 from cifar_deploy.core.statistics import ROUNDS_FOR_AN_INTERVAL
 from cifar_deploy.core.store import CHECKPOINT
 from cifar_deploy.core.table import Value
 from cifar_deploy.metrics.summary import Configuration, Raw, Summary, agreement, compared_by
-from cifar_deploy.sections.common import Configurations, by_settings, correct_of, eager_of
+from cifar_deploy.sections.common import Configurations, by_settings, correct_of, eager_of, precision_of
 from cifar_deploy.sections.latencies import control_of, speed_up, timed_of
 
 
@@ -24,10 +25,31 @@ class Candidate:
     speed_up: Value | None = None  # over PyTorch eager; over the first file, of an external model
 
     @property
+    def recorded(self) -> tuple[int, int] | None:
+        """How many test images of how many the network had right when it was trained, where these are not here.
+
+        None where they are, and for an INT8 artifact, which does not compute the same.
+        """
+        measured, checkpoint = self.of_one.get("accuracy"), self.artifact.checkpoint
+        if not measured or not measured.failure or measured.failure.kind != Unavailable.kind:
+            return None
+        if not checkpoint or not checkpoint.curve or precision_of(self.configuration) in ("int8", None):
+            return None
+        return round(checkpoint.curve[-1].accuracy * checkpoint.test_images), checkpoint.test_images
+
+    @property
+    def correct(self) -> tuple[int, int]:
+        """How many images of how many have the right label, as measured or recorded."""
+        return self.recorded or correct_of(self.of_one["accuracy"].result)
+
+    @property
     def artifact(self) -> Artifact:
         return next(iter(self.of_one.values())).result.job.artifact
 
     def value(self, metric: str, key: str) -> Value | None:
+        if (metric, key) == ("accuracy", "accuracy") and self.recorded:
+            right, images = self.recorded
+            return Value(number=right / images)
         summary = self.of_one.get(metric)
         return summary.values.get(key) if summary else None
 
@@ -54,6 +76,8 @@ class Candidate:
             yield f"its latency is {latency.verdict.word} ({'; '.join(latency.verdict.reasons)})"
         if latency and len(latency.result.measurements) < ROUNDS_FOR_AN_INTERVAL:
             yield f"its latency has fewer than {ROUNDS_FOR_AN_INTERVAL} rounds, so no interval"
+        if self.recorded:
+            yield "its accuracy is the one recorded in training, since its test images are not here"
         accuracy = self.of_one.get("accuracy")
         if accuracy and accuracy.verdict:
             yield f"its accuracy: {accuracy.verdict.word} ({'; '.join(accuracy.verdict.reasons)})"
@@ -63,7 +87,7 @@ class Candidate:
 
 def why_never(candidate: Candidate) -> str | None:
     """Why a configuration is never picked, whatever the limits; None if it may be."""
-    for metric in ("latency", "accuracy"):
+    for metric in ("latency",) if candidate.recorded else ("latency", "accuracy"):
         summary = candidate.of_one.get(metric)
         if summary and summary.failure:
             return f"{summary.failure.kind}: {summary.failure.reason}"
@@ -89,7 +113,7 @@ def _not_validated(candidate: Candidate) -> str | None:
     parity = next((parity for parity in artifact.parity if parity.backend == backend), None)
     if not parity:
         return f"its output was not validated on {backend}; run `cifar-deploy export --force` here"
-    if parity.stand_in:
+    if parity.stand_in and not candidate.recorded:
         return f"its output was validated on {parity.stand_in}, not on its own images; run `cifar-deploy export` where these are"
     return None
 
@@ -123,10 +147,11 @@ class Field:
         """Whether ours is distinguishably more accurate: image by image, or by the shares alone where labels are lost."""
         if ours.accuracy is None or theirs.accuracy is None or ours.accuracy <= theirs.accuracy:
             return False
-        first, second = theirs.of_one["accuracy"].result, ours.of_one["accuracy"].result
-        if found := agreement(first, second, self.raw, self.raw):
-            return found.distinguishable
-        (k1, n1), (k2, n2) = correct_of(second), correct_of(first)
+        if not (ours.recorded or theirs.recorded):
+            first, second = theirs.of_one["accuracy"].result, ours.of_one["accuracy"].result
+            if found := agreement(first, second, self.raw, self.raw):
+                return found.distinguishable
+        (k1, n1), (k2, n2) = ours.correct, theirs.correct
         return statistics.difference(k1, n1, k2, n2)[0] > 0
 
 
@@ -168,10 +193,9 @@ def field_of(configurations: Configurations, controls: Sequence[Result], raw: Ra
 
 def confidence(candidate: Candidate, limit: Limit, raw: Raw) -> float | None:
     """With how much confidence it keeps a limit, as of `core.statistics`; None of a number that was measured once or counted."""
-    summary = candidate.of_one[limit.kind.metric]
     if limit.kind.metric == "accuracy":
-        result = summary.result
-        return statistics.confidence_in_share(*correct_of(result), limit.number)
+        return statistics.confidence_in_share(*candidate.correct, limit.number)
+    summary = candidate.of_one[limit.kind.metric]
     if not summary.result.session:
         return None
     if limit.percentile != 50:

@@ -8,6 +8,10 @@ COOL_WAIT_S = 15.0
 # Time for which a run repeats its timed call.
 SECONDS = 0.5
 
+# Of `quickstart`: as many rounds as give an interval, and as short as is enough for its small networks.
+QUICKSTART_ROUNDS = 6
+QUICKSTART_SECONDS = 0.2
+
 # A worker without progress for this long counts as hung.
 TIMEOUT_S = 600.0
 

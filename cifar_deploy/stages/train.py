@@ -1,5 +1,6 @@
 """A recipe and data -> a trained network: finished before, gone on with, or trained now."""
 
+import os
 from dataclasses import dataclass, field
 
 from cifar_deploy.core import files, ranks
@@ -15,6 +16,9 @@ from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.workers import train as worker
 from cifar_deploy.workers.prepare import Prepared
+
+# How a thread of OpenMP waits.
+_WAIT = "OMP_WAIT_POLICY"
 
 _TRAIN_FIRST = "run `cifar-deploy train-all` first, or give another --out"
 
@@ -62,7 +66,7 @@ def train(
             Worker().call(worker.dismiss, settings.device)
         return Outcome(value=finished, reused=True)
     threads = settings.threads or ranks.threads()
-    checkpoint = Worker(pool_threads=threads, on_progress=on_progress).call(
+    checkpoint = Worker(pool_threads=threads, variables=waiting(), on_progress=on_progress).call(
         worker.train,
         training=training,
         root=store.root,
@@ -81,13 +85,22 @@ def follow(
     """Train along with the first rank, under torchrun; it alone reads and writes an output folder."""
     settings = settings or TrainingSettings()
     threads = settings.threads or ranks.threads()
-    Worker(pool_threads=threads).call(
+    Worker(pool_threads=threads, variables=waiting()).call(
         worker.follow,
         training=_training(prepared, network, name, settings.recipe),
         data_folder=prepared.folder,
         device=settings.device,
         threads=threads,
     )
+
+
+def waiting() -> dict[str, str]:
+    """The variable that lets a thread sleep while it waits for the others, unless the user has set it.
+
+    By default a thread spins. On two cores with a load of 14 two spinning threads trained resnet8 at 9 to 15 images/s, two
+    sleeping ones at 62 to 83.
+    """
+    return {} if _WAIT in os.environ else {_WAIT: "PASSIVE"}
 
 
 def training_of(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from cifar_deploy.core import files, machine, memory
 from cifar_deploy.core.errors import Diverged, Unavailable, UsageError
-from cifar_deploy.core.progress import report
+from cifar_deploy.core.progress import counted, report
 from cifar_deploy.core.records import Checkpoint, File, Training
 from cifar_deploy.core.store import WEIGHTS, Store, described
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES
@@ -67,7 +67,9 @@ def train(
         store.begin(training)
         state = State(folder, setting, test_images)
         try:
-            ended = loop.run(setup, state, checkpoint_every_s, f"{device} ({device_name}), {threads} threads")
+            ended = loop.run(
+                setup, state, checkpoint_every_s, f"{device} ({device_name}), {counted(threads, 'thread')}"
+            )
         except Diverged:
             state.remove()  # from there the same recipe would only diverge again
             raise

@@ -238,6 +238,42 @@ def test_what_is_not_to_be_trusted_is_never_picked_and_says_why(shelf: Shelf, wh
     assert why in answer.remarks(choice)["Never picked"][0]
 
 
+NO_IMAGES = Failure(kind="unavailable", reason="data set image_folder: its images are not in the cache")
+ON_DIGITS = Parity(
+    backend="pytorch", images=256, largest_difference=0, largest_logit=1, agreement=1, stand_in="handwritten digits"
+)
+
+
+def without_images(*formats: str) -> Shelf:
+    """A network in these formats, where its images are not; its record says 100 %, of two images."""
+    shelf = Shelf()
+    for ms, format in enumerate(formats, 1):
+        shelf.add(format, ms, None, format=format, parity=(ON_DIGITS,)).fail(format, "accuracy", NO_IMAGES)
+    return shelf
+
+
+def test_without_the_images_the_accuracy_is_the_recorded_one_and_says_so() -> None:
+    choice = without_images("onnx", "checkpoint").choose(accuracy(0.9))
+    first, why, mind = answer.lines(choice)
+    assert "Ship onnx as float32 (onnx) on PyTorch eager: 100.00 % recorded in training, 1.000 ms" in first
+    assert "2 configurations" in why and "--min-accuracy 90% with" in why
+    assert mind == "Mind: its accuracy is the one recorded in training, since its test images are not here."
+    assert choice.kept[0].confidence == confidence_in_share(2, 2, 0.9)
+
+
+def test_a_recorded_accuracy_stands_for_no_int8_artifact_and_for_no_other_failure() -> None:
+    int8 = without_images("onnx_int8", "onnx").choose()
+    assert [configuration.name for configuration in int8.never] == ["onnx_int8"]
+    crashed = Shelf().add("only", 1, None).fail("only", "accuracy", Failure(kind="crashed", reason="SIGSEGV"))
+    assert crashed.choose().winner is None
+
+
+def test_a_measured_and_a_recorded_accuracy_are_compared_by_their_shares() -> None:
+    shelf = Shelf().add("measured", 1, 0.8).add("recorded", 2, None).fail("recorded", "accuracy", NO_IMAGES)
+    assert picked(shelf.choose())["fastest"] == "measured"
+    assert picked(shelf.choose())["best trade-off"] == "recorded"
+
+
 def test_a_noisy_winner_says_so() -> None:
     choice = Shelf().add("only", 1, 0.9, gauge=calm(run_delay=0.3)).choose()
     first, _, mind = answer.lines(choice)

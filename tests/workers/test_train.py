@@ -1,5 +1,6 @@
 """Networks as users write them, trained in this process on a few images: what is stored is what was trained."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -8,12 +9,16 @@ import pytest
 import torch
 
 from cifar_deploy.backends.pytorch import load
+from cifar_deploy.core import launch
 from cifar_deploy.core.arrays import as_input
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.core.records import Checkpoint, Recipe, Training
 from cifar_deploy.core.store import Store, as_artifact
+from cifar_deploy.stages.train import waiting
 from cifar_deploy.training import setup
 from cifar_deploy.workers import train as stage
+from tests.conftest import TINY
+from tests.in_process import run_here
 from tests.probes import a_checkpoint
 
 DATA = dataclasses.replace(a_checkpoint().training.data, classes=tuple("abcdefghij"), height=32, width=32)
@@ -105,3 +110,25 @@ def test_an_interrupted_training_gives_the_same_weights(
     with pytest.raises(DeployError, match="interrupted"):
         train(network, images)
     assert train(network, images).weights.sha256 == whole
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_the_threads_of_a_training_sleep_while_they_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others use the processor too, threads that spin make each other wait: five times as long was seen."""
+    settings: list[launch.Setting] = []
+    start = launch.Local.start
+
+    def seen(
+        local: launch.Local, folder: Path, setting: launch.Setting
+    ) -> contextlib.AbstractContextManager[launch.Running]:
+        settings.append(setting)
+        return start(local, folder, setting)
+
+    monkeypatch.setattr(launch.Local, "start", seen)
+    assert run_here("train", "resnet8", *TINY, "--threads", "1", "--out", tmp_path).returncode == 0
+    assert settings[-1].variables == {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def test_how_threads_wait_is_the_users_own_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert waiting() == {}
