@@ -1,14 +1,24 @@
 # Each target does its own set-up in .venv, from the pinned versions in constraints.txt.
+#
+#   make run PYTHON=python3.12          another Python
+#   make run TORCH_INDEX=<address>      torch and torchvision of this index, such as PyTorch's index of CPU builds
+#   make run UV=                        pip installs, though uv is here
 
 PYTHON ?= python3
+TORCH_INDEX ?=
+# uv reads none of pip's settings. Where pip has an index or a constraint of its own, pip installs.
+UV ?= $(shell $(PYTHON) -m pip config list 2> /dev/null | grep -qE 'index|find-links|constraint' || command -v uv)
+
 VENV := .venv
 BIN := $(VENV)/bin
+READY := $(VENV)/ready# what the program needs
+READY_DEV := $(VENV)/ready-dev# and what tests, lint, types and docs need
 
 .PHONY: run test gate lint types schemas clean
 
 # The pipeline from end to end on the built-in digits: train two small networks, export, measure, report. Nothing is downloaded
 # but packages. Small batches: after 450 steps the statistics of batch norm have settled (97 % and more, 3 seeds).
-run: $(VENV)/ready
+run: $(READY)
 	$(BIN)/cifar-deploy run --dataset digits --network resnet8 --network mobilenet-0.25 --out runs/digits \
 		--recipe fast --epochs 10 --train-batch-size 32 --learning-rate 0.1 \
 		--format checkpoint --format torchscript --format onnx --format onnx_int8 \
@@ -17,28 +27,41 @@ run: $(VENV)/ready
 		--metric parameters --metric macs --metric training_time --metric training_memory \
 		--rounds 6 --seconds 0.2s --no-controls
 
-test: $(VENV)/ready
+test: $(READY_DEV)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # Before a release: kills, full disks, damages and signals, again and again. Under an hour on two cores.
-gate: $(VENV)/ready
+gate: $(READY_DEV)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'slow or gate'
 
-lint: $(VENV)/ready
+lint: $(READY_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/ready
+types: $(READY_DEV)
 	$(BIN)/mypy
 
 # What --json prints, from the types in cifar_deploy/documents.py.
-schemas: $(VENV)/ready
+schemas: $(READY)
 	$(BIN)/python -m cifar_deploy.documents docs/schemas
 
-$(VENV)/ready: pyproject.toml constraints.txt
+EXTRAS := dev,ncnn,openvino
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
+# Compiled as by pip, or the first start of each runtime would compile, and be measured.
+UV_INSTALL = "$(UV)" pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt
+install = $(if $(UV),$(UV_INSTALL) $1 || { echo "uv cannot install this; pip tries it" >&2; $(PIP_INSTALL) $1; },$(PIP_INSTALL) $1)
+
+$(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cifar-deploy needs Python 3.11 or newer; set PYTHON=python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,ncnn,openvino]'
+	@echo "Installing into $(VENV), which takes minutes (see docs/guides/install.md)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(if $(TORCH_INDEX),$(call install,--no-deps --index-url $(TORCH_INDEX) torch torchvision))
+	@$(call install,--editable .)
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@echo "Installing what tests, lint, types and docs need into $(VENV)"
+	@$(call install,--editable '.[$(EXTRAS)]')
 	@touch $@
 
 clean:

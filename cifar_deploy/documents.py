@@ -893,4 +893,7 @@ def write_schemas(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        print("cifar-deploy: error: cifar_deploy.documents: takes one folder; name the one to fill", file=sys.stderr)
+        sys.exit(2)
     write_schemas(Path(sys.argv[1]))

@@ -432,7 +432,7 @@ AsJson = Annotated[
     typer.Option(
         "--json",
         callback=_silence,
-        help="Print one JSON document instead, as docs/schemas/ describes it, for a script.",
+        help="Print one JSON document instead, for a script. `python -m cifar_deploy.documents FOLDER` writes its schema.",
     ),
 ]
 

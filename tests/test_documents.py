@@ -4,6 +4,8 @@ import io
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,12 @@ def test_the_schemas_are_current() -> None:
     for command in documents.DOCUMENTS:
         kept = json.loads((FOLDER / documents.schema_file(command)).read_text())
         assert kept == documents.schema(command), f"{command}: run make schemas"
+
+
+def test_writing_the_schemas_wants_a_folder() -> None:
+    done = subprocess.run([sys.executable, "-m", "cifar_deploy.documents"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("cifar-deploy: error: cifar_deploy.documents: ") and done.stderr.count("\n") == 1
 
 
 def test_the_readme_tells_where_the_schemas_are() -> None:
