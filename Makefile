@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test gate lint types schemas clean
+.PHONY: run test gate lint types schemas docs clean
 
 # The pipeline from end to end on the built-in digits: train both networks, export, measure, report. Nothing is downloaded but packages.
 run: $(VENV)/ready
@@ -29,6 +29,11 @@ types: $(VENV)/ready
 # What --json prints, from the types in cifar_deploy/documents.py.
 schemas: $(VENV)/ready
 	$(BIN)/python -m cifar_deploy.documents docs/schemas
+
+# The site of docs/ in build/docs. A dead link, or a page that asks another host for something, fails.
+docs: $(VENV)/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/docs/index.html"
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cifar-deploy needs Python 3.11 or newer; set PYTHON=python3.11" >&2; exit 1; }

@@ -9,11 +9,12 @@ Comments on the lines above a fence say more:
 - `<!-- slow -->`: it takes more than a few seconds. A command that is not in FAST needs no such comment, nor does a
   folder that takes long to make.
 
-`python -m tests.blocks PAGE...` writes the output of the blocks of a page anew, where nothing of it is left out.
+`python -m tests.blocks PAGE...` writes what the blocks of a page show anew.
 """
 
 import contextlib
 import dataclasses
+import difflib
 import functools
 import io
 import json
@@ -24,7 +25,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -277,7 +277,7 @@ _VERDICT = re.compile(r"\b(?:noisy|T-(?=\d))")
 
 
 def differs(step: Step, printed: str) -> str | None:
-    """What is shown and was not printed, in the order of what is shown.
+    """The first line that is shown and was not printed in its place; None if there is none.
 
     Words have to be equal, numbers need not, save for those of EXACT. A line `...` stands for any lines, and `...` within
     a line for anything.
@@ -286,14 +286,15 @@ def differs(step: Step, printed: str) -> str | None:
         return None
     plain = (lambda line: line) if step.verb in EXACT else _without_numbers
     shown, found = [[plain(" ".join(line.split())) for line in text.splitlines()] for text in (step.output, printed)]
-    shown, found = [[line for line in lines if line] for lines in (shown, found)]
-    pattern = "".join("(?:.*\n)*" if line == "..." else _pattern(line) + "\n" for line in shown)
-    if re.fullmatch(pattern, "".join(f"{line}\n" for line in found)):
+    shown = [line for line in shown if line]
+    text = "".join(f"{line}\n" for line in found if line)
+    patterns = ["(?:.*\n)*" if line == "..." else _pattern(line) + "\n" for line in shown]
+    if re.fullmatch("".join(patterns), text):
         return None
-    missing = [line for line in shown if line != "..." and not any(re.fullmatch(_pattern(line), one) for one in found)]
-    extra = [line for line in found if not any(re.fullmatch(_pattern(one), line) for one in shown)]
-    told = [*(f"not printed: {line}" for line in missing), *(f"not shown: {line}" for line in extra)]
-    return "\n".join(told) or "the lines are printed in another order"
+    for count, line in enumerate(shown, start=1):
+        if not re.match("".join(patterns[:count]), text):
+            return f"not printed there: {line}"
+    return "more is printed; a line `...` leaves it out"
 
 
 def _pattern(line: str) -> str:
@@ -315,7 +316,7 @@ def _yaml(text: str) -> list[Any]:
 
 
 def renew(page: Path) -> None:
-    """Write the output of a page's blocks anew; of one that leaves lines out, say what differs."""
+    """Write what the blocks of a page show anew: all of what a step prints, or each line of an excerpt."""
     sessions: dict[str, Session] = {}
     lines = page.read_text().splitlines()
     with tempfile.TemporaryDirectory() as temporary:
@@ -328,23 +329,35 @@ def renew(page: Path) -> None:
                 FOLDERS[block.folder](folder)
                 sessions[block.folder] = Session(folder, in_process=False)
             for step, printed in sessions[block.folder].run(block):
-                if not (told := differs(step, printed)):
+                if not differs(step, printed):
                     continue
-                if "..." in step.output:
-                    print(f"{block}: `{step.command}`:\n{textwrap.indent(told, '  ')}")
-                else:
-                    _replace(
-                        lines, step.output.splitlines(), [line.rstrip() for line in printed.strip("\n").splitlines()]
-                    )
-    page.write_text("\n".join(lines) + "\n")
+                shown, found = step.output.splitlines(), [line.rstrip() for line in printed.strip("\n").splitlines()]
+                _replace(lines, shown, _renewed(shown, found) if "..." in shown else found)
+                page.write_text("\n".join(lines) + "\n")
+
+
+def _renewed(shown: Sequence[str], found: Sequence[str]) -> list[str]:
+    """An excerpt, with each line that is no longer printed replaced by the one that is most like it, where there is one."""
+    renewed, start = [], 0
+    for line in shown:
+        rest = found[start:]
+        same = next(
+            (one for one in rest if re.fullmatch(_pattern(" ".join(line.split())), " ".join(one.split()))), None
+        )
+        near = difflib.get_close_matches(line, rest, n=1) if not same and "..." not in line else [line]
+        renewed += near
+        if line != "..." and (taken := same or (near[0] if near else None)) in rest:
+            start += rest.index(taken) + 1
+    return renewed
 
 
 def _replace(lines: list[str], old: Sequence[str], new: Sequence[str]) -> None:
-    stripped = [line.strip() for line in lines]
+    """Of a page, with the indentation that the old ones have."""
     wanted = [line.strip() for line in old]
-    start = next(n for n in range(len(lines)) if stripped[n : n + len(wanted)] == wanted)
-    indent = lines[start][: len(lines[start]) - len(lines[start].lstrip())] if old[0] == old[0].lstrip() else ""
-    lines[start : start + len(wanted)] = [indent + line if line else "" for line in new]
+    stripped = [line.strip() for line in lines]
+    start = next(number for number in range(len(lines)) if stripped[number : number + len(wanted)] == wanted)
+    indent = lines[start].removesuffix(old[0])
+    lines[start : start + len(wanted)] = [(indent + line).rstrip() for line in new]
 
 
 if __name__ == "__main__":

@@ -150,6 +150,7 @@ def test_a_command_that_measures_is_slow(command: str, slow: bool) -> None:
         ("resnet8 3.1 ms", "resnet8 3.1 s", False),
         ("a\n...\nd", "a\nb\nc\nd", True),
         ("a\nd", "a\nb\nd", False),
+        ("b\n...\na", "a\nb", False),
         ("made in ... MiB", "made in /tmp/x, 3 MiB", True),
         ("rank T-1 noisy", "rank 2", True),
         ("fingerprint be71bb1f2980b094", "fingerprint 0123456789abcdef", True),
@@ -161,10 +162,11 @@ def test_words_are_compared_and_numbers_are_not(shown: str, printed: str, same: 
 
 
 def test_numbers_are_compared_where_the_results_are_given() -> None:
-    assert (
-        differs(Step(command="cifar-deploy choose", output="3.1 ms"), "3.2 ms")
-        == "not printed: 3.1 ms\nnot shown: 3.2 ms"
-    )
+    assert differs(Step(command="cifar-deploy choose", output="3.1 ms"), "3.2 ms") == "not printed there: 3.1 ms"
+
+
+def test_more_than_is_shown_is_told() -> None:
+    assert differs(Step(command="true", output="a\n...\nb"), "a\nb\nc") == "more is printed; a line `...` leaves it out"
 
 
 @pytest.mark.parametrize("command", ["false", "cifar-deploy no-such-command", "false | cat"])
@@ -186,6 +188,13 @@ def test_scripts_of_a_page_share_their_names(tmp_path: Path) -> None:
     for text in ("import pathlib\npathlib.Path('a').touch()", "assert pathlib.Path('a').exists()"):
         list(session.run(Block(page=Path("page.md"), line=1, language="python", text=text)))
     assert (tmp_path / "a").exists()
+
+
+def test_an_excerpt_is_written_anew_line_by_line(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ printf 'head\\nresnet8  12 ms\\nfoot\\n'\n...\nresnet8  13 s\n...\n```\n")
+    blocks.renew(page)
+    assert page.read_text().splitlines()[2:-1] == ["...", "resnet8  12 ms", "..."]
 
 
 def test_the_output_of_a_page_is_written_anew(tmp_path: Path) -> None:
