@@ -38,6 +38,8 @@ OUTSIDE = {
     "reports/report.csv": "reports/report.csv",
 }
 
+_FACT = re.compile(r"^<!-- (options|choices|commands|documents)(?: of ([\w -]+))? -->$", re.M)
+
 log = logging.getLogger("mkdocs.hooks")  # a warning here fails a strict build
 
 
@@ -69,7 +71,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     outside = {inside: name for name, inside in OUTSIDE.items()}
     source = Path(outside.get(page.file.src_uri, f"docs/{page.file.src_uri}"))
     markdown = re.sub(r"(?<=\]\()[^)\s]+", lambda link: _link(link[0], source, page.file.src_uri), markdown)
-    return re.sub(r"^<!-- (options|choices|commands|documents)(?: of ([\w -]+))? -->$", _fact, markdown, flags=re.M)
+    return _FACT.sub(lambda comment: _fact(comment, page.file.src_uri), markdown)
 
 
 def _link(link: str, source: Path, page: str) -> str:
@@ -86,10 +88,13 @@ def _link(link: str, source: Path, page: str) -> str:
     return parts._replace(path=Path(os.path.relpath(inside, Path(page).parent)).as_posix()).geturl()
 
 
-def _fact(comment: re.Match[str]) -> str:
-    kind, name = comment[1], comment[2]
+def _fact(comment: re.Match[str], page: str) -> str:
     writers = {"options": _options, "choices": _choices, "commands": _commands, "documents": _documents}
-    return writers[kind](name)
+    try:
+        return writers[comment[1]](comment[2] or "")
+    except (KeyError, ImportError):
+        log.warning("%s: the program has no %s", page, comment[0])
+        return ""
 
 
 def _command(words: str) -> tuple[Any, Any]:

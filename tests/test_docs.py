@@ -112,7 +112,7 @@ def test_a_dead_link_or_anchor_fails_the_build(hooks: typing.Any, tmp_path: Path
     for link, told in {
         "no-such.md": "the target is not found",
         "index.md#no-such": "there is no such anchor",
-        "../cifar_deploy/cli.py": "the target '../cifar_deploy/cli.py' is not found",
+        "../cifar_deploy/cli.py": "contains a link '../cifar_deploy/cli.py', but the target is not found",
     }.items():
         with pytest.raises(BaseException, match="strict mode"):
             _build(tmp_path, {"index.md": f"# Home\n\n[a]({link})\n"})
@@ -123,6 +123,13 @@ def test_a_page_that_asks_another_host_fails_the_build(hooks: typing.Any, tmp_pa
     with pytest.raises(BaseException, match="strict mode"):
         _build(tmp_path, {"index.md": "# Home\n\n![a](https://example.com/a.png)\n"})
     assert "index.html asks another host for https://example.com/a.png" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("comment", ["options of no-such", "choices of no_such"])
+def test_a_fact_that_the_program_does_not_have_fails_the_build(comment: str, tmp_path: Path) -> None:
+    with pytest.raises(BaseException, match="strict mode"):
+        _build(tmp_path, {"index.md": f"# Home\n\n<!-- {comment} -->\n"})
+    assert f"index.md: the program has no <!-- {comment} -->" in (tmp_path / "log").read_text()
 
 
 def _build(folder: Path, pages: dict[str, str]) -> None:
