@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready# what the program needs
 READY_DEV := $(VENV)/ready-dev# and what tests, lint, types and docs need
 
-.PHONY: run test gate lint types schemas clean
+.PHONY: run test gate lint types schemas docs clean
 
 # The pipeline from end to end on the built-in digits: train two small networks, export, measure, report. Nothing is downloaded
 # but packages. Small batches: after 450 steps the statistics of batch norm have settled (97 % and more, 3 seeds).
@@ -44,6 +44,11 @@ types: $(READY_DEV)
 # What --json prints, from the types in cifar_deploy/documents.py.
 schemas: $(READY)
 	$(BIN)/python -m cifar_deploy.documents docs/schemas
+
+# The site of docs/ in build/docs. A dead link, or a page that asks another host for something, fails.
+docs: $(READY_DEV)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "build/docs/index.html"
 
 EXTRAS := dev,ncnn,openvino
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt

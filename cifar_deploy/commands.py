@@ -76,13 +76,20 @@ class _Explained:
             formatter.write(f"\n{textwrap.indent(_wrapped(paragraph, formatter.width - 2), '  ')}\n")
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
+        for title, rows in self.explained(ctx).items():
+            _write(formatter, title, rows)
+
+    def explained(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """Arguments, options and commands: how each is written, and what it is."""
         shown = [parameter for parameter in self.get_params(ctx) if not parameter.hidden]  # type: ignore[attr-defined]
         arguments = [parameter for parameter in shown if parameter.param_type_name == "argument"]
         options = [parameter for parameter in shown if parameter.param_type_name == "option"]
-        _write(formatter, "Arguments", [(_argument(one), _explanation(one, ctx)) for one in arguments])
-        _write(formatter, "Options", [(_option(one, ctx), _explanation(one, ctx)) for one in options])
         commands = getattr(self, "commands", {})
-        _write(formatter, "Commands", [(name, commands[name].get_short_help_str(10_000)) for name in commands])
+        return {
+            "Arguments": [(_argument(one), _explanation(one, ctx)) for one in arguments],
+            "Options": [(_option(one, ctx), _explanation(one, ctx)) for one in options],
+            "Commands": [(name, commands[name].get_short_help_str(10_000)) for name in commands],
+        }
 
 
 class Command(_Explained, TyperCommand):

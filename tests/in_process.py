@@ -41,7 +41,7 @@ def run_here(*arguments: object, cwd: Path | None = None) -> subprocess.Complete
     words = list(map(str, arguments))
     output, errors = io.BytesIO(), io.BytesIO()
     code: Any = 0
-    with _as_in_a_new_process(cwd or Path.cwd()):
+    with as_in_a_new_process(cwd or Path.cwd()):
         sys.argv = ["cifar-deploy", *words]
         sys.stdout = io.TextIOWrapper(output, encoding="utf-8", write_through=True)
         sys.stderr = io.TextIOWrapper(errors, encoding="utf-8", write_through=True)
@@ -113,7 +113,8 @@ def _text(stream: io.BytesIO) -> str:
 
 
 @contextlib.contextmanager
-def _as_in_a_new_process(cwd: Path) -> Iterator[None]:
+def as_in_a_new_process(cwd: Path) -> Iterator[None]:
+    """All that a command or script changes in the block is put back at its end."""
     with contextlib.ExitStack() as back:
         for keep in (_keep_interpreter, _keep_environment, _keep_logging, _keep_program):
             back.enter_context(keep())

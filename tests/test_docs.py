@@ -1,11 +1,15 @@
-"""The README names what there is, and only that; every command and option has its help."""
+"""The documentation names what there is, and only that; every command and option has its help; the site is whole."""
 
+import fnmatch
+import importlib.util
+import logging
 import re
 import typing
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS
@@ -19,41 +23,203 @@ from cifar_deploy.metrics import METRICS
 from cifar_deploy.networks import NETWORKS
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.reports import REPORTS
+from tests import chromium
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+REFERENCE = {path.stem: path.read_text() for path in (DOCS / "reference").glob("*.md")}
 _ALL: dict[str, typing.Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-# Those of a group under both names: `env create`.
+# One of a group under both names: `env create`.
 COMMANDS = {
     f"{group} {name}".strip(): command
     for group, commands in {"": _ALL, **{name: getattr(_ALL[name], "commands", {}) for name in _ALL}}.items()
     for name, command in commands.items()
+    if not hasattr(command, "commands")
 }
+
+REGISTRIES = [DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, ENVIRONMENTS, DEVICES, METRICS, REPORTS]
+
+
+@pytest.fixture(scope="module")
+def hooks() -> typing.Any:
+    specification = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    assert specification and specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as `make docs` builds it: what is wrong with it is an error."""
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    folder = tmp_path_factory.mktemp("site")
+    level = logging.getLogger("mkdocs").level
+    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder))
+    config.plugins.on_startup(command="build", dirty=False)
+    build(config)
+    logging.getLogger("mkdocs").setLevel(level)
+    return folder
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_is_in_the_readme_and_explains_itself(name: str) -> None:
-    assert re.search(rf"^\| `cifar-deploy {name}[` ]", README, re.M), f"{name} is not in the table of commands"
+def test_a_command_has_its_page_and_explains_itself(name: str) -> None:
+    page = (DOCS / "commands" / f"{name.split()[0]}.md").read_text()
+    assert f"<!-- options of {name} -->" in page
+    for heading in ("When to use it", "Options", "Example", "Pitfalls"):
+        assert f"\n## {heading}\n" in page, heading
+    assert re.search(rf"^\$ cifar-deploy {name}\b", page, re.M), "no example"
     command = COMMANDS[name]
     assert command.help
     for option in command.params:
         assert getattr(option, "help", None), f"{name} {option.name} has no help"
 
 
-@pytest.mark.parametrize(
-    "registry",
-    [DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, ENVIRONMENTS, DEVICES, METRICS, REPORTS],
-    ids=lambda registry: registry.kind,
-)
-def test_every_choice_is_in_the_readme(registry: Registry[object]) -> None:
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
+def test_every_choice_is_in_the_docs(registry: Registry[object], hooks: typing.Any) -> None:
+    folder = str(registry._package).rpartition(".")[2]
+    assert f"<!-- choices of {folder} -->" in (DOCS / "commands" / "list.md").read_text()
+    table = hooks._choices(folder)
     for name in registry:
-        assert f"`{name}`" in README, f"{registry.kind} {name}"
+        assert f"| `{name}` | " in table
 
 
-def test_every_path_of_the_readmes_tree_exists() -> None:
-    tree = README.split("```text\n")[1].split("```")[0]
+def test_the_options_on_the_site_are_those_of_the_program(site: Path) -> None:
+    for name, command in COMMANDS.items():
+        page = (site / "commands" / f"{name.split()[0]}.html").read_text()
+        for option in command.params:
+            if not option.hidden and option.param_type_name == "option":
+                assert option.opts[0] in page, f"{name} {option.name}"
+
+
+def test_every_page_is_in_the_navigation(hooks: typing.Any) -> None:
+    (nav,) = re.findall(r"^nav:\n.*", (ROOT / "mkdocs.yml").read_text(), re.M | re.S)
+    listed = sorted(re.findall(r"[\w/-]+\.md", str(yaml.safe_load(nav))))
+    pages = [path.relative_to(DOCS).with_suffix(".md").as_posix() for path in DOCS.rglob("*.*") if _is_page(path)]
+    outside = [inside for name, inside in hooks.OUTSIDE.items() if (ROOT / name).exists() and inside.endswith(".md")]
+    assert listed == sorted([*pages, *outside])
+
+
+def _is_page(path: Path) -> bool:
+    return path.suffix in (".md", ".ipynb")
+
+
+def test_a_dead_link_or_anchor_fails_the_build(hooks: typing.Any, tmp_path: Path) -> None:
+    for link, told in {
+        "no-such.md": "the target is not found",
+        "index.md#no-such": "there is no such anchor",
+        "../cifar_deploy/cli.py": "contains a link '../cifar_deploy/cli.py', but the target is not found",
+    }.items():
+        with pytest.raises(BaseException, match="strict mode"):
+            _build(tmp_path, {"index.md": f"# Home\n\n[a]({link})\n"})
+        assert told in (tmp_path / "log").read_text()
+
+
+def test_a_page_that_asks_another_host_fails_the_build(hooks: typing.Any, tmp_path: Path) -> None:
+    with pytest.raises(BaseException, match="strict mode"):
+        _build(tmp_path, {"index.md": "# Home\n\n![a](https://example.com/a.png)\n"})
+    assert "index.html asks another host for https://example.com/a.png" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("comment", ["options of no-such", "choices of no_such"])
+def test_a_fact_that_the_program_does_not_have_fails_the_build(comment: str, tmp_path: Path) -> None:
+    with pytest.raises(BaseException, match="strict mode"):
+        _build(tmp_path, {"index.md": f"# Home\n\n<!-- {comment} -->\n"})
+    assert f"index.md: the program has no <!-- {comment} -->" in (tmp_path / "log").read_text()
+
+
+def _build(folder: Path, pages: dict[str, str]) -> None:
+    """A site of these pages, by the rules of ours; what it warns of is in `log`."""
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    for name, text in pages.items():
+        (folder / "docs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "docs" / name).write_text(text)
+    handler = logging.FileHandler(folder / "log", mode="w")
+    logging.getLogger("mkdocs").addHandler(handler)
+    try:
+        config = load_config(
+            str(ROOT / "mkdocs.yml"),
+            docs_dir=str(folder / "docs"),
+            site_dir=str(folder / "site"),
+            nav=[*pages],
+            extra_css=[],
+        )
+        config.plugins.on_startup(command="build", dirty=False)
+        build(config)
+    finally:
+        logging.getLogger("mkdocs").removeHandler(handler)
+        handler.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<script src="//example.com/a.js"></script>',
+        '<link rel="stylesheet" href="https://example.com/a.css">',
+        '<img srcset="https://example.com/a.png 2x">',
+        "<style>a { background: url(https://example.com/a.png) }</style>",
+        '<style>@import "https://example.com/a.css";</style>',
+    ],
+)
+def test_a_request_of_a_page_is_found(text: str, hooks: typing.Any) -> None:
+    (found,) = hooks.requested(text, ".html")
+    assert "//example.com/a." in found
+
+
+def test_a_link_that_is_followed_is_no_request(hooks: typing.Any) -> None:
+    text = '<a href="https://example.com">a</a> <img src="a.png"> <link rel="icon" href="assets/a.png">'
+    assert not hooks.requested(text, ".html")
+
+
+@pytest.mark.parametrize(
+    ("link", "source", "page", "leads"),
+    [
+        ("../SECURITY.md#rules", "docs/index.md", "index.md", "project/security.md#rules"),
+        ("../../reports/report.html", "docs/commands/report.md", "commands/report.md", "../reports/report.html"),
+        ("docs/faq.md", "CONTRIBUTING.md", "project/contributing.md", "../faq.md"),
+        ("quickstart.ipynb", "docs/index.md", "index.md", "quickstart.md"),
+        ("https://example.com/a.md", "docs/index.md", "index.md", "https://example.com/a.md"),
+        ("#here", "docs/index.md", "index.md", "#here"),
+    ],
+)
+def test_a_link_leads_where_it_leads_in_the_repository(
+    link: str, source: str, page: str, leads: str, hooks: typing.Any
+) -> None:
+    assert hooks._link(link, Path(source), page) == leads
+
+
+def test_a_notebook_is_a_page_with_what_it_shows(hooks: typing.Any) -> None:
+    outputs = [{"text": ["1\n"]}, {"data": {"image/png": "iVBO\nRw0="}}, {"data": {"text/plain": ["a table"]}}]
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n"]},
+        {"cell_type": "code", "source": ["print(1)"], "outputs": outputs},
+    ]
+    page = hooks._notebook({"cells": cells})
+    assert page.startswith("# Title\n") and "```python\nprint(1)\n```" in page
+    assert "```text\n1\n```" in page and "(data:image/png;base64,iVBORw0=)" in page and "a table" in page
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(chromium.MISSING), reason=chromium.MISSING or "")
+def test_no_page_asks_another_host_in_a_browser(site: Path) -> None:
+    with chromium.browser() as page:
+        for path in sorted(site.rglob("*.html")):
+            page.open(path)
+            names = page.run("return performance.getEntriesByType('resource').map(entry => entry.name)")
+            assert all(name.startswith(("file:", "data:", "blob:")) for name in names), path
+            wide = page.run("return document.documentElement.scrollWidth > document.documentElement.clientWidth")
+            assert not wide, f"{path} is wider than its window"
+
+
+def test_every_path_of_the_tree_exists() -> None:
     folder: list[str] = []
-    for line in tree.splitlines():
+    for line in _tree().splitlines():
         match = re.match(r"([│├└─ ]*)([\w.-]+/?)", line)
         assert match, line
         depth = len(match[1]) // 4
@@ -61,15 +227,37 @@ def test_every_path_of_the_readmes_tree_exists() -> None:
         assert (ROOT / Path(*folder)).exists(), "/".join(folder)
 
 
-def test_every_file_of_the_package_is_in_the_readmes_tree() -> None:
-    tree = README.split("```text\n")[1].split("```")[0]
+def test_every_file_of_the_package_is_in_the_tree() -> None:
     for path in (ROOT / "cifar_deploy").iterdir():
         if path.name != "__pycache__":
-            assert path.name in tree, path.name
+            assert path.name in _tree(), path.name
 
 
-def test_every_public_function_of_the_pipeline_is_documented() -> None:
+def _tree() -> str:
+    (tree,) = (text for text in re.findall(r"```text\n(.*?)```", README + CONTRIBUTING, re.S) if "├──" in text)
+    return str(tree)
+
+
+def test_every_public_name_of_the_pipeline_is_documented() -> None:
     for name in pipeline.__all__:
         assert getattr(pipeline, name).__doc__
-        if name[0].islower():
-            assert f"pipeline.{name}" in README
+        assert f"`pipeline.{name}`" in REFERENCE["python"], name
+
+
+def test_every_environment_variable_that_is_read_is_documented() -> None:
+    read = {
+        name
+        for path in (ROOT / "cifar_deploy").rglob("*.py")
+        for name in re.findall(r"\bCIFAR_DEPLOY_[A-Z_]+", path.read_text())
+    }
+    assert read == set(re.findall(r"^\| `(CIFAR_DEPLOY_[A-Z_]+)` \|", REFERENCE["environment-variables"], re.M))
+
+
+def test_every_file_of_an_output_folder_is_documented(road: Path) -> None:
+    patterns = [
+        re.sub(r"[A-Z]{3,}", "*", name) for name in re.findall(r"^\| `(.*?)` \|", REFERENCE["output-folder"], re.M)
+    ]
+    for path in road.rglob("*"):
+        if path.is_file():
+            name = path.relative_to(road).as_posix()
+            assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
