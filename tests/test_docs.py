@@ -1,4 +1,4 @@
-"""The README names what there is, and only that; every command and option has its help."""
+"""The README and CONTRIBUTING name what there is, and only that; every command and option has its help."""
 
 import re
 import typing
@@ -22,6 +22,7 @@ from cifar_deploy.reports import REPORTS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 _ALL: dict[str, typing.Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 # Those of a group under both names: `env create`.
 COMMANDS = {
@@ -50,8 +51,13 @@ def test_every_choice_is_in_the_readme(registry: Registry[object]) -> None:
         assert f"`{name}`" in README, f"{registry.kind} {name}"
 
 
-def test_every_path_of_the_readmes_tree_exists() -> None:
-    tree = README.split("```text\n")[1].split("```")[0]
+def test_the_readme_is_read_in_ten_minutes() -> None:
+    assert len(README.splitlines()) < 250
+    assert len(README.encode()) < 12_000
+
+
+def test_every_path_of_the_tree_exists() -> None:
+    tree = CONTRIBUTING.split("```text\n")[1].split("```")[0]
     folder: list[str] = []
     for line in tree.splitlines():
         match = re.match(r"([│├└─ ]*)([\w.-]+/?)", line)
@@ -61,11 +67,18 @@ def test_every_path_of_the_readmes_tree_exists() -> None:
         assert (ROOT / Path(*folder)).exists(), "/".join(folder)
 
 
-def test_every_file_of_the_package_is_in_the_readmes_tree() -> None:
-    tree = README.split("```text\n")[1].split("```")[0]
+def test_every_file_of_the_package_is_in_the_tree() -> None:
+    tree = CONTRIBUTING.split("```text\n")[1].split("```")[0]
     for path in (ROOT / "cifar_deploy").iterdir():
         if path.name != "__pycache__":
             assert path.name in tree, path.name
+
+
+def test_every_kind_of_plugin_is_in_the_table_of_what_to_add() -> None:
+    table = CONTRIBUTING.split("## Add one\n")[1]
+    for registry in (DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, ENVIRONMENTS, DEVICES, METRICS, REPORTS):
+        folder = registry.kind.replace(" ", "") + "s" if registry.kind != "data set" else "datasets"
+        assert f"`{folder}/__init__.py`" in table, registry.kind
 
 
 def test_every_public_function_of_the_pipeline_is_documented() -> None:
