@@ -51,11 +51,6 @@ def test_every_choice_is_in_the_readme(registry: Registry[object]) -> None:
         assert f"`{name}`" in README, f"{registry.kind} {name}"
 
 
-def test_the_readme_is_read_in_ten_minutes() -> None:
-    assert len(README.splitlines()) < 250
-    assert len(README.encode()) < 12_000
-
-
 def test_every_path_of_the_tree_exists() -> None:
     tree = CONTRIBUTING.split("```text\n")[1].split("```")[0]
     folder: list[str] = []
@@ -72,13 +67,6 @@ def test_every_file_of_the_package_is_in_the_tree() -> None:
     for path in (ROOT / "cifar_deploy").iterdir():
         if path.name != "__pycache__":
             assert path.name in tree, path.name
-
-
-def test_every_kind_of_plugin_is_in_the_table_of_what_to_add() -> None:
-    table = CONTRIBUTING.split("## Add one\n")[1]
-    for registry in (DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, ENVIRONMENTS, DEVICES, METRICS, REPORTS):
-        folder = registry.kind.replace(" ", "") + "s" if registry.kind != "data set" else "datasets"
-        assert f"`{folder}/__init__.py`" in table, registry.kind
 
 
 def test_every_public_function_of_the_pipeline_is_documented() -> None:

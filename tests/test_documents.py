@@ -21,7 +21,7 @@ from tests.in_process import run_here
 from tests.reports.tables import SMALL
 from tests.schemas import FOLDER, document_of
 from tests.test_console import EVIL
-from tests.test_docs import COMMANDS, README
+from tests.test_docs import COMMANDS
 
 LEAVES = {name: command for name, command in COMMANDS.items() if not hasattr(command, "commands")}
 
@@ -44,10 +44,6 @@ def test_the_schemas_are_current() -> None:
     for command in documents.DOCUMENTS:
         kept = json.loads((FOLDER / documents.schema_file(command)).read_text())
         assert kept == documents.schema(command), f"{command}: run make schemas"
-
-
-def test_the_readme_tells_where_the_schemas_are() -> None:
-    assert "docs/schemas/" in README and "make schemas" in README
 
 
 def on(out: Path) -> dict[str, list[str]]:
