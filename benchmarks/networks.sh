@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train what is shipped in exported/ and compared in the README, but for resnet18's twenty epochs, which took both cores
+# Train what is shipped in exported/ and compared in docs/results.md, but for resnet18's twenty epochs, which took both cores
 # (train resnet18 --recipe fast --bf16 --save-fp16); from the project's folder: benchmarks/networks.sh DATA_DIR OUT
 # DATA_DIR is as for --dataset image_folder. Two trainings at a time, each with one thread on a core of its own and in an
 # output folder of its own, OUT/0 and OUT/1: so two cores train more images in a second than with two threads for one

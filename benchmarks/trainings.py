@@ -1,4 +1,4 @@
-"""Every training that the README compares, a line each, from its own record: python benchmarks/trainings.py
+"""Every training that docs/results.md compares, a line each, from its own record: python benchmarks/trainings.py
 
 The records are checkpoint.json of the networks in exported/ and, of those that are not shipped, the files in
 reports/trainings/. Accuracy is of the last epoch's weights, as they were trained and as they are stored.

@@ -234,7 +234,7 @@ def test_every_file_of_the_package_is_in_the_tree() -> None:
 
 
 def _tree() -> str:
-    (tree,) = (text for text in re.findall(r"```text\n(.*?)```", README + CONTRIBUTING, re.S) if "├──" in text)
+    (tree,) = (text for text in re.findall(r"```text\n(.*?)```", CONTRIBUTING, re.S) if "├──" in text)
     return str(tree)
 
 

@@ -23,7 +23,7 @@ from tests.in_process import run_here
 from tests.reports.tables import SMALL
 from tests.schemas import FOLDER, document_of
 from tests.test_console import EVIL
-from tests.test_docs import COMMANDS, README
+from tests.test_docs import COMMANDS
 
 LEAVES = {name: command for name, command in COMMANDS.items() if not hasattr(command, "commands")}
 
@@ -52,10 +52,6 @@ def test_writing_the_schemas_wants_a_folder() -> None:
     done = subprocess.run([sys.executable, "-m", "cifar_deploy.documents"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("cifar-deploy: error: cifar_deploy.documents: ") and done.stderr.count("\n") == 1
-
-
-def test_the_readme_tells_where_the_schemas_are() -> None:
-    assert "docs/schemas/" in README and "make schemas" in README
 
 
 def on(out: Path) -> dict[str, list[str]]:

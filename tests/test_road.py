@@ -33,7 +33,6 @@ from tests.conftest import (
     FEW_FORMATS,
     FEW_IMAGES,
     QUICK,
-    ROOT,
     TINY,
     heed_signals,
     run_cli,
@@ -60,16 +59,6 @@ def test_every_cell_has_every_metric(road: Path) -> None:
     for _, configuration in table.groupby(["format", "backend"]):
         parity = set() if configuration.format.iloc[0] == "checkpoint" else {"parity"}
         assert set(configuration.metric) == set(default_metrics()) - {"parity"} | parity
-
-
-def test_the_readmes_example_of_a_data_frame_runs(road: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (ROOT / "README.md").read_text()
-    (example,) = (part.split("```")[0] for part in readme.split("```python\n") if "pipeline.frame(" in part[:400])
-    assert example.count('"runs/notebook"') == 1
-    found: dict[str, Any] = {}
-    exec(example.replace('"runs/notebook"', repr(str(road))), found)
-    assert set(found["table"].columns) == {"pytorch", "torchscript", "onnxruntime"}
-    assert (found["table"].max() < 1000).all() and "onnxruntime" in capsys.readouterr().out
 
 
 def test_the_three_runtimes_agree_on_every_image(road: Path) -> None:
