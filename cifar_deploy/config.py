@@ -354,6 +354,7 @@ class _Document:
 
     def entries(self, way: tuple[str, ...]) -> dict[str, Entry]:
         """What the table of a command gives, by the name of the parameter. Raises UsageError for a wrong type."""
+        line = f"cifar-deploy {' '.join(way)}"
         found: dict[str, Entry] = {}
         table: Any = self._tables
         for name in way:
@@ -361,7 +362,7 @@ class _Document:
         for key, value in table.items():
             parameter = self._commands[way].keys[key]
             place = self._place((*way, key), value)
-            typed = _typed(parameter, key, value, place, f"see `cifar-deploy {' '.join(way)} --help`")
+            typed = _typed(parameter, key, value, place, f"see `{line} --help`")
             if parameter.name in found:
                 raise UsageError(f"{place}: is {found[parameter.name].key} again; keep one of them")
             found[parameter.name] = Entry(key=key, option=named(parameter), place=place, value=typed)

@@ -280,7 +280,7 @@ def test_help_answers_without_importing_what_commands_need() -> None:
     assert "typer" in imported and not imported & {"numpy", "pandas", "PIL", "onnx", "torch", "rich.progress"}
     own = {name for name in imported if name.startswith("cifar_deploy.")}
     assert own <= {
-        *(f"cifar_deploy.{name}" for name in ("process", "cli", "options", "commands", "networks")),
+        *(f"cifar_deploy.{name}" for name in ("process", "cli", "options", "commands", "config", "networks")),
         *(f"cifar_deploy.core{name}" for name in ("", ".defaults", ".errors", ".on_first_use")),
         *(f"cifar_deploy.core.{name}" for name in ("cgroups", "registry", "interpreter", "limits", "trust", "units")),
     }
