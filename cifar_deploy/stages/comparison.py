@@ -46,7 +46,7 @@ _KEPT = 2
 _BY_WEIGHT: tuple[Word, ...] = (
     *("slower", "worse", "failed", "missing", "faster", "better", "larger", "smaller", "undecided", "new", "tie"),
 )
-# Those that matter, by kind: regressions, gaps, gains. The others are counted.
+# Those that matter, by kind: regressions, gaps, gains. The others are counted, and a name of one side alone is told.
 _KINDS: tuple[tuple[Word, ...], ...] = (
     ("slower", "worse", "larger"),
     ("failed", "missing"),
@@ -144,9 +144,14 @@ def _of_network(order: Sequence[Pair], room: int, refused: Container[Configurati
 def _place(pair: Pair, is_refused: bool) -> tuple[int, bool, int, float]:
     """By kind. What is refused counts as a regression and comes first; then the worst regression, or the largest gain."""
     word = _word_of(pair)
-    kind = 0 if is_refused else next((kind for kind, words in enumerate(_KINDS) if word in words), len(_KINDS))
+    kind = next((kind for kind, words in enumerate(_KINDS) if word in words and pair.match), len(_KINDS))
     ratio = _ratio(next(difference for difference in pair.differences.values() if difference.word == word))
-    return kind, not is_refused, _BY_WEIGHT.index(word), ratio if kind == 0 else -ratio
+    return (
+        0 if is_refused else kind,
+        not is_refused,
+        _BY_WEIGHT.index(word),
+        ratio if kind == 0 or is_refused else -ratio,
+    )
 
 
 def _ratio(difference: Difference) -> float:

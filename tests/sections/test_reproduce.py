@@ -69,7 +69,7 @@ def test_every_command_of_the_shipped_results_parses_with_the_settings_of_the_re
         for command, settings in found
         if command == "export"
         for format in settings["format"]
-    }  # type: ignore[attr-defined]
+    }
     assert exported == {
         (job.artifact.format, job.artifact.input) for job in jobs if job.artifact.format != "checkpoint"
     }

@@ -563,3 +563,14 @@ def test_the_main_columns_of_the_shipped_results_fit_a_terminal_of_100_columns()
     told = {"memory": "smaller", "size": "smaller", "model load": "speed-up", "first inference": "speed-up"}
     pairs = {title: part[part.index(title) + 1 :][:1] for part in heads for title in part if title in told}
     assert pairs == {title: [ratio] for title, ratio in told.items()}, "a ratio stands beside its numbers"
+
+
+def test_a_name_of_one_side_alone_is_told_and_takes_no_row() -> None:
+    jobs = [renamed(a_job(), f"n{index:02}") for index in range(40)]
+    a = [result for job in jobs for result in results(job, 1.0)]
+    b = [result for job in jobs[5:] for result in results(job, 2.0 if job is jobs[9] else 1.0)]
+    pairs = compare.pairs_of(a, b, no_samples, no_samples)
+    short = comparison.excerpt(pairs)
+    assert [row.labels[0] for row in short.rows] == ["n09"] and any("Not paired: n00" in note for note in short.notes)
+    gated = comparison.excerpt(pairs, 0.05)
+    assert {row.labels[0] for row in gated.rows} == {"n00", "n01", "n02", "n03", "n04", "n09"}
