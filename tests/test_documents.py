@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cifar_deploy import console, documents
+from cifar_deploy import console, documents, pipeline
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.devices import DEVICES
@@ -195,7 +195,7 @@ def test_in_silence_nothing_but_a_document_is_printed_on_a_terminal_either(
             console.say("train", "hello")
         console.line("hello")
         console.print_table(SMALL)
-        console.print_document(documents.DoctorDocument(gaps=()))
+        console.print_document(documents.DoctorDocument(ready=pipeline.Ready.of([]), gaps=()))
     assert screens[0].getvalue() == "" and "hello" not in screens[1].getvalue()
     assert json.loads(capsys.readouterr().out)["gaps"] == []
     console.line("hello")

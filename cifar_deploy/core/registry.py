@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -154,13 +154,12 @@ def interpreter_for(plugin: Requirements) -> Interpreter:
 
 def lack_of(plugin: Requirements) -> Lack | None:
     """Which packages and programs are not installed; None if all are here, or in the environment."""
-    if lacking := missing(plugin.requires):
-        needs = f"needs {', '.join(lacking)}"
-        if not plugin.environment:
-            packages = (_PACKAGES.get(name, name.replace("_", "-")) for name in lacking)
-            return Lack(reason=needs, command=f"pip install {' '.join(packages)}")
-        if why := _missing_in(plugin.environment, plugin.requires):
-            return replace(why, reason=f"{needs}; {why.reason}")
+    lacking = missing(plugin.requires)
+    if lacking and not plugin.environment:
+        packages = (_PACKAGES.get(name, name.replace("_", "-")) for name in lacking)
+        return Lack(reason=f"needs {', '.join(lacking)}", command=f"pip install {' '.join(packages)}")
+    if lacking and plugin.environment and (why := _missing_in(plugin.environment, plugin.requires)):
+        return why
     for program in plugin.programs:
         if not shutil.which(program):
             return Lack(reason=f"needs {program}", command=_INSTALLS[program, sys.platform == "darwin"])

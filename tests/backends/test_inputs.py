@@ -13,16 +13,17 @@ from cifar_deploy.core.errors import Unsupported
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.stages.bench import taken
+from cifar_deploy.workers.inspect import look
 from tests import models
 from tests.conftest import need_package, need_plugin
 
 
 def opened(path: Path, backend: str) -> tuple[tuple[Input, ...], Opened]:
-    """As workers.inspect does."""
+    """As workers.inspect finds them."""
     plugin = BACKENDS[backend]
     assert plugin.opens
     found = plugin.opens.open(path, plugin.targets["cpu"], 1)
-    return plugin.opens.corrected(path, found.inputs), found
+    return look(path, backend, True).inputs or (), found
 
 
 @pytest.mark.parametrize("in_ort_format", [False, True], ids=["onnx", "ort"])

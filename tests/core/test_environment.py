@@ -121,7 +121,9 @@ def test_what_the_running_interpreter_has_needs_no_environment() -> None:
 
 def test_without_it_its_plugins_are_unavailable_and_say_how_to_make_it() -> None:
     nowhere = replace(TINY_ENVIRONMENT, name="nowhere")
-    with pytest.raises(Unavailable, match=r"^format x: needs tiny_package; .* run `cifar-deploy env create nowhere`$"):
+    with pytest.raises(
+        Unavailable, match=r"^format x: environment nowhere is not made; run `cifar-deploy env create nowhere`$"
+    ):
         registry.need("format", "x", needing("tiny_package", nowhere))
     assert registry.interpreter_for(needing("tiny_package", nowhere)).python == sys.executable
 

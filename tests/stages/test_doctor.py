@@ -48,7 +48,9 @@ def test_each_gap_of_a_plugin_has_the_command_that_mends_it(nothing_made: None, 
     gaps = pipeline.diagnose(Store(tmp_path)).gaps
     of_format = {name: gap for gap in gaps for name in gap.names}
     for name in ENVIRONMENTS:
-        assert of_format[f"format {name}"].command == f"cifar-deploy env create {name}"
+        gap = of_format[f"format {name}"]
+        assert gap.command == f"cifar-deploy env create {name}"
+        assert {f"format {name}_int8", f"backend {name}"} <= set(gap.names), "one command for all that need it"
     assert str(of_format["format aoti"].command).endswith(("install g++", "--install"))
     for gap in gaps:
         assert str(gap.command) not in gap.reason, "the command stands alone, to be copied"
