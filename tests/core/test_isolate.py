@@ -102,8 +102,9 @@ def test_the_thread_variables_are_set_for_every_pool() -> None:
     assert set(told.values()) == {"3"}
 
 
-def test_no_runtime_reports_its_use_and_a_call_adds_variables_of_its_own() -> None:
+def test_no_library_reports_its_use_and_a_call_adds_variables_of_its_own() -> None:
     assert Worker().call(probes.variable, name="ORT_DISABLE_TELEMETRY") == "1"
+    assert Worker().call(probes.variable, name="MLFLOW_DISABLE_TELEMETRY") == "true"
     assert Worker(variables={"OF_THE_CALL": "x"}).call(probes.variable, name="OF_THE_CALL") == "x"
 
 
