@@ -29,7 +29,7 @@ import cifar_deploy
 from cifar_deploy.core.environment import own_packages, python_in
 from cifar_deploy.core.interpreter import package_folders
 from cifar_deploy.environments import ENVIRONMENTS
-from tests.conftest import FEW_IMAGES, QUICK, ROOT
+from tests.conftest import FEW_BACKENDS, FEW_FORMATS, QUICK, ROOT, TINY
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
@@ -225,8 +225,8 @@ def test_an_installed_program_needs_no_clone(wheel: Path, tmp_path: Path) -> Non
     assert Path(where.stdout.strip()).is_relative_to(own), where
     program = [python, "-m", "cifar_deploy"]
     assert outside([*program, "--version"], tmp_path).stdout == f"cifar-deploy {cifar_deploy.__version__}\n"
-    formats = ("--format", "checkpoint", "--format", "onnx", "--backend", "pytorch", "--backend", "onnxruntime")
-    done = outside([*program, "run", *FEW_IMAGES, "--epochs", 1, "--network", "resnet8", *formats, *QUICK], tmp_path)
+    few = [*TINY, "--network", "resnet8", *FEW_FORMATS, *FEW_BACKENDS, *QUICK]
+    done = outside([*program, "run", *few], tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "reports").iterdir()} >= {"report.html", "report.svg", "report.csv"}
     for command in ("list", "doctor"):
@@ -289,7 +289,7 @@ def test_the_pipeline_runs_with_the_lowest_versions_that_are_allowed(wheel: Path
             if requirement.marker is None or requirement.marker.evaluate():
                 (bound,) = requirement.specifier
                 assert versions[canonicalize_name(requirement.name)] == Version(bound.version), requirement
-        few = [*FEW_IMAGES, "--epochs", 1, "--network", "resnet8", *QUICK]
+        few = [*TINY, "--network", "resnet8", *FEW_FORMATS, "--format", "onnx_int8", *FEW_BACKENDS, *QUICK]
         ran = outside([python, "-m", "cifar_deploy", "run", *few], tmp_path, 1800)
         assert ran.returncode == 0, ran.stderr + ran.stdout
         choices = json.loads((tmp_path / "exported" / "resnet8" / "onnx" / "artifact.json").read_text())["choices"]
