@@ -153,6 +153,7 @@ def test_a_command_that_measures_is_slow(command: str, slow: bool) -> None:
         ("b\n...\na", "a\nb", False),
         ("made in ... MiB", "made in /tmp/x, 3 MiB", True),
         ("rank T-1 noisy", "rank 2", True),
+        ("12 ms invalid", "3 ms", True),
         ("fingerprint be71bb1f2980b094", "fingerprint 0123456789abcdef", True),
         ("1.5e-07 of 1,437", "2.0 of 10", True),
     ],
