@@ -184,6 +184,14 @@ def test_an_error_that_is_shown_is_expected(tmp_path: Path) -> None:
     assert differs(step, printed) is None
 
 
+def test_lines_of_progress_are_left_out(tmp_path: Path) -> None:
+    text = "$ printf 'resnet8: 8/50 epoch 1/1\\nwarning: 1\\n' >&2\nwarning: 1"
+    ((_step, printed),) = Session(tmp_path, in_process=True).run(
+        Block(page=Path("page.md"), line=1, language="console", text=text)
+    )
+    assert printed == "warning: 1\n"
+
+
 def test_scripts_of_a_page_share_their_names(tmp_path: Path) -> None:
     session = Session(tmp_path, in_process=True)
     for text in ("import pathlib\npathlib.Path('a').touch()", "assert pathlib.Path('a').exists()"):
