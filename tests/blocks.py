@@ -238,7 +238,7 @@ class Session:
         if self._in_process and step.verb:
             with _wide():
                 done = run_here(*step.words[1:], cwd=self._folder)
-            return done.returncode, done.stdout + done.stderr
+            return done.returncode, done.stdout + _without_progress(done.stderr)
         with tempfile.TemporaryDirectory() as programs, _wide():
             for name, words in {
                 "cifar-deploy": [sys.executable, "-m", "cifar_deploy"],
@@ -251,11 +251,15 @@ class Session:
                 ["bash", "-o", "pipefail", "-c", step.command],
                 cwd=self._folder,
                 env={**os.environ, "PATH": os.pathsep.join([programs, os.environ["PATH"]])},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                capture_output=True,
                 text=True,
             )
-        return done.returncode, done.stdout
+        return done.returncode, done.stdout + _without_progress(done.stderr)
+
+
+def _without_progress(errors: str) -> str:
+    """What a reader at a terminal sees of stderr: there progress is a bar, and not a line every half minute."""
+    return re.sub(r"^[^:\n]+: \d+/\d+ .*\n", "", errors, flags=re.M)
 
 
 @contextlib.contextmanager
@@ -273,7 +277,7 @@ def _wide() -> Iterator[None]:
 
 # A verdict and a shared rank depend on how quiet a machine is, as a number does.
 _NUMBER = re.compile(r"\b[0-9a-f]{12,}\b|[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
-_VERDICT = re.compile(r"\b(?:noisy|T-(?=\d))")
+_VERDICT = re.compile(r"\b(?:noisy|invalid|T-(?=\d))")
 
 
 def differs(step: Step, printed: str) -> str | None:

@@ -153,6 +153,7 @@ def test_a_command_that_measures_is_slow(command: str, slow: bool) -> None:
         ("b\n...\na", "a\nb", False),
         ("made in ... MiB", "made in /tmp/x, 3 MiB", True),
         ("rank T-1 noisy", "rank 2", True),
+        ("12 ms invalid", "3 ms", True),
         ("fingerprint be71bb1f2980b094", "fingerprint 0123456789abcdef", True),
         ("1.5e-07 of 1,437", "2.0 of 10", True),
     ],
@@ -181,6 +182,14 @@ def test_an_error_that_is_shown_is_expected(tmp_path: Path) -> None:
     block = Block(page=Path("page.md"), line=1, language="console", text=text)
     ((step, printed),) = Session(tmp_path, in_process=True).run(block)
     assert differs(step, printed) is None
+
+
+def test_lines_of_progress_are_left_out(tmp_path: Path) -> None:
+    text = "$ printf 'resnet8: 8/50 epoch 1/1\\nwarning: 1\\n' >&2\nwarning: 1"
+    ((_step, printed),) = Session(tmp_path, in_process=True).run(
+        Block(page=Path("page.md"), line=1, language="console", text=text)
+    )
+    assert printed == "warning: 1\n"
 
 
 def test_scripts_of_a_page_share_their_names(tmp_path: Path) -> None:
