@@ -39,7 +39,18 @@ COMMANDS = {
     if not hasattr(command, "commands")
 }
 
-REGISTRIES = [DATASETS, NETWORKS, RECIPES, FORMATS, BACKENDS, ENVIRONMENTS, DEVICES, METRICS, REPORTS]
+# By the folder of each.
+REGISTRIES: dict[str, Registry[typing.Any]] = {
+    "datasets": DATASETS,
+    "networks": NETWORKS,
+    "recipes": RECIPES,
+    "formats": FORMATS,
+    "backends": BACKENDS,
+    "environments": ENVIRONMENTS,
+    "devices": DEVICES,
+    "metrics": METRICS,
+    "reports": REPORTS,
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +90,11 @@ def test_a_command_has_its_page_and_explains_itself(name: str) -> None:
         assert getattr(option, "help", None), f"{name} {option.name} has no help"
 
 
-@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.kind)
-def test_every_choice_is_in_the_docs(registry: Registry[object], hooks: typing.Any) -> None:
-    folder = str(registry._package).rpartition(".")[2]
+@pytest.mark.parametrize("folder", REGISTRIES)
+def test_every_choice_is_in_the_docs(folder: str, hooks: typing.Any) -> None:
     assert f"<!-- choices of {folder} -->" in (DOCS / "commands" / "list.md").read_text()
     table = hooks._choices(folder)
-    for name in registry:
+    for name in REGISTRIES[folder]:
         assert f"| `{name}` | " in table
 
 
