@@ -199,16 +199,13 @@ def _network(name: str, checkpoint: Checkpoint | None, of_name: Configurations) 
     artifact = next(iter(next(iter(of_name.values())).values())).result.job.artifact
     if not checkpoint:
         runs = [run for of_one in of_name.values() for run in _runs(of_one)]
-        return _keyed(
-            name=name,
-            params={"name": name, "files_sha256": " ".join(file.sha256 for file in artifact.files)},
-            kind="external model",
-            started_ms=min(map(_start_ms, runs)),
-            ended_ms=max(map(_end_ms, runs)),
-        )
+        params = {"name": name, "files_sha256": " ".join(file.sha256 for file in artifact.files)}
+        # Whatever is measured of it later, it is the same file: its times are no part of its key.
+        run = _keyed(name=name, params=params, kind="external model", started_ms=0, ended_ms=0)
+        return dataclasses.replace(run, started_ms=min(map(_start_ms, runs)), ended_ms=max(map(_end_ms, runs)))
     training, ended_ms = checkpoint.training, _ms(checkpoint.finished)
     recipe = {field.name: getattr(training.recipe, field.name) for field in dataclasses.fields(Recipe)}
-    params = {
+    settings = {
         "name": name,
         "network": training.network,
         "recipe": recipe.pop("name"),
@@ -231,7 +228,7 @@ def _network(name: str, checkpoint: Checkpoint | None, of_name: Configurations) 
     }
     return _keyed(
         name=name,
-        params=params,
+        params=settings,
         kind="network",
         points=(*_curve(checkpoint, ended_ms), *_of_training(of_name, ended_ms)),
         started_ms=ended_ms - round(checkpoint.wall_seconds * 1000),

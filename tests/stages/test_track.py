@@ -169,6 +169,10 @@ def test_an_external_model_is_logged_without_a_training(tmp_path: Path) -> None:
     assert pipeline.track(store, str(tmp_path / "mlruns"), experiment="<b>files</b>/x").logged == 2
     for run in runs(tmp_path / "mlruns", "<b>files</b>/x"):
         assert len(run.info.run_name) <= 250 and "\x1b" not in run.data.params["name"]
+    with store:
+        store.append(a_run(job=replace(job, metric="memory"), failure=Failure(kind="crashed", reason="of its own")))
+    again = pipeline.track(store, str(tmp_path / "mlruns"), experiment="<b>files</b>/x")
+    assert (again.logged, again.reused) == (1, 1), "the file is the same"
 
 
 def a_tracked_run(name: str = "run", **changes: Any) -> TrackedRun:
