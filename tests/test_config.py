@@ -36,7 +36,20 @@ COMMANDS = {" ".join(way): command for way, command in config._commands(ROOT).it
 # nothing. A new option stands here, or in config._ONLY_IF_NAMED.
 HARMLESS = {
     *("a", "all", "allow-mismatch", "b", "backend", "batch-norm", "batch-size", "bf16", "budget", "checkpoint-every"),
-    *("controls", "data-dir", "dataset", "device", "epochs", "fail-if-slower", "file", "format", "input", "json"),
+    *(
+        "controls",
+        "cool-to",
+        "cool-wait",
+        "data-dir",
+        "dataset",
+        "device",
+        "epochs",
+        "fail-if-slower",
+        "file",
+        "format",
+        "input",
+        "json",
+    ),
     *("learning-rate", "limit-test", "limit-train", "max-energy", "max-isa", "max-latency", "max-memory", "max-size"),
     *(
         "memory-limit",
@@ -246,7 +259,7 @@ def test_a_found_file_is_that_of_the_current_folder_alone(tmp_path: Path, monkey
         ("[evalute]", "list", "line 1: [evalute]: no command has this name; did you mean [evaluate]?"),
         ("[env.crate]", "list", "line 1: [env.crate]: no command has this name; did you mean [env.create]?"),
         ("[env]\nfrobnicate = 1", "list", "line 2: [env] frobnicate: no command has this name; there are: [env.create],"),
-        ("frob = 1", "list", "frob: no command has this name; there are: [run], [data], [train] and "),
+        ("frob = 1", "list", "frob: no command has this name; there are: [run], [quickstart], [data] and "),
         ("env = 1", "list", "line 1: env: is a number; write [env] above its options"),
         ("train = []", "list", "line 1: train: is a list; write [train] above its options"),
         ("[[train]]", "list", "line 1: train: is a list; write [train] above its options"),
@@ -273,7 +286,7 @@ def test_a_found_file_is_that_of_the_current_folder_alone(tmp_path: Path, monkey
         ("[train]\nlearning-rate = nan", "train x", "learning-rate: nan is not a positive number"),
         ("[train]\nlearning-rate = inf", "train x", "learning-rate: inf is not a positive number"),
         ("[train]\nepochs = 1", "train", "NETWORK: is missing; see `cifar-deploy train --help`"),
-        ("[choose]\nmax-latency = 5", "choose", "max-latency: 5 has no unit; add one (ns, us, µs, ms, s), as in max-la"),
+        ("[choose]\nmax-latency = 5", "choose", 'max-latency: 5: add the unit: max-latency = "5ms"'),
         ('[compare]\na = "x"', "compare", "B: is missing"),
     ],
 )  # fmt: skip
