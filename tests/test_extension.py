@@ -55,7 +55,7 @@ def test_a_metric_of_ones_own_is_measured_in_rounds_shown_and_compared(
     table, _ = pipeline.report(store)
     ship = table.sections[0]
     shown = {column.heading: row.text(key, column) for row in ship.rows for key, column in ship.columns.items()}
-    assert shown["energy [mJ]"].removesuffix(" noisy") == "2.000 [2.000, 2.000]"
+    assert shown["energy [mJ]"].startswith("2.000 [2.000, 2.000]"), "whatever the verdict on this machine"
     assert table.glossary["energy"] == own_energy.METRIC.summary
 
     shutil.copytree(tmp_path / "out", tmp_path / "before")

@@ -65,7 +65,7 @@ def glossary(sections: Iterable[Section]) -> dict[str, str]:
         for title in section.label_titles:
             found.setdefault(title, _WORDS.get(title, section.title))
         for key, column in section.columns.items():
-            metric = key.partition(".")[0]
-            summary = METRICS[metric].summary if metric in METRICS else section.title
+            metric = key.rpartition(".")[0] or key
+            summary = METRICS[metric].summary if metric in METRICS or ":" in metric else section.title
             found.setdefault(column.title, column.meaning or _WORDS.get(column.title) or summary)
     return {**{title: found[title] for title in sorted(found, key=str.lower) if title}, **_GENERAL}
