@@ -39,6 +39,7 @@ def executed(notebook: Any, folder: Path, *, cell_timeout_s: float = 600) -> Any
             ),
             timeout=cell_timeout_s,
             record_timing=False,
+            coalesce_streams=True,
             resources={"metadata": {"path": str(folder)}},
         )
         folders = {name: temporary for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")}
