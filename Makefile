@@ -25,7 +25,7 @@ run: $(READY)
 		--backend pytorch --backend torchscript --backend onnxruntime \
 		--metric accuracy --metric latency --metric memory --metric parity --metric file_size \
 		--metric parameters --metric macs --metric training_time --metric training_memory \
-		--rounds 6 --seconds 0.2s --no-controls
+		--rounds 9 --seconds 0.2s --no-controls
 
 test: $(READY_DEV)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal

@@ -97,7 +97,7 @@ def _why(choice: Choice) -> str:
             f"({choice.best_accuracy:.2%}) among {counted(choice.qualified, 'configuration')}"
         )
     if pick.ties:
-        reason += f"; {counted(len(pick.ties), 'other')} as fast, but not so small in memory"
+        reason += f"; {counted(len(pick.ties), 'other')} as fast, with more memory or a larger file"
     kept = "; ".join(map(_kept, choice.kept))
     return f"{reason}. {f'It keeps {kept}.' if kept else ''}".rstrip()
 

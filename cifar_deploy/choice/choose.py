@@ -3,7 +3,8 @@
 - *Qualifies*: every limit is kept by the measured number. The confidence stands beside it.
 - *Fastest*: the least latency. *Most accurate*: the fastest of those whose accuracy cannot be told from the best.
   *Best trade-off*: the fastest within `within` of the best accuracy. It is the one to ship.
-- A tie in latency (see core.statistics) goes to the least memory, then to the smallest file.
+- A tie in latency (see core.statistics) goes to the least memory. What is as small up to the noise of a measurement (see
+  metrics.memory) ties in memory too, and then the smallest file counts.
 - *Pareto set*: from the fastest to the slowest, each that is distinguishably more accurate than all before it.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from cifar_deploy.choice.candidates import Candidate, Field, confidence
 from cifar_deploy.choice.limits import Limit
+from cifar_deploy.metrics.memory import NOISE
 from cifar_deploy.metrics.summary import Configuration
 
 WITHIN = 0.02
@@ -147,13 +149,15 @@ def _violated(candidate: Candidate, limits: Iterable[Limit]) -> dict[Limit, floa
 def _fastest(field: Field, candidates: Sequence[Candidate], role: str) -> Pick:
     first = min(candidates, key=lambda candidate: candidate.latency_s)
     tied = [candidate for candidate in candidates if candidate is first or not field.is_faster(first, candidate)]
-    chosen = min(tied, key=_frugality)
+    chosen = _most_frugal(tied)
     others = tuple(candidate.configuration for candidate in tied if candidate is not chosen)
     return Pick(role=role, candidate=chosen, ties=others)
 
 
-def _frugality(candidate: Candidate) -> tuple[float, float, float]:
-    return candidate.number("memory", "peak"), candidate.number("file_size", "bytes"), candidate.latency_s
+def _most_frugal(candidates: Sequence[Candidate]) -> Candidate:
+    least = min(candidate.number("memory", "peak") for candidate in candidates)
+    tied = [candidate for candidate in candidates if candidate.number("memory", "peak") <= least * (1 + NOISE)]
+    return min(tied, key=lambda candidate: (candidate.number("file_size", "bytes"), candidate.latency_s))
 
 
 def _picks(field: Field, candidates: Sequence[Candidate], within: float) -> tuple[Pick, ...]:
@@ -179,7 +183,7 @@ def _front(field: Field, candidates: Sequence[Candidate]) -> tuple[Candidate, ..
         step = rest[0]
         # Of what is neither slower nor less accurate, as far as can be told, the most frugal.
         tied = [other for other in rest if not field.is_faster(step, other) and not field.is_more_accurate(step, other)]
-        chosen = min(tied, key=_frugality)
+        chosen = _most_frugal(tied)
         kept.append(chosen)
         rest = [other for other in rest if all(field.is_more_accurate(other, each) for each in (step, *kept))]
     return tuple(kept)

@@ -168,6 +168,13 @@ def test_a_tie_in_latency_goes_to_the_least_memory_then_to_the_smallest_file() -
     assert "2 others as fast" in answer.lines(choice)[1]
 
 
+def test_memory_that_differs_by_less_than_two_measurements_of_one_thing_is_a_tie() -> None:
+    shelf = Shelf().add("float32", 1.0, 0.88, mib=68.9, kib=340).add("int8", 1.0005, 0.88, mib=69.4, kib=120)
+    assert picked(shelf.choose())["best trade-off"] == "int8"
+    shelf = Shelf().add("float32", 1.0, 0.88, mib=68.9, kib=340).add("int8", 1.0005, 0.88, mib=71, kib=120)
+    assert picked(shelf.choose())["best trade-off"] == "float32"
+
+
 def test_an_accuracy_that_cannot_be_told_from_the_best_does_not_cost_latency() -> None:
     shelf = Shelf().add("float", 10, 0.8915).add("int8", 3, 0.8904)
     choice = shelf.choose()
