@@ -42,6 +42,9 @@ _ONLY_IF_NAMED = frozenset(("force", "mlflow", "out", "trust", "trust-code", "en
 _LARGEST_BYTES = 2**15
 _LARGEST_INT_BITS = 63
 
+# Of an address: https://user:password@host
+_CREDENTIALS = re.compile(r"\w://[^/\s]*@")
+
 # As typed: the texts of an option that is given several times, and whether a flag is given.
 Typed: TypeAlias = str | bool | list[str]
 
@@ -219,6 +222,11 @@ def _written(context: Any, given: Mapping[str, Any]) -> bytes:
     keys = {parameter.name: key for key, parameter in reversed(command.keys.items())}
     for parameter in command.params:
         if parameter.expose_value and (value := given.get(parameter.name)) is not None:
+            if _CREDENTIALS.search(str(value)):
+                raise UsageError(
+                    f"--save-config: the address of {named(parameter)} holds a user or a password, and would be kept in the file; "
+                    "give them in variables of the environment, or leave --save-config out"
+                )
             lines.append(f"{keys[parameter.name]} = {_toml(parameter, value)}")
     try:
         return "".join(f"{line}\n" for line in lines).encode()

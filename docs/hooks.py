@@ -152,9 +152,15 @@ def _table(title: str, rows: list[tuple[str, str]], second: str = "meaning") -> 
 
 def _cell(text: str) -> str:
     """Markdown's own characters are shown, but for those of code and links, which this file writes."""
-    if text.startswith(("`", "[")):
+    if text.startswith("["):
         return text
-    return re.sub(r"[*_<|]", lambda found: f"&#{ord(found[0])};", text)
+    parts = text.split("`")  # every second one is code
+    shown = [part if place % 2 else re.sub(r"[*_<|]", _shown, part) for place, part in enumerate(parts)]
+    return "`".join(shown)
+
+
+def _shown(found: re.Match[str]) -> str:
+    return f"&#{ord(found[0])};"
 
 
 def on_post_build(config: MkDocsConfig) -> None:

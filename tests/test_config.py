@@ -432,6 +432,11 @@ def test_a_saved_file_replaces_no_other_and_the_same_command_goes_on() -> None:
     Path("folder").mkdir()
     assert_error([*line, "folder"], 2, "folder exists and holds something else")
     assert_error([*line, "mine.toml/x"], 1, "mine.toml/x: cannot be written (")
+    address = "https://me:secret@tracking.example"
+    assert_error(
+        ["report", "--mlflow", address, "--save-config", "y"], 2, "--save-config: the address of --mlflow holds"
+    )
+    assert not Path("y").exists()
     assert_error(["choose", "--out", "\udcff", "--save-config", "x"], 2, "--save-config: a value is not UTF-8")
     assert sorted(os.listdir()) == ["folder", "large", "mine.toml", "model.onnx", "results.toml"]
 

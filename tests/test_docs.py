@@ -105,6 +105,10 @@ def test_the_options_on_the_site_are_those_of_the_program(site: Path) -> None:
                 assert option.opts[0] in page, f"{name} {option.name}"
 
 
+def test_text_of_the_program_is_shown_as_it_is_and_code_stays_code(hooks: typing.Any) -> None:
+    assert hooks._cell("a_b of `c_d *e*`, f|g") == "a&#95;b of `c_d *e*`, f&#124;g"
+
+
 def test_every_page_is_in_the_navigation(hooks: typing.Any) -> None:
     (nav,) = re.findall(r"^nav:\n.*", (ROOT / "mkdocs.yml").read_text(), re.M | re.S)
     listed = sorted(re.findall(r"[\w/-]+\.md", str(yaml.safe_load(nav))))
