@@ -34,7 +34,6 @@ from cifar_deploy.core.defaults import (
 )
 from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
 from cifar_deploy.core.on_first_use import Module
-from cifar_deploy.core.progress import counted
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
@@ -944,8 +943,8 @@ def _track(store: Store, uri: str, experiment: str | None, view: console.View) -
     with console.following("mlflow") as on_progress:
         tracked = pipeline.track(store, uri, experiment=experiment, on_progress=on_progress)
     if view != "answer":
-        before = f", {counted(tracked.reused, 'run')} logged before" if tracked.reused else ""
-        logged = f"{counted(tracked.logged, 'run')} logged{before}"
+        before = f", {progress.counted(tracked.reused, 'run')} logged before" if tracked.reused else ""
+        logged = f"{progress.counted(tracked.logged, 'run')} logged{before}"
         console.say("mlflow", f"{tracked.experiment} at {track_stage.shown(uri)}: {logged}")
     return tracked
 

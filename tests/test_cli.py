@@ -343,7 +343,7 @@ def test_of_an_option_that_takes_one_value_a_second_is_refused(name: str) -> Non
         (["export", "resnet8", ""], ["NAME", "is empty"]),
         (["report", "--out="], ["--out", "is empty"]),
         ([""], ["command: no command has this name"]),
-        ([], ["cifar-deploy: lacks a command; give one of run, data, train"]),
+        ([], ["cifar-deploy: lacks a command; give one of run, quickstart, data, train"]),
         (["env"], ["cifar-deploy env: lacks a command; give one of create"]),
     ],
     ids=" ".join,

@@ -32,6 +32,7 @@ _LINES = {
     "train-all": ["train-all", "--network", "resnet8", *TINY, "--out", "out"],
     "export": ["export", "--format", "onnx", "--out", "out"],
     "evaluate": ["evaluate", "--format", "onnx", "--backend", "onnxruntime", "--metric", "file_size", "--out", "out"],
+    "quickstart": ["quickstart", "--rounds", "0"],
     "bench": ["bench", "gone.onnx"],
     "report": ["report", "--out", "out"],
     "choose": ["choose", "--max-latency", "5s", "--out", "out"],

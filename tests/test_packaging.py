@@ -44,7 +44,7 @@ PINS = {
     for name, _, version in (line.partition("==") for line in (ROOT / "constraints.txt").read_text().split())
 }
 # Whose module has another name.
-PACKAGES = {"PIL": "pillow", "google": "protobuf", "sklearn": "scikit-learn"}
+PACKAGES = {"PIL": "pillow", "google": "protobuf", "mlflow": "mlflow-skinny", "sklearn": "scikit-learn"}
 # Python's files are all installed; these are asked for.
 DATA = {
     path.relative_to(ROOT): None
