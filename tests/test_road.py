@@ -151,10 +151,9 @@ def test_rounds_wait_for_a_cool_processor_and_the_report_says_which_did_not(
     )  # before the first round, the second, the third, and while that waits
     monkeypatch.setattr(cooling, "cool_down", partial(cooling.cool_down, read=lambda: next(shown)))
     arguments = ["evaluate", "--format", "onnx", "--backend", "onnxruntime", "--metric", "latency", "--no-controls"]
-    done = run_here(*arguments, "--seconds", "0.05", "--rounds", "3", "--cool-wait", "0.6s", "--out", copy)
+    done = run_here(*arguments, "--seconds", "0.06", "--rounds", "3", "--cool-wait", "0.6s", "--out", copy)
     assert done.returncode == 0, done.stderr
-    runs = [run for run in Store(copy).runs() if run.session]
-    found = [run.cooling for run in runs if run.session == runs[-1].session]
+    found = [run.cooling for run in Store(copy).runs() if run.job.seconds == 0.06]
     assert [cooled and (cooled.after_c, cooled.reached, cooled.seconds) for cooled in found] == [
         (40.0, True, 0.0),
         (44.0, True, 0.0),
