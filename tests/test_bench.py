@@ -360,6 +360,7 @@ def test_a_program_runs_only_if_it_is_trusted(tmp_path: Path) -> None:
     assert done.returncode == 0 and rows[0]["values"]["latency.p50"]["number"] > 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_that_writes_into_its_input_says_so(tmp_path: Path) -> None:
     paths = [models.in_place(tmp_path / "in_place.ts"), models.torchscript(tmp_path / "apart.ts")]
     shapes = ["--shape", "x=2,3", "--shape", "ids=2,3:int64"]
@@ -369,6 +370,7 @@ def test_a_program_that_writes_into_its_input_says_so(tmp_path: Path) -> None:
     assert note.startswith(str(paths[0])) and "outside of the timed part" in note
 
 
+@pytest.mark.slow
 def test_a_program_that_was_saved_in_training_mode_says_so(tmp_path: Path) -> None:
     path = models.in_training_mode(tmp_path / "model.ts")
     rows, done = bench(path, "--shape", "input=2,3", "--trust", cwd=tmp_path)

@@ -450,6 +450,7 @@ def test_a_wrong_command_line_saves_nothing() -> None:
 # Recorded
 
 
+@pytest.mark.slow
 def test_the_pages_example_is_a_sweep_whose_results_and_report_name_it(
     road: Path, tmp_path: Path, workers_here: None
 ) -> None:

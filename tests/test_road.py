@@ -380,6 +380,7 @@ def test_a_former_name_of_a_metric_is_understood(copy: Path) -> None:
     assert planned.job.metric == "macs"
 
 
+@pytest.mark.slow
 def test_images_as_they_are_stored_get_the_labels_that_the_network_gives_them(copy: Path) -> None:
     done = run_here("export", "--input", "uint8", "--format", "onnx", "--out", copy)
     assert done.returncode == 0 and "resnet8 onnx-uint8: " in done.stdout, done.stderr

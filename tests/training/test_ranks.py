@@ -48,6 +48,7 @@ def test_two_ranks_make_the_weights_of_one(tmp_path: Path) -> None:
     assert largest_difference("per-rank") > 1e-3, "each rank's own statistics are not those of all"
 
 
+@pytest.mark.slow
 def test_torchrun_trains_as_one_process_does_and_only_once(tmp_path: Path) -> None:
     alone, both = tmp_path / "alone", tmp_path / "both"
     with workers_here():
