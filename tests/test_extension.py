@@ -71,6 +71,7 @@ def test_a_metric_of_ones_own_is_measured_in_rounds_shown_and_compared(
     assert costs.seconds(result.job) == pytest.approx(1.0 + 0.01 + 0.1)
 
 
+@pytest.mark.slow
 def test_a_backend_that_runs_on_a_gpu_alone_is_validated_and_measured_where_the_gpu_is(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
