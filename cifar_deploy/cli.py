@@ -154,13 +154,7 @@ def run(
     _check_threads(train_threads, "--train-threads")
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
-        sampling=pipeline.Sampling(
-            rounds=rounds,
-            target_interval=target_interval,
-            budget_s=budget,
-            cool_to_c=cool_to,
-            cool_wait_s=cool_wait,
-        ),
+        sampling=_sampling(rounds, target_interval, budget, cool_to, cool_wait),
         controls=controls,
         overhead=controls,
         trusted=trust,
@@ -381,13 +375,7 @@ def evaluate(
     """Measure exported networks on each runtime, every number in a process of its own."""
     conditions = _conditions(threads, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
-        sampling=pipeline.Sampling(
-            rounds=rounds,
-            target_interval=target_interval,
-            budget_s=budget,
-            cool_to_c=cool_to,
-            cool_wait_s=cool_wait,
-        ),
+        sampling=_sampling(rounds, target_interval, budget, cool_to, cool_wait),
         controls=controls,
         overhead=controls,
         verify_memory=verify_memory,
@@ -446,13 +434,7 @@ def bench(
     plan_stage.check_names(backends=backend)
     conditions = _conditions(threads, seconds, None, None)
     settings = pipeline.EvaluationSettings(
-        sampling=pipeline.Sampling(
-            rounds=rounds,
-            target_interval=target_interval,
-            budget_s=budget,
-            cool_to_c=cool_to,
-            cool_wait_s=cool_wait,
-        ),
+        sampling=_sampling(rounds, target_interval, budget, cool_to, cool_wait),
         overhead=False,
         trusted=trust,
         timeout_s=timeout,
@@ -777,6 +759,18 @@ def _recipe(
 def _check_threads(threads: int | None, option: str) -> None:
     if threads is not None:
         machine.check_threads(threads, option)
+
+
+def _sampling(
+    rounds: int, target_interval: float | None, budget: float | None, cool_to: float | None, cool_wait: float
+) -> pipeline.Sampling:
+    return pipeline.Sampling(
+        rounds=rounds,
+        target_interval=target_interval,
+        budget_s=budget,
+        cool_to_c=cool_to,
+        cool_wait_s=cool_wait,
+    )
 
 
 def _conditions(

@@ -766,7 +766,7 @@ class ProfileDocument(Document):
     by_type: tuple[OperatorTime, ...]
     by_node: tuple[NodeTime, ...]
     trace: Path
-    note: str  # on how the runtime counts; "" if there is none
+    note: str  # how the runtime counts operators; "" if nothing has to be said
 
     @classmethod
     def of(cls, profile: Profile, trace: Path) -> Self:

@@ -60,7 +60,10 @@ def _names_of_signatures(interpreter: Any) -> dict[tuple[int, str], list[str]]:
 
 
 def _corrected(path: Path, inputs: tuple[Input, ...]) -> tuple[Input, ...]:
-    """The inputs as the file declares them. The interpreter reports an unknown rank as a scalar, and float8 and types below 8 bits as int8."""
+    """The inputs as the file declares them.
+
+    The interpreter is no source for them: it reports an unknown rank as a scalar, and float8 and 4-bit types as int8.
+    """
     return tuple(
         replace(input, dtype=type_ if type_ not in NUMBERS else input.dtype, shape=input.shape if is_ranked else None)
         for input, (type_, is_ranked) in zip(inputs, _declared(path), strict=True)

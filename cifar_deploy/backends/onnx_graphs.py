@@ -61,7 +61,7 @@ def _training_mode(model: Any) -> TrainingMode:
             values = [attribute.t for attribute in node.attribute if attribute.name == "value"]
         elif node.op_type == "Identity":
             values = [constants[name] for name in node.input if name in constants]
-        constants |= zip(node.output, values, strict=False)  # a node that is none may lack either
+        constants |= zip(node.output, values, strict=False)  # a malformed node may lack its output or its value
     return TrainingMode(operators=Counter(node.op_type for node in nodes if _is_in_training_mode(node, constants)))
 
 

@@ -1,5 +1,6 @@
 """Configurations that may be shipped, and how two of them compare."""
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ class Candidate:
     of_one: Mapping[str, Summary]
     speed_up: Value | None = None  # over PyTorch eager; over the first file, of an external model
 
-    @property
+    @functools.cached_property
     def recorded(self) -> tuple[int, int] | None:
         """How many test images of how many the network had right when it was trained, where these are not here.
 

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
-ROOT = Path("/")
+from cifar_deploy.core.sysfs import ROOT, number, text
 
 _PROCESSORS = "sys/devices/system/cpu"
 
@@ -36,7 +36,7 @@ def core(root: Path = ROOT) -> tuple[int | None, float | None]:
 
 def governors(root: Path = ROOT) -> tuple[str, ...]:
     files = (root / _PROCESSORS).glob("cpu[0-9]*/cpufreq/scaling_governor")
-    return tuple(sorted({_text(file) for file in files} - {""}))
+    return tuple(sorted({text(file) for file in files} - {""}))
 
 
 def temperature_c(root: Path = ROOT) -> float | None:
@@ -49,14 +49,14 @@ def throttles(root: Path = ROOT) -> dict[str, float]:
     """How often, or whether, each thing slows the processor that can, by its name. What rises, or is not 0, did."""
     found: dict[str, float] = {}
     with contextlib.suppress(OSError, ValueError):
-        bits = int(_text(root / "sys/devices/platform/soc/soc:firmware/get_throttled") or "0", 16)
+        bits = int(text(root / "sys/devices/platform/soc/soc:firmware/get_throttled") or "0", 16)
         found |= {name: float(bits >> bit & 1) for bit, name in _PI_BITS.items()}
     for kind in ("core", "package"):
         files = (root / _PROCESSORS).glob(f"cpu[0-9]*/thermal_throttle/{kind}_throttle_count")
         if counts := _numbers(files):
             found[f"{kind} too hot (count)"] = sum(counts)
     for device in (root / "sys/class/thermal").glob("cooling_device*"):
-        kind = _text(device / "type").lower()
+        kind = text(device / "type").lower()
         if kind.startswith(_SLOWING) and (states := _numbers([device / "cur_state"])):
             found["cooling slows the processor"] = max(states[0], found.get("cooling slows the processor", 0))
     return found
@@ -77,31 +77,21 @@ def power(root: Path = ROOT) -> str | None:
     supplies = list((root / "sys/class/power_supply").glob("*"))
     for supply in supplies:
         # Mice and keyboards have batteries too: theirs have the scope Device.
-        if _text(supply / "type") == "Battery" and _text(supply / "scope") != "Device":
-            if _text(supply / "status") == "Discharging":
-                charge = _text(supply / "capacity")
+        if text(supply / "type") == "Battery" and text(supply / "scope") != "Device":
+            if text(supply / "status") == "Discharging":
+                charge = text(supply / "capacity")
                 return f"battery, {charge} %" if charge.isdigit() else "battery"
             return "mains"
-    return "mains" if any(_text(supply / "online") == "1" for supply in supplies) else None
+    return "mains" if any(text(supply / "online") == "1" for supply in supplies) else None
 
 
 def power_mode(root: Path = ROOT) -> str | None:
     """As the firmware names it (balanced, performance …), or by its number on an NVIDIA Jetson."""
-    if jetson := _text(root / "var/lib/nvpmodel/status"):  # pmode:0002
+    if jetson := text(root / "var/lib/nvpmodel/status"):  # pmode:0002
         return f"nvpmodel {jetson.rpartition(':')[2].lstrip('0') or '0'}"
-    return _text(root / "sys/firmware/acpi/platform_profile") or None
+    return text(root / "sys/firmware/acpi/platform_profile") or None
 
 
 def _numbers(files: Iterable[Path]) -> list[float]:
-    found = []
-    for file in files:
-        with contextlib.suppress(OSError, ValueError):  # a zone that is switched off
-            found.append(float(file.read_text()))
-    return found
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode(errors="replace").strip("\0 \n")
-    except OSError:
-        return ""
+    """Of those files that hold one."""
+    return [found for file in files if (found := number(file)) is not None]

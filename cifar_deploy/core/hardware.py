@@ -5,6 +5,7 @@ not say is None or empty; nothing here raises.
 """
 
 import contextlib
+import functools
 import hashlib
 import platform
 import struct
@@ -14,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cifar_deploy.core.records import Cores
-
-ROOT = Path("/")
+from cifar_deploy.core.sysfs import ROOT, number, text
 
 # Arm's "CPU implementer" and "CPU part", by the names of Linux's and util-linux's own tables.
 _CORES = {
@@ -59,30 +59,31 @@ _SALT = b"cifar-deploy machine "
 _ID_DIGITS = 12
 
 
-def cpuinfo(root: Path = ROOT) -> list[dict[str, str]]:
+@functools.cache
+def cpuinfo(root: Path = ROOT) -> tuple[Mapping[str, str], ...]:
     """The fields of each processor in /proc/cpuinfo; what stands below them all, as a Raspberry Pi's model, is a last one."""
-    processors: list[dict[str, str]] = []
-    for block in _text(root / "proc/cpuinfo").split("\n\n"):
+    processors: list[Mapping[str, str]] = []
+    for block in text(root / "proc/cpuinfo").split("\n\n"):
         lines = (line.partition(":") for line in block.splitlines() if ":" in line)
         if fields := {key.strip(): value.strip() for key, _, value in lines}:
             processors.append(fields)
-    return processors
+    return tuple(processors)
 
 
 def clusters(root: Path = ROOT) -> tuple[Cores, ...]:
     """The processor's cores by kind and highest frequency, the fastest first; () if the system tells of no kinds."""
     hybrid = {
-        number: name
+        place: name
         for name, file in (("P-core", "cpu_core"), ("E-core", "cpu_atom"))
-        for number in _numbers(_text(root / f"sys/devices/{file}/cpus"))
+        for place in _numbers(text(root / f"sys/devices/{file}/cpus"))
     }
     found: Counter[tuple[str, float | None]] = Counter()
     for fields in cpuinfo(root):
         with contextlib.suppress(KeyError, ValueError):
-            number = int(fields["processor"])
-            name = _core(fields) or hybrid.get(number) or fields.get("model name")
+            place = int(fields["processor"])
+            name = _core(fields) or hybrid.get(place) or fields.get("model name")
             if name:
-                khz = _number(root / f"sys/devices/system/cpu/cpu{number}/cpufreq/cpuinfo_max_freq")
+                khz = number(root / f"sys/devices/system/cpu/cpu{place}/cpufreq/cpuinfo_max_freq")
                 found[name, None if khz is None else khz * 1000] += 1
     if not found and platform.system() == "Darwin" and root == ROOT:
         return _apple()
@@ -126,19 +127,24 @@ def processor(cores: Sequence[Cores], root: Path = ROOT) -> str:
 
 def board(root: Path = ROOT) -> str | None:
     """The board's or computer's name, by the device tree, DMI or macOS."""
-    if name := _text(root / "proc/device-tree/model").strip("\0 \n"):
+    if name := text(root / "proc/device-tree/model"):
         return name
-    told = [_text(root / f"sys/class/dmi/id/{name}").strip() for name in ("sys_vendor", "product_name")]
-    told = [name for name in told if name.lower() not in _PLACEHOLDERS]
+    told = [name for name in _dmi(root) if name.lower() not in _PLACEHOLDERS]
     if len(told) == 2 and told[1].lower().startswith(told[0].lower()):
         del told[0]  # the product's name begins with its maker's
     return " ".join(told) or (_sysctl("hw.model") if root == ROOT else None)
 
 
+def _dmi(root: Path) -> tuple[str, str]:
+    """The maker and the product, as the firmware names them."""
+    maker, product = (text(root / f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name"))
+    return maker, product
+
+
 def identity(root: Path = ROOT) -> str | None:
     """12 hex digits that differ between two machines of a kind: a salted hash of the system's machine id."""
     for name in ("etc/machine-id", "var/lib/dbus/machine-id"):
-        if told := _text(root / name).strip():
+        if told := text(root / name):
             return hashlib.sha256(_SALT + told.encode()).hexdigest()[:_ID_DIGITS]
     return None
 
@@ -149,9 +155,9 @@ def container(root: Path = ROOT) -> str | None:
         return "podman"
     if (root / ".dockerenv").exists():
         return "docker"
-    if told := _text(root / "run/systemd/container").strip():
+    if told := text(root / "run/systemd/container"):
         return told
-    groups = _text(root / "proc/1/cgroup")
+    groups = text(root / "proc/1/cgroup")
     return next((kind for kind in ("kubepods", "docker", "lxc") if f"/{kind}" in groups), None)
 
 
@@ -160,8 +166,8 @@ def is_virtual(root: Path = ROOT) -> bool | None:
     fields = cpuinfo(root)
     if any("hypervisor" in processor.get("flags", "").split() for processor in fields):
         return True
-    told = " ".join(_text(root / f"sys/class/dmi/id/{name}") for name in ("sys_vendor", "product_name")).lower()
-    if any(name in told for name in _HYPERVISORS) or "linux,dummy-virt" in _text(root / "proc/device-tree/compatible"):
+    told = " ".join(_dmi(root)).lower()
+    if any(name in told for name in _HYPERVISORS) or "linux,dummy-virt" in text(root / "proc/device-tree/compatible"):
         return True
     return False if fields else None
 
@@ -172,8 +178,8 @@ def is_emulated(architecture: str, root: Path = ROOT) -> bool:
     An emulator answers for uname and /proc/cpuinfo, and not for what else the kernel says of itself.
     """
     # Since Linux 6.1; before, of x86 and Arm alike: cpu:type:x86,ven0000fam0006mod0055:feature:…
-    told = _text(root / "proc/sys/kernel/arch").strip()
-    told = told or _text(root / "sys/devices/system/cpu/modalias").removeprefix("cpu:type:").partition(",")[0]
+    told = text(root / "proc/sys/kernel/arch")
+    told = told or text(root / "sys/devices/system/cpu/modalias").removeprefix("cpu:type:").partition(",")[0]
     kinds = _family(told.partition(":")[0]), _family(architecture)
     return all(kinds) and kinds[0] != kinds[1]
 
@@ -192,20 +198,6 @@ def libc() -> str | None:
 def bits() -> int:
     """Of a pointer in this process: a 64-bit processor may run a 32-bit system."""
     return 8 * struct.calcsize("P")
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _number(file: Path) -> float | None:
-    try:
-        return float(_text(file))
-    except ValueError:
-        return None
 
 
 def _numbers(told: str) -> set[int]:

@@ -15,6 +15,7 @@ import cifar_deploy
 from cifar_deploy.core import cgroups, hardware
 from cifar_deploy.core.errors import Unsupported, UsageError
 from cifar_deploy.core.records import Isa, Machine
+from cifar_deploy.core.sysfs import ROOT
 
 # Of x86, then of Arm: vectors, then what there is for 8 and 16 bits.
 _INSTRUCTIONS = (
@@ -41,7 +42,7 @@ def machine() -> Machine:
     return described()
 
 
-def described(root: Path = hardware.ROOT) -> Machine:
+def described(root: Path = ROOT) -> Machine:
     """The machine, of which the system tells below `root`."""
     clusters, architecture = hardware.clusters(root), platform.machine()
     return Machine(

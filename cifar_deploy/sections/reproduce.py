@@ -91,7 +91,7 @@ def _train(checkpoint: Checkpoint) -> str:
 
 
 def _today(recipe: Recipe) -> Recipe | None:
-    """The recipe of this name as it is now; None if there is none."""
+    """This version's recipe of the same name, or None."""
     if recipe.name not in RECIPES:
         return None
     return RECIPES[recipe.name]
@@ -150,7 +150,7 @@ def _artifacts(shown: Iterable[Result]) -> Iterator[Artifact]:
 
 
 class _Conditions(NamedTuple):
-    """Of the results that one command measures. None: of what does not depend on it."""
+    """What the results of one command share. None: the result does not depend on it."""
 
     device: str
     seconds: float | None

@@ -320,7 +320,7 @@ def _doubts(pairs: Sequence[Pair]) -> Iterator[str]:
 
 
 def refusal(pairs: Sequence[Pair], limit: float) -> str | None:
-    """Why `--fail-if-slower` does not pass, with the worst of what is slower; None if it passes."""
+    """Why `--fail-if-slower` fails, with the slowest configuration; None if it passes."""
     slow = slower(pairs, limit)
     if not slow:
         return None

@@ -163,7 +163,7 @@ def _variables(uri: str) -> dict[str, str]:
     """What MLflow reads in the worker. Credentials go apart from the URI, which MLflow prints."""
     parts = _split(uri)
     told = {name: os.environ.get(name, value) for name, value in _PATIENCE.items()}
-    # The file store gets no more features, and works; whoever names a folder means one.
+    # MLflow 3 refuses a file store without this variable. The user asked for one by naming a folder.
     told["MLFLOW_ALLOW_FILE_STORE"] = "true"
     if not parts.scheme and uri != "databricks":
         return {**told, "MLFLOW_TRACKING_URI": Path(uri).absolute().as_uri()}
