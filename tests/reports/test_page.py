@@ -104,6 +104,17 @@ def test_a_page_fits_its_screen_without_a_message(
 
 
 @in_a_browser
+def test_no_width_of_a_window_is_overflowed(browser: Page, tmp_path: Path) -> None:
+    opened(browser, tmp_path, SMALL)
+    overflowed = []
+    for width in range(360, 1500, 60):
+        browser.size(width, 900)
+        if not browser.run("return document.documentElement.scrollWidth <= innerWidth"):
+            overflowed.append(width)
+    assert not overflowed
+
+
+@in_a_browser
 def test_hostile_names_run_nothing(browser: Page, tmp_path: Path) -> None:
     evil = "\"><img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"
     page = opened(browser, tmp_path, table_of(evil))
