@@ -140,14 +140,15 @@ def checkpoint_line(checkpoint: Checkpoint) -> str:
 def artifact_line(artifact: Artifact) -> str:
     if artifact.failure:
         return f"{artifact.title}: {artifact.failure.kind}: {artifact.failure.reason}"
-    validations = ", ".join(
-        f"through {parity.backend} within {parity.largest_difference:.1e} of the network's logits"
-        + (f", {parity.agreement:.1%} of labels as its own" if parity.agreement < 1 else "")
-        + (f" on {parity.stand_in}" if parity.stand_in else "")
+    differences = ", ".join(
+        f"{parity.largest_difference:.1e} on {parity.backend}"
+        + (f" ({parity.agreement:.1%} of labels are the same)" if parity.agreement < 1 else "")
+        + (f", checked on {parity.stand_in}" if parity.stand_in else "")
         for parity in artifact.parity
     )
+    validation = f"logits differ by at most {differences}" if differences else "no backend here to check it"
     return (
-        f"{artifact.title}: {artifact.bytes / 2**20:.2f} MiB, {validations or 'no backend here to check it'}"
+        f"{artifact.title}: {artifact.bytes / 2**20:.2f} MiB, {validation}"
         + "".join(f"; wrong output: {mismatch.reason}" for mismatch in artifact.mismatches)
         + "".join(f"; {backend} unavailable: {reason}" for backend, reason in artifact.unvalidated.items())
         + (f"; {artifact.chosen}" if artifact.choices else "")

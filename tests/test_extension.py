@@ -85,7 +85,7 @@ def test_a_backend_that_runs_on_a_gpu_alone_is_validated_and_measured_where_the_
     (exported,) = pipeline.export(store, formats=[FORMAT])
     assert [parity.backend for parity in exported.value.parity] == ["onnxruntime"]
     assert exported.value.unvalidated == {BACKEND: reason}
-    assert f"of the network's logits; {BACKEND} unavailable: {reason}" in console.artifact_line(exported.value)
+    assert f" on onnxruntime; {BACKEND} unavailable: {reason}" in console.artifact_line(exported.value)
     (again,) = pipeline.export(store, formats=[FORMAT])
     assert again.reused
     for result in evaluated(GPU, "accuracy", "parity"):
