@@ -55,8 +55,12 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs no road comes first: of several workers one makes the road, and none waits for it."""
+    """What needs the road comes last, but for one: of several workers one makes the road, and the others do not wait."""
     items.sort(key=lambda item: "road" in getattr(item, "fixturenames", ()))
+    maker = next((item for item in items if "road" in getattr(item, "fixturenames", ())), None)
+    if maker:
+        items.remove(maker)
+        items.insert(0, maker)
 
 
 def run_cli(

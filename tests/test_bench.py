@@ -75,9 +75,8 @@ def test_a_backend_says_what_a_file_takes_and_runs_it(name: str, suffix: str, tm
     np.testing.assert_allclose(np.asarray(answer[0] if isinstance(answer, list) else answer), x * ids, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("format", "suffix"), [("litert", ".tflite"), pytest.param("executorch", ".pte", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("format", "suffix"), [("litert", ".tflite"), ("executorch", ".pte")])
+@pytest.mark.slow
 def test_a_runtime_in_an_environment_opens_files_of_its_own(
     format: str, suffix: str, exported: Exported, tmp_path: Path
 ) -> None:

@@ -54,7 +54,10 @@ def outcomes(checks: Iterator[Check]) -> dict[str, str]:
     return {check.name: check.outcome for check in checks}
 
 
-@pytest.mark.parametrize("name", selftest.CHECKS)
+# The check of latency takes 20 s: CI runs it by itself.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "latency" else []) for name in selftest.CHECKS]
+)
 def test_a_check_passes_here(name: str, recorded: Recorded) -> None:
     """A disturbed machine may spoil a check of time: it is tried again, and in CI it must have passed once."""
     tries = 5 if os.environ.get("CI") else 2
