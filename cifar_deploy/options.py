@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from cifar_deploy.core import limits, trust, units
+from cifar_deploy.core import limits, machine, trust, units
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, QUICKSTART_SECONDS, SECONDS, TIMEOUT_S
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
@@ -131,6 +131,13 @@ def _limit_memory(context: typer.Context, value: int | None) -> int | None:
     """For as long as the command runs."""
     if value is not None:
         context.with_resource(limits.at_most(value))
+    return value
+
+
+def _name_machine(context: typer.Context, value: str | None) -> str | None:
+    """For as long as the command runs."""
+    if value is not None:
+        context.with_resource(machine.named(value))
     return value
 
 
@@ -379,6 +386,15 @@ Timeout = Annotated[
         "10m",
         "Time without progress after which a worker hangs.",
         show_default=f"{TIMEOUT_S / 60:g}m",
+    ),
+]
+MachineName = Annotated[
+    str | None,
+    typer.Option(
+        "--as",
+        metavar="NAME",
+        help=f"Name of this machine in the results, where two would look alike. {machine.NAME_VARIABLE} sets it too.",
+        callback=_name_machine,
     ),
 ]
 MemoryLimit = Annotated[

@@ -35,7 +35,19 @@ COMMANDS = {" ".join(way): command for way, command in config._commands(ROOT).it
 # What a file that is only found may give: it trusts nothing, deletes nothing, writes and sends nothing elsewhere, installs
 # nothing. A new option stands here, or in config._ONLY_IF_NAMED.
 HARMLESS = {
-    *("a", "all", "allow-mismatch", "b", "backend", "batch-norm", "batch-size", "bf16", "budget", "checkpoint-every"),
+    *(
+        "a",
+        "all",
+        "allow-mismatch",
+        "as",
+        "b",
+        "backend",
+        "batch-norm",
+        "batch-size",
+        "bf16",
+        "budget",
+        "checkpoint-every",
+    ),
     *(
         "controls",
         "cool-to",
@@ -73,7 +85,7 @@ TYPED = {
     **{"memory-limit": "4G", "target-interval": "2%", "fail-if-slower": "5%", "max-isa": "avx2"},
     **{"shape": "ids=1,128:int64", "value": "rate=16000", "trust-code": "their.module:object", "learning-rate": "0.01"},
     **{"max-latency": "5ms", "max-memory": "60MB", "max-size": "4MB", "min-accuracy": "84%", "max-energy": "5mJ"},
-    "min-throughput": "500/s",
+    **{"min-throughput": "500/s", "as": "pi5"},
 }
 
 

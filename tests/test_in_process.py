@@ -72,13 +72,13 @@ def _state() -> dict[str, Any]:
         "log": (list(root.handlers), root.level, logging.raiseExceptions, cli._log_file),
         "trusted": trust.given(),
         "signal": (process._code, process._is_raising, process._since),
-        "caches": [cached.cache_info().currsize for cached in (machine.machine, machine.commit, prepare._verified)],
+        "caches": [cached.cache_info().currsize for cached in (machine._this, machine.commit, prepare._verified)],
     }
 
 
 def test_nothing_of_it_stays(inside: Path) -> None:
     (inside / "mine.py").write_text("import tempfile\ntempfile.gettempdir()\nFORMAT = None\n")
-    for cached in (machine.machine, machine.commit, prepare._verified):
+    for cached in (machine._this, machine.commit, prepare._verified):
         cached.cache_clear()
     before = _state()
     done = run_here("report", "--out", "out", "--trust-code", "mine:FORMAT", cwd=inside)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_deploy.core import cgroups, units
+from cifar_deploy.core import cgroups, units, variables
 from cifar_deploy.core.errors import UsageError
 
 _SHELL = "/bin/sh"  # POSIX has it there, whatever PATH says
@@ -81,18 +81,9 @@ def _kept(limit_bytes: int, least_mapped: int = 0) -> "Limit":
     return stack.enter_context(memory(limit_bytes, least_mapped))
 
 
-@contextlib.contextmanager
-def at_most(limit_bytes: int) -> Iterator[None]:
+def at_most(limit_bytes: int) -> contextlib.AbstractContextManager[None]:
     """In the block, the usual limit."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = str(limit_bytes)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
+    return variables.set_to(VARIABLE, str(limit_bytes))
 
 
 def available_bytes(

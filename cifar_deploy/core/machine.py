@@ -1,9 +1,12 @@
 """The machine a number was measured on, the versions behind it, and how many threads this process may use."""
 
+import contextlib
+import dataclasses
 import functools
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 
 import cifar_deploy
-from cifar_deploy.core import cgroups, hardware
-from cifar_deploy.core.errors import Unsupported, UsageError
+from cifar_deploy.core import cgroups, hardware, variables
+from cifar_deploy.core.errors import Unsupported, UsageError, one_line
 from cifar_deploy.core.records import Isa, Machine
 from cifar_deploy.core.sysfs import ROOT
 
@@ -28,6 +31,11 @@ _INSTRUCTIONS = (
 _NEEDS: dict[Isa, str | None] = {"sse41": None, "avx2": "avx2", "avx512": "avx512f"}
 
 
+# The name that this machine's user gave it, where two would look alike.
+NAME_VARIABLE = "CIFAR_DEPLOY_MACHINE_NAME"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+
+
 def check_isa(isa: Isa) -> None:
     """Raises Unsupported if this processor lacks these instructions itself."""
     here, needs = machine(), _NEEDS[isa]
@@ -37,9 +45,29 @@ def check_isa(isa: Isa) -> None:
         raise Unsupported(f"--max-isa: this processor has no {isa} itself")
 
 
-@functools.cache
 def machine() -> Machine:
-    return described()
+    """This one, by the name that its user gave it."""
+    name = os.environ.get(NAME_VARIABLE)
+    return _this(check_name(name, NAME_VARIABLE) if name else None)
+
+
+@functools.cache
+def _this(name: str | None) -> Machine:
+    return dataclasses.replace(described(), name=name)
+
+
+def check_name(name: str, given_by: str) -> str:
+    """`name`, if it can name a machine in tables and files; else UsageError."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{given_by}: {one_line(name, 80)!r} cannot name a machine; use at most 60 letters, digits, '.', '_' and '-'"
+        )
+    return name
+
+
+def named(name: str) -> contextlib.AbstractContextManager[None]:
+    """In the block, and in what is started there, this machine has the name."""
+    return variables.set_to(NAME_VARIABLE, check_name(name, "--as"))
 
 
 def described(root: Path = ROOT) -> Machine:

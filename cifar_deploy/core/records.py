@@ -223,6 +223,7 @@ class Machine:
     python: str
     instructions: tuple[str, ...] = ()  # those that decide how fast a network runs, as Linux names them; () if unknown
     id: str | None = None  # of this one machine, where two of a kind would look alike: see core.hardware.identity
+    name: str | None = None  # that its user gave it
     board: str | None = None
     clusters: tuple[Cores, ...] = ()  # the fastest first
     libc: str | None = None
@@ -233,7 +234,7 @@ class Machine:
 
     def __str__(self) -> str:
         memory = f"{self.memory_bytes / 2**30:.0f} GiB"
-        told = [self.board] if self.board else []
+        told = [text for text in (self.name, self.board) if text]
         told += [
             self.chip,
             f"{self.cores} cores",
@@ -252,6 +253,16 @@ class Machine:
         if self.emulated:
             told.append("emulated: its times are not the real processor's")
         return ", ".join(told)
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return self.name or self.host
+
+    @property
+    def unit(self) -> tuple[str, ...]:
+        """What stays the same of one device when its kernel, its Python or its packages change."""
+        return self.name or "", self.id or self.host, self.architecture, "emulated" if self.emulated else ""
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """How many threads this process may use, and what the machine says of itself."""
 
+import dataclasses
 import os
 import subprocess
 from pathlib import Path
@@ -89,3 +90,28 @@ def test_asking_for_the_commit_leaves_the_index_alone(tmp_path: Path, monkeypatc
     found = machine.commit.__wrapped__()
     assert found and len(found) == 12
     assert (tmp_path / ".git" / "index").read_bytes() == before
+
+
+def test_the_name_that_its_user_gives_it_tells_it_from_another_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = machine.machine()
+    with machine.named("pi5-kitchen"):
+        kitchen = machine.machine()
+    monkeypatch.setenv(machine.NAME_VARIABLE, "pi5-hall")
+    hall = machine.machine()
+    assert [each.name for each in (without, kitchen, hall)] == [None, "pi5-kitchen", "pi5-hall"]
+    assert [each.title for each in (without, kitchen, hall)] == [without.host, "pi5-kitchen", "pi5-hall"]
+    assert len({each.unit for each in (without, kitchen, hall)}) == 3
+    assert "name" not in without.identity and kitchen.identity["name"] == "pi5-kitchen"
+    assert str(kitchen).startswith("pi5-kitchen, ")
+
+
+@pytest.mark.parametrize("name", ["../etc", "two words", "-v", "", "a" * 61, "b\n"])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"--as: .* cannot name a machine; use at most 60 letters"):
+        machine.named(name)
+
+
+def test_a_new_kernel_makes_no_other_device_of_it() -> None:
+    here = machine.machine()
+    assert dataclasses.replace(here, system="Linux 99", python="3.99.0").unit == here.unit
+    assert dataclasses.replace(here, emulated=True, architecture="aarch64").unit != here.unit
