@@ -25,6 +25,7 @@ from cifar_deploy.core.defaults import (
     CHECKPOINT_EVERY_S,
     COOL_WAIT_S,
     DATASET,
+    PACK_IMAGES,
     QUICKSTART_ROUNDS,
     QUICKSTART_SECONDS,
     RECIPE,
@@ -485,6 +486,45 @@ def _bench_store(out: Path | None) -> Iterator[Store]:
         return
     with files.temporary_folder() as folder, pipeline.Store(folder) as store:
         yield store
+
+
+@app.command()
+def pack(
+    name: options.Names = None,
+    format: options.Formats = None,
+    backend: options.Backends = None,
+    metric: options.Metrics = None,
+    images: options.PackImages = PACK_IMAGES,
+    threads: options.Threads = None,
+    batch_size: options.BatchSizes = None,
+    seconds: options.Seconds = SECONDS,
+    rounds: options.Rounds = ROUNDS,
+    budget: options.Budget = None,
+    controls: options.Controls = True,
+    memory_limit: options.MemoryLimit = None,
+    trust_code: options.TrustCode = None,
+    to: options.PackTo = Path("bench.py"),
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
+    """Write exports, test images and the program that measures them into one file, for another device."""
+    settings = pipeline.PackSettings(
+        backends=tuple(backend) if backend else None,
+        metrics=tuple(metric) if metric else None,
+        threads=tuple(threads or (1,)),
+        batch_sizes=tuple(batch_size or ()),
+        seconds=seconds,
+        rounds=rounds,
+        budget_s=budget,
+        controls=controls,
+    )
+    with _store(out) as store, console.following("pack") as show:
+        packed = pipeline.pack(
+            store, to, name or [], formats=format, images=images, settings=settings, on_progress=show
+        )
+    console.say("pack", console.pack_line(packed))
+    if as_json:
+        console.print_document(documents.PackDocument.of(packed))
 
 
 @app.command()

@@ -19,12 +19,14 @@ from cifar_deploy.choice import answer
 from cifar_deploy.choice.choose import Choice
 from cifar_deploy.core import progress
 from cifar_deploy.core.errors import one_line, printable
-from cifar_deploy.core.progress import OnProgress, counted
+from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Artifact, Checkpoint, Result, UnderLimit
-from cifar_deploy.core.table import Column, Excerpt, Row, Section, Table
+from cifar_deploy.core.table import Column, Excerpt, Section, Table
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
+from cifar_deploy.reports import text as plain
 from cifar_deploy.stages.doctor import Diagnosis, Ready
+from cifar_deploy.stages.pack import Packed
 from cifar_deploy.workers.catalogue import Entry
 
 # Where the output is no terminal it is a log: wide enough for a whole table, and a line of progress now and then.
@@ -43,8 +45,6 @@ err = Console(stderr=True, **PLAIN)
 View = Literal["answer", "summary", "wide", "all"]
 
 _WIDEST = 500
-_LONGEST_REASON = 200
-_SHOWN = 3  # of those that failed for one reason
 
 # The bar that is on the screen now, if one is.
 _shown: Progress | None = None
@@ -155,6 +155,15 @@ def artifact_line(artifact: Artifact) -> str:
     )
 
 
+def pack_line(packed: Packed) -> str:
+    manifest = packed.manifest
+    images = " and ".join(f"{choice.images:,} images of {choice.data.dataset}" for choice in manifest.choices)
+    return (
+        f"{packed.path}: {packed.bytes / 1e6:.1f} MB, {', '.join(manifest.networks)} as {', '.join(manifest.variants)}, "
+        f"{images}; on the device: python3 {packed.path.name}"
+    )
+
+
 # Of a job under a memory limit.
 _EXPECTED = {"runs": "to run", "either": "to run, or to run out of memory", "runs out": "to run out of memory"}
 
@@ -199,12 +208,8 @@ def print_table(table: Table, view: View = "summary") -> None:
         for section in table.sections[:1]:
             print_section(section)
     line()
-    if table.health:
-        _paragraph(table.health.line)
-    for reason, those in table.failures_by_reason.items():
-        _paragraph(f"Failed ({len(those)}): {one_line(reason, _LONGEST_REASON)}: {_some(those)}")
-    for text in table.lost:
-        _paragraph(f"Not read: {one_line(text, _LONGEST_REASON)}")
+    for told in plain.remarks(table):
+        _paragraph(told)
 
 
 def print_comparison(counts: Sequence[str], excerpt: Excerpt, view: View) -> None:
@@ -215,7 +220,7 @@ def print_comparison(counts: Sequence[str], excerpt: Excerpt, view: View) -> Non
     if view != "answer":
         _print_excerpt(excerpt, _room(view), "with --all")
         for note in excerpt.notes:
-            _paragraph(f"  {one_line(note, _LONGEST_REASON)}")
+            _paragraph(f"  {one_line(note, plain.LONGEST_REASON)}")
 
 
 def _room(view: View) -> int:
@@ -238,14 +243,6 @@ def _paragraph(text: str, style: str | None = None) -> None:
         out.print(part, style=style)
 
 
-def _some(those: Sequence[str]) -> str:
-    more = f" and {len(those) - _SHOWN} more" if len(those) > _SHOWN else ""
-    return f"{'; '.join(those[:_SHOWN])}{more}"
-
-
-_DOUBTS = {"noisy": "~", "invalid": "?", "at chance": "!", "too few images": "!"}
-
-
 def _print_excerpt(excerpt: Excerpt, width: int, full: str) -> None:
     """As many columns as fit, a doubt as one character. `full` says where the rest is.
 
@@ -266,22 +263,12 @@ def _print_excerpt(excerpt: Excerpt, width: int, full: str) -> None:
     if excerpt.rows:
         line()
         out.print(drawn, soft_wrap=False, width=max(width, out.width))
-    for text in filter(None, _legend(excerpt, spared, full)):
-        _paragraph(f"  {text}.")
+    for told in plain.legend(excerpt, spared, full):
+        _paragraph(f"  {told}.")
 
 
 def _width_of(drawn: RichTable) -> int:
     return Measurement.get(out, out.options.update(width=10_000), drawn).maximum
-
-
-def _legend(excerpt: Excerpt, spared: Sequence[str], full: str) -> Iterator[str]:
-    """What the marks and the doubts mean, and what is left out."""
-    found = {value.verdict.word for row in excerpt.rows for value in row.values.values() if value.verdict}
-    yield "; ".join(f"{mark} {meaning}" for mark, meaning in excerpt.marks.items())
-    yield ", ".join(f"{mark} {word}" for word, mark in _DOUBTS.items() if word in found)
-    yield f"Not shown at this width: {', '.join(spared)} (--wide)" if spared and excerpt.rows else ""
-    noun = "more configuration" if excerpt.rows else "configuration"
-    yield f"{counted(excerpt.more, noun)} {full}" if excerpt.more else ""
 
 
 def _drawn(excerpt: Excerpt, columns: Mapping[str, Column]) -> RichTable:
@@ -292,32 +279,10 @@ def _drawn(excerpt: Excerpt, columns: Mapping[str, Column]) -> RichTable:
         title = f"{printable(column.title)}\n{printable(column.unit)}".rstrip()
         drawn.add_column(title, justify="right", no_wrap=True)
     strong = next(iter(excerpt.marks), None)
-    for row in _by_network(excerpt):
-        cells = [_cell(row, key, column, key in excerpt.intervals) for key, column in columns.items()]
+    for row in plain.by_network(excerpt):
         style = "bold" if row.mark and row.mark == strong else None
-        drawn.add_row(
-            printable(row.mark), printable(row.name or " ".join(row.labels)), *map(printable, cells), style=style
-        )
+        drawn.add_row(*map(printable, plain.cells(excerpt, columns, row)), style=style)
     return drawn
-
-
-def _by_network(section: Section) -> list[Row]:
-    """The rows of each network or file together, the networks in the order in which they come first."""
-    named = [place for place, title in enumerate(section.label_titles) if title in ("network", "file")]
-    place = named[0] if named else 0
-    order: dict[str, int] = {}
-    for row in section.rows:
-        order.setdefault(row.labels[place], len(order))
-    return sorted(section.rows, key=lambda row: order[row.labels[place]])
-
-
-def _cell(row: Row, key: str, column: Column, has_interval: bool) -> str:
-    """A number, its interval if that is worth its place, and a mark for a doubt."""
-    if key not in row.values:
-        return row.text(key, column)
-    value = row.values[key]
-    shown = value if has_interval else replace(value, estimate=None)
-    return shown.plain(column) + (_DOUBTS.get(value.verdict.word, "") if value.verdict else "")
 
 
 def _print_remarks(remarks: Mapping[str, tuple[str, ...]]) -> None:

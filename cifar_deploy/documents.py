@@ -619,6 +619,33 @@ class ExportDocument(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackDocument(Document):
+    """The pack that was written."""
+
+    command: Literal["pack"] = "pack"
+    id: str
+    path: Path
+    bytes: int
+    networks: tuple[str, ...]
+    formats: tuple[str, ...]  # with their inputs, as onnx-uint8
+    images: Mapping[str, int]  # that travel, by data set
+    requires: tuple[str, ...]  # the runtimes' packages, as pip takes them
+
+    @classmethod
+    def of(cls, packed: pipeline.Packed) -> Self:
+        manifest = packed.manifest
+        return cls(
+            id=packed.id,
+            path=packed.path.absolute(),
+            bytes=packed.bytes,
+            networks=manifest.networks,
+            formats=manifest.variants,
+            images={choice.data.dataset: choice.images for choice in manifest.choices},
+            requires=manifest.requires,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateDocument(Document):
     """Every result that was asked for, measured now, found from before or failed."""
 

@@ -288,6 +288,13 @@ LimitTest = Annotated[
 Formats = Annotated[
     list[str] | None, _several("--format", of="formats:FORMATS", help="A deployment format", default="all")
 ]
+PackImages = Annotated[
+    int,
+    typer.Option("--images", metavar="N", min=1, help="Test images that travel: those of `evaluate --limit-test N`."),
+]
+PackTo = Annotated[
+    Path, typer.Option("--to", metavar="FILE", help="The file to write, to be started by a Python.", dir_okay=False)
+]
 Input = Annotated[
     Literal["float32", "uint8"],
     typer.Option("--input", help="uint8: artifacts that take images as files give them, (N, H, W, 3) in 0..255."),

@@ -16,6 +16,7 @@ A step returns what it made, and whether that was already there. Nothing here im
 from cifar_deploy.choice.choose import Choice, Constraints
 from cifar_deploy.choice.limits import Limit
 from cifar_deploy.core.outcome import Outcome
+from cifar_deploy.core.packs import PackSettings
 from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages.bench import Shape, Value, plan_external
@@ -25,6 +26,7 @@ from cifar_deploy.stages.doctor import Diagnosis, Gap, Ready, catalogue, diagnos
 from cifar_deploy.stages.environments import create_environment
 from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
 from cifar_deploy.stages.export import export
+from cifar_deploy.stages.pack import Packed, pack
 from cifar_deploy.stages.plan import Conditions, Planned, plan
 from cifar_deploy.stages.prepare import prepare
 from cifar_deploy.stages.profile import profile
@@ -47,6 +49,8 @@ __all__ = [
     "Gap",
     "Limit",
     "Outcome",
+    "PackSettings",
+    "Packed",
     "Pair",
     "Planned",
     "Prepared",
@@ -67,6 +71,7 @@ __all__ = [
     "export",
     "follow",
     "frame",
+    "pack",
     "plan",
     "plan_external",
     "prepare",

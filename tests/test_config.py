@@ -59,6 +59,7 @@ HARMLESS = {
         "fail-if-slower",
         "file",
         "format",
+        "images",
         "input",
         "json",
     ),

@@ -376,7 +376,7 @@ def test_an_export_that_fails_leaves_the_good_one(foreign: Path, monkeypatch: py
     def refuse(*_: Any) -> None:
         raise WrongOutput("its logits differ")
 
-    monkeypatch.setattr(export, "_validated", refuse)
+    monkeypatch.setattr(export, "validated", refuse)
     with store:
         (outcome,) = pipeline.export(store, ["resnet8"], ["onnx"], force=True)
     assert outcome.value.failure and outcome.value.failure.kind == "wrong output"

@@ -34,6 +34,7 @@ _LINES = {
     "evaluate": ["evaluate", "--format", "onnx", "--backend", "onnxruntime", "--metric", "file_size", "--out", "out"],
     "quickstart": ["quickstart", "--rounds", "0"],
     "bench": ["bench", "gone.onnx"],
+    "pack": ["pack", "--format", "torchscript", "--out", "out"],
     "report": ["report", "--out", "out"],
     "choose": ["choose", "--max-latency", "5s", "--out", "out"],
     "profile": ["profile", "nowhere", "--out", "out"],

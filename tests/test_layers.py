@@ -16,6 +16,8 @@ PACKAGE = Path(__file__).parents[1] / "cifar_deploy"
 
 # Left to right: each may import from those behind it, and no choice from its neighbours.
 LAYERS = [
+    {"head"},
+    {"on_device"},
     {"__main__"},
     {"cli"},
     {"options"},
@@ -60,7 +62,21 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "profile", "report", "track"),
+    *(
+        "prepare",
+        "train",
+        "export",
+        "plan",
+        "results",
+        "rounds",
+        "pack",
+        "evaluate",
+        "bench",
+        "profile",
+        "report",
+        "bundle",
+        "track",
+    ),
     *("choose", "pairing", "compare", "comparison", "environments", "doctor", "quickstart"),
 )
 

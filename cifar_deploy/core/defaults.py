@@ -12,6 +12,9 @@ SECONDS = 0.5
 QUICKSTART_ROUNDS = 6
 QUICKSTART_SECONDS = 0.2
 
+# Test images that travel in a pack: with them an accuracy is known to 2 points.
+PACK_IMAGES = 1000
+
 # A worker without progress for this long counts as hung.
 TIMEOUT_S = 600.0
 

@@ -1,5 +1,6 @@
 """A Python that a worker can be started with, and where it finds its packages."""
 
+import os
 import site
 import sys
 from dataclasses import dataclass
@@ -11,8 +12,12 @@ class Interpreter:
     path: tuple[str, ...]  # folders, the first one first
 
 
+# What starts workers, where that is not the Python that runs: under an emulator, a script that starts the emulator.
+VARIABLE = "CIFAR_DEPLOY_PYTHON"
+
+
 def running() -> Interpreter:
-    return Interpreter(python=sys.executable, path=tuple(sys.path))
+    return Interpreter(python=os.environ.get(VARIABLE) or sys.executable, path=tuple(sys.path))
 
 
 def package_folders() -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import cifar_deploy
-from cifar_deploy.core import cgroups, hardware, variables
+from cifar_deploy.core import cgroups, hardware, packs, variables
 from cifar_deploy.core.errors import Unsupported, UsageError, one_line
 from cifar_deploy.core.records import Isa, Machine
 from cifar_deploy.core.sysfs import ROOT
@@ -123,6 +123,8 @@ def versions(packages: Iterable[str], path: Sequence[str] | None = None) -> dict
 @functools.cache
 def commit() -> str | None:
     """The commit of this program's own source, "+" behind it if the source has changed since; None if installed."""
+    if pack := packs.here():
+        return pack.manifest.commit
     source = Path(__file__).parents[2]
     if not (source / ".git").exists():
         return None

@@ -782,6 +782,7 @@ class Run:
     commit: str | None
     cooling: Cooling | None = None  # before its round; None where no temperature can be read, or there are no rounds
     config_file: ConfigFile | None = None  # with options of the command that made the run
+    pack: str | None = None  # the id of the pack that it ran from: see core.packs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import cifar_deploy
-from cifar_deploy.core import interpreter, trust
+from cifar_deploy.core import interpreter, packs, trust
 from cifar_deploy.core.errors import Lack, Unavailable, UnknownName, UsageError
 from cifar_deploy.core.interpreter import Interpreter
 
@@ -147,23 +147,29 @@ def interpreter_for(plugin: Requirements) -> Interpreter:
 
     If neither has it, this one, whose worker will say what is missing.
     """
-    if plugin.environment and missing(plugin.requires) and not _missing_in(plugin.environment, plugin.requires):
-        return plugin.environment.interpreter
+    environment = _environment_of(plugin)
+    if environment and missing(plugin.requires) and not _missing_in(environment, plugin.requires):
+        return environment.interpreter
     return interpreter.running()
 
 
 def lack_of(plugin: Requirements) -> Lack | None:
     """Which packages and programs are not installed; None if all are here, or in the environment."""
-    lacking = missing(plugin.requires)
-    if lacking and not plugin.environment:
+    lacking, environment = missing(plugin.requires), _environment_of(plugin)
+    if lacking and not environment:
         packages = (_PACKAGES.get(name, name.replace("_", "-")) for name in lacking)
         return Lack(reason=f"needs {', '.join(lacking)}", command=f"pip install {' '.join(packages)}")
-    if lacking and plugin.environment and (why := _missing_in(plugin.environment, plugin.requires)):
+    if lacking and environment and (why := _missing_in(environment, plugin.requires)):
         return why
     for program in plugin.programs:
         if not shutil.which(program):
             return Lack(reason=f"needs {program}", command=_INSTALLS[program, sys.platform == "darwin"])
     return None
+
+
+def _environment_of(plugin: Requirements) -> Environment | None:
+    """On a device nothing makes environments: what a runtime needs is there, or is installed by its owner."""
+    return None if packs.here() else plugin.environment
 
 
 def _missing_in(environment: Environment, requires: Iterable[str]) -> Lack | None:

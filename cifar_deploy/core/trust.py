@@ -22,6 +22,9 @@ from cifar_deploy.core.errors import Untrusted
 if TYPE_CHECKING:
     from cifar_deploy.core.records import File
 
+# In the same folder: the ids of packs that were made here (see core.packs).
+_PACKS = "packs.txt"
+
 # Names that this command was given, or its parent: a worker gets them with its request.
 _given: set[str] = set()
 
@@ -53,6 +56,21 @@ def remember(sha256: str) -> None:
 def knows(sha256: str) -> bool:
     """Whether this user exported the program file of this hash."""
     return sha256 in _lines(record_path())
+
+
+def remember_pack(id: str) -> None:
+    """Note a pack that was made here: results of another one say so when they come home."""
+    try:
+        _add(_folder() / _PACKS, id)
+    except OSError as error:
+        warnings.warn(
+            f"{_folder() / _PACKS}: cannot be written ({error.strerror}); results of this pack will be called foreign"
+        )
+
+
+def knows_pack(id: str) -> bool:
+    """Whether this user has made the pack of this id."""
+    return id in _lines(_folder() / _PACKS)
 
 
 def check(path: Path, sha256: str) -> None:

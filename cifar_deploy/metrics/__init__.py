@@ -21,6 +21,7 @@ class TestImages:
     pixels: Pixels  # mapped from disk
     labels: Labels
     prepare: Callable[[Pixels], NDArray[Any]]  # pixels as the artifact takes them
+    places: Labels | None = None  # of a choice: where its images are in the test set
 
     def batches(self, pixels: Pixels, size: int) -> Iterator[NDArray[Any]]:
         """`pixels` in order, ready for the artifact, `size` at a time; the last batch may be smaller.

@@ -46,7 +46,7 @@ def measure(bench: Workbench) -> RawMeasurement:
             "predicted": guesses.astype(np.int32),
             "margins": np.concatenate(margins),
             "labels": labels,
-            "chosen": chosen,  # which of the test images these are
+            "chosen": chosen if images.places is None else images.places[chosen],  # which of the test images these are
         },
     )
 

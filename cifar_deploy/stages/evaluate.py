@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import cooling, limits, machine
+from cifar_deploy.core import cooling, limits, machine, packs
 from cifar_deploy.core.defaults import TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.core.isolate import Worker
@@ -314,6 +314,7 @@ class _Evaluation:
             commit=machine.commit(),
             cooling=cooled,
             config_file=self._settings.config_file,
+            pack=pack.id if (pack := packs.here()) else None,
         )
         self._store.append(run)
         return run

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import files, machine, trust
+from cifar_deploy.core import files, machine, packs, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, Unavailable, WrongOutput
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
@@ -91,7 +91,7 @@ def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcom
             artifact = dataclasses.replace(
                 wanted, files=written.files, seconds=written.seconds, choices=written.choices
             )
-            artifact = _validated(artifact, reference, staged)
+            artifact = validated(artifact, reference, staged)
         except DeployError as error:
             with files.errors_named(store.folder_of(wanted)):
                 for part in staged.iterdir():
@@ -106,8 +106,10 @@ def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcom
     return Outcome(value=artifact, reused=False)
 
 
-def _validated(artifact: Artifact, reference: worker.Reference, staged: Path) -> Artifact:
-    """The artifact with what the validation found, through every backend that can be asked here.
+def validated(
+    artifact: Artifact, reference: worker.Reference, staged: Path, backends: Iterable[str] | None = None
+) -> Artifact:
+    """The artifact with what the validation found, through every backend (of `backends`) that can be asked here.
 
     A backend whose device is not here is passed over, and the artifact says why. Raises WrongOutput if all that answer do
     so otherwise than the network, and the last error if none of them answers.
@@ -115,7 +117,7 @@ def _validated(artifact: Artifact, reference: worker.Reference, staged: Path) ->
     found, mismatches = [], []
     failed: DeployError | None = None
     unvalidated: dict[str, str] = {}
-    for backend in readers(str(artifact.format)):
+    for backend in readers(str(artifact.format), backends):
         plugin = BACKENDS[backend]
         if lack_of(plugin):
             continue
@@ -229,7 +231,6 @@ def is_for_other_processor(artifact: Artifact) -> bool:
 
 def baselines(store: Store, timed: Iterable[Job]) -> list[Job]:
     """For each runtime and way of running it, a job with the no-op network; exported if need be."""
-    trust.give([worker.NO_OP])  # though only records name it
     artifacts: dict[tuple[str, str], Artifact | None] = {}
     jobs: dict[str, Job] = {}
     for of_network in timed:
@@ -238,15 +239,18 @@ def baselines(store: Store, timed: Iterable[Job]) -> list[Job]:
             continue
         place = artifact.data.fingerprint, artifact.variant
         if place not in artifacts:
-            artifacts[place] = _baseline(store, artifact.data, str(artifact.format), artifact.input)
-        if baseline := artifacts[place]:
-            job = dataclasses.replace(of_network, artifact=baseline)
+            artifacts[place] = baseline(store, artifact.data, str(artifact.format), artifact.input)
+        if no_op := artifacts[place]:
+            job = dataclasses.replace(of_network, artifact=no_op)
             jobs[job.key] = job
     return list(jobs.values())
 
 
-def _baseline(store: Store, data: Data, format: str, input: ImageType) -> Artifact | None:
-    """None if this format cannot hold it: then the report has no runtime overhead for it."""
+def baseline(store: Store, data: Data, format: str, input: ImageType) -> Artifact | None:
+    """The no-op network in a format; None if this cannot hold it: then the report has no runtime overhead for it."""
+    trust.give([worker.NO_OP])  # though only records name it
+    if packs.here():
+        return _packed_baseline(store, data, format, input)
     try:
         weights = _no_op(store, data)
         if format == CHECKPOINT:
@@ -258,6 +262,18 @@ def _baseline(store: Store, data: Data, format: str, input: ImageType) -> Artifa
         log.warning("no runtime overhead for %s: %s", format, error)
         return None
     return None if artifact.failure else artifact
+
+
+def _packed_baseline(store: Store, data: Data, format: str, input: ImageType) -> Artifact | None:
+    """On a device nothing is exported."""
+    nothing = File(name=WEIGHTS, bytes=0, sha256="")
+    wanted = _wanted(Baseline(network=worker.NO_OP, data=data, weights=nothing), format, input)
+    with contextlib.suppress(Corrupt):
+        packed = store.earlier(wanted)
+        if packed and not packed.failure:
+            store.verified(packed)
+            return packed
+    return None
 
 
 def _no_op(store: Store, data: Data) -> Artifact:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 from pathlib import Path
 
-from cifar_deploy.core import cache, image_cache
+from cifar_deploy.core import cache, image_cache, packs
 from cifar_deploy.core.defaults import DATASET
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.isolate import Worker
@@ -25,8 +25,10 @@ def prepare(dataset: str = DATASET, data_dir: Path | None = None, *, on_progress
 def find(fingerprint: str) -> Path | None:
     """The folder of a data set that was prepared before, by its fingerprint; its arrays are verified, once a process.
 
-    Waits for one that another process is making again.
+    Waits for one that another process is making again. In a pack, the folder of the images that were packed.
     """
+    if pack := packs.here():
+        return pack.images(fingerprint)
     damaged = []
     for folder in image_cache.in_the_cache():
         data = _whole(folder)

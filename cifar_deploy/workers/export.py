@@ -17,7 +17,8 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
 from cifar_deploy.core.arrays import Pixels, as_input, batched, choose, mapped
 from cifar_deploy.core.errors import ExportError, Unavailable, WrongOutput, loading, raised_as
-from cifar_deploy.core.records import Artifact, Data, External, File, Parity
+from cifar_deploy.core.progress import report
+from cifar_deploy.core.records import Artifact, Checkpoint, Data, External, File, Parity
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.formats import Choices, Source, format_of
@@ -102,6 +103,29 @@ def write_no_op(data: Data, staged: Path) -> File:
 
     save(complete.build(NO_OP, data), staged / WEIGHTS)
     return described(staged / WEIGHTS)
+
+
+def write_answers(checkpoint: Checkpoint, root: Path, images: Path, logits: Path, labels: Path) -> None:
+    """Write the network's own logits of the validation's images among those in the folder `images`, and its labels of all.
+
+    Raises Corrupt if the weights are not those of the record.
+    """
+    import torch
+
+    from cifar_deploy.networks import complete
+
+    training = checkpoint.training
+    network = complete.load(
+        training.network, training.data, Store(root).verified(as_artifact(checkpoint))[WEIGHTS]
+    ).eval()
+    pixels = mapped(images / "test_images.npy")
+    with torch.no_grad():
+        np.save(logits, network(torch.from_numpy(as_input(validation_pixels(images)))).numpy())
+        found = []
+        for batch in batched(pixels, _VALIDATION_BATCH):
+            found.append(network(torch.from_numpy(as_input(batch))).numpy().argmax(axis=1))
+            report(len(found) * _VALIDATION_BATCH, len(pixels))
+    np.save(labels, np.concatenate(found).astype(np.int32))
 
 
 def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) -> Parity:

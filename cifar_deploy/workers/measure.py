@@ -44,10 +44,12 @@ def measure(
 
         images = None
         if data_folder:
+            chosen = data_folder / "chosen.npy"  # beside a choice of them: see core.packs
             images = TestImages(
                 pixels=mapped(data_folder / "test_images.npy"),
                 labels=np.load(data_folder / "test_labels.npy"),
                 prepare=format_of(job.artifact).prepare,
+                places=np.load(chosen) if chosen.exists() else None,
             )
         bench = Workbench(
             job=job, batches=_batches(job, images), images=images, import_runtime=import_runtime, load=load

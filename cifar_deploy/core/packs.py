@@ -1,0 +1,134 @@
+"""A pack: a program, artifacts and test images in one file for another device, and the folder that it unpacks to there.
+
+The folder is an output folder (see core.store) with one folder more:
+
+    pack/manifest.json      what all of it is: the sha256 of this names the pack
+    pack/cifar_deploy/      the modules of this package, which run from there
+    pack/images/<data>/     a choice of a data set's test images: see Choice
+    exported/, baselines/   the artifacts
+    reports/                what was measured on the device
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cifar_deploy.core import codec, untrusted
+from cifar_deploy.core.errors import Corrupt
+from cifar_deploy.core.records import AtLeastOne, Count, Data, File, Positive
+
+FOLDER = "pack"
+MANIFEST = "manifest.json"
+
+_ID_DIGITS = 16
+_REMEDY = "make the pack again (`cifar-deploy pack`)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Test images that travel: those which `evaluate --limit-test` chooses, in the same order.
+
+    In its folder lie data.json (of the whole data set), test_images.npy, test_labels.npy, chosen.npy (their places in the
+    test set), and for each network what it answers itself: NAME.logits.npy (of the images that an export is validated
+    with) and NAME.labels.npy (of all).
+    """
+
+    data: Data
+    images: AtLeastOne
+
+    @property
+    def place(self) -> PurePosixPath:
+        """The folder, below that of the pack."""
+        return PurePosixPath(FOLDER, "images", self.data.fingerprint[:_ID_DIGITS])
+
+    @property
+    def limit_test(self) -> int | None:
+        """What `evaluate` at home is told for the same images."""
+        return None if self.images == self.data.test_images else self.images
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackSettings:
+    """How to measure, unless the device's command line says otherwise."""
+
+    backends: tuple[str, ...] | None = None  # None: those that are there
+    metrics: tuple[str, ...] | None = None
+    threads: tuple[AtLeastOne, ...] = (1,)
+    batch_sizes: tuple[AtLeastOne, ...] = ()
+    seconds: Positive
+    rounds: AtLeastOne
+    budget_s: Positive | None = None
+    cpus: str | None = None
+    controls: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a pack holds. Two packs of the same content are the same bytes, whenever they were made."""
+
+    program: str  # its version
+    commit: str | None
+    protocol: Count  # of the metrics
+    networks: tuple[str, ...]
+    variants: tuple[str, ...]  # formats with their inputs
+    choices: tuple[Choice, ...]
+    requires: tuple[str, ...]  # packages as pip takes them
+    settings: PackSettings
+    files: tuple[File, ...]  # each by its place below the output folder
+
+
+@dataclass(frozen=True)
+class Pack:
+    """One that is unpacked."""
+
+    root: Path  # the output folder
+    id: str
+    manifest: Manifest
+
+    def check(self) -> None:
+        """Raises Corrupt for the first file that is not the one of the manifest."""
+        for file in self.manifest.files:
+            path = self.root / file.name
+            if not path.is_file() or path.stat().st_size != file.bytes or untrusted.sha256(path) != file.sha256:
+                raise Corrupt(f"{path}: is not the file that was packed; delete {self.root} and run the pack again")
+
+    def images(self, fingerprint: str) -> Path | None:
+        """The folder with a choice of this data set's images."""
+        for choice in self.manifest.choices:
+            if choice.data.fingerprint == fingerprint:
+                return self.root / choice.place
+        return None
+
+
+def open_(root: Path) -> Pack:
+    """The pack that was unpacked to `root`. Raises Corrupt if its manifest cannot be read."""
+    path = root / FOLDER / MANIFEST
+    return Pack(root, id_of(untrusted.read_bytes(path, 2**24)), codec.load(Manifest, path, _REMEDY))
+
+
+def names(requires: Iterable[str]) -> list[str]:
+    """Of the packages, without their versions."""
+    return [each.partition("==")[0] for each in requires]
+
+
+def logits_of(name: str) -> str:
+    return f"{name}.logits.npy"
+
+
+def labels_of(name: str) -> str:
+    return f"{name}.labels.npy"
+
+
+def id_of(manifest: bytes) -> str:
+    return hashlib.sha256(manifest).hexdigest()[:_ID_DIGITS]
+
+
+@functools.cache
+def here() -> Pack | None:
+    """The pack that this program runs from; None where it is installed."""
+    folder = Path(__file__).parents[2]
+    if folder.name != FOLDER or not (folder / MANIFEST).is_file():
+        return None
+    return open_(folder.parent)

@@ -1,0 +1,298 @@
+"""The program of a pack, on the device: python3 bench.py.
+
+It measures by the same stages as `cifar-deploy evaluate`, with numpy and the runtimes alone. Results are stored as they come,
+so a second start goes on. At the end it writes one file of results, for `cifar-deploy import`.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from cifar_deploy import process
+from cifar_deploy.backends import BACKENDS
+from cifar_deploy.core import machine, packs, units
+from cifar_deploy.core.defaults import COOL_WAIT_S, TIMEOUT_S
+from cifar_deploy.core.errors import DeployError, Terminated, UsageError, one_line
+from cifar_deploy.core.outcome import failure_of
+from cifar_deploy.core.packs import Pack
+from cifar_deploy.core.progress import Progress, counted
+from cifar_deploy.core.records import Artifact, Result
+from cifar_deploy.core.registry import lack_of
+from cifar_deploy.core.samples import Samples
+from cifar_deploy.core.store import Store
+from cifar_deploy.metrics import METRICS, default_metrics
+from cifar_deploy.metrics.summary import Configuration, Summary, is_per_image
+from cifar_deploy.reports import text
+from cifar_deploy.stages import bundle, export, plan, report
+from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
+from cifar_deploy.stages.plan import Conditions, Planned
+from cifar_deploy.stages.rounds import Sampling
+from cifar_deploy.workers.export import Reference
+
+_PROGRAM = "bench.py"
+
+# A line of progress, where there is no terminal to write over.
+_LOG_INTERVAL_S = 10.0
+
+
+def main(root: str) -> NoReturn:
+    process.begin()
+    try:
+        with process.signals_raised():
+            code = run(Path(root), sys.argv[1:])
+    except KeyboardInterrupt:
+        process.complain(f"{_PROGRAM}: interrupted; run it again to go on")
+        code = 130
+    except Terminated:
+        process.complain(f"{_PROGRAM}: terminated; run it again to go on")
+        code = 143
+    except DeployError as error:
+        process.complain(f"{_PROGRAM}: error: {one_line(str(error))}")
+        code = error.exit_code
+    except OSError as error:
+        process.complain(
+            f"{_PROGRAM}: error: {error.filename or 'system'}: {error.strerror or error}; mend that and run it again"
+        )
+        code = 1
+    process.end(code)
+
+
+def run(root: Path, arguments: Sequence[str]) -> int:
+    """Measure what is packed, print the answer, and write the results to take home. The exit code."""
+    pack = packs.open_(root)
+    asked = _parsed(pack, arguments)
+    pack.check()
+    warnings.showwarning = lambda message, *_, **__: process.complain(f"{_PROGRAM}: {one_line(str(message))}")
+    with contextlib.ExitStack() as stack:
+        if asked.name:
+            stack.enter_context(machine.named(asked.name))
+        process.complain(f"{_PROGRAM}: pack {pack.id}, {machine.machine()}")
+        store = stack.enter_context(Store(root))
+        logging.basicConfig(filename=store.log, level=logging.INFO, force=True)
+        return _measured(pack, store, asked)
+
+
+def _measured(pack: Pack, store: Store, asked: argparse.Namespace) -> int:
+    show = _Show()
+    artifacts = _artifacts(pack, store, asked)
+    backends = _backends(artifacts, asked.backend)
+    validated = []
+    for number, artifact in enumerate(artifacts):
+        show(Progress(done=number, total=len(artifacts), message=f"validating {artifact.title}"))
+        validated.append(_validated(pack, store, artifact, backends))
+    planned = [
+        item
+        for artifact in validated
+        for item in plan.jobs(
+            [artifact],
+            [name for name in backends if name in export.readers(str(artifact.format))] or None,
+            ["cpu"],
+            asked.metric or _metrics(),
+            Conditions(
+                threads=tuple(asked.threads),
+                seconds=asked.seconds,
+                batch_sizes=tuple(pack.manifest.settings.batch_sizes),
+                limit_test=_limit(pack, artifact),
+            ),
+        )
+    ]
+    settings = EvaluationSettings(
+        sampling=Sampling(
+            rounds=asked.rounds, budget_s=asked.budget, cool_to_c=asked.cool_to, cool_wait_s=asked.cool_wait
+        ),
+        controls=asked.controls,
+        overhead=asked.controls,
+        timeout_s=asked.timeout,
+    )
+    failed = []
+    for outcome in evaluate(store, planned, settings, force=asked.force, on_progress=show):
+        show.line(_told(outcome.value) + ("  (measured before)" if outcome.reused else ""))
+        if outcome.value.failure and outcome.tried:
+            failed.append(outcome.value)
+    show.end()
+    table = report.build(*_read(store, planned))
+    print()
+    for line in (*text.lines(table, f"in {store.results_path}"), *_against_home(pack, store, planned)):
+        print(line)
+    path = bundle.write(store, Path(asked.results))
+    print(f"results   {path}  (at home: cifar-deploy import {path.name})")
+    if failed:
+        process.complain(f"{_PROGRAM}: {counted(len(failed), 'measurement')} failed")
+    return 1 if failed else 0
+
+
+def _parsed(pack: Pack, arguments: Sequence[str]) -> argparse.Namespace:
+    packed = pack.manifest.settings
+    parser = _Parser(
+        prog=_PROGRAM,
+        description=f"Measure {', '.join(pack.manifest.networks)} ({', '.join(pack.manifest.variants)}) on this machine.",
+        epilog=f"The runtimes need: pip install {' '.join(packs.names(pack.manifest.requires))}.",
+    )
+    add = parser.add_argument
+    add("--format", action="append", choices=pack.manifest.variants, help="only this format; may be given again")
+    add("--backend", action="append", default=packed.backends, help="only on this runtime; may be given again")
+    add("--metric", action="append", default=packed.metrics, help="only this metric; may be given again")
+    add("--threads", action="append", type=int, metavar="N", help=f"threads of a runtime [{_listed(packed.threads)}]")
+    add("--rounds", type=_at_least_one, default=packed.rounds, metavar="N", help="rounds [%(default)s]")
+    add(
+        "--seconds",
+        type=_duration,
+        default=packed.seconds,
+        metavar="1s",
+        help="of timed calls in a round [%(default)s s]",
+    )
+    add("--budget", type=_duration, default=packed.budget_s, metavar="10m", help="as many rounds as fit into this")
+    add("--cool-to", type=float, metavar="C", help="cool down to so many degrees before each round")
+    add("--cool-wait", type=_duration, default=COOL_WAIT_S, metavar="60s", help="but wait no longer than this")
+    add("--timeout", type=_duration, default=TIMEOUT_S, metavar="10m", help="without progress, a worker hangs")
+    add(
+        "--no-controls",
+        dest="controls",
+        action="store_false",
+        default=packed.controls,
+        help="without the no-op model and the control",
+    )
+    add("--as", dest="name", metavar="NAME", help="name of this machine in the results")
+    add("--force", action="store_true", help="measure again")
+    add("--out", metavar="DIR", help="folder to unpack to and to measure in [one of the user's cache]")
+    add("--results", default=".", metavar="FILE", help="where the results go, to take home [the current folder]")
+    asked = parser.parse_args(arguments)
+    asked.threads = [machine.check_threads(count) for count in asked.threads or packed.threads]
+    plan.check_names(backends=asked.backend, metrics=asked.metric)
+    return asked
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see `python3 {_PROGRAM} --help`")
+
+
+def _at_least_one(value: str) -> int:
+    if not value.isdigit() or not int(value):
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return int(value)
+
+
+def _duration(value: str) -> float:
+    try:
+        return units.duration(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _artifacts(pack: Pack, store: Store, asked: argparse.Namespace) -> list[Artifact]:
+    return [
+        artifact
+        for name in pack.manifest.networks
+        for artifact in store.artifacts(name)
+        if artifact.variant in (asked.format or pack.manifest.variants)
+    ]
+
+
+def _backends(artifacts: Sequence[Artifact], wanted: Sequence[str] | None) -> list[str]:
+    """The runtimes that are here; of those that are not, how to install them."""
+    found = []
+    for name in dict.fromkeys(name for artifact in artifacts for name in export.readers(str(artifact.format), wanted)):
+        if lack := lack_of(BACKENDS[name]):
+            process.complain(f"{_PROGRAM}: {name} is not here: {lack}")
+        else:
+            found.append(name)
+    return found
+
+
+def _validated(pack: Pack, store: Store, artifact: Artifact, backends: Sequence[str]) -> Artifact:
+    """The artifact with what its runtimes answer here, instead of what they answered at home."""
+    assert artifact.data
+    images = pack.images(artifact.data.fingerprint)
+    assert images
+    reference = Reference(images=images, stand_in=None, logits=images / packs.logits_of(artifact.name))
+    try:
+        return export.validated(artifact, reference, store.folder_of(artifact), backends)
+    except DeployError as error:
+        return dataclasses.replace(artifact, failure=failure_of(error))
+
+
+def _metrics() -> list[str]:
+    """What is measured by default, but for what was found in training: that is known at home."""
+    return [name for name in default_metrics() if getattr(METRICS[name], "stage", None) != "train"]
+
+
+def _limit(pack: Pack, artifact: Artifact) -> int | None:
+    return next(choice.limit_test for choice in pack.manifest.choices if choice.data == artifact.data)
+
+
+def _told(result: Result) -> str:
+    configuration = f"{Configuration.of(result)}, {result.job.metric}"
+    if result.failure:
+        return f"{configuration}: {result.failure.kind}: {result.failure.reason}"
+    values, columns = Summary(result).values, METRICS[result.job.metric].columns
+    shown = (
+        f"{column.title} {values[key].text(column, unit=True)}"
+        for key, column in columns.items()
+        if column.headline and key in values
+    )
+    return f"{configuration}: {', '.join(shown)}"
+
+
+def _read(store: Store, planned: Sequence[Planned]) -> tuple[list[Result], Samples]:
+    results, samples, _ = report.read(store, planned)
+    return results, samples
+
+
+def _against_home(pack: Pack, store: Store, planned: Sequence[Planned]) -> Iterator[str]:
+    """How many labels differ from those of the network itself, through PyTorch at home."""
+    results, samples = _read(store, planned)
+    for result in results:
+        if not is_per_image(result.job) or not result.measurement or not result.job.artifact.data:
+            continue
+        images = pack.images(result.job.artifact.data.fingerprint)
+        assert images
+        own = np.load(images / packs.labels_of(result.job.artifact.name))
+        there = samples(result.measurement)["predicted"]
+        yield f"labels    {Configuration.of(result)}: {int((own != there).sum()):,} of {len(own):,} differ from PyTorch's at home"
+
+
+class _Show:
+    """Progress on stderr: one line that is written over on a terminal, a line now and then in a log."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self._last = -_LOG_INTERVAL_S
+        self._width = 0
+        self._milestones: tuple[str, ...] = ()
+
+    def __call__(self, latest: Progress) -> None:
+        for milestone in latest.milestones[len(self._milestones) :]:
+            self.line(milestone)
+        self._milestones = latest.milestones
+        shown = f"{latest.done}/{latest.total}  {latest.message}"
+        if self._is_terminal:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"\r{shown[:100].ljust(self._width)}")
+                sys.stderr.flush()
+            self._width = len(shown[:100])
+        elif time.monotonic() - self._last >= _LOG_INTERVAL_S:
+            self._last = time.monotonic()
+            process.complain(shown)
+
+    def line(self, told: str) -> None:
+        self.end()
+        process.complain(told)
+
+    def end(self) -> None:
+        if self._width:
+            process.complain("\r" + " " * self._width + "\r")
+            self._width = 0
