@@ -69,7 +69,16 @@ def _headline(winner: Candidate) -> str:
 def _reasons(choice: Choice, winner: Candidate) -> Iterator[str]:
     yield _why(choice)
     if doubts := list(winner.doubts):
-        yield f"Mind: {one_line('; '.join(doubts), _LONGEST_DOUBT)}."
+        yield f"Mind: {_short(doubts)}."
+
+
+def _short(doubts: list[str]) -> str:
+    """The doubts in a line: where that is too long, without their details, the first ones first."""
+    shown = list(doubts)
+    for place, doubt in enumerate(doubts):
+        if len("; ".join(shown)) > _LONGEST_DOUBT:
+            shown[place] = doubt.partition(" (")[0]
+    return one_line("; ".join(shown), _LONGEST_DOUBT)
 
 
 def _numbers(candidate: Candidate) -> str:

@@ -11,6 +11,10 @@ from cifar_deploy.core.table import Column, Excerpt, Row, Section, Table
 DOUBTS = {"noisy": "~", "invalid": "?", "at chance": "!", "too few images": "!"}
 
 LONGEST_REASON = 200
+
+# Kinds of failures that say what is not here, and not that something went wrong.
+_NOT_HERE = ("unavailable", "unsupported")
+
 _SHOWN = 3  # of those that failed for one reason
 
 
@@ -31,7 +35,8 @@ def remarks(table: Table) -> Iterator[str]:
     if table.health:
         yield table.health.line
     for reason, those in table.failures_by_reason.items():
-        yield f"Failed ({len(those)}): {one_line(reason, LONGEST_REASON)}: {some(those)}"
+        what = "Not measured" if reason.startswith(_NOT_HERE) else "Failed"
+        yield f"{what} ({len(those)}): {one_line(reason, LONGEST_REASON)}: {some(those)}"
     for text in table.lost:
         yield f"Not read: {one_line(text, LONGEST_REASON)}"
 

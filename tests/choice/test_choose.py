@@ -287,6 +287,15 @@ def test_a_noisy_winner_says_so() -> None:
     assert "noisy" in first and mind.startswith("Mind: its latency is noisy (7 of 7 rounds disturbed")
 
 
+def test_a_line_that_would_be_too_long_loses_details_and_no_doubt() -> None:
+    disturbed = calm(run_delay=0.3)
+    choice = Shelf().add("only", 1, 0.9, gauge=disturbed, rounds=3, limit_test=500).choose()
+    mind = answer.lines(choice)[2]
+    assert "…" not in mind and "(" not in mind.partition(";")[0]
+    for doubt in ("its latency is noisy", "fewer than 6 rounds", "over only 500 test images"):
+        assert doubt in mind
+
+
 def test_few_rounds_and_few_images_are_said() -> None:
     choice = Shelf().add("only", 1, 0.9, rounds=3, limit_test=500).choose()
     mind = answer.lines(choice)[2]
