@@ -176,6 +176,8 @@ def result_line(result: Result) -> str:
         for key, column in metric.columns.items()
         if column.headline and key in summary.values
     ]
+    if not shown and summary.words:
+        shown.append(next(iter(summary.words.values())))
     if result.session:
         shown.append(progress.counted(len(result.measurements), "round"))
     return f"{configuration}: {', '.join(shown)}"

@@ -60,8 +60,8 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "profile", "report", "track"),
-    *("choose", "pairing", "compare", "comparison", "environments", "doctor", "quickstart"),
+    *("prepare", "train", "export", "plan", "results", "rounds", "evaluate", "bench", "profile", "machines"),
+    *("report", "track", "choose", "pairing", "compare", "comparison", "environments", "doctor", "quickstart"),
 )
 
 # Where a metric may be named: in its own file, in a section whose setup it is, and where one limits the choice.

@@ -113,6 +113,9 @@ def _kept(kept: Kept) -> str:
 def _nothing(choice: Choice) -> Iterator[str]:
     asked = ", ".join(limit.text() for limit in choice.constraints.limits)
     among = counted(choice.considered, "configuration")
+    if choice.is_emulated:
+        yield "Nothing is picked: the processor is emulated, so its times are not those of a real one."
+        return
     yield f"Nothing qualifies: none of {among} keeps {asked}." if asked else f"Nothing qualifies of {among}."
     for limit in choice.unmeasured:
         yield f"Nothing here says {limit.value} of {limit.kind.metric}: {_way_to_a_number(choice, limit)}."
