@@ -180,7 +180,8 @@ def told(choice: Choice, field: Field, groups: Mapping[Configuration, str] = Map
     """The choice as the report shows it. `groups` are the ranks of latencies, by configuration."""
     if not choice.winner:
         headline, *reasons = lines(choice)
-        reasons += [f"Never picked: {line}." for line in _by_reason(choice.never)][:_FEW]
+        if not choice.is_emulated:
+            reasons += [f"Never picked: {line}." for line in _by_reason(choice.never)][:_FEW]
         return Answer(headline=headline, reasons=tuple(reasons), columns=_columns(), remarks=remarks(choice))
     columns = _columns()
     if choice.best_accuracy is None:

@@ -15,7 +15,7 @@ from cifar_deploy.core.records import Failure, Job, Machine, Result
 from cifar_deploy.core.statistics import Agreement
 from cifar_deploy.core.table import Column, Excerpt, Overview, Row, Section, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import EMULATED, Configuration, Raw, Summary, compared_by, shared_agreement
+from cifar_deploy.metrics.summary import Configuration, Raw, Summary, compared_by, shared_agreement
 from cifar_deploy.sections.common import (
     Configurations,
     by_settings,
@@ -146,7 +146,7 @@ def _columns(devices: Sequence[Device], reference: Device) -> dict[str, Column]:
         columns[f"latency.{place}"] = replace(
             _LATENCY, title=f"latency {on}", meaning=f"median latency {_ON_ONE}: see latency"
         )
-        if device is not reference:
+        if _has_ratio(device, reference):
             columns[f"ratio.{place}"] = replace(
                 _RATIO, title=f"{device.title} against {reference.title}, not interleaved"
             )
@@ -155,6 +155,10 @@ def _columns(devices: Sequence[Device], reference: Device) -> dict[str, Column]:
             _PEAK, title=f"memory on {device.title}", meaning=f"peak resident memory {_ON_ONE}"
         )
     return columns
+
+
+def _has_ratio(device: Device, reference: Device) -> bool:
+    return device is not reference and not device.machine.emulated
 
 
 def _holds(row: Row, key: str) -> bool:
@@ -186,12 +190,12 @@ def _row(
         of_one = of_key.get(device.title, {})
         show(f"latency.{place}", of_one.get("latency"), compared_by("latency"))
         show(f"memory.{place}", of_one.get("memory"), "peak")
-        ratio = _ratio(of_key.get(reference.title, {}).get("latency"), of_one.get("latency"))
-        if device is reference or ratio is None:
+        if not _has_ratio(device, reference):
             continue
+        ratio = _ratio(of_key.get(reference.title, {}).get("latency"), of_one.get("latency"))
         if isinstance(ratio, Value):
             values[f"ratio.{place}"] = ratio
-        else:
+        elif ratio:
             words[f"ratio.{place}"] = ratio
     return Row(labels=(), values=values, failures=failures, words=words)
 
@@ -200,8 +204,6 @@ def _ratio(first: Summary | None, this: Summary | None) -> Value | str | None:
     """How many times faster this one is, or why no number can say so; None where one of the two was not measured."""
     if not first or not this or first.failure or this.failure:
         return None
-    if EMULATED in (*first.words.values(), *this.words.values()):
-        return EMULATED
     if unlike := _unlike(first.result.job, this.result.job):
         return unlike
     ours, theirs = (list(each.result.rounds(compared_by("latency")).values()) for each in (this, first))
@@ -307,10 +309,11 @@ def _explained(first: Device, other: Device, differing: Sequence[Configuration])
 
 
 def _how(devices: Sequence[Device], reference: Device) -> Iterator[str]:
-    yield (
-        f"A ratio is how many times faster a device is than {reference.title}. Not interleaved: the devices share no round, "
-        "so what disturbed one is in one number alone."
-    )
+    if any(_has_ratio(device, reference) for device in devices):
+        yield (
+            f"A ratio is how many times faster a device is than {reference.title}. Not interleaved: the devices share no round, "
+            "so what disturbed one is in one number alone."
+        )
     if emulated := [device.title for device in devices if device.machine.emulated]:
         yield (
             f"{' and '.join(emulated)}: emulated. Such times are not those of a real processor, so they are not shown, "
@@ -342,9 +345,11 @@ def _few(section: Section, made: Mapping[_Key, Row], devices: Sequence[Device], 
     columns = {}
     for key, column in section.columns.items():
         kind, _, place = key.partition(".")
-        device = devices[int(place)].title if place else column.title
-        unit = {"latency": "ms", "ratio": f"× {reference.title}'s speed", "memory": "MiB"}.get(kind, column.unit)
-        columns[key] = replace(column, title=device, unit=unit, interval=kind == "latency")
+        what = {"latency": "", "ratio": " ratio", "memory": " memory"}.get(kind)
+        if what is not None:
+            unit = f"× {reference.title}'s speed" if kind == "ratio" else column.unit
+            column = replace(column, title=f"{devices[int(place)].title}{what}", unit=unit)
+        columns[key] = column
     return Excerpt(
         title=section.title,
         label_titles=section.label_titles,

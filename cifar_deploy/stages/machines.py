@@ -94,7 +94,7 @@ def _titles(machines: Mapping[Unit, Machine]) -> dict[Unit, str]:
         told = next(
             (told for apart in _APART if len(set((told := _each(alike, apart)).values())) == len(alike)), places
         )
-        titles |= {unit: f"{title} ({told[unit]})" if len(alike) > 1 else title for unit in alike}
+        titles |= {unit: f"{title} ({told[unit]})" if len(alike) > 1 and told[unit] else title for unit in alike}
     return titles
 
 
@@ -103,7 +103,8 @@ def _each(machines: Mapping[Unit, Machine], told: Callable[[Machine], str]) -> d
 
 
 _APART: Sequence[Callable[[Machine], str]] = (
-    lambda machine: f"emulated {machine.architecture}" if machine.emulated else machine.architecture,
+    lambda machine: f"emulated {machine.architecture}" if machine.emulated else "",
+    lambda machine: machine.architecture,
     lambda machine: machine.host,
     lambda machine: machine.board or machine.processor,
     lambda machine: machine.id or "",

@@ -145,8 +145,9 @@ def build(
 
 def _named(table: Table, on: OfMachine) -> Table:
     """With the device's name, where there are others."""
+    told = str(dataclasses.replace(on.machine, name=None))
     answer = table.answer and dataclasses.replace(table.answer, headline=f"{on.title}: {table.answer.headline}")
-    return dataclasses.replace(table, device=on.title, machine=str(on.machine), answer=answer)
+    return dataclasses.replace(table, device=on.title, machine=told, answer=answer)
 
 
 def _device(on: OfMachine, chosen: Chosen) -> devices.Device:

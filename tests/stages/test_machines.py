@@ -50,7 +50,8 @@ def test_a_record_of_before_ids_is_of_the_machine_that_is_like_it() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"emulated": True, "architecture": "aarch64"}, ["home (x86_64)", "home (emulated aarch64)"]),
+        ({"emulated": True, "architecture": "aarch64"}, ["home", "home (emulated aarch64)"]),
+        ({"architecture": "aarch64"}, ["home (x86_64)", "home (aarch64)"]),
         ({"id": "b" * 12, "board": "Model B"}, ["home (Model A)", "home (Model B)"]),
         ({"id": "b" * 12}, ["home (aaaaaaaaaaaa)", "home (bbbbbbbbbbbb)"]),
     ],
