@@ -46,11 +46,9 @@ _LABELS = Column(
     meaning="whether the devices give the same test images the same labels, of the images that both classified",
 )
 _ON_ONE = "on this device"
-# Of a screen: all configurations, where there are no more; else so many of those that an answer names.
-_ALL_FIT, _MOST = 12, 16
+# Of a screen: rows, and beside what the answers name the fastest few of each network.
+_MOST, _FEW = 16, 3
 _WINNER, _PICK = "*", "+"
-# In one note.
-_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +84,8 @@ def overview(devices: Sequence[Device], raw: Raw) -> Overview:
     short = short_labels(key.configuration for key in rows)
     agreements = {key: dict(_agreements(of_key, raw)) for key, of_key in rows.items()}
     made = {}
-    for key, of_key in rows.items():
+    winners = {device.winner for device in devices}
+    for key, of_key in sorted(rows.items(), key=lambda item: item[0].configuration not in winners):
         ships = [device.title for device in devices if device.winner == key.configuration and device.title in of_key]
         picked = any(key.configuration in device.picks and device.title in of_key for device in devices)
         row = _row(of_key, devices, reference, agreements[key])
@@ -291,8 +290,7 @@ def _device_shown(of_key: Mapping[str, dict[str, Summary]]) -> str:
 
 def _explained(first: Device, other: Device, differing: Sequence[Configuration]) -> str:
     """Which labels differ between two devices, and whether instructions for INT8 may be the reason."""
-    more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
-    told = f"Labels differ between {first.title} and {other.title}: {'; '.join(map(str, differing[:_NAMED]))}{more}."
+    told = f"Labels of {counted(len(differing), 'configuration')} differ between {first.title} and {other.title}."
     if not any(map(is_int8, differing)):
         return told
     has = {device.title: device.machine.has_int8_dot_products() for device in (first, other)}
@@ -302,7 +300,9 @@ def _explained(first: Device, other: Device, differing: Sequence[Configuration])
         both = "have" if has[first.title] else "lack"
         return f"{told} Both {both} instructions for INT8 dot products, so these do not explain it."
     owner, lacking = sorted(has, key=lambda title: not has[title])
-    return f"{told} {owner} has instructions for INT8 dot products and {lacking} has none: that may explain the INT8 labels."
+    return (
+        f"{told} {owner} has instructions for INT8 dot products and {lacking} has none: that may explain it for INT8."
+    )
 
 
 # Notes
@@ -336,20 +336,24 @@ def _few(section: Section, made: Mapping[_Key, Row], devices: Sequence[Device], 
     """The rows that an answer names, in columns with short titles: devices by name, and what a number is by its unit."""
     winners = {device.winner for device in devices}
     picks = frozenset[Configuration]().union(*(device.picks for device in devices))
-    named = frozenset[Configuration]().union(picks, *(device.front for device in devices))
-    fits = len(made) <= _ALL_FIT
-    # Winners first, then picks: of many devices not all that is named fits.
-    of_weight = sorted(made, key=lambda key: (key.configuration not in winners, key.configuration not in picks))
-    kept = set([key for key in of_weight if fits or key.configuration in named][:_MOST])
-    keys = [key for key in made if key in kept]
+    front = frozenset[Configuration]().union(*(device.front for device in devices))
+    seen: dict[str, int] = {}
+    weights: dict[_Key, tuple[int, int]] = {}
+    for key in made:
+        of_answer = [each for each, those in enumerate((winners, picks, front)) if key.configuration in those]
+        seen[key.configuration.name] = seen.get(key.configuration.name, 0) + 1
+        if of_answer or seen[key.configuration.name] <= _FEW or len(made) <= _MOST:
+            weights[key] = (min(of_answer, default=3), seen[key.configuration.name])
+    kept = set(sorted(weights, key=lambda each: weights[each])[:_MOST])
     columns = {}
-    for key, column in section.columns.items():
-        kind, _, place = key.partition(".")
-        what = {"latency": "", "ratio": " ratio", "memory": " memory"}.get(kind)
-        if what is not None:
-            unit = f"× {reference.title}'s speed" if kind == "ratio" else column.unit
-            column = replace(column, title=f"{devices[int(place)].title}{what}", unit=unit)
-        columns[key] = column
+    for name, column in section.columns.items():
+        kind, _, place = name.partition(".")
+        title = devices[int(place)].title if place else column.title
+        if kind == "ratio":
+            column = replace(column, title=f"{title} / {reference.title}", unit="× not interleaved")
+        elif place:
+            column = replace(column, title=title if kind == "latency" else f"{title} {kind}")
+        columns[name] = column
     return Excerpt(
         title=section.title,
         label_titles=section.label_titles,
@@ -359,11 +363,12 @@ def _few(section: Section, made: Mapping[_Key, Row], devices: Sequence[Device], 
                 made[key],
                 mark=_WINNER if key.configuration in winners else _PICK if key.configuration in picks else "",
             )
-            for key in keys
+            for key in made
+            if key in kept
         ),
         notes=section.notes,
         marks={_WINNER: "is the one to ship on a device", _PICK: "is a pick on a device"},
-        intervals=tuple(key for key in columns if key.startswith("latency.")),
-        spared=tuple(key for kind in ("memory.", "labels", "ratio.") for key in columns if key.startswith(kind)),
-        more=len(made) - len(keys),
+        intervals=tuple(name for name in columns if name.startswith("latency.")),
+        spared=tuple(name for kind in ("memory.", "labels", "ratio.") for name in columns if name.startswith(kind)),
+        more=len(made) - len(kept),
     )
