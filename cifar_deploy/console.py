@@ -329,13 +329,12 @@ def _drawn(excerpt: Excerpt, columns: Mapping[str, Column]) -> RichTable:
 
 
 def _by_network(section: Section) -> list[Row]:
-    """The rows of each network or file together, the networks in the order in which they come first."""
-    named = [place for place, title in enumerate(section.label_titles) if title in ("network", "file")]
-    place = named[0] if named else 0
-    order: dict[str, int] = {}
+    """The rows of each network or file together, by device where there are several, in the order in which they come first."""
+    places = [place for place, title in enumerate(section.label_titles) if title in ("machine", "network", "file")]
+    order: dict[tuple[str, ...], int] = {}
     for row in section.rows:
-        order.setdefault(row.labels[place], len(order))
-    return sorted(section.rows, key=lambda row: order[row.labels[place]])
+        order.setdefault(tuple(row.labels[place] for place in places or [0]), len(order))
+    return sorted(section.rows, key=lambda row: order[tuple(row.labels[place] for place in places or [0])])
 
 
 def _cell(row: Row, key: str, column: Column, has_interval: bool) -> str:

@@ -42,7 +42,7 @@ from cifar_deploy.core.table import Answer, Health, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
-from cifar_deploy.stages.compare import Difference, column_of
+from cifar_deploy.stages.compare import Difference, Machines, column_of
 from cifar_deploy.stages.pairing import Match
 from cifar_deploy.workers.track import Tracked
 
@@ -547,6 +547,7 @@ class ComparedPair:
 
     configuration: Configuration  # as A names it, if it is there
     match: Match | None  # the names on both sides; null if the name is in A or in B alone
+    machines: Machines | None = None  # on which device each side was measured; null where both hold the same one alone
     differences: Mapping[str, DifferenceIn]
 
     @classmethod
@@ -555,7 +556,7 @@ class ComparedPair:
             key: DifferenceIn(**vars(difference), unit=column_of(key).stored_unit)
             for key, difference in pair.differences.items()
         }
-        return cls(configuration=pair.configuration, match=pair.match, differences=differences)
+        return cls(configuration=pair.configuration, match=pair.match, machines=pair.machines, differences=differences)
 
 
 @dataclass(frozen=True, kw_only=True)
