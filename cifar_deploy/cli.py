@@ -508,7 +508,7 @@ def report(
         track_stage.check_tracking(mlflow, mlflow_experiment)
     with _store(out) as store:
         table, paths = _report(store, view, machine or ())
-        tracked = _track(store, mlflow, mlflow_experiment, view) if mlflow else None
+        tracked = _track(store, mlflow, mlflow_experiment, view, machine or ()) if mlflow else None
     if as_json:
         console.print_document(documents.ReportDocument(report=documents.Tables.of(table, paths), mlflow=tracked))
 
@@ -940,9 +940,9 @@ def _report(store: Store, view: console.View, machines: Sequence[str] = ()) -> t
     return table, paths
 
 
-def _track(store: Store, uri: str, experiment: str | None, view: console.View) -> Tracked:
+def _track(store: Store, uri: str, experiment: str | None, view: console.View, machines: Sequence[str] = ()) -> Tracked:
     with console.following("mlflow") as on_progress:
-        tracked = pipeline.track(store, uri, experiment=experiment, on_progress=on_progress)
+        tracked = pipeline.track(store, uri, experiment=experiment, machines=machines, on_progress=on_progress)
     if view != "answer":
         before = f", {progress.counted(tracked.reused, 'run')} logged before" if tracked.reused else ""
         logged = f"{progress.counted(tracked.logged, 'run')} logged{before}"
