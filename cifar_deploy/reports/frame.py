@@ -33,8 +33,9 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     return made.astype({name: _NUMBERS.get(name, "string") for name in made.columns})
 
 
+# The device, where there are several.
+_MACHINE = "machine_name"
 # What tells one configuration from another, apart from the batch size.
-_MACHINE = "machine_name"  # where there are several
 _SETTINGS = ("name", "network", "format", "backend", "device", "threads")
 
 # Units as the names of values say them; a name that ends with its unit has it already.

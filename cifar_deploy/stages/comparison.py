@@ -72,9 +72,11 @@ def counts(pairs: Sequence[Pair]) -> Iterator[str]:
     """How many configurations are what, a line for each number that is judged: "latency: 12 faster, 3 slower, 77 ties"."""
     yield f"{_TITLE}: {counted(len(pairs), 'configuration')}"
     for machines, those in _by_machines(pairs).items():
-        if machines and len(_by_machines(pairs)) > 1:
+        if len(those) == len(pairs):
+            yield from _counts(those)
+        else:
             yield f"  {machines}: {counted(len(those), 'configuration')}"
-        yield from _counts(those)
+            yield from (f"  {line}" for line in _counts(those))
 
 
 def _by_machines(pairs: Sequence[Pair]) -> dict[Machines | None, list[Pair]]:

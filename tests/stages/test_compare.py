@@ -598,7 +598,12 @@ def test_each_device_is_compared_with_itself() -> None:
     assert comparison.section(pairs).label_titles[0] == "machine"
     assert [*comparison.counts(pairs)] == [
         "B against A: 2 configurations",
-        *("  home: 1 configuration", "  latency:     1 slower", "  pi5: 1 configuration", "  latency:     1 faster"),
+        *(
+            "  home: 1 configuration",
+            "    latency:     1 slower",
+            "  pi5: 1 configuration",
+            "    latency:     1 faster",
+        ),
     ]
     assert not any("Not interleaved" in note for note in comparison.section(pairs).notes)
 
