@@ -649,4 +649,4 @@ def test_a_gate_names_the_device() -> None:
     b = Fleet().time(HOME, (ONNX, 0.002)).time(PI5, (ONNX, 0.016))
     pairs = on_devices(a, b)
     assert "pi5: small onnx on onnxruntime" in str(comparison.refusal(pairs, 0.05))
-    assert [row.mark for row in comparison.excerpt(pairs, 0.05).rows] == ["!", ""]
+    assert [row.mark for row in comparison.excerpt(pairs, 0.05).rows] == ["", "!"]
