@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cifar_deploy.core.records import Artifact, Checkpoint, Isa, Recipe, Result
     from cifar_deploy.core.store import Store
     from cifar_deploy.core.table import Table
+    from cifar_deploy.stages import choose as choose_stage
     from cifar_deploy.stages import comparison
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import plan as plan_stage
@@ -64,7 +65,7 @@ else:
     environment, files, machine, progress, ranks = (
         Module(f"cifar_deploy.core.{name}") for name in ("environment", "files", "machine", "progress", "ranks")
     )
-    comparison = Module("cifar_deploy.stages.comparison")
+    choose_stage, comparison = (Module(f"cifar_deploy.stages.{name}") for name in ("choose", "comparison"))
     evaluate_stage, plan_stage, profile_stage, rounds_stage, track_stage, train_stage = (
         Module(f"cifar_deploy.stages.{name}") for name in ("evaluate", "plan", "profile", "rounds", "track", "train")
     )
@@ -529,6 +530,7 @@ def pack(
 
 @app.command()
 def report(
+    machine: options.MachinesAmong = None,
     mlflow: options.Mlflow = None,
     mlflow_experiment: options.MlflowExperiment = None,
     trust_code: options.TrustCode = None,
@@ -545,8 +547,8 @@ def report(
     if mlflow:
         track_stage.check_tracking(mlflow, mlflow_experiment)
     with _store(out) as store:
-        table, paths = _report(store, view)
-        tracked = _track(store, mlflow, mlflow_experiment, view) if mlflow else None
+        table, paths = _report(store, view, machine or ())
+        tracked = _track(store, mlflow, mlflow_experiment, view, machine or ()) if mlflow else None
     if as_json:
         console.print_document(documents.ReportDocument(report=documents.Tables.of(table, paths), mlflow=tracked))
 
@@ -564,6 +566,7 @@ def choose(
     format: options.Formats = None,
     backend: options.Runtimes = None,
     device: options.DevicesAmong = None,
+    machine: options.MachinesAmong = None,
     trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
     out: options.Out = Path("."),
@@ -586,12 +589,12 @@ def choose(
         within=within / 100,
     )
     store = pipeline.Store(out)
-    choice = pipeline.choose(store, constraints)
-    console.print_choice(choice)
+    choices = pipeline.choices(store, constraints, machines=machine or ())
+    console.print_choices(choices)
     if as_json:
-        console.print_document(documents.ChooseDocument.of(store, choice))
-    if not choice.winner:
-        raise DeployError(answer.lines(choice)[0])
+        console.print_document(documents.ChooseDocument.of_all(store, choices))
+    if told := choose_stage.refusal(choices):
+        raise DeployError(told)
 
 
 @app.command()
@@ -971,15 +974,15 @@ def _say_what_to_ship(store: Store, planned: Sequence[pipeline.Planned]) -> None
             console.print_answer(answer.lines(choice))
 
 
-def _report(store: Store, view: console.View) -> tuple[Table, list[Path]]:
-    table, paths = pipeline.report(store)
+def _report(store: Store, view: console.View, machines: Sequence[str] = ()) -> tuple[Table, list[Path]]:
+    table, paths = pipeline.report(store, machines=machines)
     _print_report(table, paths, view)
     return table, paths
 
 
-def _track(store: Store, uri: str, experiment: str | None, view: console.View) -> Tracked:
+def _track(store: Store, uri: str, experiment: str | None, view: console.View, machines: Sequence[str] = ()) -> Tracked:
     with console.following("mlflow") as on_progress:
-        tracked = pipeline.track(store, uri, experiment=experiment, on_progress=on_progress)
+        tracked = pipeline.track(store, uri, experiment=experiment, machines=machines, on_progress=on_progress)
     if view != "answer":
         before = f", {progress.counted(tracked.reused, 'run')} logged before" if tracked.reused else ""
         logged = f"{progress.counted(tracked.logged, 'run')} logged{before}"

@@ -21,7 +21,7 @@ from cifar_deploy.core import progress
 from cifar_deploy.core.errors import one_line, printable
 from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Artifact, Checkpoint, Result, UnderLimit
-from cifar_deploy.core.table import Column, Excerpt, Section, Table
+from cifar_deploy.core.table import Column, Excerpt, Overview, Section, Table
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
 from cifar_deploy.reports import text as plain
@@ -185,17 +185,46 @@ def result_line(result: Result) -> str:
         for key, column in metric.columns.items()
         if column.headline and key in summary.values
     ]
+    if not shown and summary.words:
+        shown.append(next(iter(summary.words.values())))
     if result.session:
         shown.append(progress.counted(len(result.measurements), "round"))
     return f"{configuration}: {', '.join(shown)}"
 
 
 def print_table(table: Table, view: View = "summary") -> None:
-    """The answer, then as much of the tables as `view` says; a summary fits a screen of 80 columns or more."""
-    if table.answer:
-        print_answer((table.answer.headline, *table.answer.reasons))
+    """The answer, then as much of the tables as `view` says; a summary fits a screen of 80 columns or more.
+
+    Of several devices: side by side after the answer of the first, then the other answers, then each device by itself.
+    """
+    for each in table.devices or (table,):
+        if each.answer:
+            print_answer((each.answer.headline, *each.answer.reasons))
+        if each.overview and view != "answer":
+            _print_overview(each.overview, view)
     if view == "answer":
         return
+    for each in table.devices or (table,):
+        if each.device:
+            line()
+            _paragraph(f"{each.device}: {each.machine}", style="bold")
+        _print_device(each, view)
+    if view != "all":
+        for told in plain.lost(table):
+            _paragraph(told)
+
+
+def _print_overview(overview: Overview, view: View) -> None:
+    if view == "all":
+        print_section(overview.section)
+        return
+    _print_excerpt(overview.few, _room(view), "in report.html (or --all)")
+    for note in overview.few.notes:
+        _paragraph(f"  {one_line(note, plain.LONGEST_REASON)}")
+
+
+def _print_device(table: Table, view: View) -> None:
+    """The tables of one device."""
     if view == "all":
         for section in table.sections:
             if section.on_screen:
@@ -204,7 +233,7 @@ def print_table(table: Table, view: View = "summary") -> None:
         return
     if table.answer and table.answer.best:
         _print_excerpt(table.answer.best, _room(view), "in report.html (or --all)")
-    else:  # nothing qualifies
+    elif not table.device:  # nothing qualifies; of several devices the overview has the numbers
         for section in table.sections[:1]:
             print_section(section)
     line()
@@ -293,8 +322,15 @@ def _print_remarks(remarks: Mapping[str, tuple[str, ...]]) -> None:
             line(f"  {text}")
 
 
-def print_choice(choice: Choice) -> None:
-    print_answer(answer.lines(choice))
+def print_choices(choices: Mapping[str, Choice]) -> None:
+    """The answer for each device; its name stands before it where there are several."""
+    for title, choice in choices.items():
+        headline, *reasons = answer.lines(choice)
+        print_answer((f"{title}: {headline}" if len(choices) > 1 else headline, *reasons))
+        _print_choice(choice)
+
+
+def _print_choice(choice: Choice) -> None:
     for section in answer.sections(choice):
         print_section(section)
     _print_remarks(answer.remarks(choice))

@@ -42,7 +42,7 @@ from cifar_deploy.core.table import Answer, Health, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
-from cifar_deploy.stages.compare import Difference, column_of
+from cifar_deploy.stages.compare import Difference, Machines, column_of
 from cifar_deploy.stages.pairing import Match
 from cifar_deploy.workers.track import Tracked
 
@@ -373,8 +373,37 @@ class ReportHealth:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TablesOfMachine:
+    """The report of one of several devices."""
+
+    machine: str
+    description: str  # processor, cores, memory, system
+    answer: ReportAnswer | None
+    health: ReportHealth | None
+    facts: tuple[Fact, ...]  # of a further device, those that are not the first one's
+    tables: tuple[TitledTable, ...]
+    failures: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: Table) -> Self:
+        return cls(machine=table.device, description=table.machine, **_of_one_device(table))
+
+
+def _of_one_device(table: Table) -> dict[str, Any]:
+    return {
+        "answer": ReportAnswer.of(table.answer) if table.answer else None,
+        "health": ReportHealth.of(table.health) if table.health else None,
+        "facts": tuple(Fact(name=name, values=values) for name, values in table.facts.items()),
+        "tables": tuple(TitledTable.of(section) for section in table.sections),
+        "failures": table.failures,
+        "warnings": table.warnings,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tables:
-    """The whole report, with the files that it was written to."""
+    """The whole report, with the files that it was written to. Of several devices these fields are the first one's."""
 
     title: str
     answer: ReportAnswer | None
@@ -385,19 +414,18 @@ class Tables:
     lost: tuple[str, ...]  # what could not be read of the results
     warnings: tuple[str, ...]  # of numbers that are not stable
     paths: tuple[Path, ...]
+    overview: TitledTable | None = None  # several devices side by side
+    machines: tuple[TablesOfMachine, ...] = ()  # each of several devices, the first one too
 
     @classmethod
     def of(cls, table: Table, paths: Sequence[Path]) -> Self:
         return cls(
             title=table.title,
-            answer=ReportAnswer.of(table.answer) if table.answer else None,
-            health=ReportHealth.of(table.health) if table.health else None,
-            facts=tuple(Fact(name=name, values=values) for name, values in table.facts.items()),
-            tables=tuple(TitledTable.of(section) for section in table.sections),
-            failures=table.failures,
             lost=table.lost,
-            warnings=table.warnings,
             paths=tuple(paths),
+            overview=TitledTable.of(table.overview.section) if table.overview else None,
+            machines=tuple(map(TablesOfMachine.of, table.devices)),
+            **_of_one_device(table),
         )
 
 
@@ -519,6 +547,7 @@ class ComparedPair:
 
     configuration: Configuration  # as A names it, if it is there
     match: Match | None  # the names on both sides; null if the name is in A or in B alone
+    machines: Machines | None = None  # on which device each side was measured; null where both hold the same one alone
     differences: Mapping[str, DifferenceIn]
 
     @classmethod
@@ -527,7 +556,7 @@ class ComparedPair:
             key: DifferenceIn(**vars(difference), unit=column_of(key).stored_unit)
             for key, difference in pair.differences.items()
         }
-        return cls(configuration=pair.configuration, match=pair.match, differences=differences)
+        return cls(configuration=pair.configuration, match=pair.match, machines=pair.machines, differences=differences)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -728,10 +757,9 @@ class BenchDocument(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChooseDocument(Document):
+class Chosen:
     """What to ship, and why. Without a winner nothing qualifies."""
 
-    command: Literal["choose"] = "choose"
     answer: tuple[str, ...]  # in words
     limits: tuple[AskedLimit, ...]
     unmeasured: tuple[AskedLimit, ...]  # limits on what nothing here has a number of
@@ -774,6 +802,28 @@ class ChooseDocument(Document):
             next_point=_next_point(store, choice.price) if choice.price else None,
             never=tuple(NeverPicked(configuration=one, reason=reason) for one, reason in choice.never.items()),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenOnMachine(Chosen):
+    """What to ship on one of several devices."""
+
+    machine: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChooseDocument(Chosen, Document):
+    """What to ship, and why. Without a winner nothing qualifies. Of several devices these fields are the first one's."""
+
+    command: Literal["choose"] = "choose"
+    machines: tuple[ChosenOnMachine, ...] = ()  # each of several devices, the first one too
+
+    @classmethod
+    def of_all(cls, store: pipeline.Store, choices: Mapping[str, pipeline.Choice]) -> Self:
+        """`choices` are by the names of the devices."""
+        each = {title: vars(Chosen.of(store, choice)) for title, choice in choices.items()}
+        machines = [ChosenOnMachine(**fields, machine=title) for title, fields in each.items()]
+        return cls(**next(iter(each.values())), machines=tuple(machines) if len(machines) > 1 else ())
 
 
 @dataclass(frozen=True, kw_only=True)

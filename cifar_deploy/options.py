@@ -447,6 +447,15 @@ MlflowExperiment = Annotated[
         show_default="cifar-deploy/ and the folder's name",
     ),
 ]
+MachinesAmong = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--machine",
+        metavar="NAME",
+        help="Only this device of the results, by its name or the beginning of it; may be repeated.",
+        show_default="all",
+    ),
+]
 AllTables = Annotated[bool, typer.Option("--all", help="Print all tables, not the best few.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Print all columns, however wide the screen.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]

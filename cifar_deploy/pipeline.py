@@ -20,7 +20,7 @@ from cifar_deploy.core.packs import PackSettings
 from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages.bench import Shape, Value, plan_external
-from cifar_deploy.stages.choose import choose
+from cifar_deploy.stages.choose import choices, choose
 from cifar_deploy.stages.compare import Pair, compare
 from cifar_deploy.stages.doctor import Diagnosis, Gap, Ready, catalogue, diagnose
 from cifar_deploy.stages.environments import create_environment
@@ -63,6 +63,7 @@ __all__ = [
     "TrainingSettings",
     "Value",
     "catalogue",
+    "choices",
     "choose",
     "compare",
     "create_environment",

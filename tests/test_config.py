@@ -47,6 +47,7 @@ HARMLESS = {
         "bf16",
         "budget",
         "checkpoint-every",
+        "machine",
     ),
     *(
         "controls",

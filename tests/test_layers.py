@@ -62,22 +62,9 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *(
-        "prepare",
-        "train",
-        "export",
-        "plan",
-        "results",
-        "rounds",
-        "pack",
-        "evaluate",
-        "bench",
-        "profile",
-        "report",
-        "bundle",
-        "track",
-    ),
-    *("choose", "pairing", "compare", "comparison", "environments", "doctor", "quickstart"),
+    *("prepare", "train", "export", "plan", "results", "rounds", "pack", "evaluate", "bench", "profile", "machines"),
+    *("report", "bundle", "track", "choose", "pairing", "compare", "comparison"),
+    *("environments", "doctor", "quickstart"),
 )
 
 # Where a metric may be named: in its own file, in a section whose setup it is, and where one limits the choice.

@@ -122,6 +122,9 @@ def _kept(kept: Kept) -> str:
 def _nothing(choice: Choice) -> Iterator[str]:
     asked = ", ".join(limit.text() for limit in choice.constraints.limits)
     among = counted(choice.considered, "configuration")
+    if choice.is_emulated:
+        yield "Nothing is picked: the processor is emulated, so its times are not those of a real one."
+        return
     yield f"Nothing qualifies: none of {among} keeps {asked}." if asked else f"Nothing qualifies of {among}."
     for limit in choice.unmeasured:
         yield f"Nothing here says {limit.value} of {limit.kind.metric}: {_way_to_a_number(choice, limit)}."
@@ -186,7 +189,8 @@ def told(choice: Choice, field: Field, groups: Mapping[Configuration, str] = Map
     """The choice as the report shows it. `groups` are the ranks of latencies, by configuration."""
     if not choice.winner:
         headline, *reasons = lines(choice)
-        reasons += [f"Never picked: {line}." for line in _by_reason(choice.never)][:_FEW]
+        if not choice.is_emulated:
+            reasons += [f"Never picked: {line}." for line in _by_reason(choice.never)][:_FEW]
         return Answer(headline=headline, reasons=tuple(reasons), columns=_columns(), remarks=remarks(choice))
     columns = _columns()
     if choice.best_accuracy is None:

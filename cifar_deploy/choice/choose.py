@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cifar_deploy.choice.candidates import Candidate, Field, confidence
+from cifar_deploy.choice.candidates import NOT_REAL, Candidate, Field, confidence
 from cifar_deploy.choice.limits import Limit
 from cifar_deploy.metrics.memory import NOISE
 from cifar_deploy.metrics.summary import Configuration
@@ -98,6 +98,11 @@ class Choice:
     best_accuracy: float | None = None  # of what qualifies
     never: Mapping[Configuration, str]
     unmeasured: tuple[Limit, ...] = ()  # limits on what nothing here has a number of
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the times are those of an emulated processor, of which nothing is picked."""
+        return NOT_REAL in self.never.values()
 
 
 def choose(field: Field, constraints: Constraints = Constraints()) -> Choice:

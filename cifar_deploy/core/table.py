@@ -176,10 +176,22 @@ class Thumbnails:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overview:
+    """Several devices side by side: every configuration, and those that the answer of any device names."""
+
+    section: Section
+    few: Excerpt
+
+
+@dataclass(frozen=True, kw_only=True)
 class Table:
-    """The whole report."""
+    """The whole report: of one device, or of the first of several."""
 
     title: str
+    device: str = ""  # what its machine is called, if there are several
+    machine: str = ""  # likewise: its description
+    overview: Overview | None = None
+    others: tuple["Table", ...] = ()  # of the further devices; the first one has the records and the glossary of all
     about: tuple[str, ...] = ()  # the device, the data and the date, in a few words
     answer: Answer | None = None
     health: Health | None = None
@@ -194,6 +206,11 @@ class Table:
     warnings: tuple[str, ...]  # a line for each number whose verdict is not "stable", with the reason
     glossary: Mapping[str, str] = field(default_factory=dict)  # what each column means, by its title
     records: tuple[Record, ...]
+
+    @property
+    def devices(self) -> "tuple[Table, ...]":
+        """Of each device its own; () if there is just one."""
+        return (self, *self.others) if self.others else ()
 
     @property
     def remarks(self) -> Mapping[str, tuple[str, ...]]:

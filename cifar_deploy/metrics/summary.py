@@ -61,6 +61,10 @@ def compared_columns(metric: str) -> tuple[Compared, ...]:
     return (Compared(column=found.compared_by),) if found.timed or found.per_image else ()
 
 
+# What stands in the place of a time that was taken on an emulated processor: it says nothing of the real one's.
+EMULATED = "emulated"
+
+
 class Configuration(NamedTuple):
     """What is compared: everything measured of one configuration stands in one row."""
 
@@ -109,6 +113,9 @@ class Summary:
         self.values: dict[str, Value] = {}
         self.words: dict[str, str] = {}
         if self.failure or not result.measurements:
+            return
+        if self._timed and result.job.machine.emulated:
+            self.words = dict.fromkeys(metric.columns, EMULATED)
             return
         if isinstance(metric, RecordedMetric):
             self.verdict = metric.judge(result.job)
@@ -236,3 +243,15 @@ def agreement(first: Result, second: Result, raw_first: Raw, raw_second: Raw) ->
     if old is None or new is None or not same or not np.array_equal(old["chosen"], new["chosen"]):
         return None
     return statistics.agreement(old["predicted"], new["predicted"], old["labels"])
+
+
+def shared_agreement(first: Result, second: Result, raw: Raw) -> statistics.Agreement | None:
+    """As `agreement`, of the images that both were given: a device has often classified only a choice of them."""
+    old, new = predictions(first, raw), predictions(second, raw)
+    if old is None or new is None or not same_input(first.job, second.job):
+        return None
+    _, of_old, of_new = np.intersect1d(old["chosen"], new["chosen"], return_indices=True)
+    labels = old["labels"][of_old]
+    if not labels.size or not np.array_equal(labels, new["labels"][of_new]):
+        return None
+    return statistics.agreement(old["predicted"][of_old], new["predicted"][of_new], labels)

@@ -33,6 +33,8 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     return made.astype({name: _NUMBERS.get(name, "string") for name in made.columns})
 
 
+# The device, where there are several.
+_MACHINE = "machine_name"
 # What tells one configuration from another, apart from the batch size.
 _SETTINGS = ("name", "network", "format", "backend", "device", "threads")
 
@@ -49,20 +51,22 @@ def wide(records: Iterable[Record]) -> pd.DataFrame:
     """
     import pandas as pd
 
+    records = list(records)
+    settings = [_MACHINE, *_SETTINGS] if any(_MACHINE in record.fields for record in records) else [*_SETTINGS]
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     numbers: dict[str, dict[str, str]] = {}  # by metric, the columns with their types
     remarks: dict[str, dict[str, str]] = {}
     for record in records:
         fields = record.fields
-        groups.setdefault(tuple(fields.get(name) for name in _SETTINGS), []).append(fields)
+        groups.setdefault(tuple(fields.get(name) for name in settings), []).append(fields)
         numbers.setdefault(str(fields["metric"]), {}).update(dict.fromkeys(numbers_of(fields), "float64"))
         remarks.setdefault(str(fields["metric"]), {}).update({name: _type(name) for name in remarks_of(fields)})
     rows = [
-        {**_shown(dict(zip(_SETTINGS, settings, strict=True))), **_cells(of_row)}
-        for settings, of_one in groups.items()
+        {**_shown(dict(zip(settings, told, strict=True))), **_cells(of_row)}
+        for told, of_one in groups.items()
         for of_row in _by_batch_size(of_one)
     ]
-    columns = dict.fromkeys(_SETTINGS, "string") | {"threads": "Int64"}
+    columns = dict.fromkeys(settings, "string") | {"threads": "Int64"}
     for metric, of_metric in numbers.items():
         columns |= of_metric | remarks[metric]
     made = pd.DataFrame(rows, columns=list(columns)).astype(columns)

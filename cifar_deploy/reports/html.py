@@ -34,19 +34,53 @@ _MARKS = {"noisy": "†", "invalid": "‡"}
 
 def render(table: Table) -> str:
     style, script = _part("page.css") + charts.style(), _part("page.js")
+    if table.overview:
+        style += _part("devices.css")
     terms = _terms(table.glossary)
+    ids = {title: id_ for id_, (titles, _) in terms.items() for title in titles}
+    devices = [_device(each, place, ids) for place, each in enumerate(table.devices or (table,))]
     page = _template().render(
         table=table,
         policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; img-src data:; "
         "base-uri 'none'; form-action 'none'",
         style=Markup(style),
         script=Markup(script),
-        parts=list(_parts(table, {title: id_ for id_, (titles, _) in terms.items() for title in titles})),
         terms=terms,
-        picks=_picks(table),
-        thumbnails=_thumbnails(table),
+        devices=devices,
+        on=devices[0],
+        overview=_overview(table, ids),
     )
     return f"{page}\n"
+
+
+def _device(table: Table, place: int, glossary: Mapping[str, str]) -> dict[str, Any]:
+    """A device's part of the page."""
+    prefix = _prefix(place)
+    return {
+        "table": table,
+        "prefix": prefix,
+        "parts": list(_parts(table, glossary, prefix)),
+        "picks": _picks(table),
+        "thumbnails": _thumbnails(table),
+    }
+
+
+def _overview(table: Table, glossary: Mapping[str, str]) -> dict[str, Any] | None:
+    if not table.overview:
+        return None
+    # A failure stands with its device; one that is of no column's device with the first that has any.
+    failed = [_prefix(place) for place, each in enumerate(table.devices) if each.failures]
+
+    def failures(key: str) -> str:
+        place = key.partition(".")[2]
+        return f"{_prefix(int(place)) if place else ''.join(failed[:1])}failures"
+
+    return _table(table.overview.section, glossary, False, failures, health="")
+
+
+def _prefix(place: int) -> str:
+    """Of the ids of a device's part of the page; the first has none."""
+    return f"device-{place + 1}-" if place else ""
 
 
 def _terms(glossary: Mapping[str, str]) -> dict[str, tuple[list[str], str]]:
@@ -87,14 +121,21 @@ class _Part:
     tables: tuple[Any, ...]
 
 
-def _parts(table: Table, glossary: Mapping[str, str]) -> Iterator[_Part]:
+def _parts(table: Table, glossary: Mapping[str, str], prefix: str) -> Iterator[_Part]:
     """Those of the middle of the page that have anything to show."""
     numbers = next((section for section in table.sections if section.main), None) or next(iter(table.sections), None)
     for id_, (title, short) in PARTS.items():
         pictures = tuple(_picture(chart, title) for chart in table.charts if chart.part == id_)
         drawn = {chart.title for chart in table.charts if isinstance(chart, Heat)}
         tables = tuple(
-            _table(each, glossary, each is numbers)
+            # The script serves one table of all numbers, which is the first device's: the others show all columns.
+            _table(
+                dataclasses.replace(each, main=()) if prefix else each,
+                glossary,
+                each is numbers and not prefix,
+                lambda key: f"{prefix}failures",
+                health=f"{prefix}health",
+            )
             for each in table.sections
             if each.part == id_ and each.title not in drawn and (each.columns or each.notes)
         )
@@ -185,7 +226,10 @@ def _thumbnails(table: Table) -> list[tuple[str, str, str, str]]:
 # Tables
 
 
-def _table(section: Section, glossary: Mapping[str, str], is_main: bool) -> dict[str, Any]:
+def _table(
+    section: Section, glossary: Mapping[str, str], is_main: bool, failures: Callable[[str], str], *, health: str
+) -> dict[str, Any]:
+    """`failures` and `health` are the ids where the reasons of a column and those of doubts stand."""
     extra = [bool(section.main) and key not in section.main for key in section.columns]
     heads = [(title, "", glossary.get(title), "l") for title in section.label_titles]
     heads += [
@@ -201,8 +245,9 @@ def _table(section: Section, glossary: Mapping[str, str], is_main: bool) -> dict
     return {
         "title": section.title,
         "heads": heads,
-        "rows": [(row.labels, row.mark, list(_cells(row, section.columns, extra))) for row in section.rows],
+        "rows": [(row.labels, row.mark, list(_cells(row, section.columns, extra, failures))) for row in section.rows],
         "notes": section.notes,
+        "health": health,
         "marks": [(_MARKS[word], word) for word in sorted(marks, reverse=True)],
         "is_main": is_main,
         "at_first": _AT_FIRST,
@@ -211,15 +256,18 @@ def _table(section: Section, glossary: Mapping[str, str], is_main: bool) -> dict
     }
 
 
-def _cells(row: Row, columns: Mapping[str, Column], extra: Iterable[bool]) -> Iterator[tuple[str, str, str, str, bool]]:
-    """Text, what it sorts by, its mark, its classes and whether it is a failure."""
+def _cells(
+    row: Row, columns: Mapping[str, Column], extra: Iterable[bool], failures: Callable[[str], str]
+) -> Iterator[tuple[str, str, str, str, str]]:
+    """Text, what it sorts by, its mark, its classes and, of a failure, the id where the reason stands."""
     for (key, column), is_extra in zip(columns.items(), extra, strict=True):
         value = row.values.get(key)
         if value is None:
-            yield row.text(key, column), "", "", _classes(is_extra, column), key in row.failures
+            failed = failures(key) if key in row.failures else ""
+            yield row.text(key, column), "", "", _classes(is_extra, column), failed
             continue
         word = value.verdict.word if value.verdict else "stable"
-        yield value.plain(column), repr(value.number), _MARKS.get(word, ""), _classes(is_extra, column), False
+        yield value.plain(column), repr(value.number), _MARKS.get(word, ""), _classes(is_extra, column), ""
 
 
 def _classes(is_extra: bool, column: Column) -> str:

@@ -19,14 +19,33 @@ def render(table: Table) -> str:
 
 
 def _lines(table: Table) -> Iterator[str]:
-    answer = table.answer
-    yield from (f"# {_escaped(answer.headline if answer else table.title)}", "")
-    if answer:
-        yield from (f"{_escaped(reason)}  " for reason in answer.reasons)
+    yield from (f"# {_escaped(table.answer.headline if table.answer else table.title)}", "")
+    yield from _answer(table)
+    if table.overview:
+        yield from _section(table.overview.few)
+    for other in table.others:
+        yield from (f"## {_escaped(other.answer.headline if other.answer else other.device)}", "")
+        yield from _answer(other)
+    for each in table.devices or (table,):
+        if each.device:
+            yield from (f"# {_escaped(each.device)}", "", _escaped(each.machine), "")
+        if each is table and (chart := charts.main_of(table)):
+            yield from (f"![{_escaped(chart.title)}](report.svg)", "")
+        yield from _device(each)
+
+
+def _answer(table: Table) -> Iterator[str]:
+    """Below its headline."""
+    if table.answer:
+        yield from (f"{_escaped(reason)}  " for reason in table.answer.reasons)
         yield ""
-    if chart := charts.main_of(table):
-        yield from (f"![{_escaped(chart.title)}](report.svg)", "")
-    shown = answer.best if answer and answer.best else next(iter(table.sections), None)
+
+
+def _device(table: Table) -> Iterator[str]:
+    answer = table.answer
+    shown: Section | None = answer.best if answer else None
+    if not shown and not table.device:  # nothing qualifies; of several devices the overview has the numbers
+        shown = next(iter(table.sections), None)
     if shown:
         yield from _section(shown)
     if table.health:
@@ -36,6 +55,8 @@ def _lines(table: Table) -> Iterator[str]:
         if lines:
             yield from (f"**{_escaped(title)}**", "", *_listed(lines), "")
     yield from (f"- **{_escaped(name)}**: {_escaped('; '.join(values))}" for name, values in table.facts.items())
+    if table.device and table.facts:
+        yield ""
 
 
 def _failures(table: Table) -> Iterator[str]:

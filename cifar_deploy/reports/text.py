@@ -28,17 +28,21 @@ def lines(table: Table, full: str) -> Iterator[str]:
             yield from (f"  {text}." for text in legend(table.answer.best, (), full))
     yield ""
     yield from remarks(table)
+    yield from lost(table)
 
 
 def remarks(table: Table) -> Iterator[str]:
-    """How far the numbers may be believed, what failed, and what could not be read."""
+    """How far the numbers may be believed, and what failed."""
     if table.health:
         yield table.health.line
     for reason, those in table.failures_by_reason.items():
         what = "Not measured" if reason.startswith(_NOT_HERE) else "Failed"
         yield f"{what} ({len(those)}): {one_line(reason, LONGEST_REASON)}: {some(those)}"
-    for text in table.lost:
-        yield f"Not read: {one_line(text, LONGEST_REASON)}"
+
+
+def lost(table: Table) -> Iterator[str]:
+    """What could not be read."""
+    return (f"Not read: {one_line(text, LONGEST_REASON)}" for text in table.lost)
 
 
 def some(those: Sequence[str]) -> str:
@@ -62,13 +66,12 @@ def legend(excerpt: Excerpt, spared: Sequence[str], full: str) -> Iterator[str]:
 
 
 def by_network(section: Section) -> list[Row]:
-    """The rows of each network or file together, the networks in the order in which they come first."""
-    named = [place for place, title in enumerate(section.label_titles) if title in ("network", "file")]
-    place = named[0] if named else 0
-    order: dict[str, int] = {}
+    """The rows of each network or file together, by device where there are several, in the order in which they come first."""
+    places = [place for place, title in enumerate(section.label_titles) if title in ("machine", "network", "file")]
+    order: dict[tuple[str, ...], int] = {}
     for row in section.rows:
-        order.setdefault(row.labels[place], len(order))
-    return sorted(section.rows, key=lambda row: order[row.labels[place]])
+        order.setdefault(tuple(row.labels[place] for place in places or [0]), len(order))
+    return sorted(section.rows, key=lambda row: order[tuple(row.labels[place] for place in places or [0])])
 
 
 def cells(excerpt: Excerpt, columns: Mapping[str, Column], row: Row) -> list[str]:

@@ -174,7 +174,7 @@ def eager_of(configuration: Configuration, configurations: Configurations) -> di
 
 def paired_ratio(numerator: Summary | None, denominator: Summary | None, column: str) -> Estimate | None:
     """Of one value of two configurations, by the rounds of a session that both have; None if there is no such session."""
-    if not numerator or not denominator or numerator.failure or denominator.failure:
+    if not numerator or not denominator or not numerator.values or not denominator.values:
         return None
     ours, theirs = numerator.result, denominator.result
     return (

@@ -7,7 +7,7 @@ from cifar_deploy.core import statistics
 from cifar_deploy.core.records import Measurement, Result, Run, Sustained
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Configuration, compared_by
+from cifar_deploy.metrics.summary import EMULATED, Configuration, compared_by
 from cifar_deploy.sections.common import Configurations, filled, is_current, label_titles, labels_of
 
 _MINUTE_S = 60.0
@@ -76,6 +76,8 @@ def _row(result: Result, load: _Load) -> Row:
     medians = [
         statistics.estimate([measurement.values[key] for measurement in part]).value if part else None for part in parts
     ]
+    if result.job.machine.emulated:
+        return Row(labels=(), values={}, words={"first": EMULATED, "last": EMULATED})
     shown = ["n/a" if median is None else f"{column.text(median)} {column.unit}" for median in medians]
     if result.failure:
         shown[1] = result.failure.kind

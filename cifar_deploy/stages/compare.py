@@ -7,6 +7,9 @@ The two sets share no round, so a ratio is of all rounds of one to all rounds of
 difference is claimed below what the machines' own controls show, nor below 3 %. A metric that is measured once says
 itself what is a tie (see metrics.Compared). stages.pairing says what is compared with what where the names differ. A
 result that is on both sides is a tie with itself, however few its rounds.
+
+Each device is compared with itself. Where the two sides hold no common device, one that is alone on its side is compared with
+each of the other side. Times of an emulated processor are not compared.
 """
 
 import dataclasses
@@ -36,6 +39,7 @@ from cifar_deploy.metrics.summary import (
     is_timed,
 )
 from cifar_deploy.stages import pairing
+from cifar_deploy.stages.machines import by_machine
 from cifar_deploy.stages.pairing import Match, is_same_input
 from cifar_deploy.stages.results import fault
 
@@ -43,7 +47,18 @@ _SAME_RUNS = "the same runs on both sides"
 
 # What B is. Times are faster or slower, bytes smaller or larger, all else better or worse.
 Word: TypeAlias = Literal[
-    "tie", "faster", "slower", "better", "worse", "smaller", "larger", "undecided", "failed", "missing", "new"
+    "tie",
+    "faster",
+    "slower",
+    "better",
+    "worse",
+    "smaller",
+    "larger",
+    "undecided",
+    "failed",
+    "missing",
+    "new",
+    "emulated",
 ]
 
 
@@ -75,11 +90,23 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Machines:
+    """On which device each side was measured; None if the device is on the other side alone."""
+
+    a: str | None
+    b: str | None
+
+    def __str__(self) -> str:
+        return f"{self.a} → {self.b}" if self.a and self.b and self.a != self.b else str(self.a or self.b)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """One configuration of both, or of one alone, and all that is compared of it."""
 
     configuration: Configuration  # as A names it, if it is there
     match: Match | None  # the names on both sides; None if the name is in A or in B alone
+    machines: Machines | None = None  # None where A and B hold the same device, and no other
     differences: Mapping[str, Difference]  # by metric and column, as in "throughput.samples"
 
 
@@ -132,35 +159,23 @@ def pairs_of(
     Raises UsageError if the two have none in common, or if the two are not of the same question (protocol, data, batch, threads), unless
     `allow_mismatch` is asked for.
     """
-    noise = max([statistics.NOISE_BETWEEN_SESSIONS, *_noises(a), *_noises(b)])
     of_a, of_b = _filter_compared(a), _filter_compared(b)
     matches = pairing.matched(of_a, of_b, pairs, any_input=allow_mismatch)
-    in_a = _by_settings(of_a, "A", {match.a: match.a for match in matches})
-    in_b = _by_settings(of_b, "B", {match.b: match.a for match in matches})
-    match_of = {match.a: match for match in matches}
-    if not in_a.keys() & in_b.keys():
-        raise UsageError(f"compare: {_nothing(of_a, of_b, matches)}")
-    outcomes = []
-    for key in sorted({*in_a, *in_b}):
-        for first, second in _side_by_side(in_a.get(key, {}), in_b.get(key, {})):
-            of = first or second
-            assert of
-            outcomes.append(
-                _Outcome(
-                    side=key.side,
-                    configuration=Configuration.of(of)._replace(name=key.name),
-                    size=of.job.batch_size if is_batched(key.metric) else None,
-                    differences=_differences(first, second, raw_a, raw_b, noise, allow_mismatch),
-                )
-            )
-    return [
-        Pair(
-            configuration=configuration,
-            match=None if side else match_of[configuration.name],
-            differences={key: differences[key] for key in sorted(differences, key=lambda key: place_of(key))},
-        )
-        for (side, configuration), differences in sorted(_by_configuration(outcomes).items(), key=_order)
-    ]
+    on_a, on_b = _by_device(a, b)
+    groups = list(_devices(list(on_a), list(on_b)))
+    found: list[Pair] = []
+    is_common = False
+    for machines in groups:
+        ours, theirs = on_a.get(machines.a or "", []), on_b.get(machines.b or "", [])
+        noise = max([statistics.NOISE_BETWEEN_SESSIONS, *_noises(ours), *_noises(theirs)])
+        in_a = _by_settings(_filter_compared(ours), "A", {match.a: match.a for match in matches})
+        in_b = _by_settings(_filter_compared(theirs), "B", {match.b: match.a for match in matches})
+        is_common = is_common or bool(in_a.keys() & in_b.keys())
+        told = machines if len(groups) > 1 or machines.a != machines.b else None
+        found += _pairs(in_a, in_b, matches, told, _Reading(raw_a, raw_b, noise, allow_mismatch))
+    if not is_common:
+        raise UsageError(f"compare: {_nothing(of_a, of_b, matches, groups)}")
+    return found
 
 
 class _Outcome(NamedTuple):
@@ -184,7 +199,67 @@ class _Key(NamedTuple):
     metric: str
 
 
-def _nothing(a: Sequence[Result], b: Sequence[Result], matches: Sequence[Match]) -> str:
+# Of one side, by threads and batch size.
+_Sides: TypeAlias = Mapping[_Key, Mapping[_Settings | None, Sequence[Result]]]
+
+
+def _by_device(a: Sequence[Result], b: Sequence[Result]) -> tuple[dict[str, list[Result]], dict[str, list[Result]]]:
+    """The results of each side by the titles of their devices; one device has one title on both sides."""
+    title_of = {result.job.machine: each.title for each in by_machine([*a, *b]) for result in each.results}
+    titles = dict.fromkeys(title_of.values())
+    both = []
+    for side in (a, b):
+        by_title = {title: [result for result in side if title_of[result.job.machine] == title] for title in titles}
+        both.append({title: those for title, those in by_title.items() if _filter_compared(those)})
+    return both[0], both[1]
+
+
+def _devices(a: Sequence[str], b: Sequence[str]) -> Iterator[Machines]:
+    """Which device is compared with which: each with itself; one that is alone on its side with each other, if none is on both."""
+    if not {*a} & {*b} and 1 in (len(a), len(b)):
+        yield from (Machines(a=first, b=second) for first in a for second in b)
+        return
+    for title in dict.fromkeys((*a, *b)):
+        yield Machines(a=title if title in a else None, b=title if title in b else None)
+
+
+class _Reading(NamedTuple):
+    """How two results are read."""
+
+    raw_a: Raw
+    raw_b: Raw
+    noise: float
+    allow_mismatch: bool
+
+
+def _pairs(
+    in_a: _Sides, in_b: _Sides, matches: Sequence[Match], machines: Machines | None, reading: _Reading
+) -> Iterator[Pair]:
+    """Of two devices, or of one on both sides."""
+    match_of = {match.a: match for match in matches}
+    outcomes = []
+    for key in sorted({*in_a, *in_b}):
+        for first, second in _side_by_side(in_a.get(key, {}), in_b.get(key, {})):
+            of = first or second
+            assert of
+            outcomes.append(
+                _Outcome(
+                    side=key.side,
+                    configuration=Configuration.of(of)._replace(name=key.name),
+                    size=of.job.batch_size if is_batched(key.metric) else None,
+                    differences=_differences(first, second, *reading),
+                )
+            )
+    for (side, configuration), differences in sorted(_by_configuration(outcomes).items(), key=_order):
+        yield Pair(
+            configuration=configuration,
+            match=None if side else match_of[configuration.name],
+            machines=machines,
+            differences={key: differences[key] for key in sorted(differences, key=lambda key: place_of(key))},
+        )
+
+
+def _nothing(a: Sequence[Result], b: Sequence[Result], matches: Sequence[Match], groups: Sequence[Machines]) -> str:
     """Why there is nothing to compare, and what to do about it."""
     names_a, names_b = _names(a), _names(b)
     if not names_a or not names_b:
@@ -194,6 +269,11 @@ def _nothing(a: Sequence[Result], b: Sequence[Result], matches: Sequence[Match])
             f"no name of A ({', '.join(names_a)}) is one of B ({', '.join(names_b)}); say which to compare, as in "
             f"--pair {names_a[0]}={names_b[0]}"
         )
+    if not any(machines.a and machines.b for machines in groups):
+        of_a, of_b = (
+            ", ".join(filter(None, those)) for those in zip(*((each.a, each.b) for each in groups), strict=True)
+        )
+        return f"no machine of A ({of_a}) is one of B ({of_b}); give files of which one holds a single machine"
     return f"no format, runtime, device and metric of {matches[0].a} is in both A and B; nothing to compare"
 
 
@@ -293,6 +373,11 @@ def _difference(
 ) -> Difference:
     if unmeasured := _unmeasured(a, b):
         return Difference(a=first, b=second, word=unmeasured[0], reason=unmeasured[1])
+    if a and b and is_timed(a.job) and (emulated := [r for r in (a, b) if r.job.machine.emulated]):
+        if len(emulated) == 2:
+            return Difference(a=None, b=None, word="emulated", reason="such times are not those of a real processor")
+        side = "A" if a in emulated else "B"
+        return Difference(a=first, b=second, word="undecided", reason=f"the processor of {side} is emulated")
     if not a or not b or not first or not second:
         return Difference(a=first, b=second, word="undecided", reason="it is not known on both sides")
     if is_timed(a.job):

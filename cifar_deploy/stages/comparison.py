@@ -6,7 +6,7 @@ what failed or is missing, and the largest gains. Where all fit, all are shown.
 
 import dataclasses
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.table import Column, Excerpt, Row, Section, Value
@@ -18,6 +18,7 @@ from cifar_deploy.sections.latencies import SPEED_UP
 from cifar_deploy.stages import pairing
 from cifar_deploy.stages.compare import (
     Difference,
+    Machines,
     Pair,
     Word,
     column_of,
@@ -44,7 +45,20 @@ _WORD = "word"
 _KEPT = 2
 # What a configuration is, of all that is said of it: the first of these.
 _BY_WEIGHT: tuple[Word, ...] = (
-    *("slower", "worse", "failed", "missing", "faster", "better", "larger", "smaller", "undecided", "new", "tie"),
+    *(
+        "slower",
+        "worse",
+        "failed",
+        "missing",
+        "faster",
+        "better",
+        "larger",
+        "smaller",
+        "undecided",
+        "new",
+        "emulated",
+        "tie",
+    ),
 )
 # Those that matter, by kind: regressions, gaps, gains. The others are counted, and a name of one side alone is told.
 _KINDS: tuple[tuple[Word, ...], ...] = (
@@ -57,6 +71,22 @@ _KINDS: tuple[tuple[Word, ...], ...] = (
 def counts(pairs: Sequence[Pair]) -> Iterator[str]:
     """How many configurations are what, a line for each number that is judged: "latency: 12 faster, 3 slower, 77 ties"."""
     yield f"{_TITLE}: {counted(len(pairs), 'configuration')}"
+    for machines, those in _by_machines(pairs).items():
+        if len(those) == len(pairs):
+            yield from _counts(those)
+        else:
+            yield f"  {machines}: {counted(len(those), 'configuration')}"
+            yield from (f"  {line}" for line in _counts(those))
+
+
+def _by_machines(pairs: Sequence[Pair]) -> dict[Machines | None, list[Pair]]:
+    found: dict[Machines | None, list[Pair]] = {}
+    for pair in pairs:
+        found.setdefault(pair.machines, []).append(pair)
+    return found
+
+
+def _counts(pairs: Iterable[Pair]) -> Iterator[str]:
     found: dict[str, dict[Word, int]] = {}
     for pair in pairs:
         for key, difference in pair.differences.items():
@@ -74,13 +104,16 @@ def _counted(word: Word, count: int) -> str:
 
 def excerpt(pairs: Sequence[Pair], limit: float | None = None) -> Excerpt:
     """The configurations that matter, in a table that fits a screen. Those that `limit` refuses are marked."""
-    refused = {pair.configuration for pair in slower(pairs, limit)} if limit is not None else set()
-    shown = _few(pairs, refused)
+    refused = {_whose(pair) for pair in slower(pairs, limit)} if limit is not None else set()
+    groups = list(_by_machines(pairs))
+    shown = sorted(_few(pairs, refused), key=lambda pair: groups.index(pair.machines))
     configurations = [pair.configuration for pair in pairs]
     titles, short = label_titles(configurations), short_labels(configurations)
+    several = len(groups) > 1
     columns = _short_columns(pairs)
     notes = [
         "Every ratio is above 1 where B is better.",
+        *_interleaved(pairs),
         *_paired(pairs),
         *_unpaired(pairs),
         *_first(_reasons(pairs)),
@@ -88,15 +121,15 @@ def excerpt(pairs: Sequence[Pair], limit: float | None = None) -> Excerpt:
     ]
     return Excerpt(
         title=_TITLE,
-        label_titles=titles,
+        label_titles=_with_machine(several, "machine", titles),
         columns=columns,
         rows=tuple(
             _short_row(
                 pair,
                 columns,
-                labels=labels_of(pair.configuration, titles),
-                name=f"{pair.configuration.name} {short[pair.configuration]}".rstrip(),
-                mark=_TOO_SLOW if pair.configuration in refused else "",
+                labels=_with_machine(several, str(pair.machines), labels_of(pair.configuration, titles)),
+                name=f"{f'{pair.machines}: ' if several else ''}{pair.configuration.name} {short[pair.configuration]}".rstrip(),
+                mark=_TOO_SLOW if _whose(pair) in refused else "",
             )
             for pair in shown
         ),
@@ -114,12 +147,23 @@ def _first(lines: Iterator[str]) -> list[str]:
     return found[:_REASONS] + more
 
 
-def _few(pairs: Sequence[Pair], refused: Container[Configuration]) -> list[Pair]:
+def _with_machine(several: bool, text: str, labels: tuple[str, ...]) -> tuple[str, ...]:
+    return (text, *labels) if several else labels
+
+
+def _whose(pair: Pair) -> tuple[Machines | None, Configuration]:
+    return pair.machines, pair.configuration
+
+
+_Refused: TypeAlias = Container[tuple[Machines | None, Configuration]]
+
+
+def _few(pairs: Sequence[Pair], refused: _Refused) -> list[Pair]:
     """Of each network those that matter, the worst first; the network with the worst of all first. All, where all fit."""
-    order = sorted(pairs, key=lambda pair: _place(pair, pair.configuration in refused))
-    of_name: dict[str, list[Pair]] = {}
+    order = sorted(pairs, key=lambda pair: _place(pair, _whose(pair) in refused))
+    of_name: dict[tuple[Machines | None, str], list[Pair]] = {}
     for pair in order:
-        of_name.setdefault(pair.configuration.name, []).append(pair)
+        of_name.setdefault((pair.machines, pair.configuration.name), []).append(pair)
     if len(pairs) <= _ALL_FIT:
         return [pair for of_one in of_name.values() for pair in of_one]
     room = max(_FEWEST, _LINES // len(of_name))
@@ -128,11 +172,11 @@ def _few(pairs: Sequence[Pair], refused: Container[Configuration]) -> list[Pair]
     ]
 
 
-def _of_network(order: Sequence[Pair], room: int, refused: Container[Configuration]) -> list[Pair]:
+def _of_network(order: Sequence[Pair], room: int, refused: _Refused) -> list[Pair]:
     """A few of each kind; what room they leave goes to the regressions, then to the gaps."""
     kinds: list[list[Pair]] = [[] for _ in _KINDS]
     for pair in order:
-        kind = _place(pair, pair.configuration in refused)[0]
+        kind = _place(pair, _whose(pair) in refused)[0]
         if kind < len(_KINDS):
             kinds[kind].append(pair)
     taken = [min(len(of_kind), max(1, room // 4)) for of_kind in kinds]
@@ -199,16 +243,27 @@ def _short_row(pair: Pair, columns: Container[str], **fields: Any) -> Row:
 def section(pairs: Sequence[Pair]) -> Section:
     """A table with a row for each configuration. Its first columns are the latency, its speed-up and the verdict."""
     titles = label_titles(pair.configuration for pair in pairs)
+    several = len(_by_machines(pairs)) > 1
     keys = dict.fromkeys(key for pair in pairs for key in pair.differences)
     columns: dict[str, Column] = {}
     for key in sorted(keys, key=place_of):
         columns |= _columns(key)
     return Section(
         title=_TITLE,
-        label_titles=titles,
+        label_titles=_with_machine(several, "machine", titles),
         columns=columns,
-        rows=tuple(_row(labels_of(pair.configuration, titles), pair) for pair in pairs),
-        notes=(*_meanings(keys), *_paired(pairs), *_unpaired(pairs), *_reasons(pairs), *_doubts(pairs)),
+        rows=tuple(
+            _row(_with_machine(several, str(pair.machines), labels_of(pair.configuration, titles)), pair)
+            for pair in pairs
+        ),
+        notes=(
+            *_meanings(keys),
+            *_interleaved(pairs),
+            *_paired(pairs),
+            *_unpaired(pairs),
+            *_reasons(pairs),
+            *_doubts(pairs),
+        ),
     )
 
 
@@ -263,6 +318,18 @@ def _meanings(keys: Iterable[str]) -> Iterator[str]:
     for key in shown:
         if tie := compared_of(key).tie:
             yield f"The {column_of(key).title} is measured once. Two numbers that differ by at most {tie:.0%} are a tie."
+
+
+def _interleaved(pairs: Sequence[Pair]) -> Iterator[str]:
+    """Which devices are compared, where these are not one device alone."""
+    for machines in filter(None, _by_machines(pairs)):
+        if machines.a and machines.b and machines.a != machines.b:
+            yield (
+                f"A was measured on {machines.a} and B on {machines.b}. Not interleaved: what disturbed one device is in one "
+                "number alone."
+            )
+        elif not machines.a or not machines.b:
+            yield f"{machines} is in {'A' if machines.a else 'B'} alone."
 
 
 def _paired(pairs: Iterable[Pair]) -> Iterator[str]:
@@ -332,5 +399,5 @@ def refusal(pairs: Sequence[Pair], limit: float) -> str | None:
         told = f"{both} {column_of(key).unit}, speed-up {SPEED_UP.text(difference.ratio.value)}"
     return (
         f"--fail-if-slower: {len(slow)} of {counted(len(pairs), 'configuration')}: B is slower by more than {limit:.1%}, "
-        f"or cannot be compared; {pair.configuration}, {column_of(key).title}: {told}"
+        f"or cannot be compared; {f'{pair.machines}: ' if pair.machines else ''}{pair.configuration}, {column_of(key).title}: {told}"
     )

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.choice import answer
-from cifar_deploy.choice.candidates import field_of
+from cifar_deploy.choice.candidates import Field, field_of
+from cifar_deploy.choice.choose import Choice, Constraints
 from cifar_deploy.choice.choose import choose as choose_among
 from cifar_deploy.core import files, image_cache
 from cifar_deploy.core.charts import Chart
@@ -24,14 +25,15 @@ from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Baseline, Checkpoint, Data, External, Result, Session
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
-from cifar_deploy.core.table import Record, Section, Table, Thumbnails, Value
+from cifar_deploy.core.table import Overview, Record, Section, Table, Thumbnails, Value
 from cifar_deploy.metrics import METRICS
-from cifar_deploy.metrics.summary import Configuration, Raw, Summary
+from cifar_deploy.metrics.summary import EMULATED, Configuration, Raw, Summary
 from cifar_deploy.reports import REPORTS
 from cifar_deploy.reports.frame import frame as as_frame
 from cifar_deploy.sections import (
     accuracy,
     deployment,
+    devices,
     external,
     flips,
     glossary,
@@ -49,6 +51,7 @@ from cifar_deploy.sections import (
 )
 from cifar_deploy.sections.common import Configurations, by_settings, doubted
 from cifar_deploy.stages import prepare
+from cifar_deploy.stages.machines import OfMachine, measured, restricted
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.results import fault
 
@@ -56,9 +59,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def report(store: Store, planned: Iterable[Planned] | None = None) -> tuple[Table, list[Path]]:
-    """The table of the results so far, or of what is planned alone, and the files that it was written to."""
-    table = _table(store, planned)
+def report(
+    store: Store, planned: Iterable[Planned] | None = None, machines: Sequence[str] = ()
+) -> tuple[Table, list[Path]]:
+    """The table of the results so far, or of what is planned alone, and the files that it was written to.
+
+    `machines` are the names of those that it is about; none: all.
+    """
+    table = _table(store, planned, machines)
     paths = []
     for name in REPORTS:
         path = store.reports / REPORTS[name].filename
@@ -67,13 +75,13 @@ def report(store: Store, planned: Iterable[Planned] | None = None) -> tuple[Tabl
     return table, paths
 
 
-def frame(store: Store, planned: Iterable[Planned] | None = None) -> pd.DataFrame:
+def frame(store: Store, planned: Iterable[Planned] | None = None, machines: Sequence[str] = ()) -> pd.DataFrame:
     """The results so far, or what is planned alone, as a pandas DataFrame: the columns and rows of report.csv.
 
     A row is one value (`value_name`, `value`, `unit`) of one configuration, with its interval, or the reason why there is
-    none. No file is written.
+    none. Where several devices were measured, `machine_name` says on which. No file is written.
     """
-    return as_frame(_table(store, planned).records)
+    return as_frame(_table(store, planned, machines).records)
 
 
 def read(store: Store, planned: Iterable[Planned] | None = None) -> tuple[list[Result], Samples, tuple[str, ...]]:
@@ -92,9 +100,9 @@ def read(store: Store, planned: Iterable[Planned] | None = None) -> tuple[list[R
     return results, samples, tuple(lines.told())
 
 
-def _table(store: Store, planned: Iterable[Planned] | None) -> Table:
+def _table(store: Store, planned: Iterable[Planned] | None, machines: Sequence[str]) -> Table:
     results, samples, told = read(store, planned)
-    table = build(results, samples, profiles=store.profiles(), images=_test_images)
+    table = build(results, samples, profiles=store.profiles(), images=_test_images, machines=machines)
     # Without the folder's own place, so that the same results are the same bytes wherever they lie.
     here = f"{store.root}{os.sep}"
     return dataclasses.replace(table, lost=tuple(line.replace(here, "") for line in (*told, *samples.told())))
@@ -111,16 +119,100 @@ def build(
     *,
     profiles: Sequence[Profile] = (),
     images: flips.Images = lambda data: None,
+    machines: Sequence[str] = (),
 ) -> Table:
-    """The report of the newest results: those of each training's latest weights, on the machine measured last.
+    """The report of the newest results of each device: those of each training's latest weights.
 
-    `images` are the test images of a data set, if they are here.
+    Args:
+        images: The test images of a data set, if they are here.
+        machines: The names of the devices to report of; none: all.
 
-    Raises UsageError if there is nothing to report.
+    Raises:
+        UsageError: There is nothing to report, or no such machine.
     """
-    current, summaries, configurations, overheads, controls = current_of(results, raw)
-    field = field_of(configurations, controls, raw)
-    choice = choose_among(field)
+    found = measured(results)
+    shown = restricted(found, machines)
+    chosen = [Chosen.of(each.results, raw) for each in shown]
+    first, *others = [
+        _of_one(each.results, one, raw, profiles, images) for each, one in zip(shown, chosen, strict=True)
+    ]
+    first = dataclasses.replace(first, facts={**first.facts, **_left_out(results, shown)})
+    if len(found) == 1:
+        return first
+    tables = [_named(table, each) for table, each in zip([first, *others], shown, strict=True)]
+    return _together(tables, devices.overview(list(map(_device, shown, chosen)), raw)) if others else tables[0]
+
+
+def _named(table: Table, on: OfMachine) -> Table:
+    """With the device's name, where there are others."""
+    told = str(dataclasses.replace(on.machine, name=None))
+    answer = table.answer and dataclasses.replace(table.answer, headline=f"{on.title}: {table.answer.headline}")
+    return dataclasses.replace(table, device=on.title, machine=told, answer=answer)
+
+
+def _device(on: OfMachine, chosen: Chosen) -> devices.Device:
+    choice = chosen.choice
+    return devices.Device(
+        title=on.title,
+        machine=on.machine,
+        configurations=chosen.current.configurations,
+        winner=choice.winner.configuration if choice.winner else None,
+        picks=frozenset(pick.candidate.configuration for pick in choice.picks),
+        front=frozenset(candidate.configuration for candidate in choice.front),
+    )
+
+
+def _together(tables: Sequence[Table], overview: Overview) -> Table:
+    """The tables of several devices as one. What is the same of all of them stands with the first."""
+    first, *others = tables
+    sections = [overview.section, *(section for table in tables for section in table.sections)]
+    return dataclasses.replace(
+        first,
+        about=(f"{len(tables)} devices", *first.about[1:]),
+        overview=overview,
+        others=tuple(_further(table, first) for table in others),
+        glossary=glossary.glossary(sections),
+        records=tuple(
+            Record(fields={"machine_name": table.device, **record.fields})
+            for table in tables
+            for record in table.records
+        ),
+    )
+
+
+def _further(table: Table, first: Table) -> Table:
+    """The table of a further device, without what the first one's says of both."""
+    return dataclasses.replace(
+        table,
+        sections=tuple(section for section in table.sections if section.part != "training"),
+        charts=tuple(chart for chart in table.charts if chart.part != "training"),
+        thumbnails=None,
+        commands={command: what for command, what in table.commands.items() if command not in first.commands},
+        facts={name: values for name, values in table.facts.items() if values != first.facts.get(name)},
+        glossary={},
+        records=(),
+    )
+
+
+class Chosen(NamedTuple):
+    """The newest results of one device, and what to ship of them."""
+
+    current: Current
+    field: Field
+    choice: Choice
+
+    @classmethod
+    def of(cls, results: Sequence[Result], raw: Raw, constraints: Constraints = Constraints()) -> Chosen:
+        current = current_of(results, raw)
+        field = field_of(current.configurations, current.controls, raw)
+        return cls(current, field, choose_among(field, constraints))
+
+
+def _of_one(
+    results: Sequence[Result], chosen: Chosen, raw: Raw, profiles: Sequence[Profile], images: flips.Images
+) -> Table:
+    """The table of one device."""
+    (current, summaries, configurations, overheads, controls), field, choice = chosen
     places, control = latencies.ranks(by_settings(configurations), controls)
     named = {each: answer.short_name(each) for each in (pick.candidate.configuration for pick in choice.picks)}
     checkpoints = checkpoints_of(configurations)
@@ -171,7 +263,7 @@ def build(
         charts=tuple(chart for chart in charts if chart),
         thumbnails=flipped,
         commands=reproduce.commands(checkpoints, current, results),
-        facts={**facts, **_circumstances(current), **_left_out(results, current)},
+        facts={**facts, **_circumstances(current)},
         sections=shown,
         failures=_failures(configurations),
         failures_by_reason=_failures_by_reason(configurations),
@@ -210,11 +302,7 @@ class Current(NamedTuple):
 
 
 def current_of(results: Sequence[Result], raw: Raw) -> Current:
-    """Those of each training's latest weights, on the machine measured last. Raises UsageError if there are none."""
-    ordinary = [result for result in results if not result.control and result.job.is_ordinary]
-    if all(isinstance(result.job.artifact.origin, Baseline) for result in ordinary):
-        only = "only loads and limits were measured" if results else "there are no results yet"
-        raise UsageError(f"report: {only}; run `cifar-deploy evaluate` first")
+    """Of one device, those of each training's latest weights."""
     current = _current(results)
     configurations: Configurations = {}
     overheads: Configurations = {}
@@ -231,8 +319,8 @@ def current_of(results: Sequence[Result], raw: Raw) -> Current:
 def _current(results: Sequence[Result]) -> list[Result]:
     """The newest result of each configuration and metric, without those that no longer belong together.
 
-    Left out are other machines than the last, weights that were replaced, and, within a configuration, artifacts and versions
-    other than the newest: a row never mixes two of them. Baselines and controls stay with the session that they belong to.
+    Left out are results of before the device was upgraded, weights that were replaced, and, within a configuration, artifacts and
+    versions other than the newest: a row never mixes two of them. Baselines and controls stay with the session that they belong to.
     """
     machine = next(result.job.machine for result in reversed(results) if result.job.is_ordinary)
     here = [result for result in results if result.job.machine == machine]
@@ -337,10 +425,10 @@ def _options(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
     return {"options": _each(f"from {one}" if one else "from the command line" for one in found)} if any(found) else {}
 
 
-def _left_out(results: Sequence[Result], current: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+def _left_out(results: Sequence[Result], shown: Sequence[OfMachine]) -> dict[str, tuple[str, ...]]:
     """The machines whose results are there, and not in this report."""
-    here = current[-1].job.machine
-    others = {str(result.job.machine) for result in results if result.job.machine != here}
+    here = {each.machine for each in shown}
+    others = {str(result.job.machine) for result in results if result.job.machine not in here}
     return (
         {"left out": tuple(f"results of another machine or system: {other}" for other in sorted(others))}
         if others
@@ -434,6 +522,8 @@ def records_of(summary: Summary) -> Iterable[Record]:
 
     if summary.failure:
         yield record(None, None, summary.failure.kind, summary.failure.reason)
+    if EMULATED in summary.words.values():
+        yield record(None, None, EMULATED, "its times are not those of a real processor")
     doubt = "; ".join(summary.verdict.reasons) if summary.verdict else ""
     for key, value in summary.values.items():
         yield record(key, value, "ok", doubt or None)

@@ -7,6 +7,7 @@ that was measured again is a new run.
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from cifar_deploy.reports import REPORTS
 from cifar_deploy.reports.frame import numbers_of, remarks_of
 from cifar_deploy.sections.common import Configurations, by_settings, is_of_training
 from cifar_deploy.sections.latencies import speed_up
+from cifar_deploy.stages.machines import measured, restricted
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.report import checkpoints_of, current_of, read, records_of
 from cifar_deploy.workers import track as worker
@@ -69,6 +71,7 @@ def track(
     *,
     experiment: str | None = None,
     planned: Iterable[Planned] | None = None,
+    machines: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> Tracked:
     """Log the results so far, or what is planned alone, to the MLflow store or server at `uri`, with the reports made of them.
@@ -77,14 +80,18 @@ def track(
         uri: A folder or file: URI, sqlite: and other databases, or http(s): of a tracking server. Credentials in it are
             given to MLflow and never shown.
         experiment: Its name; by default "cifar-deploy/" and the name of the output folder.
+        machines: The names of the devices to log the results of; none: all.
 
     Runs that are there already are left as they are. Raises UsageError or Unavailable as `check_tracking` does, UsageError
     if there are no results, and DeployError if the store or server refuses.
     """
     check_tracking(uri, experiment)
     results, samples, _ = read(store, planned)
-    current = current_of(results, samples)
-    networks = tuple(_networks(current.configurations))
+    found = measured(results)
+    networks = _of_devices(
+        _networks(current_of(each.results, samples).configurations, None if each is found[0] else each.title)
+        for each in restricted(found, machines)
+    )
     name = printable(experiment or f"cifar-deploy/{store.root.resolve().name or 'results'}")
     files = tuple(path for each in REPORTS.values() if (path := store.reports / each.filename).is_file())
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
@@ -182,7 +189,20 @@ def _way_out(uri: str, cause: str) -> str:
     return "check the server and its address, and run it again"
 
 
-def _networks(configurations: Configurations) -> Iterator[TrackedNetwork]:
+def _of_devices(devices: Iterable[Iterable[TrackedNetwork]]) -> tuple[TrackedNetwork, ...]:
+    """Each network once, with its configurations on every device."""
+    found: dict[str, TrackedNetwork] = {}
+    for network in itertools.chain.from_iterable(devices):
+        before = found.get(network.run.key)
+        configurations = (*(before.configurations if before else ()), *network.configurations)
+        found[network.run.key] = TrackedNetwork(
+            run=before.run if before else network.run, configurations=configurations
+        )
+    return tuple(found.values())
+
+
+def _networks(configurations: Configurations, machine: str | None) -> Iterator[TrackedNetwork]:
+    """`machine` is the name of a further device."""
     checkpoints = checkpoints_of(configurations)
     rows = by_settings(configurations)
     for name in dict.fromkeys(configuration.name for configuration in rows):
@@ -190,7 +210,7 @@ def _networks(configurations: Configurations) -> Iterator[TrackedNetwork]:
         run = _network(name, checkpoints.get(name), of_name)
         yield TrackedNetwork(
             run=run,
-            configurations=tuple(_configuration(each, of_one, rows) for each, of_one in of_name.items()),
+            configurations=tuple(_configuration(each, of_one, rows, machine) for each, of_one in of_name.items()),
         )
 
 
@@ -266,7 +286,9 @@ def _of_training(of_name: Configurations, at_ms: int) -> Iterator[Point]:
                     yield from _points(numbers_of(fields), at_ms)
 
 
-def _configuration(configuration: Configuration, of_one: dict[str, Summary], rows: Configurations) -> TrackedRun:
+def _configuration(
+    configuration: Configuration, of_one: dict[str, Summary], rows: Configurations, machine: str | None
+) -> TrackedRun:
     """Its numbers and remarks are named as the columns of report-wide.csv."""
     records = [record.fields for summary in of_one.values() for record in records_of(summary)]
     runs = list(_runs(of_one))
@@ -283,6 +305,7 @@ def _configuration(configuration: Configuration, of_one: dict[str, Summary], row
     job = runs[-1].job
     sizes = {f"{name}_batch_size": each.result.job.batch_size for name, each in of_one.items() if is_batched(name)}
     params = {
+        "machine_name": machine,
         "name": configuration.name,
         "network": records[0]["network"],
         "format": configuration.variant,
@@ -295,7 +318,7 @@ def _configuration(configuration: Configuration, of_one: dict[str, Summary], row
     }
     failures = [summary.failure for summary in of_one.values() if summary.failure]
     return _keyed(
-        name=str(configuration),
+        name=f"{machine}: {configuration}" if machine else str(configuration),
         params=params,
         kind="configuration",
         tags={name: text for name, text in noted.items() if isinstance(text, str)},

@@ -338,7 +338,7 @@ def test_a_percentile_is_of_the_samples_and_needs_them() -> None:
 
 
 def document(choice: Choice) -> Any:
-    return json.loads(documents.text(documents.ChooseDocument.of(Store("out"), choice)))
+    return json.loads(documents.text(documents.ChooseDocument.of_all(Store("out"), {"home": choice})))
 
 
 def test_the_json_says_the_same() -> None:

@@ -1,9 +1,11 @@
-"""Tables to render: a small one with every kind of value, and one that holds a text wherever text can stand."""
+"""Tables to render: a small one with every kind of value, one of three devices, and one with a text wherever it can stand."""
+
+from dataclasses import replace
 
 from cifar_deploy.core.charts import Axis, Bar, Bars, Forest, Heat, Lines, Panel, Point, Scatter, Span
 from cifar_deploy.core.records import Failure
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.table import Answer, Column, Excerpt, Health, Pick, Record, Row, Section, Table, Value
+from cifar_deploy.core.table import Answer, Column, Excerpt, Health, Overview, Pick, Record, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 
 _LATENCY = Column(title="latency", unit="ms", stored_unit="s", scale=1000, digits=3, interval=True, judged=True)
@@ -251,7 +253,7 @@ def table_of(evil: str) -> Table:
     answer = Answer(
         headline=evil, reasons=(evil,), columns={"a": column}, picks=(pick,), best=best, remarks={evil: (evil,)}
     )
-    return Table(
+    table = Table(
         title=evil,
         about=(evil,),
         answer=answer,
@@ -266,3 +268,71 @@ def table_of(evil: str) -> Table:
         warnings=(evil,),
         records=(Record(fields={"name": evil, "value": -0.00123}),),
     )
+    further = replace(table, device=evil, machine=evil, records=())
+    return replace(table, device=evil, machine=evil, overview=Overview(section=section, few=best), others=(further,))
+
+
+def _of_device(device: str, machine: str, headline: str) -> Table:
+    answer = replace(_ANSWER, headline=f"{device}: {headline}", picks=(), best=None, remarks={})
+    return replace(
+        SMALL,
+        device=device,
+        machine=machine,
+        answer=answer,
+        charts=_CHARTS[1:2],
+        sections=(replace(_SHIP, rows=_SHIP.rows[1:]),),
+        facts={"machine": (machine,)},
+        lost=(),
+        glossary={},
+        records=(),
+    )
+
+
+_OVERVIEW = Section(
+    title="Devices",
+    label_titles=("network", "format"),
+    columns={
+        "accuracy": _SHIP.columns["accuracy"],
+        "labels": Column(title="labels", unit="", stored_unit=""),
+        "latency.0": replace(_LATENCY, title="latency on home"),
+        "latency.1": replace(_LATENCY, title="latency on pi5"),
+        "ratio.1": Column(title="pi5 against home, not interleaved", unit="×", stored_unit="1", interval=True),
+        "latency.2": replace(_LATENCY, title="latency on arm"),
+    },
+    rows=(
+        Row(
+            labels=("small", "onnx"),
+            values={
+                "latency.0": _SHIP.rows[1].values["latency"],
+                "latency.1": Value(
+                    number=0.004, estimate=Estimate(value=0.004, low=0.0039, high=0.0041, kind="interval")
+                ),
+                "ratio.1": Value(number=0.31, estimate=Estimate(value=0.31, low=0.3, high=0.32, kind="interval")),
+            },
+            words={"labels": "3 of 1,000 differ on pi5", "latency.2": "emulated"},
+            mark="ship on home, pi5",
+            name="small onnx",
+        ),
+        Row(labels=("small", "checkpoint"), values={}, failures={"latency.1": _NO_OPERATOR}, name="small checkpoint"),
+    ),
+    notes=("Not interleaved: the devices share no round.",),
+)
+
+# Of a first device, a board, and an emulated one.
+THREE = replace(
+    SMALL,
+    device="home",
+    machine="AMD EPYC, 2 cores",
+    answer=replace(_ANSWER, headline=f"home: {_ANSWER.headline}"),
+    overview=Overview(
+        section=_OVERVIEW,
+        few=Excerpt(
+            **{**vars(_OVERVIEW), "rows": _OVERVIEW.rows[:1]}, marks={"*": "is the one to ship on a device"}, more=1
+        ),
+    ),
+    others=(
+        _of_device("pi5", "Raspberry Pi 5, 4 cores", "Ship small as INT8 (onnx_int8) on ONNX Runtime"),
+        _of_device("arm", "Cortex-A72, emulated", "Nothing is picked: the processor is emulated."),
+    ),
+    records=tuple(Record(fields={"machine_name": "home", **record.fields}) for record in SMALL.records),
+)

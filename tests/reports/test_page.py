@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +15,7 @@ from cifar_deploy.reports import REPORTS
 from cifar_deploy.stages.report import report
 from tests import chromium
 from tests.chromium import Page
-from tests.reports.tables import SMALL, table_of
+from tests.reports.tables import SMALL, THREE, table_of
 
 ROOT = Path(__file__).parents[2]
 in_a_browser = pytest.mark.skipif(chromium.MISSING is not None, reason=str(chromium.MISSING))
@@ -67,7 +68,7 @@ class _Links(HTMLParser):
         self.unscoped += tag == "th" and "scope" not in found
 
 
-@pytest.mark.parametrize("table", [SMALL, table_of("a <b> & 'c'")], ids=["small", "hostile"])
+@pytest.mark.parametrize("table", [SMALL, THREE, table_of("a <b> & 'c'")], ids=["small", "devices", "hostile"])
 def test_every_link_has_its_target_and_every_table_its_caption(table: Table) -> None:
     page = _Links(REPORTS["html"].render(table))
     assert page.targets <= set(page.ids) and len(page.ids) == len(set(page.ids))
@@ -104,14 +105,30 @@ def test_a_page_fits_its_screen_without_a_message(
 
 
 @in_a_browser
-def test_no_width_of_a_window_is_overflowed(browser: Page, tmp_path: Path) -> None:
-    opened(browser, tmp_path, SMALL)
+@pytest.mark.parametrize("table", [SMALL, THREE], ids=["small", "devices"])
+def test_no_width_of_a_window_is_overflowed(browser: Page, tmp_path: Path, table: Table) -> None:
+    opened(browser, tmp_path, table)
     overflowed = []
     for width in range(360, 1500, 60):
         browser.size(width, 900)
         if not browser.run("return document.documentElement.scrollWidth <= innerWidth"):
             overflowed.append(width)
     assert not overflowed
+
+
+@in_a_browser
+def test_a_link_to_a_further_device_unfolds_it_and_a_print_has_all(browser: Page, tmp_path: Path) -> None:
+    page = opened(browser, tmp_path, THREE)
+    assert page.console() == []
+    shown = "return document.getElementById(arguments[0]).checkVisibility()"
+    assert page.run(shown, "device-2-device") and not page.run(shown, "device-2-numbers")
+    page.run("document.querySelector('#devices a[href=\"#device-2-device\"]').click()")
+    time.sleep(0.1)
+    assert page.run(shown, "device-2-numbers") and not page.run(shown, "device-3-numbers")
+    page.size(1400, 900)
+    page.devtools("Emulation.setEmulatedMedia", media="print")
+    assert page.run(shown, "device-3-numbers")
+    page.devtools("Emulation.setEmulatedMedia", media="")
 
 
 @in_a_browser

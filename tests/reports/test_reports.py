@@ -12,10 +12,11 @@ from tests.reports import golden
 from tests.reports.tables import table_of
 
 
+@pytest.mark.parametrize("of", golden.TABLES)
 @pytest.mark.parametrize("name", REPORTS)
-def test_a_report_is_its_golden_file(name: str) -> None:
+def test_a_report_is_its_golden_file(name: str, of: str) -> None:
     """`python -m tests.reports.golden` writes the files anew after a change that is meant."""
-    kept, now = golden.path(name).read_text(), golden.rendered(name)
+    kept, now = golden.path(name, of).read_text(), golden.rendered(name, of)
     changes = list(difflib.unified_diff(kept.split("\n"), now.split("\n"), golden.path(name).name, "now", lineterm=""))
     assert not changes, "\n".join(changes)
 

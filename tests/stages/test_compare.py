@@ -29,6 +29,7 @@ from cifar_deploy.core.store import Store
 from cifar_deploy.core.table import Section
 from cifar_deploy.metrics.memory import METRIC as MEMORY
 from cifar_deploy.stages import compare, comparison
+from tests.fleet import ARM, HOME, ONNX, PI5, Fleet
 from tests.in_process import run_here
 from tests.probes import a_job, a_run, a_session
 from tests.stages.test_pairing import LARGE, file
@@ -574,3 +575,78 @@ def test_a_name_of_one_side_alone_is_told_and_takes_no_row() -> None:
     assert [row.labels[0] for row in short.rows] == ["n09"] and any("Not paired: n00" in note for note in short.notes)
     gated = comparison.excerpt(pairs, 0.05)
     assert {row.labels[0] for row in gated.rows} == {"n00", "n01", "n02", "n03", "n04", "n09"}
+
+
+HOME_ALONE = Fleet().time(HOME, (ONNX, 0.002))
+
+
+def on_devices(a: Fleet, b: Fleet) -> list[compare.Pair]:
+    return compare.pairs_of(a.results, b.results, a.raw, b.raw)
+
+
+def told(pairs: list[compare.Pair]) -> list[tuple[str, str | None]]:
+    """On which devices, and what the latency is."""
+    return [(str(pair.machines), pair.differences["latency.p50"].word) for pair in pairs]
+
+
+def test_each_device_is_compared_with_itself() -> None:
+    a = Fleet().time(HOME, (ONNX, 0.002)).time(PI5, (ONNX, 0.008))
+    b = Fleet().time(PI5, (ONNX, 0.004)).time(HOME, (ONNX, 0.004))
+    pairs = on_devices(a, b)
+    assert told(pairs) == [("home", "slower"), ("pi5", "faster")]
+    assert [row.name.partition(":")[0] for row in comparison.excerpt(pairs).rows] == ["home", "pi5"]
+    assert comparison.section(pairs).label_titles[0] == "machine"
+    assert [*comparison.counts(pairs)] == [
+        "B against A: 2 configurations",
+        *(
+            "  home: 1 configuration",
+            "    latency:     1 slower",
+            "  pi5: 1 configuration",
+            "    latency:     1 faster",
+        ),
+    ]
+    assert not any("Not interleaved" in note for note in comparison.section(pairs).notes)
+
+
+def test_a_device_that_is_on_one_side_alone_is_missing_or_new() -> None:
+    both = Fleet().time(HOME, (ONNX, 0.002)).time(PI5, (ONNX, 0.008))
+    assert told(on_devices(both, HOME_ALONE)) == [("home", "tie"), ("pi5", "missing")]
+    pairs = on_devices(HOME_ALONE, both)
+    assert told(pairs) == [("home", "tie"), ("pi5", "new")]
+    assert "pi5 is in B alone." in comparison.excerpt(pairs).notes
+
+
+def test_two_devices_are_compared_and_that_is_marked_as_not_interleaved() -> None:
+    pairs = on_devices(HOME_ALONE, Fleet().time(PI5, (ONNX, 0.008)).time(replace(PI5, name="hall"), (ONNX, 0.001)))
+    assert told(pairs) == [("home → pi5", "slower"), ("home → hall", "faster")]
+    assert any("B on pi5. Not interleaved" in note for note in comparison.section(pairs).notes)
+
+
+def test_one_device_alone_is_compared_as_ever() -> None:
+    (pair,) = on_devices(HOME_ALONE, Fleet().time(replace(HOME, system="Linux 99"), (ONNX, 0.002)))
+    assert pair.machines is None and pair.differences["latency.p50"].word == "tie"
+
+
+def test_several_other_devices_on_both_sides_are_refused() -> None:
+    a = Fleet().time(HOME, (ONNX, 0.002)).time(PI5, (ONNX, 0.008))
+    b = Fleet().time(replace(PI5, name="hall"), (ONNX, 0.002)).time(replace(PI5, name="kitchen"), (ONNX, 0.008))
+    with pytest.raises(UsageError, match=r"no machine of A \(home, pi5\) is one of B \(hall, kitchen\)"):
+        on_devices(a, b)
+
+
+def test_times_of_an_emulated_processor_are_not_compared() -> None:
+    arm = Fleet().time(ARM, (ONNX, 0.1))
+    (pair,) = on_devices(HOME_ALONE, arm)
+    assert pair.differences["latency.p50"].word == "undecided" and pair.differences["latency.p50"].ratio is None
+    assert compare.slower([pair], 0.05), "a gate cannot say that it is not slower"
+    (same,) = on_devices(arm, Fleet().time(ARM, (ONNX, 0.5)))
+    assert same.differences["latency.p50"].word == "emulated" and not compare.slower([same], 0.05)
+    assert "emulated" in comparison.section([same]).notes[-1]
+
+
+def test_a_gate_names_the_device() -> None:
+    a = Fleet().time(HOME, (ONNX, 0.002)).time(PI5, (ONNX, 0.008))
+    b = Fleet().time(HOME, (ONNX, 0.002)).time(PI5, (ONNX, 0.016))
+    pairs = on_devices(a, b)
+    assert "pi5: small onnx on onnxruntime" in str(comparison.refusal(pairs, 0.05))
+    assert [row.mark for row in comparison.excerpt(pairs, 0.05).rows] == ["", "!"]

@@ -22,6 +22,7 @@ from cifar_deploy.stages import track as stage
 from cifar_deploy.workers import track as worker
 from cifar_deploy.workers.track import NETWORK, Point, TrackedNetwork, TrackedRun
 from tests.conftest import need_package
+from tests.fleet import HOME, PI5, Fleet
 from tests.in_process import run_here
 from tests.probes import a_job, a_run, a_session
 from tests.schemas import document_of
@@ -97,6 +98,19 @@ def test_a_network_is_a_run_with_its_recipe_and_its_curve(store: Store, tmp_path
         assert [(point.step, point.value) for point in history] == [(1, values[0]), (2, values[1])], name
         assert [point.timestamp - network.info.start_time for point in history] == [1500, 3000]
     assert network.info.end_time - network.info.start_time == 3000
+
+
+def test_each_device_has_its_configurations_below_the_one_network(tmp_path: Path) -> None:
+    fleet = Fleet().time(HOME, (ONNX, 0.002)).time(PI5, (ONNX, 0.008))
+    with Store(tmp_path / "digits") as store:
+        for run in fleet.runs:
+            store.append(run)
+        assert pipeline.track(store, str(tmp_path / "mlruns")).logged == 3
+        again = pipeline.track(store, str(tmp_path / "mlruns"), machines=["pi5"])
+    assert (again.logged, again.reused) == (0, 2)
+    board = named(tmp_path / "mlruns", "pi5: small onnx on onnxruntime (cpu)")
+    assert board.data.params["machine_name"] == "pi5" and board.data.metrics["latency_p50_s"] == pytest.approx(0.008)
+    assert "machine_name" not in named(tmp_path / "mlruns", "small onnx on onnxruntime (cpu)").data.params
 
 
 def test_a_configuration_is_a_nested_run_with_its_intervals_speed_up_and_verdict(store: Store, tmp_path: Path) -> None:
