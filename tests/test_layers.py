@@ -75,6 +75,7 @@ STAGES = (
         "profile",
         "report",
         "bundle",
+        "importing",
         "track",
     ),
     *("choose", "pairing", "compare", "comparison", "environments", "doctor", "quickstart"),
