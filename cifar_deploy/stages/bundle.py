@@ -85,7 +85,8 @@ def opened(path: Path) -> Iterator[Bundle]:
             to.write_bytes(_read(path, archive, name))
 
         results = aside / _RESULTS
-        copy(_RESULTS, results)
+        with files.errors_named(results):
+            copy(_RESULTS, results)
         yield Bundle(results, lambda raw, to: copy(f"raw/{raw}.npz", to))
 
 

@@ -157,7 +157,7 @@ class _Intake:
             return True
         if run.session and (run.job.key, run.session, run.round, run.control) in self._slots and run.measurement:
             raise Corrupt(
-                "its round is here as another process has measured it; give two devices that look alike a name each (--as)"
+                "another process has measured its round already; give two devices that look alike a name each (--as)"
             )
         return False
 
