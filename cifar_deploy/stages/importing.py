@@ -110,7 +110,8 @@ class _Intake:
         self._runs: dict[_Identity, Run] = {}
         self._slots: set[tuple[str, Session, int, bool]] = set()  # rounds of configurations that are measured
         self._raw: dict[str, _Identity] = {}  # whose raw files they are
-        self._artifacts: dict[tuple[str, str], list[Artifact]] = {}  # by name and variant, as results here hold them
+        self._artifacts: dict[tuple[str, str], list[Artifact]] = {}  # of results here, by name and variant
+        self._exports: dict[tuple[str, str], list[Artifact]] = {}  # likewise, of exported/ and baselines/
         self._looked: dict[int, str | None] = {}  # by id, of what lives as long as the lines
         here = store.lines(fault).runs
         self.machines = {run.job.machine for run in here}
@@ -163,20 +164,25 @@ class _Intake:
 
     def _is_known(self, artifact: Artifact) -> bool:
         """Whether the artifact is one of home's. Raises Corrupt if it is not, and foreign ones are not asked for."""
-        title = one_line(artifact.title, 80)
-        alike = [*self._artifacts.get((artifact.name, artifact.variant), ()), *self._exported(artifact)]
+        place = artifact.name, artifact.variant
+        if place not in self._exports:
+            self._exports[place] = self._exported(artifact)
+        alike = [*self._artifacts.get(place, ()), *self._exports[place]]
         same = [one for one in alike if (one.files, one.weights_sha256) == (artifact.files, artifact.weights_sha256)]
         if any((one.origin, one.choices) == (artifact.origin, artifact.choices) for one in same):
             return True
+        if self._foreign:
+            return False
+        what = "is not exported here"
         if same:
-            raise Corrupt(f"{title}: the record of its training or export is not the one here")
-        if not self._foreign:
-            what = "is another export than the one here (sha256 differs)" if alike else "is not exported here"
-            raise Corrupt(f"{title}: {what}; give the --out that was packed, or add --foreign")
-        return False
+            what = "comes with another record of its training or export than the one here"
+        elif alike:
+            what = "is another export than the one here (sha256 differs)"
+        title = one_line(artifact.title, 80)
+        raise Corrupt(f"{title}: {what}; give the --out that was packed, or add --foreign")
 
     def _exported(self, artifact: Artifact) -> list[Artifact]:
-        """What lies in the place of an artifact."""
+        """What lies in the place of an artifact, if there is anything."""
         try:
             if isinstance(artifact.origin, Trained):
                 check_name(artifact.name)

@@ -234,9 +234,9 @@ def test_foreign_results_make_no_artifact_known(brought: Path, unpacked: Path, t
     [
         ("job.artifact.files", [], "another export"),
         ("job.artifact.origin.checkpoint.weights.sha256", "0" * 64, "another export"),
-        ("job.artifact.origin.checkpoint.curve", [], "the record of its training or export is not the one here"),
-        ("job.artifact.origin.checkpoint.macs", 1, "the record of its training or export is not the one here"),
-        ("job.artifact.choices", {"x": 1}, "the record of its training or export is not the one here"),
+        ("job.artifact.origin.checkpoint.curve", [], "comes with another record of its training or export"),
+        ("job.artifact.origin.checkpoint.macs", 1, "comes with another record of its training or export"),
+        ("job.artifact.choices", {"x": 1}, "comes with another record of its training or export"),
         ("job.artifact.origin.checkpoint.training.name", "../../road", "is not exported here"),
         ("job.artifact.origin.checkpoint.training.name", "other", "is not exported here"),
         ("job.artifact.input", "uint8", "is not exported here"),
