@@ -33,7 +33,7 @@ from cifar_deploy.core.defaults import (
     SECONDS,
     TIMEOUT_S,
 )
-from cifar_deploy.core.errors import DeployError, FailureKind, Terminated, UsageError, one_line, printable
+from cifar_deploy.core.errors import Corrupt, DeployError, FailureKind, Terminated, UsageError, few, one_line, printable
 from cifar_deploy.core.on_first_use import Module
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cifar_deploy import console, documents, environments, pipeline, recipes, selftest
     from cifar_deploy.choice import answer, limits
     from cifar_deploy.choice import choose as choosing
-    from cifar_deploy.core import environment, files, machine, progress, ranks
+    from cifar_deploy.core import environment, files, machine, progress, ranks, untrusted
     from cifar_deploy.core.environment import Made
     from cifar_deploy.core.records import Artifact, Checkpoint, Isa, Recipe, Result
     from cifar_deploy.core.store import Store
@@ -62,8 +62,9 @@ else:
         for name in ("console", "documents", "environments", "pipeline", "recipes", "selftest")
     )
     answer, limits, choosing = (Module(f"cifar_deploy.choice.{name}") for name in ("answer", "limits", "choose"))
-    environment, files, machine, progress, ranks = (
-        Module(f"cifar_deploy.core.{name}") for name in ("environment", "files", "machine", "progress", "ranks")
+    environment, files, machine, progress, ranks, untrusted = (
+        Module(f"cifar_deploy.core.{name}")
+        for name in ("environment", "files", "machine", "progress", "ranks", "untrusted")
     )
     choose_stage, comparison = (Module(f"cifar_deploy.stages.{name}") for name in ("choose", "comparison"))
     evaluate_stage, plan_stage, profile_stage, rounds_stage, track_stage, train_stage = (
@@ -526,6 +527,38 @@ def pack(
     console.say("pack", console.pack_line(packed))
     if as_json:
         console.print_document(documents.PackDocument.of(packed))
+
+
+@app.command("import")
+def import_(
+    file: options.ResultFiles,
+    foreign: options.Foreign = False,
+    trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
+    """Append results of other devices to those of the output folder, each after it was verified."""
+    for path in file:
+        untrusted.check_named(path, "give a *.results.zip, or a folder of results")
+    imported: list[pipeline.Imported] = []
+    failed: dict[Path, DeployError] = {}
+    with _store(out) as store:
+        for path in file:
+            try:
+                with console.following("import") as show:
+                    imported.append(pipeline.import_results(store, path, foreign=foreign, on_progress=show))
+            except Corrupt as error:
+                failed[path] = error
+                if len(file) > 1:
+                    _print_error(str(error))
+                continue
+            console.print_imported(imported[-1])
+    if as_json:
+        console.print_document(documents.ImportDocument.of(imported, failed))
+    if len(file) == 1 and failed:
+        raise failed[file[0]]
+    if incomplete := [*failed, *(one.path for one in imported if not one.is_complete)]:
+        raise DeployError(f"{few(incomplete)}: came in only in part, or not at all; the reasons are above")
 
 
 @app.command()

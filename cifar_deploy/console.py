@@ -26,6 +26,7 @@ from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
 from cifar_deploy.reports import text as plain
 from cifar_deploy.stages.doctor import Diagnosis, Ready
+from cifar_deploy.stages.importing import Imported
 from cifar_deploy.stages.pack import Packed
 from cifar_deploy.workers.catalogue import Entry
 
@@ -34,6 +35,8 @@ _LOG_WIDTH = 160
 _LOG_INTERVAL_S = 30.0
 # Between two columns.
 _PADDING = 2
+# Lines about a file from elsewhere, of a kind.
+_MOST_SAID = 10
 
 # Text is text: no markup, no emoji for :bomb:.
 PLAIN: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
@@ -153,6 +156,25 @@ def artifact_line(artifact: Artifact) -> str:
         + "".join(f"; {backend} unavailable: {reason}" for backend, reason in artifact.unvalidated.items())
         + (f"; {artifact.chosen}" if artifact.choices else "")
     )
+
+
+def print_imported(imported: Imported) -> None:
+    """What has come in of a file, what has not and why, and what to know of it."""
+    before = f", {progress.counted(imported.duplicates, 'result')} here before" if imported.duplicates else ""
+    say("import", f"{imported.path}: {progress.counted(imported.appended, 'result')}{before}")
+    _say_some("", [f"as reported by {machine}" for machine in imported.machines])
+    _say_some("", [f"note: {note}" for note in imported.notes])
+    _say_some("refused", [f"{progress.counted(count, 'line')}: {why}" for why, count in imported.refused.items()])
+    if not (imported.appended or imported.duplicates or imported.refused):
+        say("", "there are no results in it")
+
+
+def _say_some(verb: str, lines: Sequence[str]) -> None:
+    """The first of them: who hands over a file may have made it hold thousands."""
+    for text in lines[:_MOST_SAID]:
+        say(verb, one_line(text))
+    if len(lines) > _MOST_SAID:
+        say("", f"and {len(lines) - _MOST_SAID:,} more; --json lists them")
 
 
 def pack_line(packed: Packed) -> str:

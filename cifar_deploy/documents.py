@@ -675,6 +675,30 @@ class PackDocument(Document):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FailedImport:
+    """A file of which nothing could be read."""
+
+    path: Path
+    failure: Failure
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportDocument(Document):
+    """What has come in of each file, and what has not."""
+
+    command: Literal["import"] = "import"
+    imported: tuple[pipeline.Imported, ...]
+    failed: tuple[FailedImport, ...]
+
+    @classmethod
+    def of(cls, imported: Sequence[pipeline.Imported], failed: Mapping[Path, DeployError]) -> Self:
+        return cls(
+            imported=tuple(imported),
+            failed=tuple(FailedImport(path=path, failure=failure_of(error)) for path, error in failed.items()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateDocument(Document):
     """Every result that was asked for, measured now, found from before or failed."""
 

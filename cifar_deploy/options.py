@@ -295,6 +295,13 @@ PackImages = Annotated[
 PackTo = Annotated[
     Path, typer.Option("--to", metavar="FILE", help="The file to write, to be started by a Python.", dir_okay=False)
 ]
+ResultFiles = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE", help="A *.results.zip of a pack, an output folder, or a results.jsonl beside raw/."),
+]
+Foreign = Annotated[
+    bool, typer.Option("--foreign", help="Take results of artifacts that are not in the output folder, too.")
+]
 Input = Annotated[
     Literal["float32", "uint8"],
     typer.Option("--input", help="uint8: artifacts that take images as files give them, (N, H, W, 3) in 0..255."),

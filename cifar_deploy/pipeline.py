@@ -26,6 +26,7 @@ from cifar_deploy.stages.doctor import Diagnosis, Gap, Ready, catalogue, diagnos
 from cifar_deploy.stages.environments import create_environment
 from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
 from cifar_deploy.stages.export import export
+from cifar_deploy.stages.importing import Imported, import_results
 from cifar_deploy.stages.pack import Packed, pack
 from cifar_deploy.stages.plan import Conditions, Planned, plan
 from cifar_deploy.stages.prepare import prepare
@@ -47,6 +48,7 @@ __all__ = [
     "Entry",
     "EvaluationSettings",
     "Gap",
+    "Imported",
     "Limit",
     "Outcome",
     "PackSettings",
@@ -72,6 +74,7 @@ __all__ = [
     "export",
     "follow",
     "frame",
+    "import_results",
     "pack",
     "plan",
     "plan_external",

@@ -35,6 +35,7 @@ _LINES = {
     "quickstart": ["quickstart", "--rounds", "0"],
     "bench": ["bench", "gone.onnx"],
     "pack": ["pack", "--format", "torchscript", "--out", "out"],
+    "import": ["import", "out", "--out", "out"],
     "report": ["report", "--out", "out"],
     "choose": ["choose", "--max-latency", "5s", "--out", "out"],
     "profile": ["profile", "nowhere", "--out", "out"],

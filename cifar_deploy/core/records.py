@@ -783,6 +783,14 @@ class Run:
     cooling: Cooling | None = None  # before its round; None where no temperature can be read, or there are no rounds
     config_file: ConfigFile | None = None  # with options of the command that made the run
     pack: str | None = None  # the id of the pack that it ran from: see core.packs
+    imported: Time | None = None  # when it came from another folder, by the clock of the machine that took it in
+    foreign: bool = False  # its artifact was not known there
+
+    @property
+    def began(self) -> datetime:
+        """The start of its session, but no later than it was imported: a device's clock may be ahead."""
+        times = (self.session.started if self.session else self.started, self.imported)
+        return min(datetime.fromisoformat(time) for time in times if time)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -795,6 +803,10 @@ class Result:
     @property
     def session(self) -> Session | None:
         return self.runs[-1].session
+
+    @property
+    def began(self) -> datetime:
+        return self.runs[-1].began
 
     @property
     def control(self) -> bool:

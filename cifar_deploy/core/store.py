@@ -334,9 +334,9 @@ class Store:
         """Whether the samples behind a measurement are there, and are those that were written."""
         return samples.has_samples(self.reports, measurement)
 
-    def append(self, run: Run) -> None:
-        """Add a run to results.jsonl, and sync it."""
-        self._results().append(run)
+    def append(self, *runs: Run) -> None:
+        """Add runs to results.jsonl, and sync it."""
+        self._results().append(*runs)
 
     def lines(self, fault: Fault | None = None) -> Lines:
         """Every run that can be read, oldest first, and why the other lines cannot. `fault` may find more of those."""

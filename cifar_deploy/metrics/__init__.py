@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core.arrays import Labels, Pixels, batched
+from cifar_deploy.core.arrays import Labels, Pixels, batched, choose
 from cifar_deploy.core.records import Disturbance, Job, Measurement
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.core.table import Column
@@ -120,6 +120,7 @@ class RuntimeMetric:
     peaks: The columns of which the largest is all the memory that it takes. `--verify-memory` tests that with limits.
     in_bench: It needs neither images nor labels: `bench` measures it of external models.
     needs_labels: Other images of the same size will not do.
+    derived: The values that its arrays alone give, which hold no fewer than `sampled` and `per_image` say.
     by_default: It is measured where no metric is asked for by name.
     """
 
@@ -141,6 +142,7 @@ class RuntimeMetric:
     peaks: tuple[str, ...] = ()
     in_bench: bool = False
     needs_labels: bool = False
+    derived: Callable[[Job, Mapping[str, NDArray[Any]]], Mapping[str, float]] = lambda job, arrays: {}
     by_default: bool = True
 
 
@@ -196,6 +198,63 @@ def out_of_range(metric: str, values: Mapping[str, float]) -> str | None:
             return f"{metric} {key} is not a finite number"
         if key in plugin.columns and (fault := plugin.columns[key].within.fault(value)):
             return f"{metric} {key} {value:g} {fault}"
+    return None
+
+
+# Numbers of the same samples that two processors have computed: sums differ in their last digits.
+_AS_EXACT = 1e-9
+
+
+def contradiction(job: Job, values: Mapping[str, float], arrays: Mapping[str, NDArray[Any]]) -> str | None:
+    """Why these arrays cannot lie behind the values that the job's metric measured, or None."""
+    plugin = METRICS[job.metric]
+    if not isinstance(plugin, RuntimeMetric):
+        return None
+    looks = (_no_numbers(arrays), plugin.sampled and _no_samples(arrays), plugin.per_image and _no_labels(job, arrays))
+    if fault := next(filter(None, looks), None):
+        return str(fault)
+    for key, number in plugin.derived(job, arrays).items():
+        if key not in values:
+            return f"{job.metric} lacks {key}"
+        if not math.isclose(values[key], number, rel_tol=_AS_EXACT, abs_tol=_AS_EXACT):
+            return f"{job.metric} {key} is {values[key]:.6g}, and by its raw samples {number:.6g}"
+    return None
+
+
+def _no_numbers(arrays: Mapping[str, NDArray[Any]]) -> str | None:
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            return f"its array {name} holds what is no number"
+    return None
+
+
+def _no_samples(arrays: Mapping[str, NDArray[Any]]) -> str | None:
+    if "samples_ns" not in arrays:
+        return "its array samples_ns is missing"
+    for name, array in arrays.items():
+        if name.endswith("_ns") and (array.ndim != 1 or array.dtype.kind not in "iu" or not len(array)):
+            return f"its array {name} is no list of nanoseconds"
+        if name.endswith("_ns") and array.min() <= 0:
+            return f"its array {name} holds a time of {array.min()} ns"
+    return None
+
+
+def _no_labels(job: Job, arrays: Mapping[str, NDArray[Any]]) -> str | None:
+    data = job.artifact.data
+    assert data
+    count = min(job.limit_test or data.test_images, data.test_images)
+    if not count:
+        return "its data set has no test images"
+    for name in ("predicted", "labels", "chosen"):
+        if name not in arrays:
+            return f"its array {name} is missing"
+        if arrays[name].dtype.kind not in "iu" or arrays[name].shape != (count,):
+            return f"its array {name} is no list of {count:,} whole numbers"
+    for name in ("predicted", "labels"):
+        if arrays[name].min() < 0 or arrays[name].max() >= len(data.classes):
+            return f"its array {name} holds a class that its data set does not have"
+    if not np.array_equal(arrays["chosen"], choose(data.test_images, job.limit_test)):
+        return f"its images are not those that --limit-test {count} chooses"
     return None
 
 

@@ -4,12 +4,16 @@ Its interval is Wilson's, of 95 % (Wilson 1927): what other images of the same k
 predicted label and its margin (the largest logit minus the second) are kept. core.verdict says when it is at chance.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_deploy.core.arrays import choose
 from cifar_deploy.core.errors import WrongOutput
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Within
+from cifar_deploy.core.records import Job, Within
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Compared, RawMeasurement, RuntimeMetric, Workbench
 
@@ -38,17 +42,19 @@ def measure(bench: Workbench) -> RawMeasurement:
         predicted.append(logits.argmax(axis=1))
         margins.append(top[:, 1] - top[:, 0])
         report(len(predicted) * bench.job.batch_size, len(labels))
-    guesses = np.concatenate(predicted)
-    correct = int((guesses == labels).sum())
-    return RawMeasurement(
-        values={"accuracy": correct / len(labels), "correct": correct, "images": len(labels)},
-        arrays={
-            "predicted": guesses.astype(np.int32),
-            "margins": np.concatenate(margins),
-            "labels": labels,
-            "chosen": chosen if images.places is None else images.places[chosen],  # which of the test images these are
-        },
-    )
+    arrays = {
+        "predicted": np.concatenate(predicted).astype(np.int32),
+        "margins": np.concatenate(margins),
+        "labels": labels,
+        "chosen": chosen if images.places is None else images.places[chosen],  # which of the test images these are
+    }
+    return RawMeasurement(values=derived(bench.job, arrays), arrays=arrays)
+
+
+def derived(job: Job, arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    count = len(arrays["labels"])
+    correct = int((arrays["predicted"] == arrays["labels"]).sum())
+    return {"accuracy": correct / count, "correct": correct, "images": count}
 
 
 METRIC = RuntimeMetric(
@@ -75,6 +81,7 @@ METRIC = RuntimeMetric(
     batch_size=64,
     options=("limit_test",),
     measure=measure,
+    derived=derived,
     per_image=True,
     needs_labels=True,
 )

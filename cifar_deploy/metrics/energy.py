@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_deploy.core import energy, verdict
 from cifar_deploy.core.disturbance import Watch
 from cifar_deploy.core.energy import Counter, Meter
 from cifar_deploy.core.errors import Unavailable
-from cifar_deploy.core.records import NOT_NEGATIVE, Measurement, Within
+from cifar_deploy.core.records import NOT_NEGATIVE, Job, Measurement, Within
 from cifar_deploy.core.statistics import SAMPLES_A_ROUND
 from cifar_deploy.core.table import Column
 from cifar_deploy.core.verdict import Verdict
@@ -57,8 +58,8 @@ def measure(bench: Workbench) -> RawMeasurement:
     timed(inputs, calls.run, 0)  # the warm-up
     with Watch() as watch:
         load = _stretch(meter, device, max(bench.seconds, _LEAST_S), calls)
-    samples = np.array(calls.samples_ns[-load.steps :], np.int64)
-    joules, count = _of(load.joules, device), len(samples)
+    arrays = {"samples_ns": np.array(calls.samples_ns[-load.steps :], np.int64)}
+    joules, count = _of(load.joules, device), len(arrays["samples_ns"])
     if joules <= 0:
         raise Unavailable(
             f"energy: the counters did not move in {load.seconds:.1f} s; measure on a machine that is not a virtual one"
@@ -72,12 +73,16 @@ def measure(bench: Workbench) -> RawMeasurement:
             "idle_power": idle_w,
             **{part: spent / count for part, spent in load.joules.items()},
             **({} if load.others_s is None else {"others": load.others_s / load.seconds}),
-            "samples": count,
-            "drift": drift(samples),
+            **derived(bench.job, arrays),
         },
-        arrays={"samples_ns": samples},
+        arrays=arrays,
         disturbance=watch.disturbance,
     )
+
+
+def derived(job: Job, arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """Joules are no samples: the arrays hold the times of the calls alone."""
+    return {"samples": len(arrays["samples_ns"]), "drift": drift(arrays["samples_ns"])}
 
 
 def _counters(device: str) -> Sequence[Counter]:
@@ -219,6 +224,7 @@ METRIC = RuntimeMetric(
     batch_size=1,
     options=("seconds",),
     measure=measure,
+    derived=derived,
     compared_by="joules",
     timed=True,
     sampled=True,

@@ -1,7 +1,12 @@
 """Throughput: images per second at a batch size: the batch size over the median time of a batch."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
 from cifar_deploy.core.disturbance import Watch
-from cifar_deploy.core.records import Within
+from cifar_deploy.core.records import Job, Within
 from cifar_deploy.core.table import Column
 from cifar_deploy.metrics import Compared, RawMeasurement, RuntimeMetric, Workbench
 from cifar_deploy.metrics.timing import DRIFT, drift, median_s, timed
@@ -15,11 +20,13 @@ def measure(bench: Workbench) -> RawMeasurement:
     predict = bench.load()
     with Watch() as watch:
         samples = timed(inputs, predict, bench.seconds)
-    return RawMeasurement(
-        values={"images_per_second": size / median_s(samples), "samples": len(samples), "drift": drift(samples)},
-        arrays={"samples_ns": samples},
-        disturbance=watch.disturbance,
-    )
+    arrays = {"samples_ns": samples}
+    return RawMeasurement(values=derived(bench.job, arrays), arrays=arrays, disturbance=watch.disturbance)
+
+
+def derived(job: Job, arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    samples = arrays["samples_ns"]
+    return {"images_per_second": job.batch_size / median_s(samples), "samples": len(samples), "drift": drift(samples)}
 
 
 METRIC = RuntimeMetric(
@@ -42,6 +49,7 @@ METRIC = RuntimeMetric(
     batch_size=64,
     options=("seconds",),
     measure=measure,
+    derived=derived,
     batched=True,
     timed=True,
     is_speed=True,

@@ -57,10 +57,11 @@ def ranks(configurations: Configurations, controls: Sequence[Result]) -> tuple[d
     Those of different batch sizes have places of their own.
     """
     timed = {configuration: of["latency"].result for configuration, of in timed_of(configurations).items()}
-    sessions = [result.session for result in timed.values() if result.session]
-    if not sessions:
+    of_sessions = [result for result in timed.values() if result.session]
+    if not of_sessions:
         return {}, []
-    session = max(sessions, key=lambda session: session.started)
+    session = max(of_sessions, key=lambda result: result.began).session
+    assert session
     together = {configuration: result for configuration, result in timed.items() if result.session == session}
     control = control_of(session, together.values(), controls)
     noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS

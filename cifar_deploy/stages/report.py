@@ -18,7 +18,7 @@ from cifar_deploy.choice.choose import Choice, Constraints
 from cifar_deploy.choice.choose import choose as choose_among
 from cifar_deploy.core import files, image_cache
 from cifar_deploy.core.charts import Chart
-from cifar_deploy.core.errors import Corrupt, UsageError
+from cifar_deploy.core.errors import Corrupt, UsageError, few
 from cifar_deploy.core.journal import grouped
 from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.progress import counted
@@ -395,6 +395,7 @@ def _circumstances(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
         "commit": _each(run.commit or "not from a checkout" for result in results for run in result.runs),
         **({"heat and power": conditions} if (conditions := _conditions(results)) else {}),
         **_options(results),
+        **_imported(results),
         "measured": (
             f"{min(b.started for r in results for b in r.runs)} to {max(b.started for r in results for b in r.runs)}",
         ),
@@ -423,6 +424,15 @@ def _options(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
     """The files of options that measurements were made with, if there are any."""
     found = [run.config_file for result in results for run in result.runs]
     return {"options": _each(f"from {one}" if one else "from the command line" for one in found)} if any(found) else {}
+
+
+def _imported(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """Results that came from another folder, and those of them whose artifacts were not known."""
+    found = [result for result in results if result.runs[-1].imported]
+    told = _each(f"as reported by {result.job.machine.title}" for result in found)
+    if foreign := [result.job.artifact.title for result in found if result.runs[-1].foreign]:
+        told += (f"artifacts that were not made here: {few(_each(foreign))}",)
+    return {"imported": told} if told else {}
 
 
 def _left_out(results: Sequence[Result], shown: Sequence[OfMachine]) -> dict[str, tuple[str, ...]]:

@@ -67,9 +67,9 @@ def open_session(jobs: Sequence[Job], runs: Iterable[Run], controls: bool, force
     The controls are the session's own, those of them whose configurations are among the jobs.
     """
     needed = {job.key for job in jobs}
-    earlier = {run.session for run in runs if run.session and needed <= set(run.session.jobs)}
+    earlier = {run.session: run for run in runs if run.session and needed <= set(run.session.jobs)}
     if earlier and not force:
-        session = max(earlier, key=lambda session: session.started)
+        session = max(earlier, key=lambda session: earlier[session].began)
         found = [Slot(job=job, control=control) for control in (False, True) for job in jobs]
         return session, [slot for slot in found if slot.key in session.jobs]
     found = [Slot(job=job, control=False) for job in jobs]
