@@ -798,6 +798,7 @@ def _store(out: Path) -> Iterator[Store]:
         logging.raiseExceptions = False  # a full disk takes no log; the error's own line says so
         handler = logging.FileHandler(store.log, encoding="utf-8", errors="backslashreplace", delay=True)
         handler.setFormatter(_Printable("%(asctime)s %(name)s %(message)s"))
+        handler.addFilter(logging.Filter(cifar_deploy.__name__))  # packages tell much that is of no use here
         logging.basicConfig(handlers=[handler], level=logging.DEBUG, force=True)
         if used := config.used():
             log.info("%s", used)

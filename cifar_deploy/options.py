@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from cifar_deploy.core import limits, machine, trust, units
+from cifar_deploy.core import limits, trust, units, variables
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, QUICKSTART_SECONDS, SECONDS, TIMEOUT_S
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
@@ -137,6 +137,8 @@ def _limit_memory(context: typer.Context, value: int | None) -> int | None:
 def _name_machine(context: typer.Context, value: str | None) -> str | None:
     """For as long as the command runs."""
     if value is not None:
+        from cifar_deploy.core import machine
+
         context.with_resource(machine.named(value))
     return value
 
@@ -407,7 +409,7 @@ MachineName = Annotated[
     typer.Option(
         "--as",
         metavar="NAME",
-        help=f"Name of this machine in the results, where two would look alike. {machine.NAME_VARIABLE} sets it too.",
+        help=f"Name of this machine in the results, where two would look alike. {variables.MACHINE_NAME} sets it too.",
         callback=_name_machine,
     ),
 ]

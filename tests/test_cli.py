@@ -282,7 +282,10 @@ def test_help_answers_without_importing_what_commands_need() -> None:
     assert own <= {
         *(f"cifar_deploy.{name}" for name in ("process", "cli", "options", "commands", "config", "networks")),
         *(f"cifar_deploy.core{name}" for name in ("", ".defaults", ".errors", ".on_first_use")),
-        *(f"cifar_deploy.core.{name}" for name in ("cgroups", "registry", "interpreter", "limits", "trust", "units")),
+        *(
+            f"cifar_deploy.core.{name}"
+            for name in ("cgroups", "registry", "interpreter", "limits", "trust", "units", "variables")
+        ),
     }
 
 

@@ -31,8 +31,7 @@ _INSTRUCTIONS = (
 _NEEDS: dict[Isa, str | None] = {"sse41": None, "avx2": "avx2", "avx512": "avx512f"}
 
 
-# The name that this machine's user gave it, where two would look alike.
-NAME_VARIABLE = "CIFAR_DEPLOY_MACHINE_NAME"
+# Of a machine, as its user names it.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 
@@ -47,8 +46,8 @@ def check_isa(isa: Isa) -> None:
 
 def machine() -> Machine:
     """This one, by the name that its user gave it."""
-    name = os.environ.get(NAME_VARIABLE)
-    return _this(check_name(name, NAME_VARIABLE) if name else None)
+    name = os.environ.get(variables.MACHINE_NAME)
+    return _this(check_name(name, variables.MACHINE_NAME) if name else None)
 
 
 @functools.cache
@@ -67,7 +66,7 @@ def check_name(name: str, given_by: str) -> str:
 
 def named(name: str) -> contextlib.AbstractContextManager[None]:
     """In the block, and in what is started there, this machine has the name."""
-    return variables.set_to(NAME_VARIABLE, check_name(name, "--as"))
+    return variables.set_to(variables.MACHINE_NAME, check_name(name, "--as"))
 
 
 def described(root: Path = ROOT) -> Machine:

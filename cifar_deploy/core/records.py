@@ -262,7 +262,9 @@ class Machine:
     @property
     def unit(self) -> tuple[str, ...]:
         """What stays the same of one device when its kernel, its Python or its packages change."""
-        return self.name or "", self.id or self.host, self.architecture, "emulated" if self.emulated else ""
+        # A container without an id has another host each time: then the name has to do.
+        place = self.id or ("" if self.name else self.host)
+        return self.name or "", place, self.architecture, "emulated" if self.emulated else ""
 
     @property
     def identity(self) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import cifar_deploy
-from cifar_deploy.core import interpreter, packs, trust
+from cifar_deploy.core import interpreter, trust
 from cifar_deploy.core.errors import Lack, Unavailable, UnknownName, UsageError
 from cifar_deploy.core.interpreter import Interpreter
 
@@ -169,6 +169,8 @@ def lack_of(plugin: Requirements) -> Lack | None:
 
 def _environment_of(plugin: Requirements) -> Environment | None:
     """On a device nothing makes environments: what a runtime needs is there, or is installed by its owner."""
+    from cifar_deploy.core import packs
+
     return None if packs.here() else plugin.environment
 
 

@@ -4,6 +4,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+# The name that this machine's user gave it, where two would look alike.
+MACHINE_NAME = "CIFAR_DEPLOY_MACHINE_NAME"
+
 
 @contextlib.contextmanager
 def set_to(name: str, value: str) -> Iterator[None]:

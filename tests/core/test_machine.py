@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_deploy.core import machine
+from cifar_deploy.core import machine, variables
 from cifar_deploy.core.errors import UsageError
 
 AFFINITY = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -96,7 +96,7 @@ def test_the_name_that_its_user_gives_it_tells_it_from_another_of_its_kind(monke
     without = machine.machine()
     with machine.named("pi5-kitchen"):
         kitchen = machine.machine()
-    monkeypatch.setenv(machine.NAME_VARIABLE, "pi5-hall")
+    monkeypatch.setenv(variables.MACHINE_NAME, "pi5-hall")
     hall = machine.machine()
     assert [each.name for each in (without, kitchen, hall)] == [None, "pi5-kitchen", "pi5-hall"]
     assert [each.title for each in (without, kitchen, hall)] == [without.host, "pi5-kitchen", "pi5-hall"]
