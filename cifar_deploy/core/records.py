@@ -691,6 +691,9 @@ class Job:
     machine: Machine
     versions: Mapping[str, str]
     backend_options: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
+    cpus: str | None = (
+        None  # the list of processors that the worker was kept to: see core.affinity; None: all that are allowed
+    )
 
     @property
     def is_ordinary(self) -> bool:
@@ -712,6 +715,7 @@ class Job:
             "files": [file.sha256 for file in self.artifact.files],
             # Earlier versions ran such a program as it was saved.
             **({"switched": True} if self.artifact.training_mode.switched else {}),
+            **({"cpus": self.cpus} if self.cpus else {}),
             **{
                 name: to_json(getattr(self, name))
                 for name in (

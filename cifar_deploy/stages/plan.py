@@ -30,6 +30,7 @@ class Conditions:
     seconds: float = SECONDS
     batch_sizes: tuple[int, ...] = ()  # none: each metric's own
     limit_test: int | None = None
+    cpus: str | None = None  # the list of processors that workers are kept to: see core.affinity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +121,7 @@ def planned(artifact: Artifact, backend: str, device: str, metric: str, conditio
             machine=here,
             versions=versions,
             backend_options=plugin.options,
+            cpus=conditions.cpus,
         )
         for count in dict.fromkeys(threads)
         for batch_size in dict.fromkeys(batch_sizes)

@@ -289,6 +289,7 @@ def _configuration(configuration: Configuration, of_one: dict[str, Summary], row
         "backend": configuration.backend,
         "device": configuration.device,
         "threads": configuration.threads,
+        **({"cpus": configuration.cpus} if configuration.cpus else {}),
         **sizes,
         **{name: _joined(records, name) for name in _CIRCUMSTANCES},
         **_versions(job.versions),

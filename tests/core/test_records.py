@@ -26,6 +26,7 @@ def test_a_job_keeps_its_key() -> None:
         {"seconds": 0.1},
         {"trial": UnderIsa(isa="avx2")},
         {"versions": {}},
+        {"cpus": "4-7"},
     ],
 )
 def test_another_question_has_another_key(change: dict[str, Any]) -> None:
