@@ -52,6 +52,7 @@ HARMLESS = {
         "controls",
         "cool-to",
         "cool-wait",
+        "cpus",
         "data-dir",
         "dataset",
         "device",
