@@ -138,7 +138,8 @@ def _measured(pack: Pack, store: Store, asked: argparse.Namespace, show: "_Show"
     for outcome in evaluate(store, planned, settings, force=asked.force, on_progress=show):
         show.line(_told(outcome.value) + ("  (measured before)" if outcome.reused else ""))
         results.append(outcome.value)
-        if outcome.value.failure and outcome.tried:
+        failure = outcome.value.failure
+        if failure and (outcome.tried or failure.kind not in ("unsupported", "unavailable")):
             failed.append(outcome.value)
     show.end()
     table = report.build(*_read(store, planned))
