@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from cifar_deploy import console, documents, environments, pipeline, recipes, selftest
     from cifar_deploy.choice import answer, limits
     from cifar_deploy.choice import choose as choosing
-    from cifar_deploy.core import environment, files, machine, progress, ranks, untrusted
+    from cifar_deploy.core import affinity, environment, files, machine, progress, ranks, untrusted
     from cifar_deploy.core.environment import Made
     from cifar_deploy.core.records import Artifact, Checkpoint, Isa, Recipe, Result
     from cifar_deploy.core.store import Store
@@ -62,9 +62,9 @@ else:
         for name in ("console", "documents", "environments", "pipeline", "recipes", "selftest")
     )
     answer, limits, choosing = (Module(f"cifar_deploy.choice.{name}") for name in ("answer", "limits", "choose"))
-    environment, files, machine, progress, ranks, untrusted = (
+    affinity, environment, files, machine, progress, ranks, untrusted = (
         Module(f"cifar_deploy.core.{name}")
-        for name in ("environment", "files", "machine", "progress", "ranks", "untrusted")
+        for name in ("affinity", "environment", "files", "machine", "progress", "ranks", "untrusted")
     )
     choose_stage, comparison = (Module(f"cifar_deploy.stages.{name}") for name in ("choose", "comparison"))
     evaluate_stage, plan_stage, profile_stage, rounds_stage, track_stage, train_stage = (
@@ -129,6 +129,7 @@ def run(
     backend: options.Backends = None,
     metric: options.Metrics = None,
     threads: options.Threads = None,
+    cpus: options.Cpus = None,
     batch_size: options.BatchSizes = None,
     seconds: options.Seconds = SECONDS,
     rounds: options.Rounds = ROUNDS,
@@ -156,7 +157,7 @@ def run(
     if format:
         plan_stage.check_readers(format, backend, "add its --format")
     _check_threads(train_threads, "--train-threads")
-    conditions = _conditions(threads, seconds, batch_size, limit_test)
+    conditions = _conditions(threads, cpus, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
         sampling=_sampling(rounds, target_interval, budget, cool_to, cool_wait),
         controls=controls,
@@ -212,7 +213,7 @@ def quickstart(
 ) -> None:
     """Measure the two shipped networks on this machine, without training: about two minutes on two cores."""
     view = _view(all_tables, wide, quiet)
-    conditions = _conditions(None, seconds, None, None)
+    conditions = _conditions(None, None, seconds, None, None)
     settings = pipeline.EvaluationSettings(
         sampling=pipeline.Sampling(rounds=rounds), controls=False, overhead=False, timeout_s=timeout
     )
@@ -357,6 +358,7 @@ def evaluate(
     device: options.Devices = None,
     metric: options.Metrics = None,
     threads: options.Threads = None,
+    cpus: options.Cpus = None,
     batch_size: options.BatchSizes = None,
     seconds: options.Seconds = SECONDS,
     rounds: options.Rounds = ROUNDS,
@@ -379,7 +381,7 @@ def evaluate(
     out: options.Out = Path("."),
 ) -> None:
     """Measure exported networks on each runtime, every number in a process of its own."""
-    conditions = _conditions(threads, seconds, batch_size, limit_test)
+    conditions = _conditions(threads, cpus, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
         sampling=_sampling(rounds, target_interval, budget, cool_to, cool_wait),
         controls=controls,
@@ -418,6 +420,7 @@ def bench(
     value: options.Values = None,
     backend: options.Backends = None,
     threads: options.Threads = None,
+    cpus: options.Cpus = None,
     seconds: options.Seconds = SECONDS,
     rounds: options.Rounds = ROUNDS,
     target_interval: options.TargetInterval = None,
@@ -439,7 +442,7 @@ def bench(
     """Compare latency, memory and size of external model files, side by side, on random input."""
     view = _view(all_tables, wide, quiet)
     plan_stage.check_names(backends=backend)
-    conditions = _conditions(threads, seconds, None, None)
+    conditions = _conditions(threads, cpus, seconds, None, None)
     settings = pipeline.EvaluationSettings(
         sampling=_sampling(rounds, target_interval, budget, cool_to, cool_wait),
         overhead=False,
@@ -498,6 +501,7 @@ def pack(
     metric: options.Metrics = None,
     images: options.PackImages = PACK_IMAGES,
     threads: options.Threads = None,
+    cpus: options.Cpus = None,
     batch_size: options.BatchSizes = None,
     seconds: options.Seconds = SECONDS,
     rounds: options.Rounds = ROUNDS,
@@ -510,6 +514,8 @@ def pack(
     out: options.Out = Path("."),
 ) -> None:
     """Write exports, test images and the program that measures them into one file, for another device."""
+    if cpus:
+        affinity.check(cpus)
     settings = pipeline.PackSettings(
         backends=tuple(backend) if backend else None,
         metrics=tuple(metric) if metric else None,
@@ -518,6 +524,7 @@ def pack(
         seconds=seconds,
         rounds=rounds,
         budget_s=budget,
+        cpus=cpus,
         controls=controls,
     )
     with _store(out) as store, console.following("pack") as show:
@@ -855,12 +862,21 @@ def _sampling(
 
 
 def _conditions(
-    threads: list[int] | None, seconds: float, batch_sizes: list[int] | None, limit_test: int | None
+    threads: list[int] | None,
+    cpus: str | None,
+    seconds: float,
+    batch_sizes: list[int] | None,
+    limit_test: int | None,
 ) -> pipeline.Conditions:
+    pinned = affinity.chosen(cpus) if cpus else None
     for count in threads or ():
-        _check_threads(count, "--threads")
+        machine.check_threads(count, pinned=pinned)
     return pipeline.Conditions(
-        threads=tuple(threads or (1,)), seconds=seconds, batch_sizes=tuple(batch_sizes or ()), limit_test=limit_test
+        threads=tuple(threads or (1,)),
+        seconds=seconds,
+        batch_sizes=tuple(batch_sizes or ()),
+        limit_test=limit_test,
+        cpus=pinned,
     )
 
 

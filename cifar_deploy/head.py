@@ -15,28 +15,39 @@ REQUIRES = ()  # packages, as pip takes them
 # The content follows this line, as comments.
 _MARK = b"# content\n"
 
+_MANIFEST = "pack/manifest.json"
+
 
 def main():
     if sys.version_info < (3, 10):
         _end(
             "Python %d.%d is too old; run it with Python 3.10 or newer, as `python3.12 bench.py`" % sys.version_info[:2]
         )
+    if sys.maxsize < 2**32:
+        _end(
+            "this Python has 32 bits, for which the runtimes are not made; run it with a 64-bit Python (a 64-bit system)"
+        )
+    # Not from the folder in which this file lies: a file json.py there is not the one that is meant.
+    if not getattr(sys.flags, "safe_path", sys.flags.isolated):
+        del sys.path[0]
+    import os
+
+    if os.name != "posix":
+        _end("it runs on Linux and macOS; on Windows, run it in WSL")
     try:
         import numpy  # noqa: F401
-    except ImportError as error:
+    except Exception as error:
         _end(
             "numpy cannot be imported (%s); run `pip install %s`, or start it by `uv run --script %s`"
-            % (error, " ".join(REQUIRES), __file__)
+            % (" ".join(str(error).split())[:200] or "it is broken", " ".join(REQUIRES), __file__)
         )
+    content, root = _content(), ""
     try:
-        root = _unpacked(_content())
+        root = _root()
+        _unpack(content, root)
     except OSError as error:
-        _end(
-            "%s cannot be written (%s); give another folder with --out"
-            % (error.filename or "the folder", error.strerror)
-        )
-    # Instead of the folder in which this file lies: a file json.py there is not the one that is meant.
-    sys.path[0] = _join(root, "pack")
+        _end("%s cannot be written (%s); give another folder with --out" % (error.filename or root, error.strerror))
+    sys.path.insert(0, _join(root, "pack"))
     from cifar_deploy import on_device
 
     on_device.main(root)
@@ -59,15 +70,17 @@ def _content():
     return content
 
 
-def _unpacked(content):
-    """The output folder with the content in it; what is there already, and the same, is not written again."""
+def _unpack(content, root):
+    """Write the content to the folder; what is there already, and the same, is not written again."""
     import io
     import os
     import zipfile
 
-    root = _root()
+    if not os.path.isfile(_join(root, _MANIFEST)) and set(os.listdir(root)) - {"pack"}:
+        _end("%s holds other files; give --out a new folder, or an empty one" % root)
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
-        for member in packed.infolist():
+        # The manifest first: by it the folder is known to be a pack's, though unpacking be interrupted.
+        for member in sorted(packed.infolist(), key=lambda each: each.filename != _MANIFEST):
             path = _join(root, *member.filename.split("/"))
             found = packed.read(member)
             if os.path.isfile(path) and os.path.getsize(path) == len(found):
@@ -76,10 +89,14 @@ def _unpacked(content):
                         continue
             if not os.path.isdir(os.path.dirname(path)):
                 os.makedirs(os.path.dirname(path))
-            with open(path + ".part", "wb") as part:
-                part.write(found)
-            os.replace(path + ".part", path)
-    return root
+            try:
+                with open(path + ".part", "wb") as part:
+                    part.write(found)
+                os.replace(path + ".part", path)
+            except OSError:
+                if os.path.isfile(path + ".part"):
+                    os.remove(path + ".part")
+                raise
 
 
 def _root():
@@ -88,15 +105,15 @@ def _root():
     import tempfile
 
     for place, argument in enumerate(sys.argv):
-        if argument == "--out" and place + 1 < len(sys.argv):
-            return os.path.abspath(sys.argv[place + 1])
-        if argument.startswith("--out="):
-            return os.path.abspath(argument[len("--out=") :])
+        given = sys.argv[place + 1 : place + 2] if argument == "--out" else [argument[len("--out=") :]]
+        if argument.partition("=")[0] == "--out" and given:
+            os.makedirs(given[0], exist_ok=True)
+            return os.path.abspath(given[0])
     variables = os.environ
     cache = variables.get("CIFAR_DEPLOY_CACHE") or _join(
         variables.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "cifar-deploy"
     )
-    root = _join(cache, "packs", ID)
+    root = _join(os.path.abspath(cache), "packs", ID)
     try:
         os.makedirs(root, exist_ok=True)
         with tempfile.TemporaryFile(dir=root):
@@ -104,7 +121,7 @@ def _root():
     except OSError as error:
         other = _join(tempfile.gettempdir(), "cifar-deploy-%s-%s" % (os.getuid(), ID))
         os.makedirs(other, mode=0o700, exist_ok=True)
-        if os.stat(other).st_uid != os.getuid():
+        if os.lstat(other).st_uid != os.getuid():
             _end("%s belongs to another user; give another folder with --out" % other)
         sys.stderr.write("%s cannot be written (%s); %s is used instead\n" % (root, error.strerror, other))
         return other
@@ -122,4 +139,8 @@ def _end(reason):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.stderr.write("bench.py: interrupted; run it again\n")
+        sys.exit(130)

@@ -7,21 +7,26 @@ so a second start goes on. At the end it writes one file of results, for `cifar-
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import logging
+import os
 import sys
+import tempfile
+import textwrap
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 
 from cifar_deploy import process
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import machine, packs, units
+from cifar_deploy.core import affinity, machine, packs, units
 from cifar_deploy.core.defaults import COOL_WAIT_S, TIMEOUT_S
-from cifar_deploy.core.errors import DeployError, Terminated, UsageError, one_line
+from cifar_deploy.core.errors import DeployError, Terminated, Unavailable, UsageError, one_line
 from cifar_deploy.core.outcome import failure_of
 from cifar_deploy.core.packs import Pack
 from cifar_deploy.core.progress import Progress, counted
@@ -29,6 +34,7 @@ from cifar_deploy.core.records import Artifact, Result
 from cifar_deploy.core.registry import lack_of
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
+from cifar_deploy.formats import given as formats_of
 from cifar_deploy.metrics import METRICS, default_metrics
 from cifar_deploy.metrics.summary import Configuration, Summary, is_per_image
 from cifar_deploy.reports import text
@@ -42,6 +48,11 @@ _PROGRAM = "bench.py"
 
 # A line of progress, where there is no terminal to write over.
 _LOG_INTERVAL_S = 10.0
+
+_COLUMNS = 80  # of a terminal that does not say
+
+# When this program did not exist yet: 2025. A board without a battery says 1970 until it is told.
+_BEFORE_S = 1735689600.0
 
 
 def main(root: str) -> NoReturn:
@@ -63,6 +74,12 @@ def main(root: str) -> NoReturn:
             f"{_PROGRAM}: error: {error.filename or 'system'}: {error.strerror or error}; mend that and run it again"
         )
         code = 1
+    except Exception:
+        log = Path(root) / "log.txt"
+        with open(log, "a") as file:
+            traceback.print_exc(file=file)
+        process.complain(f"{_PROGRAM}: error: internal error, please report; details in {log}")
+        code = 1
     process.end(code)
 
 
@@ -71,20 +88,23 @@ def run(root: Path, arguments: Sequence[str]) -> int:
     pack = packs.open_(root)
     asked = _parsed(pack, arguments)
     pack.check()
-    warnings.showwarning = lambda message, *_, **__: process.complain(f"{_PROGRAM}: {one_line(str(message))}")
-    with contextlib.ExitStack() as stack:
-        if asked.name:
-            stack.enter_context(machine.named(asked.name))
-        process.complain(f"{_PROGRAM}: pack {pack.id}, {machine.machine()}")
-        store = stack.enter_context(Store(root))
-        logging.basicConfig(filename=store.log, level=logging.INFO, force=True)
-        return _measured(pack, store, asked)
-
-
-def _measured(pack: Pack, store: Store, asked: argparse.Namespace) -> int:
     show = _Show()
+    warnings.showwarning = lambda message, *_, **__: show.line(f"{_PROGRAM}: {one_line(str(message))}")
+    if time.time() < _BEFORE_S:
+        show.line(f"{_PROGRAM}: this machine's clock says {machine.now()}; the results will say so too")
+    with contextlib.ExitStack() as stack:
+        if asked.name is not None:
+            stack.enter_context(machine.named(asked.name))
+        show.line(f"{_PROGRAM}: pack {pack.id}, {machine.machine()}")
+        store = stack.enter_context(Store(root))
+        stack.callback(show.end)
+        logging.basicConfig(filename=store.log, level=logging.INFO, force=True)
+        return _measured(pack, store, asked, show)
+
+
+def _measured(pack: Pack, store: Store, asked: argparse.Namespace, show: "_Show") -> int:
     artifacts = _artifacts(pack, store, asked)
-    backends = _backends(artifacts, asked.backend)
+    backends = _backends(artifacts, asked.backend, show)
     validated = []
     for number, artifact in enumerate(artifacts):
         show(Progress(done=number, total=len(artifacts), message=f"validating {artifact.title}"))
@@ -102,6 +122,7 @@ def _measured(pack: Pack, store: Store, asked: argparse.Namespace) -> int:
                 seconds=asked.seconds,
                 batch_sizes=tuple(pack.manifest.settings.batch_sizes),
                 limit_test=_limit(pack, artifact),
+                cpus=asked.cpus,
             ),
         )
     ]
@@ -113,18 +134,27 @@ def _measured(pack: Pack, store: Store, asked: argparse.Namespace) -> int:
         overhead=asked.controls,
         timeout_s=asked.timeout,
     )
-    failed = []
+    results, failed = [], []
     for outcome in evaluate(store, planned, settings, force=asked.force, on_progress=show):
         show.line(_told(outcome.value) + ("  (measured before)" if outcome.reused else ""))
-        if outcome.value.failure and outcome.tried:
+        results.append(outcome.value)
+        failure = outcome.value.failure
+        if failure and (outcome.tried or failure.kind not in ("unsupported", "unavailable")):
             failed.append(outcome.value)
     show.end()
     table = report.build(*_read(store, planned))
-    print()
-    for line in (*text.lines(table, f"in {store.results_path}"), *_against_home(pack, store, planned)):
-        print(line)
+    _print("")
+    if table.answer and table.answer.best:
+        answer = text.lines(table, f"in {store.results_path}")
+    else:  # with a metric or two, there is nothing to choose by; on a terminal the results stand above
+        answer = itertools.chain([] if sys.stdout.isatty() else map(_told, results), text.remarks(table))
+    for line in (*answer, *_against_home(pack, store, planned)):
+        _print(line)
     path = bundle.write(store, Path(asked.results))
-    print(f"results   {path}  (at home: cifar-deploy import {path.name})")
+    unnamed = "" if machine.machine().name else f"  (`python3 {_PROGRAM} --as NAME` gives it another name)"
+    _print(f"machine   {machine.machine().title}{unnamed}")
+    _print(f"results   {path.absolute()}")
+    _print(f"at home   copy this file there, and run: cifar-deploy import {path.name}")
     if failed:
         process.complain(f"{_PROGRAM}: {counted(len(failed), 'measurement')} failed")
     return 1 if failed else 0
@@ -138,10 +168,31 @@ def _parsed(pack: Pack, arguments: Sequence[str]) -> argparse.Namespace:
         epilog=f"The runtimes need: pip install {' '.join(packs.names(pack.manifest.requires))}.",
     )
     add = parser.add_argument
-    add("--format", action="append", choices=pack.manifest.variants, help="only this format; may be given again")
-    add("--backend", action="append", default=packed.backends, help="only on this runtime; may be given again")
-    add("--metric", action="append", default=packed.metrics, help="only this metric; may be given again")
-    add("--threads", action="append", type=int, metavar="N", help=f"threads of a runtime [{_listed(packed.threads)}]")
+    for name, names, help in (
+        ("format", pack.manifest.variants, "only this format"),
+        ("backend", _readers(pack), "only on this runtime"),
+        ("metric", _offered(), "only this metric"),
+    ):
+        add(
+            f"--{name}",
+            action="append",
+            choices=names,
+            metavar="NAME",
+            help=f"{help}; may be given again: {_listed(names)}",
+        )
+    add(
+        "--threads",
+        action="append",
+        type=_at_least_one,
+        metavar="N",
+        help=f"threads of a runtime; may be given again [{_listed(packed.threads)}]",
+    )
+    add(
+        "--cpus",
+        default=packed.cpus,
+        metavar="LIST",
+        help=f"pin the measurements to these processors: 4-7,2, or big, or little [{packed.cpus or 'all that are allowed'}]",
+    )
     add("--rounds", type=_at_least_one, default=packed.rounds, metavar="N", help="rounds [%(default)s]")
     add(
         "--seconds",
@@ -166,9 +217,33 @@ def _parsed(pack: Pack, arguments: Sequence[str]) -> argparse.Namespace:
     add("--out", metavar="DIR", help="folder to unpack to and to measure in [one of the user's cache]")
     add("--results", default=".", metavar="FILE", help="where the results go, to take home [the current folder]")
     asked = parser.parse_args(arguments)
-    asked.threads = [machine.check_threads(count) for count in asked.threads or packed.threads]
-    plan.check_names(backends=asked.backend, metrics=asked.metric)
+    asked.backend = asked.backend or packed.backends
+    asked.metric = asked.metric or packed.metrics
+    asked.cpus = affinity.chosen(asked.cpus) if asked.cpus else None
+    asked.threads = [machine.check_threads(each, pinned=asked.cpus) for each in asked.threads or packed.threads]
+    if asked.name is not None:
+        machine.check_name(asked.name, "--as")
+    _check_results(Path(asked.results))
     return asked
+
+
+def _check_results(place: Path) -> None:
+    """Raises UsageError if no file can be written there: after an hour of measuring is too late to say so."""
+    folder = place if place.is_dir() else place.parent
+    if not folder.is_dir():
+        raise UsageError(f"--results: {folder} is no folder; make it, or give another place")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"--results: {folder.absolute()} cannot be written ({error.strerror}); give another place"
+        ) from error
+
+
+def _readers(pack: Pack) -> list[str]:
+    formats = {formats_of(variant)[0] for variant in pack.manifest.variants}
+    return list(dict.fromkeys(name for format in sorted(formats) for name in export.readers(format)))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -202,14 +277,22 @@ def _artifacts(pack: Pack, store: Store, asked: argparse.Namespace) -> list[Arti
     ]
 
 
-def _backends(artifacts: Sequence[Artifact], wanted: Sequence[str] | None) -> list[str]:
-    """The runtimes that are here; of those that are not, how to install them."""
+def _backends(artifacts: Sequence[Artifact], wanted: Sequence[str] | None, show: "_Show") -> list[str]:
+    """The runtimes that are here. Of one that is not, it is said how to install it, if it was asked for or nothing else reads a file."""
     found = []
+    lacks = {}
     for name in dict.fromkeys(name for artifact in artifacts for name in export.readers(str(artifact.format), wanted)):
         if lack := lack_of(BACKENDS[name]):
-            process.complain(f"{_PROGRAM}: {name} is not here: {lack}")
+            lacks[name] = lack
         else:
             found.append(name)
+    if not found:
+        raise Unavailable(f"no runtime is here that reads what is packed: {'; '.join(map(str, lacks.values()))}")
+    served = {format for name in found for format in BACKENDS[name].reads}
+    for name, lack in lacks.items():
+        unserved = {str(artifact.format) for artifact in artifacts} & {*BACKENDS[name].reads} - served
+        if wanted or unserved:
+            show.line(f"{_PROGRAM}: {lack}")
     return found
 
 
@@ -225,9 +308,14 @@ def _validated(pack: Pack, store: Store, artifact: Artifact, backends: Sequence[
         return dataclasses.replace(artifact, failure=failure_of(error))
 
 
+def _offered() -> list[str]:
+    """What can be measured, but for what was found in training: that is known at home."""
+    return [name for name in METRICS if getattr(METRICS[name], "stage", None) != "train"]
+
+
 def _metrics() -> list[str]:
-    """What is measured by default, but for what was found in training: that is known at home."""
-    return [name for name in default_metrics() if getattr(METRICS[name], "stage", None) != "train"]
+    """What of it is measured by default."""
+    return [name for name in default_metrics() if name in _offered()]
 
 
 def _limit(pack: Pack, artifact: Artifact) -> int | None:
@@ -280,19 +368,48 @@ class _Show:
         self._milestones = latest.milestones
         shown = f"{latest.done}/{latest.total}  {latest.message}"
         if self._is_terminal:
-            with contextlib.suppress(OSError):
-                sys.stderr.write(f"\r{shown[:100].ljust(self._width)}")
-                sys.stderr.flush()
-            self._width = len(shown[:100])
+            shown = shown[: _width(sys.stderr) - 1]  # a full line would wrap, and could not be written over
+            self._write(f"\r{shown.ljust(self._width)}")
+            self._width = len(shown)
         elif time.monotonic() - self._last >= _LOG_INTERVAL_S:
             self._last = time.monotonic()
             process.complain(shown)
 
     def line(self, told: str) -> None:
         self.end()
-        process.complain(told)
+        process.complain(_wrapped(told, sys.stderr))
 
     def end(self) -> None:
+        """Leave nothing of the line that is written over."""
         if self._width:
-            process.complain("\r" + " " * self._width + "\r")
+            self._write("\r" + " " * self._width + "\r")
             self._width = 0
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+def _print(line: str) -> None:
+    print(_wrapped(line, sys.stdout))
+
+
+def _wrapped(line: str, stream: TextIO) -> str:
+    """The line for this stream: on a terminal in several, if it is too long for one."""
+    if not stream.isatty() or len(line) < _width(stream):
+        return line
+    indent = " " * (len(line) - len(line.lstrip())) + "  "
+    return "\n".join(
+        textwrap.wrap(
+            line, _width(stream) - 1, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+    )
+
+
+def _width(stream: TextIO) -> int:
+    """Of the terminal, in columns."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS

@@ -327,6 +327,15 @@ Threads = Annotated[
         show_default="1",
     ),
 ]
+Cpus = Annotated[
+    str | None,
+    typer.Option(
+        "--cpus",
+        metavar="LIST",
+        help="Pin each measurement to these processors: numbers as 4-7,2, or big or little cores.",
+        show_default="all that are allowed",
+    ),
+]
 BatchSizes = Annotated[
     list[int] | None,
     typer.Option(

@@ -243,6 +243,7 @@ class Session:
             for name, words in {
                 "cifar-deploy": [sys.executable, "-m", "cifar_deploy"],
                 "python": [sys.executable],
+                "python3": [sys.executable],
             }.items():
                 program = Path(programs) / name
                 program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')

@@ -194,3 +194,16 @@ def exported(road: Path, of_all: Path) -> Exported:
         return artifact, folder / FORMATS[name].filename
 
     return export
+
+
+@pytest.fixture(scope="session")
+def packed(road: Path, of_all: Path) -> Path:
+    """A pack of that network as ONNX, with the 64 images that it was evaluated on."""
+    bench = of_all / "bench.py"
+    with Lock(of_all / "packed.lock", None):
+        if not bench.exists():
+            shutil.copytree(road, of_all / "packed")  # a baseline is made, and the road stays as it is
+            with in_process.workers_here():
+                done = run_here("pack", "--format", "onnx", "--images", "64", "--to", bench, "--out", of_all / "packed")
+            assert done.returncode == 0, done.stderr + done.stdout
+    return bench

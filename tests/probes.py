@@ -39,6 +39,11 @@ from cifar_deploy.core.store import as_artifact
 from cifar_deploy.formats import format_of
 
 
+def processors() -> list[int]:
+    """Those that this process may run on."""
+    return sorted(os.sched_getaffinity(0))
+
+
 def describe(recipe: Recipe, numbers: tuple[int, ...], folder: Path) -> list[str]:
     return [recipe.name, str(sum(numbers)), type(folder).__name__]
 

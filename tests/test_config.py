@@ -53,6 +53,7 @@ HARMLESS = {
         "controls",
         "cool-to",
         "cool-wait",
+        "cpus",
         "data-dir",
         "dataset",
         "device",

@@ -98,7 +98,7 @@ def test_torch_comes_from_the_index_that_is_named(clone: Path, with_uv: bool) ->
 def test_each_target_says_which_packages_it_needs() -> None:
     listed = subprocess.run(["make", "-pnq", "-C", ROOT], capture_output=True, text=True).stdout.splitlines()
     needs = {name: set(after.split()) for line in listed for name, colon, after in [line.partition(":")] if colon}
-    assert needs["run"] == needs["schemas"] == {".venv/ready"}
+    assert needs["run"] == needs["arm"] == needs["schemas"] == {".venv/ready"}
     for name in ("test", "gate", "lint", "types"):
         assert needs[name] == {".venv/ready-dev"}, name
 

@@ -43,6 +43,8 @@ def named(configuration: Configuration) -> str:
         where += f" ({configuration.device})"
     if configuration.threads != 1:
         where += f" with {counted(configuration.threads, 'thread')}"
+    if configuration.cpus:
+        where += f" on CPUs {configuration.cpus}"
     if not configuration.format:
         return f"{configuration.name} on {where}"
     if not (precision := precision_of(configuration)):

@@ -13,6 +13,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cifar_deploy.core.records import Cores
 from cifar_deploy.core.sysfs import ROOT, number, text
@@ -54,6 +55,8 @@ _PLACEHOLDERS = {"", "none", "default string", "system product name", "system ma
 # Makers that DMI names where the machine is virtual.
 _HYPERVISORS = ("qemu", "kvm", "vmware", "xen", "innotek", "amazon ec2", "google compute engine", "parallels", "bochs")
 
+_PROCESSORS = "sys/devices/system/cpu"
+
 # Mixed into the hash, so that a machine's number here is of use here alone.
 _SALT = b"cifar-deploy machine "
 _ID_DIGITS = 12
@@ -70,25 +73,44 @@ def cpuinfo(root: Path = ROOT) -> tuple[Mapping[str, str], ...]:
     return tuple(processors)
 
 
+class Kind(NamedTuple):
+    """Cores of one kind, with their numbers."""
+
+    cores: Cores
+    numbers: tuple[int, ...]
+    capacity: float | None  # by the kernel, where it schedules by that: the fastest core has 1024
+
+
 def clusters(root: Path = ROOT) -> tuple[Cores, ...]:
     """The processor's cores by kind and highest frequency, the fastest first; () if the system tells of no kinds."""
+    found = tuple(kind.cores for kind in kinds(root))
+    return _apple() if not found and platform.system() == "Darwin" and root == ROOT else found
+
+
+def kinds(root: Path = ROOT) -> tuple[Kind, ...]:
+    """The same with the processors' numbers, where the system has some."""
     hybrid = {
         place: name
         for name, file in (("P-core", "cpu_core"), ("E-core", "cpu_atom"))
         for place in _numbers(text(root / f"sys/devices/{file}/cpus"))
     }
-    found: Counter[tuple[str, float | None]] = Counter()
+    found: dict[tuple[str, float | None], list[int]] = {}
     for fields in cpuinfo(root):
         with contextlib.suppress(KeyError, ValueError):
             place = int(fields["processor"])
             name = _core(fields) or hybrid.get(place) or fields.get("model name")
             if name:
-                khz = number(root / f"sys/devices/system/cpu/cpu{place}/cpufreq/cpuinfo_max_freq")
-                found[name, None if khz is None else khz * 1000] += 1
-    if not found and platform.system() == "Darwin" and root == ROOT:
-        return _apple()
-    kinds = [Cores(name=name, count=count, max_hz=max_hz) for (name, max_hz), count in found.items()]
-    return tuple(sorted(kinds, key=lambda cores: -(cores.max_hz or 0)))
+                khz = number(root / f"{_PROCESSORS}/cpu{place}/cpufreq/cpuinfo_max_freq")
+                found.setdefault((name, None if khz is None else khz * 1000), []).append(place)
+    told = [
+        Kind(
+            cores=Cores(name=name, count=len(places), max_hz=max_hz),
+            numbers=tuple(places),
+            capacity=number(root / f"{_PROCESSORS}/cpu{places[0]}/cpu_capacity"),
+        )
+        for (name, max_hz), places in found.items()
+    ]
+    return tuple(sorted(told, key=lambda kind: (-(kind.capacity or 0), -(kind.cores.max_hz or 0))))
 
 
 def _core(fields: Mapping[str, str]) -> str | None:

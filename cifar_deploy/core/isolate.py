@@ -39,6 +39,7 @@ class Worker:
     pool_threads: int = 1  # see Setting
     variables: Mapping[str, str] = field(default_factory=dict)  # see Setting
     limit: Limit | None = None  # None: the usual limit (see core.limits)
+    cpus: str | None = None  # see Setting
     timeout_s: float | None = None  # without progress; None: TIMEOUT_S, plus the time to join other ranks
     on_progress: OnProgress | None = None
     launcher: Launcher = LOCAL
@@ -66,6 +67,7 @@ class Worker:
             pool_threads=self.pool_threads,
             variables=self.variables,
             limit=limit,
+            cpus=self.cpus,
         )
         with files.temporary_folder() as folder:
             request = {"function": name, "arguments": arguments, "given": trust.given()}

@@ -39,6 +39,7 @@ class Setting:
     pool_threads: int = 1  # what OMP_NUM_THREADS and its kin say before any library loads
     variables: Mapping[str, str] = field(default_factory=dict)  # of the environment, set before that too
     limit: Limit | None = None
+    cpus: str | None = None  # the list of processors that it is kept to: see core.affinity
 
 
 class Running(Protocol):
@@ -89,6 +90,7 @@ class Local:
                 [
                     *(setting.limit.command if setting.limit else ()),
                     *(setting.interpreter.python, *_ON_ITS_OWN, "-m", "cifar_deploy.core.worker", str(folder)),
+                    *([setting.cpus] if setting.cpus else ()),
                 ],
                 stdin=subprocess.PIPE,  # never written: its end tells the worker that we are gone
                 stdout=output,

@@ -15,8 +15,9 @@ from importlib import metadata
 from pathlib import Path
 
 import cifar_deploy
-from cifar_deploy.core import cgroups, hardware, packs, variables
+from cifar_deploy.core import affinity, cgroups, hardware, packs, variables
 from cifar_deploy.core.errors import Unsupported, UsageError, one_line
+from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Isa, Machine
 from cifar_deploy.core.sysfs import ROOT
 
@@ -178,9 +179,17 @@ def _quota_v1(folder: Path) -> float | None:
         return None
 
 
-def check_threads(threads: int, option: str = "--threads") -> int:
-    """`threads`, if this process may use as many; else UsageError. More threads than processors measure the queue."""
+def check_threads(threads: int, option: str = "--threads", pinned: str | None = None) -> int:
+    """`threads`, if this process may use as many; else UsageError. More threads than processors measure the queue.
+
+    `pinned` is the list of processors that a worker is kept to.
+    """
     allowed = allowed_threads()
+    if pinned and threads > (of_pinned := len(affinity.parsed(pinned))):
+        raise UsageError(
+            f"{option}: {threads} is more than the {counted(of_pinned, 'processor')} of --cpus {pinned}; "
+            f"give at most {of_pinned}"
+        )
     if threads > allowed:
         raise UsageError(
             f"{option}: {threads} is more than the {allowed} this process may use "

@@ -87,6 +87,15 @@ class FileName:
         return None if is_plain else "is not the name of a file that can be shown"
 
 
+@dataclass(frozen=True)
+class Processors:
+    """A list of processors as the kernel writes it: 4-7,2 (see core.affinity)."""
+
+    def fault(self, value: str) -> str | None:
+        part = "[0-9]{1,5}(-[0-9]{1,5})?"
+        return None if re.fullmatch(f"{part}(,{part}){{0,999}}", value) else "is no list of processors"
+
+
 NOT_NEGATIVE = Within(least=0)
 
 Count: TypeAlias = Annotated[int, NOT_NEGATIVE]
@@ -693,6 +702,7 @@ class Job:
     machine: Machine
     versions: Mapping[str, str]
     backend_options: Mapping[str, int | float | str] = dataclasses.field(default_factory=dict)
+    cpus: Annotated[str, Processors()] | None = None  # that the worker was kept to; None: all that are allowed
 
     @property
     def is_ordinary(self) -> bool:
@@ -714,6 +724,7 @@ class Job:
             "files": [file.sha256 for file in self.artifact.files],
             # Earlier versions ran such a program as it was saved.
             **({"switched": True} if self.artifact.training_mode.switched else {}),
+            **({"cpus": self.cpus} if self.cpus else {}),
             **{
                 name: to_json(getattr(self, name))
                 for name in (

@@ -1,6 +1,6 @@
-"""The child's side of one call: `python -m cifar_deploy.core.worker FOLDER`.
+"""The child's side of one call: `python -m cifar_deploy.core.worker FOLDER [CPUS]`.
 
-The folder belongs to this call alone.
+It keeps to the processors of the list CPUS (see core.affinity), if there is one. The folder belongs to this call alone.
 
     request.json    read: {"function": "package.module:name", "arguments": {...}, "given": ["module:object", ...]}
     progress.json   written now and then, if the function reports progress
@@ -26,7 +26,7 @@ import traceback
 import typing
 from pathlib import Path
 
-from cifar_deploy.core import descendants, memory, progress, trust
+from cifar_deploy.core import affinity, descendants, memory, progress, trust
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import DeployError, FailureKind, is_out_of_memory
 
@@ -34,7 +34,9 @@ from cifar_deploy.core.errors import DeployError, FailureKind, is_out_of_memory
 _OOM_SCORE_ADJ = "500"
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, pinned: str | None = None) -> None:
+    if pinned:
+        affinity.pin(pinned)
     memory.remember_interpreter()
     _end_with_parent()
     with contextlib.suppress(OSError):
@@ -88,4 +90,4 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -75,6 +75,7 @@ class Configuration(NamedTuple):
     device: str
     threads: int
     batch_size: int | None = None  # None: each metric's own
+    cpus: str | None = None  # that it was pinned to; None: all that are allowed
 
     @classmethod
     def of(cls, result: Result) -> "Configuration":
@@ -87,6 +88,7 @@ class Configuration(NamedTuple):
             device=job.device,
             threads=job.threads,
             batch_size=asked_batch_size(job),
+            cpus=job.cpus,
         )
 
     @property
@@ -97,7 +99,8 @@ class Configuration(NamedTuple):
     def __str__(self) -> str:
         threads = f", {self.threads} threads" if self.threads != 1 else ""
         batch = f", batch {self.batch_size}" if self.batch_size else ""
-        return f"{f'{self.name} {self.variant}'.rstrip()} on {self.backend} ({self.device}{threads}{batch})"
+        cpus = f", CPUs {self.cpus}" if self.cpus else ""
+        return f"{f'{self.name} {self.variant}'.rstrip()} on {self.backend} ({self.device}{threads}{cpus}{batch})"
 
 
 class Summary:

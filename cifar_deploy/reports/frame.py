@@ -36,7 +36,7 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 # The device, where there are several.
 _MACHINE = "machine_name"
 # What tells one configuration from another, apart from the batch size.
-_SETTINGS = ("name", "network", "format", "backend", "device", "threads")
+_SETTINGS = ("name", "network", "format", "backend", "device", "threads", "cpus")
 
 # Units as the names of values say them; a name that ends with its unit has it already.
 _UNITS = {"1": "", "s": "seconds", "J": "joules", "images/s": "images_per_second"}
@@ -45,7 +45,7 @@ _UNITS = {"1": "", "s": "seconds", "J": "joules", "images/s": "images_per_second
 def wide(records: Iterable[Record]) -> pd.DataFrame:
     """Each configuration as a row, and each value as a column, named `metric_value_unit`, as in latency_p50_s.
 
-    Where a value has an interval, `_low` and `_high` stand before its unit. After the values of each metric come its
+    A column `cpus` is there only where something was pinned. Where a value has an interval, `_low` and `_high` stand before its unit. After the values of each metric come its
     batch size, if it is not always 1, its verdict, and why it failed. Where metrics were measured at several batch
     sizes, each size has a row; what was measured at one alone is in all of them.
     """
@@ -71,7 +71,7 @@ def wide(records: Iterable[Record]) -> pd.DataFrame:
         columns |= of_metric | remarks[metric]
     made = pd.DataFrame(rows, columns=list(columns)).astype(columns)
     ones = [name for name in made if name.endswith(_BATCH_SIZE) and made[name].dropna().eq(1).all()]
-    return made.drop(columns=ones)
+    return made.drop(columns=[*ones, *(["cpus"] if made["cpus"].isna().all() else [])])
 
 
 def _by_batch_size(of_one: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

@@ -20,7 +20,10 @@ EAGER = (CHECKPOINT, "pytorch")
 Configurations = dict[Configuration, dict[str, Summary]]  # by metric
 
 # What is a label only where it differs, by its title.
-_VARYING = {"device": "device", "threads": "threads", "batch": "batch_size"}
+_VARYING = {"device": "device", "threads": "threads", "CPUs": "cpus", "batch": "batch_size"}
+
+# What it means that one of these was left to the program.
+_UNSET = {"CPUs": "any", "batch": "own"}
 
 
 def label_titles(configurations: Iterable[Configuration]) -> tuple[str, ...]:
@@ -45,7 +48,7 @@ def _label(configuration: Configuration, title: str) -> str:
     if title == "format":
         return configuration.variant
     value = getattr(configuration, _VARYING.get(title, title))
-    return "own" if value is None else str(value)
+    return _UNSET[title] if value is None else str(value)
 
 
 def runtime_title(configuration: Configuration) -> str:
@@ -114,25 +117,26 @@ def correct_of(result: Result) -> tuple[int, int]:
 
 
 def by_settings(configurations: Configurations) -> Configurations:
-    """The configurations for a table, by threads and batch size. What depends on neither stands in the rows of all of them.
+    """The configurations for a table, by threads, CPUs and batch size. What depends on none of them stands in the rows of all of them.
 
     A metric's own batch size is one of the others where that was asked for too, and a row of its own elsewhere.
     """
-    groups: dict[tuple[str, ...], list[Configuration]] = {}
+    groups: dict[Configuration, list[Configuration]] = {}
     for configuration in configurations:
-        groups.setdefault(configuration[:-2], []).append(configuration)
+        alone = configuration._replace(threads=1, batch_size=None, cpus=None)
+        groups.setdefault(alone, []).append(configuration)
     found: Configurations = {}
     for alike in groups.values():
         found |= _of_group({configuration: configurations[configuration] for configuration in sorted(alike, key=_size)})
     return found
 
 
-def _size(configuration: Configuration) -> tuple[int, int]:
-    return configuration.threads, configuration.batch_size or 0
+def _size(configuration: Configuration) -> tuple[int, str, int]:
+    return configuration.threads, configuration.cpus or "", configuration.batch_size or 0
 
 
 def _of_group(alike: Configurations) -> Configurations:
-    """The rows of configurations that differ in threads and batch size alone."""
+    """The rows of configurations that differ in threads, CPUs and batch size alone."""
     recorded = {
         metric: summary
         for of_one in alike.values()
@@ -141,8 +145,9 @@ def _of_group(alike: Configurations) -> Configurations:
     }
     found: Configurations = {}
     for configuration, of_one in alike.items():
-        sizes = [other.batch_size for other in alike if other.batch_size and other.threads == configuration.threads]
-        of_own = alike.get(configuration._replace(batch_size=None), {})
+        settings = configuration._replace(batch_size=None)
+        sizes = [each.batch_size for each in alike if each.batch_size and each._replace(batch_size=None) == settings]
+        of_own = alike.get(settings, {})
         shared = {**recorded, **{metric: summary for metric, summary in of_own.items() if not is_batched(metric)}}
         own_batched = {metric: summary for metric, summary in of_own.items() if is_batched(metric)}
         if configuration.batch_size:

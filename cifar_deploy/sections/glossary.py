@@ -12,6 +12,7 @@ _WORDS = {
     "backend": "the runtime that runs the artifact",
     "device": "what it runs on: cpu, cuda ...",
     "threads": "the threads that the runtime may use",
+    "CPUs": "the processors that the process was pinned to (--cpus); any: all that it may use",
     "batch": "images in one call; own: each metric's own batch size",
     "metric": "what was measured",
     "instructions": "the newest instruction set that the runtime may use",

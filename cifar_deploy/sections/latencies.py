@@ -86,7 +86,9 @@ def where_measured(configurations: Configurations) -> str:
     """The devices and numbers of threads of all the rows."""
     devices = sorted({configuration.device for configuration in configurations})
     threads = sorted({configuration.threads for configuration in configurations})
-    return f"On {', '.join(devices)}, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}."
+    pinned = sorted({configuration.cpus for configuration in configurations if configuration.cpus})
+    cpus = f", pinned to CPUs {' and '.join(pinned)}" if pinned else ""
+    return f"On {', '.join(devices)}, {' and '.join(map(str, threads))} thread{'s' if threads != [1] else ''}{cpus}."
 
 
 def how_measured(configurations: Configurations, control: Sequence[float]) -> list[str]:

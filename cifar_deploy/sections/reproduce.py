@@ -155,20 +155,24 @@ class _Conditions(NamedTuple):
     device: str
     seconds: float | None
     limit_test: int | None
+    cpus: str | None
 
 
 def _evaluations(shown: Sequence[Result], all_results: Sequence[Result]) -> Iterator[str]:
-    """A command for each device, duration and choice of test images. What depends on none of these goes along."""
+    """A command for each device, list of CPUs, duration and choice of test images. What depends on none of these goes along."""
     measured = [result for result in shown if not isinstance(METRICS[result.job.metric], RecordedMetric)]
     groups: dict[_Conditions, list[Result]] = {}
-    usual: dict[str, _Conditions] = {}
+    usual: dict[tuple[str, str | None], _Conditions] = {}
     for result in measured:
         job = result.job
-        first = usual.get(job.device, _Conditions(job.device, None, None))
-        usual[job.device] = _Conditions(job.device, first.seconds or job.seconds, first.limit_test or job.limit_test)
+        alike = job.device, job.cpus
+        first = usual.get(alike, _Conditions(job.device, None, None, job.cpus))
+        usual[alike] = first._replace(
+            seconds=first.seconds or job.seconds, limit_test=first.limit_test or job.limit_test
+        )
     for result in measured:
-        job, first = result.job, usual[result.job.device]
-        of_one = _Conditions(job.device, job.seconds or first.seconds, job.limit_test or first.limit_test)
+        job, first = result.job, usual[result.job.device, result.job.cpus]
+        of_one = first._replace(seconds=job.seconds or first.seconds, limit_test=job.limit_test or first.limit_test)
         groups.setdefault(of_one, []).append(result)
     for conditions, results in groups.items():
         names = dict.fromkeys(artifact.name for artifact in _artifacts(results))
@@ -201,6 +205,8 @@ def _measuring(conditions: _Conditions, results: Sequence[Result], shown: Sequen
 
 def _timed(conditions: _Conditions, results: Sequence[Result]) -> Iterator[object]:
     yield from _each("--threads", sorted({result.job.threads for result in results}))
+    if conditions.cpus:
+        yield from ("--cpus", conditions.cpus)
     if conditions.seconds:
         yield from ("--seconds", f"{conditions.seconds:g}s")
     if rounds := [len(result.runs) for result in results if is_timed(result.job)]:
@@ -230,5 +236,5 @@ def _bench(current: Sequence[Result]) -> str:
         elif tensor.shape:
             words += ["--shape", f"{name}={','.join(map(str, tensor.shape))}"]
     seconds = next((job.seconds for job in jobs if job.seconds), None)
-    words += _timed(_Conditions(jobs[0].device, seconds, None), current)
+    words += _timed(_Conditions(jobs[0].device, seconds, None, jobs[0].cpus), current)
     return _line("bench", *words, "--out", _FOLDER)

@@ -54,7 +54,7 @@ def write(store: Store, place: Path) -> Path:
     pack = packs.here()
     name = "-".join(filter(None, [machine.machine().title, pack.id if pack else ""]))
     path = place / f"{name}{SUFFIX}" if place.is_dir() else place
-    with files.atomic_write(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as bundle:
+    with files.atomic_write(path) as part, _zip(part) as bundle:
         bundle.write(store.results_path, store.results_path.name)
         for run in store.lines(fault).runs:
             if run.measurement and run.measurement.raw and store.has_samples(run.measurement):
@@ -62,6 +62,11 @@ def write(store: Store, place: Path) -> Path:
                 if (inside := f"raw/{raw.name}") not in bundle.namelist():
                     bundle.write(raw, inside, zipfile.ZIP_STORED)  # an .npz is deflated already
     return path
+
+
+def _zip(path: Path) -> zipfile.ZipFile:
+    """A device's clock may say 1970, and a zip knows of nothing before 1980."""
+    return zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False)
 
 
 @contextlib.contextmanager

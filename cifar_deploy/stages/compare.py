@@ -64,7 +64,7 @@ Word: TypeAlias = Literal[
 
 _SPEED_WORDS: tuple[Word, Word] = ("faster", "slower")
 _OTHER_WORDS: tuple[Word, Word] = ("better", "worse")
-_Settings: TypeAlias = tuple[int, int]  # threads and batch size
+_Settings: TypeAlias = tuple[int, int, str]  # threads, batch size and CPUs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +156,8 @@ def pairs_of(
 ) -> list[Pair]:
     """Every configuration once, with all that is compared of it; what failed, or is in one of the two alone, is said to.
 
-    Raises UsageError if the two have none in common, or if the two are not of the same question (protocol, data, batch, threads), unless
-    `allow_mismatch` is asked for.
+    Raises UsageError if the two have none in common, or if the two are not of the same question (protocol, data, batch, threads,
+    CPUs), unless `allow_mismatch` is asked for.
     """
     of_a, of_b = _filter_compared(a), _filter_compared(b)
     matches = pairing.matched(of_a, of_b, pairs, any_input=allow_mismatch)
@@ -188,7 +188,7 @@ class _Outcome(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """What is compared of one metric, apart from threads and batch size."""
+    """What is compared of one metric, apart from threads, batch size and CPUs."""
 
     side: str  # "" if the name is paired
     name: str  # the one in A, if it is paired
@@ -280,8 +280,8 @@ def _nothing(a: Sequence[Result], b: Sequence[Result], matches: Sequence[Match],
 def _side_by_side(
     ours: Mapping[_Settings | None, Sequence[Result]], theirs: Mapping[_Settings | None, Sequence[Result]]
 ) -> Iterator[tuple[Result | None, Result | None]]:
-    """Of each number of threads and batch size the newest two that are alike; None for what is on one side alone."""
-    if ours and theirs and not ours.keys() & theirs.keys():  # other threads or batch sizes
+    """Of each number of threads, batch size and CPUs the newest two that are alike; None for what is on one side alone."""
+    if ours and theirs and not ours.keys() & theirs.keys():  # other threads, batch sizes or CPUs
         yield list(ours.values())[-1][-1], list(theirs.values())[-1][-1]
         return
     for settings in sorted({*ours, *theirs}, key=lambda settings: settings or ()):
@@ -321,7 +321,7 @@ def _by_configuration(outcomes: Sequence[_Outcome]) -> dict[tuple[str, Configura
 
 def _order(item: tuple[tuple[str, Configuration], object]) -> tuple[object, ...]:
     side, configuration = item[0]
-    return side, *configuration[:-1], configuration.batch_size or 0
+    return side, *configuration._replace(batch_size=configuration.batch_size or 0, cpus=configuration.cpus or "")
 
 
 def place_of(key: str) -> int:
@@ -452,7 +452,7 @@ def _names(results: Iterable[Result]) -> list[str]:
 def _by_settings(
     results: Iterable[Result], side: str, paired: Mapping[str, str]
 ) -> dict[_Key, dict[_Settings | None, list[Result]]]:
-    """By threads and batch size, the newest last; `paired` holds the names in A by those of this side."""
+    """By threads, batch size and CPUs, the newest last; `paired` holds the names in A by those of this side."""
     found: dict[_Key, dict[_Settings | None, list[Result]]] = {}
     for result in results:
         job = result.job
@@ -466,7 +466,7 @@ def _by_settings(
 
 def _settings(job: Job) -> _Settings | None:
     """None where they change nothing: of what an earlier stage recorded."""
-    return None if isinstance(METRICS[job.metric], RecordedMetric) else (job.threads, job.batch_size)
+    return None if isinstance(METRICS[job.metric], RecordedMetric) else (job.threads, job.batch_size, job.cpus or "")
 
 
 def _most_alike(first: Sequence[Result], second: Sequence[Result]) -> tuple[Result, Result]:
@@ -489,6 +489,8 @@ def _unlike(a: Result, b: Result) -> str | None:
         return "one ran in training mode, the other in evaluation mode"
     if isinstance(METRICS[first.metric], RecordedMetric):
         return None
+    if first.cpus != second.cpus:
+        return f"CPUs {first.cpus or 'unpinned'} and {second.cpus or 'unpinned'}"
     for name in ("batch_size", "threads"):
         if getattr(first, name) != getattr(second, name):
             return f"{name.replace('_', ' ')} {getattr(first, name)} and {getattr(second, name)}"

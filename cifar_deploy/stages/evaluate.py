@@ -322,8 +322,9 @@ class _Evaluation:
 
 def _title(job: Job) -> str:
     threads = counted(job.threads, "thread") if job.threads != 1 else ""
+    cpus = f"CPUs {job.cpus}" if job.cpus else ""
     batch = f"batch {size}" if (size := asked_batch_size(job)) else ""
-    return " ".join(filter(None, (job.artifact.title, job.backend, job.metric, threads, batch, str(job.trial))))
+    return " ".join(filter(None, (job.artifact.title, job.backend, job.metric, threads, cpus, batch, str(job.trial))))
 
 
 def _read(
@@ -338,6 +339,7 @@ def _read(
         stand_in = prepare.stand_in_of(images, data)
     worker = Worker(
         pool_threads=job.threads,
+        cpus=job.cpus,
         # Nothing is reported while a run is timed.
         timeout_s=settings.timeout_s + metric.blocks_s(job.seconds or 0),
         limit=limit,

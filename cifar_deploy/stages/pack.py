@@ -63,6 +63,10 @@ def pack(
     Unavailable if the images are not in the cache.
     """
     plan.check_names(formats=formats, backends=settings.backends, metrics=settings.metrics)
+    for option, given in (("--backend", settings.backends), ("--metric", settings.metrics)):
+        for name in given or ():
+            if ":" in name:
+                raise UsageError(f"{option}: {name} is your own code, which does not travel; give one of `list`")
     names = list(names) or train.names(store)
     checkpoints = [train.checkpoint(store, name) for name in names]
     artifacts = [artifact for checkpoint in checkpoints for artifact in _travelling(store, checkpoint, formats)]
@@ -111,9 +115,11 @@ def pack(
 
 def why_not(artifact: Artifact) -> str | None:
     """Why an artifact cannot travel; None if it can."""
-    plugin = format_of(artifact)
     if artifact.failure:
         return f"its export failed ({artifact.failure.kind})"
+    if ":" in str(artifact.format):
+        return "its format is your own code; install cifar-deploy on the device, with that code"
+    plugin = format_of(artifact)
     if artifact.format == CHECKPOINT or plugin.is_program:
         return "it needs PyTorch; install cifar-deploy on the device, and run `cifar-deploy evaluate` there"
     if not plugin.is_portable:
@@ -192,7 +198,8 @@ def _requires(artifacts: Iterable[Artifact], backends: Sequence[str] | None) -> 
         for backend in backends or export.readers(str(artifact.format))[:1]:
             versions = export.versions_of(backend)
             wanted = {name.replace("_", "-"): versions.get(name) for name in (*BACKENDS[backend].requires, "numpy")}
-            found |= {name: version for name, version in wanted.items() if version}
+            # Without the label of a build ("+cpu"), which an index of another kind does not have.
+            found |= {name: version.partition("+")[0] for name, version in wanted.items() if version}
     # Python 3.10 has older ones, and they read the same files.
     return (f"{name}=={found[name]}; python_version >= '3.11'" for name in sorted(found))
 

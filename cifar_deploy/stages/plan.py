@@ -7,7 +7,7 @@ from typing import Any
 
 from cifar_deploy import formats as formats_module
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import machine
+from cifar_deploy.core import affinity, machine
 from cifar_deploy.core.defaults import SECONDS
 from cifar_deploy.core.errors import Unavailable, Unsupported, UsageError, WrongOutput
 from cifar_deploy.core.records import Artifact, Failure, Isa, Job, UnderIsa
@@ -30,6 +30,7 @@ class Conditions:
     seconds: float = SECONDS
     batch_sizes: tuple[int, ...] = ()  # none: each metric's own
     limit_test: int | None = None
+    cpus: str | None = None  # processors that workers are kept to: big, little or a list (see core.affinity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,7 @@ def planned(artifact: Artifact, backend: str, device: str, metric: str, conditio
         if measured.batched and conditions.batch_sizes:
             batch_sizes = conditions.batch_sizes
     versions, here = versions_of(backend), machine.machine()
+    cpus = affinity.chosen(conditions.cpus) if conditions.cpus else None
     jobs = [
         Job(
             artifact=artifact,
@@ -120,6 +122,7 @@ def planned(artifact: Artifact, backend: str, device: str, metric: str, conditio
             machine=here,
             versions=versions,
             backend_options=plugin.options,
+            cpus=cpus,
         )
         for count in dict.fromkeys(threads)
         for batch_size in dict.fromkeys(batch_sizes)

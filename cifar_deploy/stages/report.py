@@ -393,6 +393,7 @@ def _circumstances(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
             f"{package} {version}" for result in results for package, version in result.job.versions.items()
         ),
         "commit": _each(run.commit or "not from a checkout" for result in results for run in result.runs),
+        **({"pinned to CPUs": pinned} if (pinned := _each(filter(None, (each.job.cpus for each in results)))) else {}),
         **({"heat and power": conditions} if (conditions := _conditions(results)) else {}),
         **_options(results),
         **_imported(results),
@@ -487,6 +488,7 @@ def records_of(summary: Summary) -> Iterable[Record]:
         "backend": job.backend,
         "device": job.device,
         "threads": job.threads,
+        "cpus": job.cpus,
         "batch_size": job.batch_size if data else None,  # else the inputs say how large they are
         "metric": job.metric,
     }

@@ -312,6 +312,7 @@ def _configuration(
         "backend": configuration.backend,
         "device": configuration.device,
         "threads": configuration.threads,
+        **({"cpus": configuration.cpus} if configuration.cpus else {}),
         **sizes,
         **{name: _joined(records, name) for name in _CIRCUMSTANCES},
         **_versions(job.versions),

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from cifar_deploy.core.codec import from_json, to_json
-from cifar_deploy.core.records import UnderIsa
+from cifar_deploy.core.errors import Corrupt
+from cifar_deploy.core.records import Job, UnderIsa
 from tests.probes import a_checkpoint, a_job
 
 
@@ -26,11 +27,20 @@ def test_a_job_keeps_its_key() -> None:
         {"seconds": 0.1},
         {"trial": UnderIsa(isa="avx2")},
         {"versions": {}},
+        {"cpus": "4-7"},
     ],
 )
 def test_another_question_has_another_key(change: dict[str, Any]) -> None:
     job = a_job()
     assert dataclasses.replace(job, **change).key != job.key
+
+
+@pytest.mark.parametrize("cpus", ["", "big", "0;1", "0-", "<b>", "4-7, 2", "1" * 9])
+def test_what_is_no_list_of_processors_is_no_record(cpus: str) -> None:
+    written = json.loads(json.dumps(to_json(dataclasses.replace(a_job(), cpus="4-7,2"))))
+    assert from_json(Job, written).cpus == "4-7,2"
+    with pytest.raises(Corrupt, match="is no list of processors"):
+        from_json(Job, {**written, "cpus": cpus})
 
 
 def test_a_machine_of_before_a_field_was_known_keeps_its_keys() -> None:

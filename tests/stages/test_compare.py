@@ -188,6 +188,18 @@ def test_of_several_thread_counts_the_alike_are_compared() -> None:
     assert [pair.configuration.threads for pair in pairs] == [1, 2] and words(pairs) == ["slower", "missing"]
 
 
+def test_what_was_pinned_is_compared_with_what_was_pinned_alike() -> None:
+    free, pinned = a_job(), replace(a_job(), cpus="4-7")
+    before = [*results(free, 1.0), *results(pinned, 0.5)]
+    pairs = compare.pairs_of(before, results(pinned, 0.6), no_samples, no_samples)
+    assert [(pair.configuration.cpus, word) for pair, word in zip(pairs, words(pairs), strict=True)] == [
+        (None, "missing"),
+        ("4-7", "slower"),
+    ]
+    with pytest.raises(UsageError, match="CPUs unpinned and 4-7"):
+        compare.pairs_of(results(free, 1.0), results(pinned, 1.0), no_samples, no_samples)
+
+
 def test_batch_sizes_are_compared_each_with_its_own() -> None:
     one, eight = a_job(), replace(a_job(), batch_size=8)
     before, after = [*results(one, 1.0), *results(eight, 5.0)], [*results(one, 1.0), *results(eight, 6.0)]

@@ -473,6 +473,22 @@ def named(name: str) -> Checkpoint:
     return replace(checkpoint, training=replace(checkpoint.training, name=name))
 
 
+def test_pinned_and_free_runs_are_rows_and_share_what_depends_on_neither() -> None:
+    jobs = [replace(ONNX, cpus=cpus) for cpus in (None, "4-7")]
+    session = a_session(*jobs)
+    size = replace(a_run(job=replace(ONNX, metric="file_size")), measurement=Measurement(values={"bytes": 1000.0}))
+    runs = [run for job in jobs for run in timed(job, session, 0.01)]
+    table = report.build(grouped([*runs, size]), no_raw)
+    ship = section(table, "What to ship")
+    assert ship.label_titles == ("network", "format", "backend", "CPUs")
+    assert sorted(row.labels[3] for row in ship.rows) == ["4-7", "any"]
+    assert all("file_size.bytes" in row.values for row in ship.rows)
+    assert table.facts["pinned to CPUs"] == ("4-7",)
+    assert any("--cpus 4-7" in command for command in table.commands)
+    pinned = next(record.fields for record in table.records if record.fields["cpus"])
+    assert (pinned["cpus"], pinned["metric"]) == ("4-7", ONNX.metric)
+
+
 def test_threads_and_batch_sizes_are_rows_of_one_session() -> None:
     jobs = [replace(ONNX, threads=threads, batch_size=size) for threads in (2, 1) for size in (8, 1)]
     throughput = [replace(job, metric="throughput") for job in jobs[2:]]
