@@ -24,6 +24,7 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import packs
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.interpreter import VARIABLE
+from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.packs import Pack
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.registry import interpreter_for
@@ -464,7 +465,8 @@ def test_every_portable_format_runs_from_a_pack(
 ) -> None:
     exported(variant)
     bench = tmp_path / "bench.py"
-    done = run_here("pack", "--format", variant, "--images", "32", "--to", bench, "--out", of_all / "exported")
+    with Lock(of_all / "exported.lock", None):  # another worker of the tests may export there
+        done = run_here("pack", "--format", variant, "--images", "32", "--to", bench, "--out", of_all / "exported")
     assert done.returncode == 0, done.stderr
     own = interpreter_for(BACKENDS[backend])  # of its environment, if it has one
     script = tmp_path / "python"

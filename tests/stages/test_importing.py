@@ -171,7 +171,9 @@ def test_results_of_a_device_come_in_and_importing_them_again_changes_nothing(br
 def test_the_report_says_who_reported_them(brought: Path, home: Path) -> None:
     come_in(home, brought)
     table, _ = pipeline.report(Store(home))
-    assert table.facts["imported"] == (f"as reported by {DEVICE}",)
+    at_home, of_device = table.devices
+    assert "imported" not in at_home.facts and of_device.device == DEVICE
+    assert of_device.facts["imported"] == (f"as reported by {DEVICE}",)
 
 
 @pytest.mark.parametrize("form", ["its output folder", "its reports", "unpacked", "results.jsonl", "zipped again"])
