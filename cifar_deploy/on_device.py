@@ -31,6 +31,7 @@ from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
 from cifar_deploy.metrics import METRICS, default_metrics
 from cifar_deploy.metrics.summary import Configuration, Summary, is_per_image
+from cifar_deploy.remote.home import Home
 from cifar_deploy.reports import text
 from cifar_deploy.stages import bundle, export, plan, report
 from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
@@ -75,14 +76,18 @@ def run(root: Path, arguments: Sequence[str]) -> int:
     with contextlib.ExitStack() as stack:
         if asked.name:
             stack.enter_context(machine.named(asked.name))
-        process.complain(f"{_PROGRAM}: pack {pack.id}, {machine.machine()}")
+        show = stack.enter_context(Home(Store(root).reports, asked.frames)) if asked.frames else _Show()
+        show.begun(pack.id, str(machine.machine()))
         store = stack.enter_context(Store(root))
         logging.basicConfig(filename=store.log, level=logging.INFO, force=True)
-        return _measured(pack, store, asked)
+        code = _measured(pack, store, asked, show)
+        if not asked.frames:
+            path = bundle.write(store, Path(asked.results))
+            print(f"results   {path}  (at home: cifar-deploy import {path.name})")
+        return code
 
 
-def _measured(pack: Pack, store: Store, asked: argparse.Namespace) -> int:
-    show = _Show()
+def _measured(pack: Pack, store: Store, asked: argparse.Namespace, show: "_Show | Home") -> int:
     artifacts = _artifacts(pack, store, asked)
     backends = _backends(artifacts, asked.backend)
     validated = []
@@ -120,11 +125,8 @@ def _measured(pack: Pack, store: Store, asked: argparse.Namespace) -> int:
             failed.append(outcome.value)
     show.end()
     table = report.build(*_read(store, planned))
-    print()
-    for line in (*text.lines(table, f"in {store.results_path}"), *_against_home(pack, store, planned)):
-        print(line)
-    path = bundle.write(store, Path(asked.results))
-    print(f"results   {path}  (at home: cifar-deploy import {path.name})")
+    for line in ("", *text.lines(table, f"in {store.results_path}"), *_against_home(pack, store, planned)):
+        show.answer(line)
     if failed:
         process.complain(f"{_PROGRAM}: {counted(len(failed), 'measurement')} failed")
     return 1 if failed else 0
@@ -165,6 +167,7 @@ def _parsed(pack: Pack, arguments: Sequence[str]) -> argparse.Namespace:
     add("--force", action="store_true", help="measure again")
     add("--out", metavar="DIR", help="folder to unpack to and to measure in [one of the user's cache]")
     add("--results", default=".", metavar="FILE", help="where the results go, to take home [the current folder]")
+    add("--frames", type=_duration, metavar="60s", help="speak with `device ssh`, and end when it is silent so long")
     asked = parser.parse_args(arguments)
     asked.threads = [machine.check_threads(count) for count in asked.threads or packed.threads]
     plan.check_names(backends=asked.backend, metrics=asked.metric)
@@ -288,9 +291,15 @@ class _Show:
             self._last = time.monotonic()
             process.complain(shown)
 
+    def begun(self, pack: str, machine: str) -> None:
+        process.complain(f"{_PROGRAM}: pack {pack}, {machine}")
+
     def line(self, told: str) -> None:
         self.end()
         process.complain(told)
+
+    def answer(self, line: str) -> None:
+        print(line)
 
     def end(self) -> None:
         if self._width:

@@ -36,6 +36,7 @@ LAYERS = [
     {"datasets", "formats", "backends", "devices", "metrics", "reports", "recipes"},
     {"environments"},
     {"networks"},
+    {"remote"},
     {"core"},
 ]
 # What the parent of all workers imports: none of these may load a heavy library when it is imported.
@@ -75,6 +76,7 @@ STAGES = (
         "profile",
         "report",
         "bundle",
+        "devices",
         "track",
     ),
     *("choose", "pairing", "compare", "comparison", "environments", "doctor", "quickstart"),

@@ -1,5 +1,5 @@
 """What the parent decides, reuses and stores, in the order of the pipeline: each imports only stages further left.
 
-prepare, train, export, plan, results, rounds, pack, evaluate, bench, profile, report, bundle, track, choose, pairing, compare, comparison, environments,
+prepare, train, export, plan, results, rounds, pack, evaluate, bench, profile, report, bundle, devices, track, choose, pairing, compare, comparison, environments,
 doctor, quickstart
 """
