@@ -22,6 +22,7 @@ from cifar_deploy.core.store import Store
 from cifar_deploy.stages.bench import Shape, Value, plan_external
 from cifar_deploy.stages.choose import choose
 from cifar_deploy.stages.compare import Pair, compare
+from cifar_deploy.stages.devices import DeviceSettings, Visited, measure_on
 from cifar_deploy.stages.doctor import Diagnosis, Gap, Ready, catalogue, diagnose
 from cifar_deploy.stages.environments import create_environment
 from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
@@ -43,6 +44,7 @@ __all__ = [
     "Choice",
     "Conditions",
     "Constraints",
+    "DeviceSettings",
     "Diagnosis",
     "Entry",
     "EvaluationSettings",
@@ -62,6 +64,7 @@ __all__ = [
     "Tracked",
     "TrainingSettings",
     "Value",
+    "Visited",
     "catalogue",
     "choose",
     "compare",
@@ -71,6 +74,7 @@ __all__ = [
     "export",
     "follow",
     "frame",
+    "measure_on",
     "pack",
     "plan",
     "plan_external",
