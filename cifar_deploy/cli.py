@@ -795,10 +795,14 @@ def device_ssh(
                 )
             console.say("pack", f"{packed.bytes / 1e6:.1f} MB, {', '.join(packed.manifest.networks)}")
         visits = []
-        with console.following_all([each.name for each in wanted]) as show_each:
-            for visited in pipeline.measure_on(
-                store, pack or folder / "bench.py", wanted, settings, on_progress=show_each
-            ):
+        with (
+            console.following_all([each.name for each in wanted]) as show_each,
+            # Closed while the folder is locked: what an interrupted run has brought home belongs in it.
+            contextlib.closing(
+                pipeline.measure_on(store, pack or folder / "bench.py", wanted, settings, show_each)
+            ) as going,
+        ):
+            for visited in going:
                 console.say(visited.device.name, devices_stage.summary(visited))
                 visits.append(visited)
     for visited in visits:

@@ -220,6 +220,24 @@ def test_two_hosts_measure_at_the_same_time_and_one_that_dies_leaves_the_other(l
 
 
 @pytest.mark.slow
+def test_a_file_of_devices_says_how_each_is_measured(pack: Path, hosts: Hosts) -> None:
+    with hosts.board("here", 'ForceCommand eval "$SSH_ORIGINAL_COMMAND"') as home:
+        Path("devices.toml").write_text(
+            f'[kitchen]\nhost = "here"\npython = "{sys.executable}"\nthreads = 1\ncool-to = 90\ncool-wait = "1s"\n'
+            f'env = {{ CIFAR_DEPLOY_PYTHON = "{home}/python" }}\n'
+        )
+        (home / "python").write_text(f'#!/bin/sh\ntouch {home}/used\nexec {sys.executable} "$@"\n')
+        (home / "python").chmod(0o755)
+        done = ssh("--pack", pack)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.startswith("device    1 of devices.toml\n") and (home / "used").exists()
+        assert "nothing new to measure" not in done.stdout
+        again = ssh("kitchen", "--pack", pack, "--as", "pantry")
+        assert again.returncode == 0
+    assert [run.job.machine.name for run in Store("out").runs()] == ["kitchen"] * 2 + ["pantry"] * 2
+
+
+@pytest.mark.slow
 def test_packages_travel_once_to_a_device_that_has_none(pack: Path, hosts: Hosts) -> None:
     """Under another Python that has neither numpy nor pip's packages."""
     bare = next(iter(pythons.others().values()), None)

@@ -324,9 +324,10 @@ def _command(python: str | None, packages: Iterable[str]) -> str:
 
     sh asks each Python what it is, waits for the name of one, and becomes that.
     """
+    quiet = "" if python else " 2>/dev/null"  # of a name that leads nowhere, nobody wants to hear
     script = (
         'program=$1 packages=$2 mark=$3; shift 3; for each in "$@"; do each=$(command -v "$each") && '
-        '"$each" -c "$program" probe $packages </dev/null; done; printf "\\036%s\\n" "$mark"; '
+        '"$each" -c "$program" probe $packages </dev/null' + quiet + '; done; printf "\\036%s\\n" "$mark"; '
         "IFS= read -r python && IFS= read -r folder && IFS= read -r silence && "
         'exec "$python" -c "$program" keep "$folder" "$silence"'
     )

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from cifar_deploy.core import cache, packs, untrusted
 from cifar_deploy.core.errors import DeployError, Unavailable, UsageError, one_line
 from cifar_deploy.core.journal import read_lines
+from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.packs import Manifest
 from cifar_deploy.core.progress import Progress, duration
 from cifar_deploy.core.store import Store
@@ -82,7 +83,7 @@ def measure_on(
     devices: Sequence[Device],
     settings: DeviceSettings,
     on_progress: OnProgress | None = None,
-) -> Iterator[Visited]:
+) -> Generator[Visited]:
     """Run the pack on each device, all at the same time, and add what they measure to the store: each outcome as it comes.
 
     Raises Corrupt if the file is no pack, or was altered.
@@ -145,6 +146,7 @@ class _Visit:
         self._before = 0  # runs that were measured earlier
         self._is_over = False
         self._visited: Visited = Visited(device=device)
+        self._is_ours = False  # what has landed
         self._is_home = False
 
     # In its thread
@@ -152,8 +154,10 @@ class _Visit:
     def go(self) -> None:
         self._tell(self._latest)
         try:
-            self._before = len(self._landed())
-            self._visit()
+            with self._alone():
+                self._is_ours = True
+                self._before = len(self._landed())
+                self._visit()
         except DeployError as error:
             self._note(failure=one_line(str(error)))
         except OSError as error:
@@ -167,6 +171,13 @@ class _Visit:
                 self._note(runs=len(new), measuring_s=sum(new))
             self._note(seconds=self._passed(), sent_bytes=self._session.sent_bytes if self._session else 0)
             self._told.put((self._device.name, self))
+
+    def _alone(self) -> Lock:
+        """Results of one device land from one command at a time."""
+        return Lock(
+            self._landing.folder.parents[1] / f".{self._device.name}.lock",
+            "another command here measures on it; wait, and give the same command again",
+        )
 
     def _visit(self) -> None:
         device, settings = self._device, self._settings
@@ -302,7 +313,7 @@ class _Visit:
 
     def brought_home(self, store: Store) -> Visited:
         """The outcome, once what has landed is in the store."""
-        if self._is_home:
+        if self._is_home or not self._is_ours:
             return self._visited
         self._is_home = True
         if self._landing.results.exists():
