@@ -738,7 +738,7 @@ def device_ssh(
     backend: options.Backends = None,
     metric: options.Metrics = None,
     images: options.PackImages = PACK_IMAGES,
-    threads: options.DeviceThreads = None,
+    threads: options.Threads = None,
     batch_size: options.BatchSizes = None,
     seconds: options.Seconds = SECONDS,
     rounds: options.Rounds = ROUNDS,

@@ -515,16 +515,6 @@ PackNames = Annotated[
         autocompletion=_trained,
     ),
 ]
-DeviceThreads = Annotated[
-    list[int] | None,
-    typer.Option(
-        "--threads",
-        metavar="N",
-        min=1,
-        help="Threads that each measurement may use there; repeat it to compare several.",
-        show_default="1",
-    ),
-]
 ReadyPack = Annotated[
     Path | None,
     typer.Option(
