@@ -770,7 +770,8 @@ def device_ssh(
         making |= {"batch-size": batch_size, "budget": budget}
         devices_stage.check_ready(pack, [f"--{option}" for option, value in making.items() if value is not None])
     if not host:
-        console.say("device", f"{len(wanted)} of {inventory or devices or inventory_.FILE}")
+        source = inventory or devices or inventory_.FILE
+        console.say("device", f"{len(wanted)} of {'stdin' if str(source) == '-' else source}")
     elif len(set(host)) < len(host):
         console.say("device", "a host is named twice, and measured once")
     settings = pipeline.DeviceSettings(
@@ -803,7 +804,8 @@ def device_ssh(
             ) as going,
         ):
             for visited in going:
-                console.say(visited.device.name, devices_stage.summary(visited))
+                for line in devices_stage.told(visited):
+                    console.say(visited.device.name, line)
                 visits.append(visited)
     for visited in visits:
         console.print_visit(visited)

@@ -20,6 +20,7 @@ from cifar_deploy.remote.home import RAW, RESULTS
 
 _RAW = re.compile(rf"{RAW}/[A-Za-z0-9][A-Za-z0-9.+-]{{0,120}}\.npz")
 _LARGEST_BYTES = 2**30
+_MOST_FILES = 100_000
 
 
 class Landing:
@@ -27,6 +28,7 @@ class Landing:
         self.folder = folder
         self.results = folder / RESULTS
         self._received_bytes = 0
+        self._files: set[str] = set()
 
     def has(self) -> Mapping[str, Any]:
         """For the device, so that it goes on from there."""
@@ -57,6 +59,9 @@ class Landing:
         self._received_bytes += len(content)
         if self._received_bytes > _LARGEST_BYTES:
             raise DeployError(f"the device sends more than {_LARGEST_BYTES:,} bytes of results")
+        self._files.add(path.name)
+        if len(self._files) > _MOST_FILES:
+            raise DeployError(f"the device sends more than {_MOST_FILES:,} files")
         place, offset = self._part(path), frame.get("offset", int)
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(place, "r+b" if place.exists() else "x+b") as file:

@@ -37,6 +37,9 @@ _HEARTBEAT_S = 10.0
 _MISSED = 6
 
 _KEPT_LINES = 50
+
+# The end of the year 9999: what a clock can say.
+_LATEST = 253402300799.0
 _PATIENCE_S = 5.0
 
 
@@ -77,7 +80,7 @@ class Found:
             version=tuple(number for number in frame.get("version", list)[:3] if type(number) is int),
             free_threaded=frame.get("free_threaded", bool),
             bits=frame.get("bits", int),
-            clock=frame.get("clock", float),
+            clock=min(max(frame.get("clock", float), 0.0), _LATEST),
             versions=frame.get("versions", dict),
             places=[Place.of(Frame("folder", each)) for each in frame.get("folders", list) if isinstance(each, dict)],
         )

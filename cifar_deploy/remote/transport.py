@@ -71,9 +71,7 @@ class Ssh:
         except FileNotFoundError as error:
             raise DeployError("ssh: is not installed; install OpenSSH's client") from error
         if asked.returncode:
-            raise DeployError(
-                one_line(asked.stderr.strip().splitlines()[-1] if asked.stderr.strip() else "ssh -G failed")
-            )
+            raise DeployError(one_line(asked.stderr) or "ssh -G failed")
         found = re.search(r"^connecttimeout (\S+)$", asked.stdout, re.M)
         return found[1] if found else ""
 

@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from cifar_deploy.core.errors import DeployError, Unavailable, UsageError, one_l
 from cifar_deploy.core.journal import read_lines
 from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.packs import Manifest
-from cifar_deploy.core.progress import Progress, duration
+from cifar_deploy.core.progress import Progress, counted, duration
 from cifar_deploy.core.store import Store
 from cifar_deploy.remote import wheels
 from cifar_deploy.remote.inventory import Device
@@ -33,6 +33,9 @@ from cifar_deploy.remote.wheels import Wheel
 log = logging.getLogger(__name__)
 
 _CLOCK_S = 24 * 3600.0  # this far apart, the device's clock is wrong
+
+# Of a device, on the screen.
+_MOST_LINES = 1000
 
 # A download that nobody waits for any more may take longer.
 _PATIENCE_S = 10.0
@@ -297,7 +300,8 @@ class _Visit:
 
     def _line(self, text: str) -> None:
         """A line worth keeping on the screen."""
-        self._lines += (one_line(text, 200),)
+        if len(self._lines) < _MOST_LINES:
+            self._lines += (one_line(text, 200),)
         self._tell(self._latest)
 
     def _tell(self, latest: Progress) -> None:
@@ -318,10 +322,16 @@ class _Visit:
         self._is_home = True
         if self._landing.results.exists():
             try:
-                self._note(appended=_take_home(store, self._landing.folder))
+                taken = _take_home(store, self._landing.folder)
+                self._note(appended=taken.appended, refused=taken.refused, notes=taken.notes)
             except DeployError as error:
                 self._note(failure=self._visited.failure or one_line(str(error)))
-        if self._visited.failure is None and not self._visited.refused:
+        if refused := sum(self._visited.refused.values()):
+            self._note(
+                failure=self._visited.failure
+                or f"{counted(refused, 'result')} refused here, and left in {self._landing.folder}"
+            )
+        if self._visited.failure is None:
             if not self._landing.results.exists():
                 self._note(failure="it has sent no results; see what it said")
             self._landing.remove()
@@ -355,8 +365,15 @@ def _unpacked_bytes(wheel: Path) -> int:
         return wheel.stat().st_size + sum(member.file_size for member in packed.infolist())
 
 
-def _take_home(store: Store, folder: Path) -> int:
-    """Add the runs that have landed to the store, each once, with what lies behind it. How many are new."""
+@dataclass(frozen=True, kw_only=True)
+class _Taken:
+    appended: int
+    refused: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def _take_home(store: Store, folder: Path) -> _Taken:
+    """Add the runs that have landed to the store, each once, with what lies behind it."""
     known = {(run.job.key, run.session, run.round, run.control, run.started) for run in store.runs()}
     new = [
         run
@@ -369,7 +386,7 @@ def _take_home(store: Store, folder: Path) -> int:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / "raw" / place.name, place)
         store.append(run)
-    return len(new)
+    return _Taken(appended=len(new))
 
 
 def arguments(cool_to_c: float | None, cool_wait_s: float) -> tuple[str, ...]:
@@ -378,8 +395,16 @@ def arguments(cool_to_c: float | None, cool_wait_s: float) -> tuple[str, ...]:
     return (*cool_to, "--cool-wait", f"{cool_wait_s:g}s")
 
 
-def summary(visited: Visited) -> str:
-    """For people: what came of it, and where the time went."""
+def told(visited: Visited) -> Iterator[str]:
+    """For people: what came of it, and what there is to say of its results."""
+    yield _summary(visited)
+    yield from visited.notes
+    for reason, count in visited.refused.items():
+        yield f"{counted(count, 'result')} refused: {reason}"
+
+
+def _summary(visited: Visited) -> str:
+    """What came of it, and where the time went."""
     if visited.failure:
         return f"failed: {visited.failure}"
     if not visited.runs:

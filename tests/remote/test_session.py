@@ -408,3 +408,37 @@ def test_more_than_results_can_be_is_refused(tmp_path: Path, monkeypatch: pytest
     part(landing, "results.jsonl", 0, "0123456789")
     with pytest.raises(DeployError, match="sends more than 10 bytes of results"):
         part(landing, "results.jsonl", 0, "x")
+    monkeypatch.setattr("cifar_deploy.remote.landing._MOST_FILES", 2)
+    landing = Landing(tmp_path)
+    for name in "ab":
+        part(landing, f"raw/{name}.npz", 0, "")
+    with pytest.raises(DeployError, match="sends more than 2 files"):
+        part(landing, "raw/c.npz", 0, "")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"clock": float("inf")},
+        {"clock": -1e99},
+        {"version": []},
+        {"version": [3, "x", None]},
+        {"versions": {"numpy": [1]}},
+        {"folders": [3, {}]},
+        {"bits": "64"},
+        {"python": None},
+    ],
+    ids=str,
+)
+def test_a_device_that_says_nonsense_is_no_internal_error(fields: dict[str, Any]) -> None:
+    told: dict[str, Any] = {
+        **{name: "x" for name in ("python", "implementation", "system", "machine", "libc")},
+        **{"version": [3, 12, 1], "free_threaded": False, "bits": 64, "clock": 1.0, "versions": {}, "folders": []},
+    }
+    assert home_side.Found.of(frames.Frame("python", told)).is_new_enough
+    try:
+        one = home_side.Found.of(frames.Frame("python", {**told, **fields}))
+    except DeployError as error:
+        assert str(error).startswith("frame ")
+    else:
+        assert str(one) and time.gmtime(one.clock)
