@@ -56,7 +56,7 @@ class Home:
         received = frames.read(0, self._silence_s)
         hello = next(received, None)
         if not hello or hello.kind != "hello":
-            raise DeployError("home: said nothing; start the pack without --frames")
+            raise DeployError("home: said nothing; start the pack by hand (`python3 bench.py`)")
         self._begin(hello)
         threading.Thread(target=self._listen, args=(received,), daemon=True).start()
         return self
