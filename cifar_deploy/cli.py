@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from cifar_deploy.core.records import Artifact, Checkpoint, Isa, Recipe, Result
     from cifar_deploy.core.store import Store
     from cifar_deploy.core.table import Table
+    from cifar_deploy.remote import inventory as inventory_
     from cifar_deploy.stages import choose as choose_stage
     from cifar_deploy.stages import comparison
+    from cifar_deploy.stages import devices as devices_stage
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import plan as plan_stage
     from cifar_deploy.stages import profile as profile_stage
@@ -66,7 +68,10 @@ else:
         Module(f"cifar_deploy.core.{name}")
         for name in ("affinity", "environment", "files", "machine", "progress", "ranks", "untrusted")
     )
-    choose_stage, comparison = (Module(f"cifar_deploy.stages.{name}") for name in ("choose", "comparison"))
+    choose_stage, comparison, devices_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("choose", "comparison", "devices")
+    )
+    inventory_ = Module("cifar_deploy.remote.inventory")
     evaluate_stage, plan_stage, profile_stage, rounds_stage, track_stage, train_stage = (
         Module(f"cifar_deploy.stages.{name}") for name in ("evaluate", "plan", "profile", "rounds", "track", "train")
     )
@@ -514,19 +519,7 @@ def pack(
     out: options.Out = Path("."),
 ) -> None:
     """Write exports, test images and the program that measures them into one file, for another device."""
-    if cpus:
-        affinity.check(cpus)
-    settings = pipeline.PackSettings(
-        backends=tuple(backend) if backend else None,
-        metrics=tuple(metric) if metric else None,
-        threads=tuple(threads or (1,)),
-        batch_sizes=tuple(batch_size or ()),
-        seconds=seconds,
-        rounds=rounds,
-        budget_s=budget,
-        cpus=cpus,
-        controls=controls,
-    )
+    settings = _packing(backend, metric, threads, batch_size, seconds, rounds, budget, cpus, controls)
     with _store(out) as store, console.following("pack") as show:
         packed = pipeline.pack(
             store, to, name or [], formats=format, images=images, settings=settings, on_progress=show
@@ -772,6 +765,100 @@ def _of_environment(made: Made) -> str:
     return f"{' '.join(made.packages)}, {len(made.versions)} packages in {made.bytes / 2**20:,.0f} MiB"
 
 
+device = App(help="Measure on other devices.")
+app.add_typer(device, name="device")
+
+
+@device.command("ssh")
+def device_ssh(
+    host: options.Hosts = None,
+    devices: options.DevicesFile = None,
+    inventory: options.Inventory = None,
+    name: options.PackNames = None,
+    format: options.Formats = None,
+    backend: options.Backends = None,
+    metric: options.Metrics = None,
+    images: options.PackImages = PACK_IMAGES,
+    threads: options.Threads = None,
+    cpus: options.Cpus = None,
+    batch_size: options.BatchSizes = None,
+    seconds: options.Seconds = SECONDS,
+    rounds: options.Rounds = ROUNDS,
+    budget: options.Budget = None,
+    cool_to: options.CoolTo = None,
+    cool_wait: options.CoolWait = COOL_WAIT_S,
+    controls: options.Controls = True,
+    pack: options.ReadyPack = None,
+    python: options.DevicePython = None,
+    device_name: options.DeviceName = None,
+    send: options.SendPackages = True,
+    keep: options.KeepThere = False,
+    memory_limit: options.MemoryLimit = None,
+    force: options.Force = False,
+    trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
+    """Measure exports on devices by ssh, all at the same time, and add what they measure to the results here."""
+    wanted = inventory_.chosen(host or [], devices, inventory, device_name)
+    if pack:
+        making: dict[str, Any] = {
+            "name": name,
+            "format": format,
+            "backend": backend,
+            "metric": metric,
+            "threads": threads,
+        }
+        making |= {"cpus": cpus, "batch-size": batch_size, "budget": budget}
+        devices_stage.check_ready(pack, [f"--{option}" for option, value in making.items() if value is not None])
+    if not host:
+        source = inventory or devices or inventory_.FILE
+        console.say("device", f"{len(wanted)} of {'stdin' if str(source) == '-' else source}")
+    elif len(set(host)) < len(host):
+        console.say("device", "a host is named twice, and measured once")
+    settings = pipeline.DeviceSettings(
+        send=send,
+        keep=keep,
+        force=force,
+        python=python,
+        arguments=devices_stage.arguments(cool_to, cool_wait),
+    )
+    packing = _packing(backend, metric, threads, batch_size, seconds, rounds, budget, cpus, controls)
+    with _store(out) as store, files.temporary_folder() as folder:
+        if not pack:
+            with console.following("pack") as show:
+                packed = pipeline.pack(
+                    store,
+                    folder / "bench.py",
+                    name or [],
+                    formats=format,
+                    images=images,
+                    settings=packing,
+                    on_progress=show,
+                )
+            console.say("pack", f"{packed.bytes / 1e6:.1f} MB, {', '.join(packed.manifest.networks)}")
+        visits = []
+        with (
+            console.following_all([each.name for each in wanted]) as show_each,
+            # Closed while the folder is locked: what an interrupted run has brought home belongs in it.
+            contextlib.closing(
+                pipeline.measure_on(store, pack or folder / "bench.py", wanted, settings, show_each)
+            ) as going,
+        ):
+            for visited in going:
+                for line in devices_stage.told(visited):
+                    console.say(visited.device.name, line)
+                visits.append(visited)
+    for visited in visits:
+        console.print_visit(visited)
+    if as_json:
+        console.print_document(documents.DeviceSshDocument(devices=tuple(map(documents.VisitedDevice.of, visits))))
+    if failed := [visited.device.name for visited in visits if visited.failure]:
+        raise DeployError(
+            f"{few(failed)}: could not be measured to the end; the reasons are above, and the same command goes on"
+        )
+
+
 class _Tally:
     """Failures so far. What was not asked for by name may be unavailable without being one.
 
@@ -858,6 +945,32 @@ def _sampling(
         budget_s=budget,
         cool_to_c=cool_to,
         cool_wait_s=cool_wait,
+    )
+
+
+def _packing(
+    backends: list[str] | None,
+    metrics: list[str] | None,
+    threads: list[int] | None,
+    batch_sizes: list[int] | None,
+    seconds: float,
+    rounds: int,
+    budget: float | None,
+    cpus: str | None,
+    controls: bool,
+) -> pipeline.PackSettings:
+    if cpus:
+        affinity.check(cpus)
+    return pipeline.PackSettings(
+        backends=tuple(backends) if backends else None,
+        metrics=tuple(metrics) if metrics else None,
+        threads=tuple(threads or (1,)),
+        batch_sizes=tuple(batch_sizes or ()),
+        seconds=seconds,
+        rounds=rounds,
+        budget_s=budget,
+        cpus=cpus,
+        controls=controls,
     )
 
 

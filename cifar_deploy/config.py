@@ -34,10 +34,13 @@ if TYPE_CHECKING:
 
 FOUND = Path("cifar-deploy.toml")
 
-# What trusts a file, deletes results, writes or sends elsewhere, or installs and removes packages. So does a name with a
-# colon, which is code.
+# What trusts a file, deletes results, writes or sends elsewhere, runs code on another device, or installs and removes
+# packages. So does a name with a colon, which is code.
 _ONLY_IF_NAMED = frozenset(
-    ("force", "foreign", "mlflow", "out", "to", "trust", "trust-code", "env.create.name", "env.remove.name")
+    (
+        *("force", "foreign", "mlflow", "out", "to", "trust", "trust-code", "env.create.name", "env.remove.name"),
+        *("host", "devices", "inventory", "pack", "python"),
+    )
 )
 
 # Hundreds of options. The parser takes seconds for a longer key with thousands of dots.

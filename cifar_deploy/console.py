@@ -4,7 +4,7 @@ import contextlib
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from cifar_deploy.core.table import Column, Excerpt, Overview, Section, Table
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
 from cifar_deploy.reports import text as plain
+from cifar_deploy.stages.devices import Visited
 from cifar_deploy.stages.doctor import Diagnosis, Ready
 from cifar_deploy.stages.importing import Imported
 from cifar_deploy.stages.pack import Packed
@@ -95,6 +96,24 @@ def following(title: str) -> Iterator[OnProgress]:
             shown = len(latest.milestones)
             bar.update(task, completed=latest.done, total=latest.total, message=printable(latest.message))
             log(f"{title}: {latest.done}/{latest.total} {latest.message}")
+
+        yield show
+
+
+@contextlib.contextmanager
+def following_all(titles: Sequence[str]) -> Iterator[Callable[[str, progress.Progress], None]]:
+    """As `following`, of several at the same time: a bar each."""
+    shown = dict.fromkeys(titles, 0)
+    with _bar() as bar:
+        tasks = {title: bar.add_task(printable(title), total=None, message="") for title in titles}
+        logs = {title: _Log() for title in titles}
+
+        def show(title: str, latest: progress.Progress) -> None:
+            for milestone in latest.milestones[shown[title] :]:
+                say(title, milestone)
+            shown[title] = len(latest.milestones)
+            bar.update(tasks[title], completed=latest.done, total=latest.total, message=printable(latest.message))
+            logs[title](f"{title}: {latest.done}/{latest.total} {latest.message}")
 
         yield show
 
@@ -184,6 +203,16 @@ def pack_line(packed: Packed) -> str:
         f"{packed.path}: {packed.bytes / 1e6:.1f} MB, {', '.join(manifest.networks)} as {', '.join(manifest.variants)}, "
         f"{images}; on the device: python3 {packed.path.name}"
     )
+
+
+def print_visit(visited: Visited) -> None:
+    """What a device answers itself: which configuration to ship there, and why."""
+    if not visited.answer:
+        return
+    line()
+    line(f"On {visited.device.name}:")
+    for text in visited.answer:
+        line(f"  {text}" if text else "")
 
 
 # Of a job under a memory limit.

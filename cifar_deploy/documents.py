@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -604,6 +604,32 @@ class ListedEnvironment:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class VisitedDevice:
+    """A device that was asked to measure: what came of it, and where the time went."""
+
+    name: str
+    host: str
+    failure: str | None
+    python: str | None  # that measured
+    versions: Mapping[str, str]  # of the packages that were there
+    wheels: tuple[str, ...]  # that it was sent, or had from an earlier time
+    sent_bytes: int
+    runs: int  # measured now
+    appended: int  # to the results here
+    refused: Mapping[str, int]  # by reason
+    seconds: float  # all in all
+    first_s: float | None  # until the first result was here
+    last_s: float | None  # until the last one was
+    measuring_s: float  # in the runs themselves
+
+    @classmethod
+    def of(cls, visited: pipeline.Visited) -> Self:
+        own = {field.name for field in fields(cls)}
+        given = {name: value for name, value in vars(visited).items() if name in own}
+        return cls(name=visited.device.name, host=visited.device.ssh.host, versions=visited.packages, **given)
+
+
 # Documents
 
 
@@ -968,6 +994,14 @@ class EnvRemoveDocument(Document):
     command: Literal["env remove"] = "env remove"
     name: str
     folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSshDocument(Document):
+    """What came of each device."""
+
+    command: Literal["device ssh"] = "device ssh"
+    devices: tuple[VisitedDevice, ...]
 
 
 # By command.

@@ -37,6 +37,7 @@ from cifar_deploy.core.store import Store
 from cifar_deploy.formats import given as formats_of
 from cifar_deploy.metrics import METRICS, default_metrics
 from cifar_deploy.metrics.summary import Configuration, Summary, is_per_image
+from cifar_deploy.remote.home import Home
 from cifar_deploy.reports import text
 from cifar_deploy.stages import bundle, export, plan, report
 from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
@@ -88,21 +89,24 @@ def run(root: Path, arguments: Sequence[str]) -> int:
     pack = packs.open_(root)
     asked = _parsed(pack, arguments)
     pack.check()
-    show = _Show()
-    warnings.showwarning = lambda message, *_, **__: show.line(f"{_PROGRAM}: {one_line(str(message))}")
-    if time.time() < _BEFORE_S:
-        show.line(f"{_PROGRAM}: this machine's clock says {machine.now()}; the results will say so too")
     with contextlib.ExitStack() as stack:
         if asked.name is not None:
             stack.enter_context(machine.named(asked.name))
-        show.line(f"{_PROGRAM}: pack {pack.id}, {machine.machine()}")
+        show = stack.enter_context(Home(Store(root).reports, asked.frames)) if asked.frames else _Show()
+        warnings.showwarning = lambda message, *_, **__: show.line(f"{_PROGRAM}: {one_line(str(message))}")
+        if time.time() < _BEFORE_S:
+            show.line(f"{_PROGRAM}: this machine's clock says {machine.now()}; the results will say so too")
+        show.begun(pack.id, str(machine.machine()))
         store = stack.enter_context(Store(root))
         stack.callback(show.end)
         logging.basicConfig(filename=store.log, level=logging.INFO, force=True)
-        return _measured(pack, store, asked, show)
+        code = _measured(pack, store, asked, show)
+        if not asked.frames:
+            _take_home(store, Path(asked.results))
+        return code
 
 
-def _measured(pack: Pack, store: Store, asked: argparse.Namespace, show: "_Show") -> int:
+def _measured(pack: Pack, store: Store, asked: argparse.Namespace, show: "_Show | Home") -> int:
     artifacts = _artifacts(pack, store, asked)
     backends = _backends(artifacts, asked.backend, show)
     validated = []
@@ -143,21 +147,23 @@ def _measured(pack: Pack, store: Store, asked: argparse.Namespace, show: "_Show"
             failed.append(outcome.value)
     show.end()
     table = report.build(*_read(store, planned))
-    _print("")
     if table.answer and table.answer.best:
         answer = text.lines(table, f"in {store.results_path}")
     else:  # with a metric or two, there is nothing to choose by; on a terminal the results stand above
         answer = itertools.chain([] if sys.stdout.isatty() else map(_told, results), text.remarks(table))
-    for line in (*answer, *_against_home(pack, store, planned)):
-        _print(line)
-    path = bundle.write(store, Path(asked.results))
+    for line in ("", *answer, *_against_home(pack, store, planned)):
+        show.answer(line)
+    if failed:
+        process.complain(f"{_PROGRAM}: {counted(len(failed), 'measurement')} failed")
+    return 1 if failed else 0
+
+
+def _take_home(store: Store, place: Path) -> None:
+    path = bundle.write(store, place)
     unnamed = "" if machine.machine().name else f"  (`python3 {_PROGRAM} --as NAME` gives it another name)"
     _print(f"machine   {machine.machine().title}{unnamed}")
     _print(f"results   {path.absolute()}")
     _print(f"at home   copy this file there, and run: cifar-deploy import {path.name}")
-    if failed:
-        process.complain(f"{_PROGRAM}: {counted(len(failed), 'measurement')} failed")
-    return 1 if failed else 0
 
 
 def _parsed(pack: Pack, arguments: Sequence[str]) -> argparse.Namespace:
@@ -216,6 +222,7 @@ def _parsed(pack: Pack, arguments: Sequence[str]) -> argparse.Namespace:
     add("--force", action="store_true", help="measure again")
     add("--out", metavar="DIR", help="folder to unpack to and to measure in [one of the user's cache]")
     add("--results", default=".", metavar="FILE", help="where the results go, to take home [the current folder]")
+    add("--frames", type=_duration, metavar="60s", help="speak with `device ssh`, and end when it is silent so long")
     asked = parser.parse_args(arguments)
     asked.backend = asked.backend or packed.backends
     asked.metric = asked.metric or packed.metrics
@@ -277,7 +284,7 @@ def _artifacts(pack: Pack, store: Store, asked: argparse.Namespace) -> list[Arti
     ]
 
 
-def _backends(artifacts: Sequence[Artifact], wanted: Sequence[str] | None, show: "_Show") -> list[str]:
+def _backends(artifacts: Sequence[Artifact], wanted: Sequence[str] | None, show: "_Show | Home") -> list[str]:
     """The runtimes that are here. Of one that is not, it is said how to install it, if it was asked for or nothing else reads a file."""
     found = []
     lacks = {}
@@ -375,9 +382,15 @@ class _Show:
             self._last = time.monotonic()
             process.complain(shown)
 
+    def begun(self, pack: str, machine: str) -> None:
+        self.line(f"{_PROGRAM}: pack {pack}, {machine}")
+
     def line(self, told: str) -> None:
         self.end()
         process.complain(_wrapped(told, sys.stderr))
+
+    def answer(self, line: str) -> None:
+        _print(line)
 
     def end(self) -> None:
         """Leave nothing of the line that is written over."""

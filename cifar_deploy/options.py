@@ -506,6 +506,70 @@ Soak = Annotated[
     float | None,
     _with_unit("--soak", units.duration, "10m", "Keep all configurations under load for this long, in rotation."),
 ]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="HOST",
+        help="Devices as ssh takes them, or by their names in devices.toml.",
+        show_default="all of devices.toml",
+    ),
+]
+DevicesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--devices",
+        metavar="FILE",
+        help="TOML file that names devices.",
+        show_default="devices.toml, if it is in the current folder",
+    ),
+]
+Inventory = Annotated[
+    Path | None,
+    typer.Option(
+        "--inventory",
+        metavar="FILE",
+        help="Take the devices of an Ansible inventory: what `ansible-inventory --list` prints; - is stdin.",
+        show_default=False,
+    ),
+]
+PackNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="Trained network, by name; may be repeated.",
+        show_default="all",
+        autocompletion=_trained,
+    ),
+]
+ReadyPack = Annotated[
+    Path | None,
+    typer.Option(
+        "--pack",
+        metavar="FILE",
+        help="Measure this file of `pack`, instead of making one.",
+        show_default=False,
+    ),
+]
+DevicePython = Annotated[
+    str | None,
+    typer.Option(
+        "--python",
+        metavar="PYTHON",
+        help="Python on the device, by name or path.",
+        show_default="the first of python3, python3.14 ... 3.10 that will do",
+    ),
+]
+DeviceName = Annotated[
+    str | None,
+    typer.Option("--as", metavar="NAME", help="Name of the device in the results.", show_default="the host"),
+]
+SendPackages = Annotated[
+    bool, typer.Option("--send/--no-send", help="Send numpy and the runtimes to a device that lacks them.")
+]
+KeepThere = Annotated[
+    bool, typer.Option("--keep", help="Leave on the device what was sent: the next time sends next to nothing.")
+]
 EnvironmentName = Annotated[
     str, typer.Argument(metavar="NAME", help="One of `env list`.", autocompletion=_names("environments:ENVIRONMENTS"))
 ]

@@ -22,6 +22,7 @@ from cifar_deploy.core.store import Store
 from cifar_deploy.stages.bench import Shape, Value, plan_external
 from cifar_deploy.stages.choose import choices, choose
 from cifar_deploy.stages.compare import Pair, compare
+from cifar_deploy.stages.devices import DeviceSettings, Visited, measure_on
 from cifar_deploy.stages.doctor import Diagnosis, Gap, Ready, catalogue, diagnose
 from cifar_deploy.stages.environments import create_environment
 from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
@@ -44,6 +45,7 @@ __all__ = [
     "Choice",
     "Conditions",
     "Constraints",
+    "DeviceSettings",
     "Diagnosis",
     "Entry",
     "EvaluationSettings",
@@ -64,6 +66,7 @@ __all__ = [
     "Tracked",
     "TrainingSettings",
     "Value",
+    "Visited",
     "catalogue",
     "choices",
     "choose",
@@ -75,6 +78,7 @@ __all__ = [
     "follow",
     "frame",
     "import_results",
+    "measure_on",
     "pack",
     "plan",
     "plan_external",

@@ -64,6 +64,7 @@ HARMLESS = {
         "images",
         "input",
         "json",
+        "keep",
     ),
     *("learning-rate", "limit-test", "limit-train", "max-energy", "max-isa", "max-latency", "max-memory", "max-size"),
     *(
@@ -75,9 +76,10 @@ HARMLESS = {
         "name",
         "network",
         "no-controls",
+        "no-send",
         "pair",
     ),
-    *("percentile", "quiet", "recipe", "rounds", "runtime", "save-fp16", "seconds", "seed", "shape", "soak"),
+    *("percentile", "quiet", "recipe", "rounds", "runtime", "save-fp16", "seconds", "seed", "send", "shape", "soak"),
     *("target-interval", "threads", "timeout", "train-batch-size", "train-threads", "value", "verify-memory", "wide"),
     "within",
 }

@@ -43,6 +43,8 @@ _LINES = {
     "selftest": ["selftest", "--frobnicate"],
     "list": ["list", "everything"],
     "doctor": ["doctor", "--out", ""],
+    "device": ["device"],
+    "device ssh": ["device", "ssh", "-x"],
     "env": ["env"],
     "env create": ["env", "create", "nowhere"],
     "env list": ["env", "list"],

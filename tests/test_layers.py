@@ -36,6 +36,7 @@ LAYERS = [
     {"datasets", "formats", "backends", "devices", "metrics", "reports", "recipes"},
     {"environments"},
     {"networks"},
+    {"remote"},
     {"core"},
 ]
 # What the parent of all workers imports: none of these may load a heavy library when it is imported.
@@ -63,7 +64,7 @@ TORCH_AT_THE_TOP = {
 # In the order of the pipeline.
 STAGES = (
     *("prepare", "train", "export", "plan", "results", "rounds", "pack", "evaluate", "bench", "profile", "machines"),
-    *("report", "bundle", "importing", "track", "choose", "pairing", "compare", "comparison"),
+    *("report", "bundle", "importing", "devices", "track", "choose", "pairing", "compare", "comparison"),
     *("environments", "doctor", "quickstart"),
 )
 

@@ -45,7 +45,12 @@ PRINTED_BY = {
     "metrics/summary.py": {"report", "choose", "compare", "bench"},
     "stages/report.py": {"report", "choose", "run", "bench"},
     "stages/doctor.py": {"doctor"},
+    "stages/devices.py": {"device ssh"},
+    "remote/": {"device ssh"},
 }
+# Commands of others that a message may spell out.
+_OTHERS = {"ansible-inventory", "uv"}
+
 # Options that only a command which has them can lead to.
 GIVEN = {
     ("core/ranks.py", "--nproc-per-node"): "torchrun's own",
@@ -75,7 +80,7 @@ def _mentions(file: str) -> list[tuple[str, str]]:
             text = node.value
         else:
             continue
-        outside = re.sub(rf"`({'|'.join(('cifar-deploy', *COMMANDS))}) [^`]*`?", "", text)
+        outside = re.sub(rf"`({'|'.join(('cifar-deploy', *COMMANDS, *_OTHERS))}) [^`]*`?", "", text)
         outside = "" if re.fullmatch(r"cifar-deploy [\w -]+", text) else outside  # a whole command
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", outside):
             if not text.startswith(option):  # the user gave it
@@ -108,7 +113,7 @@ def test_every_file_of_the_table_is_there() -> None:
         assert any(file.startswith(beginning) for file in FILES), beginning
 
 
-_WHOLE = re.compile(r"`(?:cifar-deploy )?((?:env )?[a-z-]+)((?: [^`\s]+)*)`")
+_WHOLE = re.compile(r"`(?:cifar-deploy )?((?:env |device )?[a-z-]+)((?: [^`\s]+)*)`")
 
 
 SPELLED_OUT = [
@@ -116,6 +121,7 @@ SPELLED_OUT = [
     for file in FILES
     for command, rest in _WHOLE.findall((PACKAGE / file).read_text())
     for option in re.findall(r"(?<!\S)--[a-z-]+", rest)
+    if command not in _OTHERS
 ]
 
 

@@ -9,20 +9,29 @@ The folder is an output folder (see core.store) with one folder more:
     reports/                what was measured on the device
 """
 
+import base64
 import functools
 import hashlib
+import io
+import re
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cifar_deploy.core import codec, untrusted
+from cifar_deploy.core import codec, files, untrusted
 from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.records import AtLeastOne, Count, Data, File, Positive
 
 FOLDER = "pack"
 MANIFEST = "manifest.json"
 
+# The content follows this line of a pack's file, as comments.
+CONTENT = b"# content\n"
+
 _ID_DIGITS = 16
+_LARGEST_BYTES = 2**31
+_LARGEST_MANIFEST = 2**24
 _REMEDY = "make the pack again (`cifar-deploy pack`)"
 
 
@@ -105,7 +114,26 @@ class Pack:
 def open_(root: Path) -> Pack:
     """The pack that was unpacked to `root`. Raises Corrupt if its manifest cannot be read."""
     path = root / FOLDER / MANIFEST
-    return Pack(root, id_of(untrusted.read_bytes(path, 2**24)), codec.load(Manifest, path, _REMEDY))
+    return Pack(root, id_of(untrusted.read_bytes(path, _LARGEST_MANIFEST)), codec.load(Manifest, path, _REMEDY))
+
+
+def read(path: Path) -> tuple[str, Manifest]:
+    """The id and the manifest of a pack's file, of which nothing is run. Raises Corrupt if it is none, or was cut or altered."""
+    head, mark, content = untrusted.read_bytes(path, _LARGEST_BYTES).partition(CONTENT)
+    told = re.search(rb'^SHA256 = ["\']([0-9a-f]{64})["\']\r?$', head, re.M)
+    if not mark or not told:
+        raise Corrupt(f"{path}: is no pack; {_REMEDY}")
+    try:
+        zipped = base64.b64decode(b"".join(line[2:] for line in content.splitlines()), validate=True)
+        if hashlib.sha256(zipped).hexdigest().encode() != told[1]:
+            raise ValueError
+        with zipfile.ZipFile(io.BytesIO(zipped)) as packed, packed.open(f"{FOLDER}/{MANIFEST}") as member:
+            manifest = member.read(_LARGEST_MANIFEST)
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise Corrupt(f"{path}: was cut or altered (the sha256 differs); {_REMEDY}") from error
+    with files.temporary_folder() as folder:
+        (folder / MANIFEST).write_bytes(manifest)
+        return id_of(manifest), codec.load(Manifest, folder / MANIFEST, _REMEDY)
 
 
 def names(requires: Iterable[str]) -> list[str]:

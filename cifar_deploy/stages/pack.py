@@ -234,7 +234,7 @@ def _text(content: bytes, id: str, requires: Sequence[str]) -> str:
         code = re.sub(rf"^{name} = .*$", f"{name} = {value!r}", code, flags=re.M)
     text = base64.b64encode(content).decode()
     lines = [f"# {text[start : start + _LINE]}" for start in range(0, len(text), _LINE)]
-    return "\n".join([*metadata, code, "# content", *lines, ""])
+    return "\n".join([*metadata, code, packs.CONTENT.decode().strip(), *lines, ""])
 
 
 def _without_versions(requires: Iterable[str]) -> list[str]:
