@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 from cifar_deploy.core import codec, files, untrusted
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.records import AtLeastOne, Count, Data, File, Positive
+from cifar_deploy.core.records import Artifact, AtLeastOne, Count, Data, File, Positive
 
 FOLDER = "pack"
 MANIFEST = "manifest.json"
@@ -117,8 +117,17 @@ def open_(root: Path) -> Pack:
     return Pack(root, id_of(untrusted.read_bytes(path, _LARGEST_MANIFEST)), codec.load(Manifest, path, _REMEDY))
 
 
-def read(path: Path) -> tuple[str, Manifest]:
-    """The id and the manifest of a pack's file, of which nothing is run. Raises Corrupt if it is none, or was cut or altered."""
+@dataclass(frozen=True)
+class Content:
+    """Of a pack's file."""
+
+    id: str
+    manifest: Manifest
+    artifacts: tuple[Artifact, ...]
+
+
+def read(path: Path) -> Content:
+    """What is in a pack's file, of which nothing is run. Raises Corrupt if it is none, or was cut or altered."""
     head, mark, content = untrusted.read_bytes(path, _LARGEST_BYTES).partition(CONTENT)
     told = re.search(rb'^SHA256 = ["\']([0-9a-f]{64})["\']\r?$', head, re.M)
     if not mark or not told:
@@ -127,13 +136,18 @@ def read(path: Path) -> tuple[str, Manifest]:
         zipped = base64.b64decode(b"".join(line[2:] for line in content.splitlines()), validate=True)
         if hashlib.sha256(zipped).hexdigest().encode() != told[1]:
             raise ValueError
-        with zipfile.ZipFile(io.BytesIO(zipped)) as packed, packed.open(f"{FOLDER}/{MANIFEST}") as member:
-            manifest = member.read(_LARGEST_MANIFEST)
+        with zipfile.ZipFile(io.BytesIO(zipped)) as packed, files.temporary_folder() as folder:
+            names = [name for name in packed.namelist() if PurePosixPath(name).match("*/*/*/artifact.json")]
+            for number, name in enumerate([f"{FOLDER}/{MANIFEST}", *names]):
+                with packed.open(name) as member:
+                    (folder / str(number)).write_bytes(member.read(_LARGEST_MANIFEST))
+            return Content(
+                id_of((folder / "0").read_bytes()),
+                codec.load(Manifest, folder / "0", _REMEDY),
+                tuple(codec.load(Artifact, folder / str(number), _REMEDY) for number in range(1, len(names) + 1)),
+            )
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise Corrupt(f"{path}: was cut or altered (the sha256 differs); {_REMEDY}") from error
-    with files.temporary_folder() as folder:
-        (folder / MANIFEST).write_bytes(manifest)
-        return id_of(manifest), codec.load(Manifest, folder / MANIFEST, _REMEDY)
 
 
 def names(requires: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ from cifar_deploy.core import cache, packs, untrusted
 from cifar_deploy.core.errors import DeployError, Unavailable, UsageError, one_line
 from cifar_deploy.core.journal import read_lines
 from cifar_deploy.core.locks import Lock
-from cifar_deploy.core.packs import Manifest
+from cifar_deploy.core.packs import Content
 from cifar_deploy.core.progress import Progress, counted, duration
 from cifar_deploy.core.store import Store
 from cifar_deploy.remote import wheels
@@ -91,9 +91,9 @@ def measure_on(
 
     Raises Corrupt if the file is no pack, or was altered.
     """
-    id, manifest = packs.read(pack)
+    content = packs.read(pack)
     told: queue.Queue[tuple[str, Any]] = queue.Queue()
-    visits = [_Visit(device, pack, id, manifest, settings, told) for device in devices]
+    visits = [_Visit(device, pack, content, settings, told) for device in devices]
     threads = [threading.Thread(target=visit.go, daemon=True) for visit in visits]
     try:
         for thread in threads:
@@ -130,21 +130,19 @@ class _Visit:
         self,
         device: Device,
         pack: Path,
-        id: str,
-        manifest: Manifest,
+        content: Content,
         settings: DeviceSettings,
         told: "queue.Queue[tuple[str, Any]]",
     ) -> None:
         self._device = device
         self._pack = pack
-        self._id = id
-        self._manifest = manifest
+        self._content = content
         self._settings = settings
         self._told = told
         self._begun = time.monotonic()
         self._lines: tuple[str, ...] = ()
         self._latest = Progress(done=0, total=1, message="connecting")
-        self._landing = Landing(cache.folder() / "devices" / device.name / id)
+        self._landing = Landing(cache.folder() / "devices" / device.name / content.id)
         self._session: Session | None = None
         self._before = 0  # runs that were measured earlier
         self._is_over = False
@@ -184,7 +182,7 @@ class _Visit:
 
     def _visit(self) -> None:
         device, settings = self._device, self._settings
-        wanted = packs.names(self._manifest.requires)
+        wanted = packs.names(self._content.manifest.requires)
         session = Session(device.ssh, device.python or settings.python, wanted, self._line)
         with session:
             self._session = session
@@ -218,7 +216,7 @@ class _Visit:
             if ended.code:
                 raise DeployError(ended.reason)
             if not settings.keep:
-                session.remove([place, f"{_UNPACKED}/{self._id}", *(wheel.folder for wheel in sent)])
+                session.remove([place, f"{_UNPACKED}/{self._content.id}", *(wheel.folder for wheel in sent)])
 
     def _chosen(self, pythons: Sequence[Found]) -> Found:
         """The first that has what the pack needs; else the first that can be sent it."""
@@ -244,7 +242,7 @@ class _Visit:
             return []
         runtimes = [name for name in python.versions if name != "numpy"]
         if self._settings.send:
-            requires = [each for each in self._manifest.requires if each.partition("==")[0] in lacks]
+            requires = [each for each in self._content.manifest.requires if each.partition("==")[0] in lacks]
             found = wheels.for_device(python, requires, self._say)
             self._note(wheels=tuple(wheel.path.name for wheel in found))
             return found
@@ -322,7 +320,7 @@ class _Visit:
         self._is_home = True
         if self._landing.results.exists():
             try:
-                taken = importing.import_results(store, self._landing.folder)
+                taken = importing.import_results(store, self._landing.folder, known=self._content.artifacts)
                 self._note(appended=taken.appended, refused=taken.refused, notes=taken.notes)
             except DeployError as error:
                 self._note(failure=self._visited.failure or one_line(str(error)))

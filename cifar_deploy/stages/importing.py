@@ -64,18 +64,24 @@ class Imported:
 
 
 def import_results(
-    store: Store, path: Path, *, foreign: bool = False, on_progress: OnProgress | None = None
+    store: Store,
+    path: Path,
+    *,
+    foreign: bool = False,
+    known: Iterable[Artifact] = (),
+    on_progress: OnProgress | None = None,
 ) -> Imported:
     """Append the results in `path` to those of the store, each after it was verified. Others are counted by their reason.
 
     `path`: what a pack wrote, an output folder, its reports/, or a results.jsonl with raw/ beside it. `foreign`: results of
-    artifacts that are not here come in, too, and are marked.
+    artifacts that are not here come in, too, and are marked. `known`: artifacts that need not be here: those of a pack that
+    was sent from here.
 
     Raises Corrupt if there are no results in `path`.
     """
     with bundle.opened(path) as source:
         lines = read_lines(source.results)
-        intake = _Intake(store, source, foreign)
+        intake = _Intake(store, source, foreign, known)
         for done, run in enumerate(lines.runs):
             if on_progress:
                 on_progress(Progress(done=done, total=len(lines.runs), message="verifying"))
@@ -101,7 +107,7 @@ _Identity = tuple[str, Session | None, int, bool, str]
 class _Intake:
     """What is here already, and what comes in: each run is taken, known or refused."""
 
-    def __init__(self, store: Store, source: Bundle, foreign: bool) -> None:
+    def __init__(self, store: Store, source: Bundle, foreign: bool, known: Iterable[Artifact]) -> None:
         self.taken: list[Run] = []
         self.duplicates = 0
         self.refused: Counter[str] = Counter()
@@ -113,6 +119,8 @@ class _Intake:
         self._artifacts: dict[tuple[str, str], list[Artifact]] = {}  # of results here, by name and variant
         self._exports: dict[tuple[str, str], list[Artifact]] = {}  # likewise, of exported/ and baselines/
         self._looked: dict[int, str | None] = {}  # by id, of what lives as long as the lines
+        for artifact in known:
+            self._artifacts.setdefault((artifact.name, artifact.variant), []).append(artifact)
         here = store.lines(fault).runs
         self.machines = {run.job.machine for run in here}
         for run in here:
