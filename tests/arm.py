@@ -63,13 +63,24 @@ def main() -> None:
 
 def _python() -> Path:
     """A script that starts Debian's Python for arm64 under the emulator, with numpy and ONNX Runtime."""
-    python = FOLDER / "python"
-    if python.exists():
-        return python
+    python, site = FOLDER / "python", FOLDER / "site"
+    root, emulator = FOLDER / "root", FOLDER / "emulator"
+    if not python.exists():
+        _fetch(root, emulator, site)
+    # Anew each time: the checkout may have moved.
+    python.write_text(
+        "#!/bin/sh\n"
+        f"export PYTHONPATH={site}${{PYTHONPATH:+:$PYTHONPATH}}\n"
+        f'exec {emulator}/usr/bin/qemu-aarch64 -L {root} {root}/usr/bin/python{PYTHON} "$@"\n'
+    )
+    python.chmod(0o755)
+    return python
+
+
+def _fetch(root: Path, emulator: Path, site: Path) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     _say(f"fetching qemu, Python {PYTHON} and the wheels for arm64 into {os.path.relpath(FOLDER)} (about 90 MB)")
     packages, wheels = _debian(), _wheels()
-    root, emulator, site = (FOLDER / name for name in ("root", "emulator", "site"))
     for folder in (root, emulator, site):
         shutil.rmtree(folder, ignore_errors=True)  # half of it, of a run that was interrupted
     for package in packages:
@@ -78,13 +89,6 @@ def _python() -> Path:
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as packed:
             packed.extractall(site)
-    python.write_text(
-        "#!/bin/sh\n"
-        f"export PYTHONPATH={site}${{PYTHONPATH:+:$PYTHONPATH}}\n"
-        f'exec {emulator}/usr/bin/qemu-aarch64 -L {root} {root}/usr/bin/python{PYTHON} "$@"\n'
-    )
-    python.chmod(0o755)
-    return python
 
 
 def _debian() -> Iterator[Path]:

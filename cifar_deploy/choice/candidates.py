@@ -12,7 +12,7 @@ from cifar_deploy.core.records import Artifact, Result, Session
 from cifar_deploy.core.statistics import ROUNDS_FOR_AN_INTERVAL
 from cifar_deploy.core.store import CHECKPOINT
 from cifar_deploy.core.table import Value
-from cifar_deploy.metrics.summary import EMULATED, Configuration, Raw, Summary, agreement, compared_by
+from cifar_deploy.metrics.summary import Configuration, Raw, Summary, agreement, compared_by
 from cifar_deploy.sections.common import Configurations, by_settings, correct_of, eager_of, precision_of
 from cifar_deploy.sections.latencies import control_of, speed_up, timed_of
 
@@ -91,7 +91,7 @@ NOT_REAL = "its processor is emulated, so its times are not those of a real one"
 
 def why_never(candidate: Candidate) -> str | None:
     """Why a configuration is never picked, whatever the limits; None if it may be."""
-    if (timed := candidate.of_one.get("latency")) and EMULATED in timed.words.values():
+    if any(summary.result.job.machine.emulated for summary in candidate.of_one.values()):
         return NOT_REAL
     for metric in ("latency",) if candidate.recorded else ("latency", "accuracy"):
         summary = candidate.of_one.get(metric)

@@ -1,5 +1,7 @@
 """The choice for each device: the same limits, a way to name one, and when the command fails."""
 
+from pathlib import Path
+
 import pytest
 
 from cifar_deploy.choice.choose import Constraints
@@ -44,6 +46,18 @@ def test_an_emulated_device_is_no_failure_unless_it_is_alone(store: Store) -> No
     assert (refusal(choices(store, machines=[EMULATED])) or "").startswith(
         "Nothing is picked: the processor is emulated"
     )
+
+
+def test_nobody_is_told_to_time_an_emulated_processor(tmp_path: Path) -> None:
+    fleet = Fleet()
+    fleet.time(HOME, (ONNX, 0.002))
+    for machine in (HOME, ARM):
+        fleet.label(machine, ONNX, range(300))
+    with Store(tmp_path) as store:
+        for run in fleet.runs:
+            store.append(run)
+    assert choices(store)[EMULATED].is_emulated
+    assert run_here("choose", "--out", tmp_path).stdout.count("--metric latency") == 0
 
 
 def test_one_device_may_be_named(store: Store) -> None:
