@@ -29,6 +29,7 @@ from tests import in_process
 from tests.in_process import run_here
 
 Exported: TypeAlias = Callable[[str], tuple[Artifact, Path]]
+Pack: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 ROOT = Path(__file__).parents[1]
 
@@ -197,13 +198,26 @@ def exported(road: Path, of_all: Path) -> Exported:
 
 
 @pytest.fixture(scope="session")
-def packed(road: Path, of_all: Path) -> Path:
+def pack_it(road: Path, of_all: Path) -> Pack:
+    """`cifar-deploy pack` of that network. One at a time: it locks the output folder, which the tests share."""
+
+    def pack_it(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        out = of_all / "packed"
+        with Lock(of_all / "packed.lock", None):
+            if not out.exists():
+                shutil.copytree(road, out)  # a baseline is made, and the road stays as it is
+            with in_process.workers_here():
+                return run_here("pack", *arguments, "--out", out, cwd=cwd)
+
+    return pack_it
+
+
+@pytest.fixture(scope="session")
+def packed(pack_it: Pack, of_all: Path) -> Path:
     """A pack of that network as ONNX, with the 64 images that it was evaluated on."""
     bench = of_all / "bench.py"
-    with Lock(of_all / "packed.lock", None):
+    with Lock(of_all / "bench.lock", None):
         if not bench.exists():
-            shutil.copytree(road, of_all / "packed")  # a baseline is made, and the road stays as it is
-            with in_process.workers_here():
-                done = run_here("pack", "--format", "onnx", "--images", "64", "--to", bench, "--out", of_all / "packed")
+            done = pack_it("--format", "onnx", "--images", "64", "--to", bench)
             assert done.returncode == 0, done.stderr + done.stdout
     return bench

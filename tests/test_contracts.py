@@ -26,10 +26,10 @@ from cifar_deploy.stages.export import readers
 from tests import probes
 from tests.conftest import Exported, need_plugin
 
-# What a compiler makes, what is calibrated with several tries, and ExecuTorch's first start take half a minute. One
+# What a compiler makes, what is calibrated with several tries, and the first start in an environment take half a minute. One
 # calibration is tried always, and one format with uint8 images for the input: the others go through the same few lines.
 _SLOW = {
-    *("aoti", "pytorch_compile", "openvino_int8", "litert_int8", "executorch", "executorch_int8"),
+    *("aoti", "pytorch_compile", "openvino_int8", "litert", "litert_int8", "executorch", "executorch_int8"),
     *("torchscript-uint8", "onnx_int8-uint8", "openvino_ir-uint8"),
 }
 

@@ -208,6 +208,7 @@ def _flipped(whole: bytes, place: int) -> bytes:
     return whole[:place] + (b"B" if whole[place : place + 1] == b"A" else b"A") + whole[place + 1 :]
 
 
+@pytest.mark.slow
 def test_line_ends_of_windows_and_what_lies_beside_the_file_do_no_harm(device: Device) -> None:
     device.bench.write_bytes(device.bench.read_bytes().replace(b"\n", b"\r\n"))
     for name in ("json", "typing", "numpy", "argparse", "cifar_deploy"):
@@ -266,6 +267,7 @@ def test_a_home_that_cannot_be_written_has_a_substitute(device: Device) -> None:
     assert root.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.slow
 def test_there_is_no_space(device: Device) -> None:
     told = only_line(device.run(largest_file=20_000))
     assert "cannot be written (File too large); give another folder with --out" in told

@@ -54,9 +54,12 @@ def outcomes(checks: Iterator[Check]) -> dict[str, str]:
     return {check.name: check.outcome for check in checks}
 
 
-# The check of latency takes 20 s: CI runs it by itself.
+# These take 20 s and 7 s: CI runs them by themselves, and the others of this file that are slow.
+_SLOW = ("latency", "verdict")
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "latency" else []) for name in selftest.CHECKS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in _SLOW else []) for name in selftest.CHECKS]
 )
 def test_a_check_passes_here(name: str, recorded: Recorded) -> None:
     """A disturbed machine may spoil a check of time: it is tried again, and in CI it must have passed once."""
@@ -79,7 +82,7 @@ def test_a_check_passes_here(name: str, recorded: Recorded) -> None:
 @pytest.mark.parametrize(
     ("broken", "check", "failing"),
     [
-        ("clock", "latency", "latency of a wait of 1 ms"),
+        pytest.param("clock", "latency", "latency of a wait of 1 ms", marks=pytest.mark.slow),
         ("clock", "throughput", "throughput of 64 images in 5 ms"),
         ("memory_part", "memory", "memory of 256 MiB taken at load"),
         ("off_by_one", "accuracy", "accuracy with 7 of 1,000 labels flipped"),
@@ -98,6 +101,7 @@ def test_a_check_fails_when_the_workers_are_broken(
     assert found[failing] in (("failed", "inconclusive") if broken == "clock" else ("failed",)), found
 
 
+@pytest.mark.slow
 def test_a_control_that_is_compared_with_another_cell_is_noticed(
     recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from cifar_deploy.core.store import Store
 from tests import pythons
-from tests.conftest import need_package
+from tests.conftest import Pack, need_package
 from tests.in_process import run_here
 from tests.remote.shells import processes
 from tests.schemas import document_of
@@ -25,24 +25,24 @@ QUICK = ["--format", "onnx", "--images", "50", "--rounds", "1", "--seconds", "0.
 
 
 @pytest.fixture(scope="module")
-def pack(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pack(pack_it: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two measurements on the runtime that is here."""
     need_sshd()
     need_package("onnxruntime")
     file = tmp_path_factory.mktemp("pack") / "bench.py"
     options = ["--backend", "onnxruntime", "--metric", "latency", "--metric", "accuracy"]
-    done = run_here("pack", *QUICK, *options, "--out", road, "--to", file)
+    done = pack_it(*QUICK, *options, "--to", file)
     assert done.returncode == 0, done.stderr
     return file
 
 
 @pytest.fixture(scope="module")
-def long_pack(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_pack(pack_it: Pack, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten rounds of one measurement."""
     need_sshd()
     file = tmp_path_factory.mktemp("pack") / "bench.py"
     options = ["--backend", "onnxruntime", "--metric", "latency", "--rounds", "10"]
-    done = run_here("pack", *QUICK[:4], "--seconds", "0.1", "--no-controls", *options, "--out", road, "--to", file)
+    done = pack_it(*QUICK[:4], "--seconds", "0.1", "--no-controls", *options, "--to", file)
     assert done.returncode == 0, done.stderr
     return file
 

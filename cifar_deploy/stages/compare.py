@@ -429,8 +429,9 @@ def too_slow(pair: Pair, limit: float) -> Iterator[tuple[str, Difference]]:
 
 
 def _noises(results: Sequence[Result]) -> Iterator[float]:
-    for metric in {result.job.metric for result in results if result.control}:
-        newest = max((r for r in results if r.control and r.session), key=lambda result: result.began).session
+    controls = [result for result in results if result.control and result.session]  # damaged ones may be of none
+    for metric in {result.job.metric for result in controls}:
+        newest = max(controls, key=lambda result: result.began).session
         if ratios := against_itself([result for result in results if result.session == newest], metric):
             yield statistics.noise(ratios)
 

@@ -29,6 +29,7 @@ from cifar_deploy.core.store import Store
 from cifar_deploy.pipeline import Imported
 from cifar_deploy.stages import bundle
 from cifar_deploy.stages.rounds import open_session
+from tests.conftest import Pack
 from tests.in_process import run_here
 from tests.lines import WholeLines
 from tests.schemas import document_of
@@ -38,7 +39,7 @@ _METRICS = ("accuracy", "latency", "throughput", "file_size", "parity")
 
 
 @pytest.fixture(scope="session")
-def brought(of_all: Path, road: Path) -> Path:
+def brought(of_all: Path, pack_it: Pack) -> Path:
     """What a pack of the road wrote where it ran: the road's resnet8 as ONNX, on 100 images, in one short round."""
     folder = of_all / "brought"
     with Lock(of_all / "brought.lock", None):
@@ -47,9 +48,7 @@ def brought(of_all: Path, road: Path) -> Path:
             metrics = [word for metric in _METRICS for word in ("--metric", metric)]
             short = ["--images", "100", "--rounds", "1", "--seconds", "0.05", "--no-controls"]
             bench = folder / "bench.py"
-            done = run_here(
-                "pack", "--format", "onnx", "--backend", "onnxruntime", *metrics, *short, "--to", bench, "--out", road
-            )
+            done = pack_it("--format", "onnx", "--backend", "onnxruntime", *metrics, *short, "--to", bench)
             assert done.returncode == 0, done.stderr
             ran = subprocess.run(
                 [sys.executable, bench, "--as", DEVICE, "--out", folder / "there", "--results", folder],

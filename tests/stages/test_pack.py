@@ -4,7 +4,6 @@ import base64
 import hashlib
 import io
 import re
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import pytest
 from cifar_deploy.core import codec, image_cache, packs, trust
 from cifar_deploy.core.arrays import choose
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.packs import Manifest, Pack
 from cifar_deploy.stages import prepare
-from tests.in_process import run_here
+from tests import conftest
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,14 +68,8 @@ def test_the_images_are_those_that_evaluate_chooses(unpacked: Pack, manifest: Ma
     assert np.load(folder / packs.logits_of("resnet8")).shape == (64, 10)
 
 
-def pack_again(of_all: Path, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """From the output folder that all workers of these tests share: one at a time."""
-    with Lock(of_all / "packed.lock", None):
-        return run_here("pack", *arguments, "--out", of_all / "packed", cwd=cwd)
-
-
-def test_packing_again_writes_the_same_bytes(packed: Path, of_all: Path, tmp_path: Path, workers_here: None) -> None:
-    done = pack_again(of_all, "--format", "onnx", "--images", "64", "--to", tmp_path / "b.py")
+def test_packing_again_writes_the_same_bytes(packed: Path, pack_it: conftest.Pack, tmp_path: Path) -> None:
+    done = pack_it("--format", "onnx", "--images", "64", "--to", tmp_path / "b.py")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b.py").read_bytes() == packed.read_bytes()
     size = (tmp_path / "b.py").stat().st_size
@@ -144,18 +136,18 @@ def test_a_manifest_that_is_none_is_refused(unpacked: Pack) -> None:
     ],
 )
 def test_what_cannot_be_packed_is_a_line(
-    of_all: Path, packed: Path, tmp_path: Path, workers_here: None, options: list[str], code: int, told: str
+    pack_it: conftest.Pack, tmp_path: Path, options: list[str], code: int, told: str
 ) -> None:
     given = [] if "--to" in options else ["--to", tmp_path / "bench.py"]
-    done = pack_again(of_all, *options, *given, cwd=tmp_path)
+    done = pack_it(*options, *given, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (code, 1) and told in done.stderr, done.stderr
     assert not [*tmp_path.iterdir()]
 
 
-def test_settings_travel(of_all: Path, packed: Path, tmp_path: Path, workers_here: None) -> None:
+def test_settings_travel(pack_it: conftest.Pack, tmp_path: Path) -> None:
     """Pinning to big cores is decided on the device: this machine may have none."""
     options = ["--cpus", "big", "--threads", "4096", "--rounds", "3", "--budget", "2m", "--metric", "latency"]
-    done = pack_again(of_all, "--format", "onnx", "--images", "16", *options, "--to", tmp_path / "b.py")
+    done = pack_it("--format", "onnx", "--images", "16", *options, "--to", tmp_path / "b.py")
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "b.py").read_text().partition("\n# content\n")[2]
     with zipfile.ZipFile(io.BytesIO(base64.b64decode("".join(line[2:] for line in text.splitlines())))) as content:
