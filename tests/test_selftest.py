@@ -109,16 +109,19 @@ def test_a_control_that_is_compared_with_another_cell_is_noticed(
     assert outcomes(selftest.check_latency(recorded))["a configuration against itself"] != "ok"
 
 
+@pytest.mark.slow
 def test_a_tie_that_is_none_is_noticed(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "differs", lambda ratio, noise: True)
     assert outcomes(selftest.check_latency(recorded))["ranks of 1 ms, 1 ms and 5 ms"] != "ok"
 
 
+@pytest.mark.slow
 def test_a_difference_that_passes_for_a_tie_is_noticed(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "differs", lambda ratio, noise: False)
     assert outcomes(selftest.check_latency(recorded))["ranks of 1 ms, 1 ms and 5 ms"] != "ok"
 
 
+@pytest.mark.slow
 def test_a_verdict_that_is_always_stable_is_noticed(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     blind = replace(METRICS["latency"], judge=lambda measurements, value, threads: Verdict(word="stable"))
     monkeypatch.setattr(summary, "METRICS", {"latency": blind})
