@@ -133,7 +133,7 @@ def _parts(table: Table, glossary: Mapping[str, str], prefix: str) -> Iterator[_
                 dataclasses.replace(each, main=()) if prefix else each,
                 glossary,
                 each is numbers and not prefix,
-                lambda key: f"{prefix}failures",
+                lambda key: f"{prefix}failures" if table.failures else "",
                 health=f"{prefix}health",
             )
             for each in table.sections
