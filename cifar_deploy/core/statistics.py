@@ -239,7 +239,10 @@ def confusion(labels: NDArray[np.int64], predicted: NDArray[np.int32], classes: 
 def mcnemar(worse: int, better: int) -> float:
     """The chance of so uneven a split, or a more uneven one, of the images that changed, if either way were as likely."""
     changed = worse + better
-    tail = sum(math.comb(changed, k) for k in range(min(worse, better) + 1))
+    tail, ways = 0, 1  # exactly, each number of ways from the one before
+    for k in range(min(worse, better) + 1):
+        tail += ways
+        ways = ways * (changed - k) // (k + 1)
     return float(min(1.0, 2 * tail / 2**changed))
 
 
