@@ -105,7 +105,7 @@ def _folder(place, is_own):
     place, fault, free = os.path.abspath(place), "", 0
     try:
         os.makedirs(place, mode=0o755 if is_own else 0o700, exist_ok=True)
-        if os.stat(place).st_uid != os.getuid():
+        if os.lstat(place).st_uid != os.getuid():  # of a link, who made it
             fault = "belongs to another user"
         with tempfile.TemporaryFile(dir=place):
             status = os.statvfs(place)

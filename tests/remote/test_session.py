@@ -118,6 +118,15 @@ def test_what_cannot_be_written_is_told_and_another_folder_is_found(home: str, s
 # What is sent
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's link")
+def test_a_link_of_another_user_is_no_place(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    assert not there._folder(str(tmp_path / "link"), False)["fault"]
+    os.lchown(tmp_path / "link", 12345, 12345)
+    assert there._folder(str(tmp_path / "link"), False)["fault"] == "belongs to another user"
+
+
 def test_a_file_is_sent_once(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(os.urandom(300_000))
     for least, most in ((300_000, 301_000), (0, 500)):
