@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cifar_deploy.core import affinity
 from cifar_deploy.core.records import Cores
 from cifar_deploy.core.sysfs import ROOT, number, text
 
@@ -89,11 +90,10 @@ def clusters(root: Path = ROOT) -> tuple[Cores, ...]:
 
 def kinds(root: Path = ROOT) -> tuple[Kind, ...]:
     """The same with the processors' numbers, where the system has some."""
-    hybrid = {
-        place: name
-        for name, file in (("P-core", "cpu_core"), ("E-core", "cpu_atom"))
-        for place in _numbers(text(root / f"sys/devices/{file}/cpus"))
-    }
+    hybrid: dict[int, str] = {}
+    for kind, file in (("P-core", "cpu_core"), ("E-core", "cpu_atom")):
+        with contextlib.suppress(ValueError):  # where there is no such file
+            hybrid |= dict.fromkeys(affinity.parsed(text(root / f"sys/devices/{file}/cpus")), kind)
     found: dict[tuple[str, float | None], list[int]] = {}
     for fields in cpuinfo(root):
         with contextlib.suppress(KeyError, ValueError):
@@ -220,16 +220,6 @@ def libc() -> str | None:
 def bits() -> int:
     """Of a pointer in this process: a 64-bit processor may run a 32-bit system."""
     return 8 * struct.calcsize("P")
-
-
-def _numbers(told: str) -> set[int]:
-    """Of a list as the kernel writes it: 0-7,12."""
-    found: set[int] = set()
-    for part in told.strip().split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            found.update(range(int(first), int(last or first) + 1))
-    return found
 
 
 def _sysctl(name: str) -> str | None:
