@@ -1,6 +1,7 @@
 """What a person sees: progress on stderr, results and tables on stdout."""
 
 import contextlib
+import functools
 import sys
 import textwrap
 import time
@@ -22,7 +23,6 @@ from cifar_deploy.core.errors import one_line, printable
 from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Artifact, Checkpoint, Result, UnderLimit
 from cifar_deploy.core.table import Column, Excerpt, Overview, Section, Table
-from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
 from cifar_deploy.reports import text as plain
 from cifar_deploy.stages.devices import Visited
@@ -84,38 +84,32 @@ def print_document(document: documents.Document) -> None:
 @contextlib.contextmanager
 def following(title: str) -> Iterator[OnProgress]:
     """Show a worker's progress while the block runs: a bar with the time left, its milestones above it."""
-    shown = 0
     with _bar() as bar:
-        task = bar.add_task(printable(title), total=None, message="")
-        log = _Log()
-
-        def show(latest: progress.Progress) -> None:
-            nonlocal shown
-            for milestone in latest.milestones[shown:]:
-                say("", f"{title}: {milestone}")
-            shown = len(latest.milestones)
-            bar.update(task, completed=latest.done, total=latest.total, message=printable(latest.message))
-            log(f"{title}: {latest.done}/{latest.total} {latest.message}")
-
-        yield show
+        yield _follower(bar, title, lambda milestone: say("", f"{title}: {milestone}"))
 
 
 @contextlib.contextmanager
 def following_all(titles: Sequence[str]) -> Iterator[Callable[[str, progress.Progress], None]]:
     """As `following`, of several at the same time: a bar each."""
-    shown = dict.fromkeys(titles, 0)
     with _bar() as bar:
-        tasks = {title: bar.add_task(printable(title), total=None, message="") for title in titles}
-        logs = {title: _Log() for title in titles}
+        followers = {title: _follower(bar, title, functools.partial(say, title)) for title in titles}
+        yield lambda title, latest: followers[title](latest)
 
-        def show(title: str, latest: progress.Progress) -> None:
-            for milestone in latest.milestones[shown[title] :]:
-                say(title, milestone)
-            shown[title] = len(latest.milestones)
-            bar.update(tasks[title], completed=latest.done, total=latest.total, message=printable(latest.message))
-            logs[title](f"{title}: {latest.done}/{latest.total} {latest.message}")
 
-        yield show
+def _follower(bar: Progress, title: str, say_milestone: Callable[[str], None]) -> OnProgress:
+    """What keeps one line of the bar, and says each milestone once."""
+    task = bar.add_task(printable(title), total=None, message="")
+    log, shown = _Log(), 0
+
+    def show(latest: progress.Progress) -> None:
+        nonlocal shown
+        for milestone in latest.milestones[shown:]:
+            say_milestone(milestone)
+        shown = len(latest.milestones)
+        bar.update(task, completed=latest.done, total=latest.total, message=printable(latest.message))
+        log(f"{title}: {latest.done}/{latest.total} {latest.message}")
+
+    return show
 
 
 class _Log:
@@ -229,18 +223,8 @@ def result_line(result: Result) -> str:
         configuration += f" {job.trial}"
     if result.failure:
         return f"{configuration}: {result.failure.kind}: {result.failure.reason}"
-    metric = METRICS[job.metric]
-    summary = Summary(result)
-    shown = [
-        f"{column.title} {summary.values[key].text(column, unit=True)}"
-        for key, column in metric.columns.items()
-        if column.headline and key in summary.values
-    ]
-    if not shown and summary.words:
-        shown.append(next(iter(summary.words.values())))
-    if result.session:
-        shown.append(progress.counted(len(result.measurements), "round"))
-    return f"{configuration}: {', '.join(shown)}"
+    rounds = progress.counted(len(result.measurements), "round") if result.session else ""
+    return f"{configuration}: {', '.join(filter(None, [Summary(result).told, rounds]))}"
 
 
 def print_table(table: Table, view: View = "summary") -> None:

@@ -41,7 +41,7 @@ from cifar_deploy.remote.home import Home
 from cifar_deploy.reports import text
 from cifar_deploy.stages import bundle, export, plan, report
 from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
-from cifar_deploy.stages.plan import Conditions, Planned
+from cifar_deploy.stages.plan import Conditions
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.workers.export import Reference
 
@@ -146,12 +146,13 @@ def _measured(pack: Pack, store: Store, asked: argparse.Namespace, show: "_Show 
         if failure and (outcome.tried or failure.kind not in ("unsupported", "unavailable")):
             failed.append(outcome.value)
     show.end()
-    table = report.build(*_read(store, planned))
+    stored, samples, _ = report.read(store, planned)
+    table = report.build(stored, samples)
     if table.answer and table.answer.best:
         answer = text.lines(table, f"in {store.results_path}")
     else:  # with a metric or two, there is nothing to choose by; on a terminal the results stand above
         answer = itertools.chain([] if sys.stdout.isatty() else map(_told, results), text.remarks(table))
-    for line in ("", *answer, *_against_home(pack, store, planned)):
+    for line in ("", *answer, *_against_home(pack, stored, samples)):
         show.answer(line)
     if failed:
         process.complain(f"{_PROGRAM}: {counted(len(failed), 'measurement')} failed")
@@ -333,23 +334,11 @@ def _told(result: Result) -> str:
     configuration = f"{Configuration.of(result)}, {result.job.metric}"
     if result.failure:
         return f"{configuration}: {result.failure.kind}: {result.failure.reason}"
-    values, columns = Summary(result).values, METRICS[result.job.metric].columns
-    shown = (
-        f"{column.title} {values[key].text(column, unit=True)}"
-        for key, column in columns.items()
-        if column.headline and key in values
-    )
-    return f"{configuration}: {', '.join(shown)}"
+    return f"{configuration}: {Summary(result).told}"
 
 
-def _read(store: Store, planned: Sequence[Planned]) -> tuple[list[Result], Samples]:
-    results, samples, _ = report.read(store, planned)
-    return results, samples
-
-
-def _against_home(pack: Pack, store: Store, planned: Sequence[Planned]) -> Iterator[str]:
+def _against_home(pack: Pack, results: Sequence[Result], samples: Samples) -> Iterator[str]:
     """How many labels differ from those of the network itself, through PyTorch at home."""
-    results, samples = _read(store, planned)
     for result in results:
         if not is_per_image(result.job) or not result.measurement or not result.job.artifact.data:
             continue

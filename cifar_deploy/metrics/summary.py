@@ -129,6 +129,17 @@ class Summary:
         for key, column in metric.columns.items():
             self._add(key, column, raw)
 
+    @property
+    def told(self) -> str:
+        """The headline numbers with their units; where there is none, the word in its place."""
+        columns = METRICS[self.result.job.metric].columns
+        shown = [
+            f"{column.title} {self.values[key].text(column, unit=True)}"
+            for key, column in columns.items()
+            if column.headline and key in self.values
+        ]
+        return ", ".join(shown) or next(iter(self.words.values()), "")
+
     def _add(self, key: str, column: Column, raw: Raw | None) -> None:
         verdict = self.verdict if column.judged else None
         if column.percentile:
