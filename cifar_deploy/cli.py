@@ -802,14 +802,16 @@ def device_ssh(
     """Measure exports on devices by ssh, all at the same time, and add what they measure to the results here."""
     wanted = inventory_.chosen(host or [], devices, inventory, device_name)
     if pack:
-        making: dict[str, Any] = {
+        making = {
             "name": name,
             "format": format,
             "backend": backend,
             "metric": metric,
             "threads": threads,
+            "cpus": cpus,
+            "batch-size": batch_size,
+            "budget": budget,
         }
-        making |= {"cpus": cpus, "batch-size": batch_size, "budget": budget}
         devices_stage.check_ready(pack, [f"--{option}" for option, value in making.items() if value is not None])
     if not host:
         source = inventory or devices or inventory_.FILE

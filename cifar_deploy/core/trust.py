@@ -45,12 +45,7 @@ def _folder() -> Path:
 
 def remember(sha256: str) -> None:
     """Note a program file that this user's own export has just written."""
-    try:
-        _add(record_path(), sha256)
-    except OSError as error:
-        warnings.warn(
-            f"{record_path()}: cannot be written ({error.strerror}); only `cifar-deploy evaluate --trust` will run it"
-        )
+    _add(record_path(), sha256, "only `cifar-deploy evaluate --trust` will run it")
 
 
 def knows(sha256: str) -> bool:
@@ -60,12 +55,7 @@ def knows(sha256: str) -> bool:
 
 def remember_pack(id: str) -> None:
     """Note a pack that was made here: results of another one say so when they come home."""
-    try:
-        _add(_folder() / _PACKS, id)
-    except OSError as error:
-        warnings.warn(
-            f"{_folder() / _PACKS}: cannot be written ({error.strerror}); results of this pack will be called foreign"
-        )
+    _add(_folder() / _PACKS, id, "results of this pack will be called foreign")
 
 
 def knows_pack(id: str) -> bool:
@@ -95,12 +85,7 @@ def remember_code(name: str, place: str) -> None:
     line = f"{name}\t{place}"
     if line in _lines(code_path()):
         return
-    try:
-        _add(code_path(), line)
-    except OSError as error:
-        warnings.warn(
-            f"{code_path()}: cannot be written ({error.strerror}); later commands will ask for it, as `cifar-deploy evaluate --trust-code {name}`"
-        )
+    _add(code_path(), line, f"later commands will ask for it, as `cifar-deploy evaluate --trust-code {name}`")
 
 
 def check_files(paths: Mapping[str, Path], files: Iterable[File]) -> None:
@@ -118,10 +103,14 @@ def check_code(kind: str, name: str, place: str) -> None:
         )
 
 
-def _add(path: Path, line: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        file.write(os.fsencode(f"{line}\n"))
+def _add(path: Path, line: str, without: str) -> None:
+    """Add a line to a record, or warn of what follows without it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            file.write(os.fsencode(f"{line}\n"))
+    except OSError as error:
+        warnings.warn(f"{path}: cannot be written ({error.strerror}); {without}")
 
 
 def _lines(path: Path) -> set[str]:

@@ -3,7 +3,6 @@
 import base64
 import collections
 import contextlib
-import hashlib
 import json
 import os
 import shlex
@@ -18,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from cifar_deploy.core import frames
+from cifar_deploy.core import frames, untrusted
 from cifar_deploy.core.errors import Busy, DeployError, one_line, printable
 from cifar_deploy.core.frames import Frame
 from cifar_deploy.core.progress import Progress
@@ -169,9 +168,8 @@ class Session:
     def send(self, path: Path, place: str, on_progress: Callable[[int, int], None]) -> None:
         """Let a file be at this place; what is there already of this sha256 is not sent again."""
         size = path.stat().st_size
+        self._ask(do="receive", place=place, sha256=untrusted.sha256(path), bytes=size)
         with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            self._ask(do="receive", place=place, sha256=sha256, bytes=size)
             there = self._next("has").get("bytes", int)
             if there == size:
                 self._next_done()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_deploy.core import cache, files
+from cifar_deploy.core import cache, files, untrusted
 from cifar_deploy.core.errors import Unavailable, one_line
 from cifar_deploy.core.locks import Lock
 from cifar_deploy.remote.session import Found
@@ -107,9 +107,7 @@ def _folder() -> Path:
 
 
 def _wheels(folder: Path) -> Iterator[Wheel]:
-    for path in sorted(folder.glob("*.whl")):
-        with open(path, "rb") as file:
-            yield Wheel(path=path, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+    return (Wheel(path=path, sha256=untrusted.sha256(path)) for path in sorted(folder.glob("*.whl")))
 
 
 def _download(packages: Sequence[str], python: str, tags: Sequence[str], folder: Path, whose: str) -> None:

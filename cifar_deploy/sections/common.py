@@ -255,17 +255,30 @@ def filled(
     )
 
 
+class Cells:
+    """What stands in a row, by column: a value, a failure or a word."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Value] = {}
+        self.failures: dict[str, Failure] = {}
+        self.words: dict[str, str] = {}
+
+    def take(self, column: str, summary: Summary | None, key: str) -> None:
+        """One value of a summary, or what stands in its place."""
+        if summary and summary.failure:
+            self.failures[column] = summary.failure
+        elif summary and key in summary.values:
+            self.values[column] = summary.values[key]
+        elif summary and key in summary.words:
+            self.words[column] = summary.words[key]
+
+    def row(self, labels: tuple[str, ...]) -> Row:
+        return Row(labels=labels, values=self.values, failures=self.failures, words=self.words)
+
+
 def row_of(labels: tuple[str, ...], of_one: dict[str, Summary], columns: dict[str, Column]) -> Row:
-    values: dict[str, Value] = {}
-    failures: dict[str, Failure] = {}
-    words: dict[str, str] = {}
+    cells = Cells()
     for column in columns:
         metric, _, key = column.rpartition(".")
-        summary = of_one.get(metric)
-        if summary and summary.failure:
-            failures[column] = summary.failure
-        elif summary and key in summary.values:
-            values[column] = summary.values[key]
-        elif summary and key in summary.words:
-            words[column] = summary.words[key]
-    return Row(labels=labels, values=values, failures=failures, words=words)
+        cells.take(column, of_one.get(metric), key)
+    return cells.row(labels)

@@ -11,12 +11,13 @@ from typing import NamedTuple, TypeAlias
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.progress import counted
-from cifar_deploy.core.records import Failure, Job, Machine, Result
+from cifar_deploy.core.records import Job, Machine, Result
 from cifar_deploy.core.statistics import Agreement
 from cifar_deploy.core.table import Column, Excerpt, Overview, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Raw, Summary, compared_by, shared_agreement
 from cifar_deploy.sections.common import (
+    Cells,
     Configurations,
     by_settings,
     is_int8,
@@ -170,33 +171,22 @@ def _row(
     reference: Device,
     agreements: Mapping[str, Agreement | None],
 ) -> Row:
-    values: dict[str, Value] = {}
-    failures: dict[str, Failure] = {}
-    words: dict[str, str] = {}
-
-    def show(column: str, summary: Summary | None, key: str) -> None:
-        if summary and summary.failure:
-            failures[column] = summary.failure
-        elif summary and key in summary.values:
-            values[column] = summary.values[key]
-        elif summary and key in summary.words:
-            words[column] = summary.words[key]
-
-    show("accuracy", _accuracy_of(of_key), "accuracy")
+    cells = Cells()
+    cells.take("accuracy", _accuracy_of(of_key), "accuracy")
     if told := _told(agreements):
-        words["labels"] = told
+        cells.words["labels"] = told
     for place, device in enumerate(devices):
         of_one = of_key.get(device.title, {})
-        show(f"latency.{place}", of_one.get("latency"), compared_by("latency"))
-        show(f"memory.{place}", of_one.get("memory"), "peak")
+        cells.take(f"latency.{place}", of_one.get("latency"), compared_by("latency"))
+        cells.take(f"memory.{place}", of_one.get("memory"), "peak")
         if not _has_ratio(device, reference):
             continue
         ratio = _ratio(of_key.get(reference.title, {}).get("latency"), of_one.get("latency"))
         if isinstance(ratio, Value):
-            values[f"ratio.{place}"] = ratio
+            cells.values[f"ratio.{place}"] = ratio
         elif ratio:
-            words[f"ratio.{place}"] = ratio
-    return Row(labels=(), values=values, failures=failures, words=words)
+            cells.words[f"ratio.{place}"] = ratio
+    return cells.row(())
 
 
 def _ratio(first: Summary | None, this: Summary | None) -> Value | str | None:

@@ -56,11 +56,11 @@ def write(store: Store, place: Path) -> Path:
     path = place / f"{name}{SUFFIX}" if place.is_dir() else place
     with files.atomic_write(path) as part, _zip(part) as bundle:
         bundle.write(store.results_path, store.results_path.name)
-        for run in store.lines(fault).runs:
-            if run.measurement and run.measurement.raw and store.has_samples(run.measurement):
-                raw = store.raw_path(run.measurement.raw)
-                if (inside := f"raw/{raw.name}") not in bundle.namelist():
-                    bundle.write(raw, inside, zipfile.ZIP_STORED)  # an .npz is deflated already
+        measured = {run.measurement.raw: run.measurement for run in store.lines(fault).runs if run.measurement}
+        for raw_name, measurement in measured.items():
+            if raw_name and store.has_samples(measurement):
+                raw = store.raw_path(raw_name)
+                bundle.write(raw, f"raw/{raw.name}", zipfile.ZIP_STORED)  # an .npz is deflated already
     return path
 
 

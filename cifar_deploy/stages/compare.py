@@ -430,9 +430,10 @@ def too_slow(pair: Pair, limit: float) -> Iterator[tuple[str, Difference]]:
 
 def _noises(results: Sequence[Result]) -> Iterator[float]:
     controls = [result for result in results if result.control and result.session]  # damaged ones may be of none
+    newest = max(controls, key=lambda result: result.began).session if controls else None
+    of_newest = [result for result in results if result.session == newest]
     for metric in {result.job.metric for result in controls}:
-        newest = max(controls, key=lambda result: result.began).session
-        if ratios := against_itself([result for result in results if result.session == newest], metric):
+        if ratios := against_itself(of_newest, metric):
             yield statistics.noise(ratios)
 
 

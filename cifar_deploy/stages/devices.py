@@ -5,7 +5,6 @@ What goes wrong on one device is its outcome, and keeps no other from going on.
 
 import contextlib
 import dataclasses
-import hashlib
 import logging
 import queue
 import threading
@@ -201,8 +200,7 @@ class _Visit:
                     self._send(session, wheel.path, wheel.place)
                     self._say(f"unpacking {wheel.path.name}")
                     session.unpack(wheel.place, wheel.folder)
-            with open(self._pack, "rb") as file:
-                place = f"sent/{hashlib.file_digest(file, 'sha256').hexdigest()}.py"
+            place = f"sent/{untrusted.sha256(self._pack)}.py"
             self._send(session, self._pack, place)
             ended = session.run(
                 [python.python, f"{folder}/{place}", *self._arguments()],
