@@ -305,7 +305,7 @@ def _backends(artifacts: Sequence[Artifact], wanted: Sequence[str] | None, show:
 
 
 def _validated(pack: Pack, store: Store, artifact: Artifact, backends: Sequence[str]) -> Artifact:
-    """The artifact with what its runtimes answer here, instead of what they answered at home."""
+    """The artifact with its validation on this device, in place of the one from home."""
     assert artifact.data
     images = pack.images(artifact.data.fingerprint)
     assert images

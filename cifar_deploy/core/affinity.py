@@ -19,7 +19,7 @@ _UNLIKE = 1.1
 
 
 def parsed(listed: str) -> tuple[int, ...]:
-    """The numbers of a list, in order. Raises ValueError if it is none."""
+    """The processor numbers of a list, sorted. Raises ValueError for any other text."""
     found: set[int] = set()
     for part in listed.split(","):
         ends = part.strip().split("-")
@@ -52,7 +52,7 @@ def check(asked: str, option: str = "--cpus") -> None:
 
 
 def chosen(asked: str, option: str = "--cpus", root: Path = ROOT) -> str:
-    """The list of what is asked for on this machine: big, little, or a list.
+    """This machine's processors for `big`, `little` or a list, as a list.
 
     Raises UsageError if it names processors that this process may not use, or a kind of core that is not told apart here;
     Unavailable where the system pins no process.

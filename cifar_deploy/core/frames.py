@@ -1,4 +1,4 @@
-"""Lines between home and a device that no greeting can be mistaken for. Whatever is none of them is ignored.
+"""Frames: the lines between home and a device. A reader ignores all other lines, such as a login greeting.
 
     RS cifar-deploy KIND DIGEST JSON
 

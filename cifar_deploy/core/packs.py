@@ -127,7 +127,7 @@ class Content:
 
 
 def read(path: Path) -> Content:
-    """What is in a pack's file, of which nothing is run. Raises Corrupt if it is none, or was cut or altered."""
+    """The content of a pack's file. Nothing of it runs. Raises Corrupt for another file, or one that was cut or altered."""
     head, mark, content = untrusted.read_bytes(path, _LARGEST_BYTES).partition(CONTENT)
     told = re.search(rb'^SHA256 = ["\']([0-9a-f]{64})["\']\r?$', head, re.M)
     if not mark or not told:

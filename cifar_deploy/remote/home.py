@@ -94,7 +94,7 @@ class Home:
         """Of a view on a terminal, the line is to be wiped."""
 
     def _begin(self, hello: frames.Frame) -> None:
-        """Go on behind what home has, if it is the start of what is here."""
+        """Skip the results that home already has, if the results here begin with them."""
         there, path = hello.get("bytes", int), self._reports / RESULTS
         content = untrusted.read_bytes(path, _LARGEST_BYTES) if path.exists() else b""
         self._runs = content.count(b'"kind": "run"')

@@ -89,7 +89,7 @@ def _check_apart(devices: Sequence[Device]) -> None:
 
 
 def read_toml(path: Path, option: str = "--devices") -> list[Device]:
-    """Raises UsageError, with table and key, for what is none of a device's."""
+    """Raises UsageError for an unknown key or a wrong value. The error names the table and the key."""
     import tomllib
 
     content = _content(path, option)
@@ -164,7 +164,7 @@ def _device(path: Path, name: str, table: Any) -> Device:
 
 
 def read_ansible(path: Path, option: str = "--inventory") -> list[Device]:
-    """Of the JSON that `ansible-inventory --list` prints; "-" is stdin. What is none of ours in it is left alone.
+    """Of the JSON that `ansible-inventory --list` prints; "-" is stdin. Variables that are not listed in docs/commands/device.md are ignored.
 
     Raises UsageError for what cannot be a host, a user, a port or a key: it goes to ssh's command line.
     """

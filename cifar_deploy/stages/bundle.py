@@ -73,7 +73,7 @@ def _zip(path: Path) -> zipfile.ZipFile:
 def opened(path: Path) -> Iterator[Bundle]:
     """What `write` wrote, an output folder, its reports/, or a results.jsonl with raw/ beside it.
 
-    Raises Corrupt if it is none of these, or larger than any.
+    Raises Corrupt for anything else, and for a file above the size limits.
     """
     if path.is_dir():
         yield _in_folder(_folder_of(path), _RESULTS)

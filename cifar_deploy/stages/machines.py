@@ -32,7 +32,7 @@ def by_machine(results: Sequence[Result]) -> list[OfMachine]:
 
 
 def measured(results: Sequence[Result]) -> list[OfMachine]:
-    """The devices that have results for a report. Raises UsageError if there are none."""
+    """The devices that have results for a report. Raises UsageError if no device has any."""
     found = [each for each in by_machine(results) if any(map(_is_reported, each.results))]
     if not found:
         only = "only loads and limits were measured" if results else "there are no results yet"
