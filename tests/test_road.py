@@ -266,12 +266,12 @@ def test_a_second_run_measures_nothing_again_and_imports_no_torch(copy: Path) ->
     assert (copy / "reports" / "results.jsonl").read_bytes() == before
 
 
-def test_a_worker_of_onnx_runtime_never_imports_torch(road: Path) -> None:
+def test_a_worker_of_onnx_runtime_never_imports_torch(copy: Path) -> None:
 
-    store = Store(road)
+    store = Store(copy)
     planned = pipeline.plan(store, backends=["onnxruntime"], metrics=["accuracy"])
     answer = Worker().call(
-        plugins.measure_and_list_torch, job=planned[0].job, root=road, data_folder=pipeline.prepare("digits").folder
+        plugins.measure_and_list_torch, job=planned[0].job, root=copy, data_folder=pipeline.prepare("digits").folder
     )
     assert answer == []
 
