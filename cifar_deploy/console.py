@@ -146,11 +146,12 @@ def _bar() -> Iterator[Progress]:
 
 
 def checkpoint_line(checkpoint: Checkpoint) -> str:
+    reached = "" if checkpoint.accuracy is None else f"test accuracy {checkpoint.accuracy:.2%}"
+    if not checkpoint.recipe:
+        return f"{checkpoint.training.name}: {reached}, trained elsewhere"
     epochs = progress.counted(len(checkpoint.curve), "epoch")
-    reached = f"test accuracy {checkpoint.curve[-1].accuracy:.2%} after " if checkpoint.curve else ""
-    return (
-        f"{checkpoint.training.name}: {reached}{epochs}, {checkpoint.seconds:.1f} s of training on {checkpoint.device}"
-    )
+    after = f"{reached} after " if reached else ""
+    return f"{checkpoint.training.name}: {after}{epochs}, {checkpoint.seconds:.1f} s of training on {checkpoint.device}"
 
 
 def artifact_line(artifact: Artifact) -> str:

@@ -119,11 +119,11 @@ class TrainedNetwork:
 
     name: str
     network: str
-    recipe: Recipe
+    recipe: Recipe | None  # None: the network was trained elsewhere
     reused: bool
     weights: File
     folder: Path  # of the weights
-    accuracy: float | None  # on the test images, after the last epoch; None without an epoch
+    accuracy: float | None  # on the test images, after the last epoch; None if it was not tested
     epochs: int
     training_s: float
     wall_s: float
@@ -138,11 +138,11 @@ class TrainedNetwork:
         return cls(
             name=training.name,
             network=training.network,
-            recipe=training.recipe,
+            recipe=checkpoint.recipe,
             reused=trained.reused,
             weights=checkpoint.weights,
             folder=store.checkpoint_folder(training.name),
-            accuracy=checkpoint.curve[-1].accuracy if checkpoint.curve else None,
+            accuracy=checkpoint.accuracy,
             epochs=len(checkpoint.curve),
             training_s=checkpoint.seconds,
             wall_s=checkpoint.wall_seconds,

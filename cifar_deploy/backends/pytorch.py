@@ -24,7 +24,7 @@ def network(path: Path, artifact: Artifact, target: str, threads: int) -> nn.Mod
     torch.set_num_threads(threads)
     origin = artifact.origin
     assert not isinstance(origin, External)
-    return complete.load(origin.network, origin.data, path, target, origin.layout)
+    return complete.load(origin.network, origin.data, path, target, origin.layout, origin.normalisation)
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:

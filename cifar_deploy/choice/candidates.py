@@ -34,9 +34,9 @@ class Candidate:
         measured, checkpoint = self.of_one.get("accuracy"), self.artifact.checkpoint
         if not measured or not measured.failure or measured.failure.kind != Unavailable.kind:
             return None
-        if not checkpoint or not checkpoint.curve or precision_of(self.configuration) in ("int8", None):
+        if not checkpoint or checkpoint.accuracy is None or precision_of(self.configuration) in ("int8", None):
             return None
-        return round(checkpoint.curve[-1].accuracy * checkpoint.test_images), checkpoint.test_images
+        return round(checkpoint.accuracy * checkpoint.test_images), checkpoint.test_images
 
     @property
     def correct(self) -> tuple[int, int]:

@@ -27,6 +27,12 @@ Isa = Literal["sse41", "avx2", "avx512"]
 # Of images and convolutions in memory.
 Layout = Literal["channels_last", "contiguous"]
 
+# Pillow's, each with antialiasing but for the first.
+Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+# The order of an image's channels.
+Channels = Literal["rgb", "bgr"]
+
 
 @dataclass(frozen=True)
 class Within:
@@ -48,6 +54,17 @@ class Within:
 class NotEmpty:
     def fault(self, value: tuple[Any, ...]) -> str | None:
         return None if value else "is empty"
+
+
+@dataclass(frozen=True)
+class Length:
+    least: int
+    most: int
+
+    def fault(self, value: tuple[Any, ...]) -> str | None:
+        if self.least <= len(value) <= self.most:
+            return None
+        return f"has {counted(len(value), 'element')}, not {' to '.join(map(str, sorted({self.least, self.most})))}"
 
 
 @dataclass(frozen=True)
@@ -116,6 +133,40 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How an image of any size is brought to one size: resized, then cropped at its centre, as torchvision does."""
+
+    resize: Annotated[
+        tuple[AtLeastOne, ...], Length(0, 2)
+    ] = ()  # of the shorter side, or (height, width); (): as it is
+    crop: Annotated[tuple[AtLeastOne, ...], Length(0, 2)] = ()  # (height, width); (): whole
+    interpolation: Interpolation = "bilinear"
+
+    def __str__(self) -> str:
+        told = []
+        if self.resize:
+            to = f"the shorter side to {self.resize[0]}" if len(self.resize) == 1 else f"to {_as_size(self.resize)}"
+            told.append(f"resize {to} ({self.interpolation})")
+        if self.crop:
+            told.append(f"crop the centre to {_as_size(self.crop)}")
+        return ", ".join(told) or "none"
+
+
+def _as_size(size: tuple[int, ...]) -> str:
+    """(height, width) as people write it: width×height."""
+    return "×".join(map(str, reversed(size)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalisation:
+    """What a network that was trained elsewhere expects of an image's pixels in [0, 1]: (pixel - mean) / std."""
+
+    mean: Annotated[tuple[float, ...], Length(3, 3)]  # in the order of `channels`
+    std: Annotated[tuple[Positive, ...], Length(3, 3)]
+    channels: Channels = "rgb"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """What a data set is, without its images."""
 
@@ -131,6 +182,7 @@ class Data:
     std: tuple[NotNegative, ...]
     # What a reader of results should know about the images; None in records of before it was looked for.
     warnings: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None  # that the images went through; None: none, as those of older records
 
     def __str__(self) -> str:
         return (
@@ -339,6 +391,19 @@ class Training:
         return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Addition:
+    """A network that was trained elsewhere, as its user gave it."""
+
+    name: str
+    network: str  # a name of `networks`, or module:function
+    data: Data  # its classes are the network's outputs, in their order
+    normalisation: Normalisation | None  # None: that of `data`
+    weights: File | None  # the user's file; None: the network's own function returned them
+    entry: str = ""  # of that file, in which the weights were; "": the file holds nothing else
+    prefix: str = ""  # that was taken off each of their names
+
+
 def _shown(value: Any) -> str:
     """A setting, for people."""
     if value is None:
@@ -397,9 +462,12 @@ class Epoch:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained network: where it came from, what it cost. Its weights lie beside it."""
+    """A trained network: where it came from, what it cost. Its weights lie beside it.
 
-    training: Training
+    Of a network that was trained elsewhere the cost is unknown: `curve` is empty, and `seconds` zero.
+    """
+
+    training: Training | Addition
     weights: File
     parameters: Count  # trainable
     macs: Count | None  # for one image; None if not all of them can be counted
@@ -419,6 +487,17 @@ class Checkpoint:
     rounded_accuracy: Share | None = None  # on the test images, of the weights as float16, where that was asked for
     layout: Layout = "channels_last"  # in which the network was trained, and is run by PyTorch
     uncounted: str | None = None  # why there are no macs
+    tested: Share | None = None  # accuracy on the test images of a network that was trained elsewhere
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """By which it was trained; None if that was elsewhere."""
+        return self.training.recipe if isinstance(self.training, Training) else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of the network itself on the test images; None if it was not tested."""
+        return self.curve[-1].accuracy if self.curve else self.tested
 
     @property
     def seconds(self) -> float:
@@ -514,6 +593,11 @@ class Trained:
         return self.checkpoint.training.data
 
     @property
+    def normalisation(self) -> Normalisation | None:
+        training = self.checkpoint.training
+        return training.normalisation if isinstance(training, Addition) else None
+
+    @property
     def weights(self) -> File:
         return self.checkpoint.weights
 
@@ -531,6 +615,7 @@ class Baseline:
     data: Data  # whose images it takes
     weights: File
     layout: Layout = "channels_last"
+    normalisation: Normalisation | None = None
 
     @property
     def name(self) -> str:

@@ -118,7 +118,9 @@ def judge_training(checkpoint: Checkpoint) -> tuple[float, Verdict | None]:
     A disturbed epoch counts as the median of the quiet ones whose images have the same size, unless more than half are
     disturbed: then it is the seconds that were spent, and noisy. So it is if the setting changed on the way, watched or not.
     """
-    recipe, curve = checkpoint.training.recipe, checkpoint.curve
+    recipe, curve = checkpoint.recipe, checkpoint.curve
+    if not recipe:
+        return checkpoint.seconds, None
     if checkpoint.changes:
         return checkpoint.seconds, Verdict(word="noisy", reasons=checkpoint.changes)
     gauges = {

@@ -13,6 +13,8 @@ def read(job: Job) -> dict[str, float]:
     checkpoint = job.artifact.checkpoint
     if not checkpoint:
         return {}
+    if not checkpoint.curve:
+        raise Unavailable("training_memory: the network was trained elsewhere")
     if checkpoint.peak_bytes is None:
         raise Unavailable("training_memory: could not be read where the network was trained (no /proc)")
     values: dict[str, float] = {"peak": checkpoint.peak_bytes}

@@ -5,6 +5,7 @@ that was interrupted. In `seconds` an epoch that was disturbed counts as the med
 the same size, and the verdict says how many there were; `spent` is what the clock said.
 """
 
+from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.records import Job
 from cifar_deploy.core.table import Column
 from cifar_deploy.core.verdict import judge_training
@@ -15,6 +16,8 @@ def read(job: Job) -> dict[str, float]:
     checkpoint = job.artifact.checkpoint
     if not checkpoint:
         return {}
+    if not checkpoint.curve:
+        raise Unavailable("training_time: the network was trained elsewhere")
     seconds, _ = judge_training(checkpoint)
     return {"seconds": seconds, "spent": checkpoint.seconds, "wall_seconds": checkpoint.wall_seconds}
 

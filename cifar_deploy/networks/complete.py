@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from cifar_deploy.core.errors import Corrupt, UsageError
-from cifar_deploy.core.records import Data, Layout
+from cifar_deploy.core.records import Channels, Data, Layout, Normalisation
 from cifar_deploy.core.registry import load_object
 from cifar_deploy.networks import NETWORKS, answers
 
@@ -25,18 +25,22 @@ REGISTER = "register it with register_buffer, or make it of fixed numbers"
 
 
 class Normalise(nn.Module):
-    """(images - mean) / std, channel by channel; float32 (N, 3, H, W)."""
+    """(images - mean) / std, channel by channel; RGB float32 (N, 3, H, W) in, in the order of `channels` out."""
 
     mean: Tensor
     deviation: Tensor  # so called in every file of weights
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], channels: Channels = "rgb") -> None:
         super().__init__()
+        self._channels = channels
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         # A channel that is the same in every image stays zero instead of becoming NaN.
         self.register_buffer("deviation", torch.tensor(std).view(1, -1, 1, 1).clamp(min=1e-6))
 
     def forward(self, images: Tensor) -> Tensor:
+        if self._channels == "bgr":
+            # By slices, which every converter knows: flip and indexing become a gather, or nothing at all.
+            images = torch.cat([images[:, 2:3], images[:, 1:2], images[:, 0:1]], dim=1)
         return (images - self.mean) / self.deviation
 
 
@@ -53,14 +57,19 @@ class OfPixels(nn.Module):
         return logits
 
 
-def build(network: str, data: Data) -> nn.Module:
+def build(network: str, data: Data, normalisation: Normalisation | None = None) -> nn.Module:
     """The network of this name for the images and classes of `data`, with fresh weights from torch's random state.
+
+    It normalises by the mean and std of `data`, unless it was trained with another `normalisation`.
 
     Raises UsageError if a custom network is not a function of the number of classes.
     """
     classes = len(data.classes)
     body = _custom(network, classes) if ":" in network else NETWORKS[network].build(classes)
-    complete = nn.Sequential(Normalise(data.mean, data.std), body)
+    first = Normalise(data.mean, data.std)
+    if normalisation:
+        first = Normalise(normalisation.mean, normalisation.std, normalisation.channels)
+    complete = nn.Sequential(first, body)
     if any(
         isinstance(value, UninitializedParameter | UninitializedBuffer)
         for value in (*complete.parameters(), *complete.buffers())
@@ -72,17 +81,24 @@ def build(network: str, data: Data) -> nn.Module:
     return complete
 
 
-def load(network: str, data: Data, weights: Path, device: str = "cpu", layout: Layout = "contiguous") -> nn.Module:
+def load(
+    network: str,
+    data: Data,
+    weights: Path,
+    device: str = "cpu",
+    layout: Layout = "contiguous",
+    normalisation: Normalisation | None = None,
+) -> nn.Module:
     """The trained network with the weights of a safetensors file, ready for inference.
 
     Raises Corrupt if the weights do not fit the network, or if it does not answer as the trained one did.
     """
-    complete, expected = read(network, data, weights)
+    complete, expected = read(network, data, weights, normalisation)
     complete = on(device, complete, layout)
     images, classes = answers.fixed_images(data.height, data.width), len(data.classes)
     found = answers.logits_of(network, complete, images, classes)
     if expected is None and ":" in network:  # trained by an earlier version; two builds must be the same at least
-        expected = answers.logits_of(network, read(network, data, weights)[0], images, classes)
+        expected = answers.logits_of(network, read(network, data, weights, normalisation)[0], images, classes)
     if expected is None or answers.are_of_one_network(found, expected):
         return complete
     if not answers.are_of_one_network(found, answers.logits_of(network, complete, images, classes)):
@@ -92,11 +108,13 @@ def load(network: str, data: Data, weights: Path, device: str = "cpu", layout: L
     raise Corrupt(f"{network}: built again with its trained weights, it answers otherwise; {why}")
 
 
-def read(network: str, data: Data, weights: Path) -> tuple[nn.Module, Tensor | None]:
+def read(
+    network: str, data: Data, weights: Path, normalisation: Normalisation | None = None
+) -> tuple[nn.Module, Tensor | None]:
     """The network with these weights, and the logits that the trained one had, if they were stored. Raises Corrupt."""
     from safetensors import SafetensorError, safe_open
 
-    complete = build(network, data)
+    complete = build(network, data, normalisation)
     try:
         with safe_open(weights, "pt") as file:
             logits = json.loads((file.metadata() or {}).get(LOGITS, "null"))

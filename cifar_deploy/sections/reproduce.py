@@ -75,12 +75,13 @@ def _each(option: str, values: Iterable[object]) -> list[object]:
 def _train(checkpoint: Checkpoint) -> str:
     training = checkpoint.training
     words: list[object] = ["train", training.network]
+    assert checkpoint.recipe
     if training.name != training.network:
         words += ["--name", training.name]
     words += ["--dataset", training.data.dataset]
     if training.data.dataset == _GIVEN_DATA:
         words += ["--data-dir", "PATH"]
-    words += ["--recipe", training.recipe.name, *_replaced(training.recipe)]
+    words += ["--recipe", checkpoint.recipe.name, *_replaced(checkpoint.recipe)]
     if checkpoint.test_images < training.data.test_images:
         words += ["--limit-test", checkpoint.test_images]
     words += ["--device", checkpoint.device, "--threads", checkpoint.threads]
@@ -118,7 +119,8 @@ def _apart(checkpoint: Checkpoint) -> str:
     training, told = checkpoint.training, []
     if training.data.dataset == _GIVEN_DATA:
         told.append("PATH: the folder or .zip of the images")
-    recipe = training.recipe
+    recipe = checkpoint.recipe
+    assert recipe
     if not _today(recipe):
         told.append(f"the recipe {recipe.name} is not one of this version")
     else:

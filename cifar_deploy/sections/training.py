@@ -153,7 +153,9 @@ def _unlike_the_report(name: str, checkpoint: Checkpoint, eager: dict[str, Summa
             f"The report's data are the original CIFAR-10; ours are {training.data.source}: "
             "the accuracies are not of the same images."
         )
-    recipe = training.recipe
+    recipe = checkpoint.recipe
+    if not recipe:
+        return [*notes, f"{name} was trained elsewhere, by a recipe that is not known here."]
     if (recipe.name, recipe.epochs, recipe.learning_rate, recipe.limit_train) != (
         _REPORT_RECIPE,
         _REPORT_EPOCHS,

@@ -377,10 +377,11 @@ def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> d
         "data": _each(f"{one} (fingerprint {one.fingerprint[:16]})" for one in data),
         **({"data warnings": warnings} if warnings else {}),
         **({"measured or compared on": stood_in} if stood_in else {}),
-        "recipe": _each(str(c.training.recipe) for c in checkpoints.values()),
+        "recipe": _each(str(c.recipe or "trained elsewhere") for c in checkpoints.values()),
         "trained on": _each(
             f"{c.device} ({c.device_name}), {f'{c.ranks} processes of ' if c.ranks > 1 else ''}{counted(c.threads, 'thread')}"
             for c in checkpoints.values()
+            if c.recipe
         ),
     }
 
@@ -499,7 +500,7 @@ def records_of(summary: Summary) -> Iterable[Record]:
         "choices": json.dumps(dict(job.artifact.choices)),
         "inputs": ", ".join(map(str, artifact.takes)) or None,
         "session": result.session.started if result.session else None,
-        "recipe": str(checkpoint.training.recipe) if checkpoint else None,
+        "recipe": str(checkpoint.recipe) if checkpoint and checkpoint.recipe else None,
         "dataset": data.dataset if data else None,
         "source": data.source if data else "random arrays",
         "data_fingerprint": data.fingerprint if data else None,

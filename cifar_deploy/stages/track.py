@@ -23,7 +23,7 @@ from cifar_deploy.core.codec import to_json
 from cifar_deploy.core.errors import DeployError, Unavailable, UsageError, WorkerFailed, printable
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.progress import OnProgress
-from cifar_deploy.core.records import Checkpoint, Recipe, Run
+from cifar_deploy.core.records import Checkpoint, Run
 from cifar_deploy.core.store import Store
 from cifar_deploy.metrics import METRICS, RecordedMetric
 from cifar_deploy.metrics.summary import Configuration, Summary, is_batched
@@ -224,11 +224,11 @@ def _network(name: str, checkpoint: Checkpoint | None, of_name: Configurations) 
         run = _keyed(name=name, params=params, kind="external model", started_ms=0, ended_ms=0)
         return dataclasses.replace(run, started_ms=min(map(_start_ms, runs)), ended_ms=max(map(_end_ms, runs)))
     training, ended_ms = checkpoint.training, _ms(checkpoint.finished)
-    recipe = {field.name: getattr(training.recipe, field.name) for field in dataclasses.fields(Recipe)}
+    recipe = dict(vars(checkpoint.recipe)) if checkpoint.recipe else {}
     settings = {
         "name": name,
         "network": training.network,
-        "recipe": recipe.pop("name"),
+        "recipe": recipe.pop("name", None),
         **recipe,
         "dataset": training.data.dataset,
         "source": training.data.source,

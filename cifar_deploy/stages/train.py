@@ -9,7 +9,7 @@ from cifar_deploy.core.errors import Corrupt, UnknownName, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.progress import OnProgress
-from cifar_deploy.core.records import Checkpoint, Recipe, Training
+from cifar_deploy.core.records import Addition, Checkpoint, Recipe, Training
 from cifar_deploy.core.store import Store, as_artifact, check_name
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
@@ -111,7 +111,13 @@ def training_of(
     if force:
         return training
     finished = _finished(store, training.name, force)
-    there = [one for one in (store.unfinished(training.name), finished and finished.training) if one]
+    if finished and isinstance(finished.training, Addition):
+        raise UsageError(
+            f"{training.name}: exists already, and was trained elsewhere; replace it with --force, or keep both with "
+            f"`cifar-deploy train {network} --name NAME`"
+        )
+    done = finished and finished.training
+    there = [one for one in (store.unfinished(training.name), done) if isinstance(one, Training)]
     if there and not any(_is_same(one, training) for one in there):
         raise UsageError(
             f"{training.name}: exists already with {there[0].difference(training)}; "

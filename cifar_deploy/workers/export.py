@@ -18,7 +18,7 @@ from cifar_deploy.core import files, machine
 from cifar_deploy.core.arrays import Pixels, as_input, batched, choose, mapped
 from cifar_deploy.core.errors import ExportError, Unavailable, WrongOutput, loading, raised_as
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Artifact, Checkpoint, Data, External, File, Parity
+from cifar_deploy.core.records import Artifact, Checkpoint, Data, External, File, Parity, Trained
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.formats import Choices, Source, format_of
@@ -60,7 +60,7 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
     from cifar_deploy.networks import answers, complete
 
     weights = Store(root).verified(as_artifact(origin))[WEIGHTS]
-    network = complete.load(origin.network, origin.data, weights)
+    network = complete.load(origin.network, origin.data, weights, normalisation=origin.normalisation)
     pixels = validation_pixels(reference.images)
     if not reference.logits.exists():
         # Else a format would be blamed for what the network does itself.
@@ -114,10 +114,9 @@ def write_answers(checkpoint: Checkpoint, root: Path, images: Path, logits: Path
 
     from cifar_deploy.networks import complete
 
-    training = checkpoint.training
-    network = complete.load(
-        training.network, training.data, Store(root).verified(as_artifact(checkpoint))[WEIGHTS]
-    ).eval()
+    artifact, origin = as_artifact(checkpoint), Trained(checkpoint=checkpoint)
+    weights = Store(root).verified(artifact)[WEIGHTS]
+    network = complete.load(origin.network, origin.data, weights, normalisation=origin.normalisation).eval()
     pixels = mapped(images / "test_images.npy")
     with torch.no_grad():
         np.save(logits, network(torch.from_numpy(as_input(validation_pixels(images)))).numpy())
