@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from cifar_deploy.core.store import Store
     from cifar_deploy.core.table import Table
     from cifar_deploy.remote import inventory as inventory_
+    from cifar_deploy.stages import add as add_stage
     from cifar_deploy.stages import choose as choose_stage
     from cifar_deploy.stages import comparison
     from cifar_deploy.stages import devices as devices_stage
@@ -68,8 +69,8 @@ else:
         Module(f"cifar_deploy.core.{name}")
         for name in ("affinity", "environment", "files", "machine", "progress", "ranks", "untrusted")
     )
-    choose_stage, comparison, devices_stage = (
-        Module(f"cifar_deploy.stages.{name}") for name in ("choose", "comparison", "devices")
+    add_stage, choose_stage, comparison, devices_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("add", "choose", "comparison", "devices")
     )
     inventory_ = Module("cifar_deploy.remote.inventory")
     evaluate_stage, plan_stage, profile_stage, rounds_stage, track_stage, train_stage = (
@@ -332,6 +333,53 @@ def train_all(
     )
     kind = documents.TrainAllDocument if as_json else None
     _train_alone(out, network or list(DEFAULT_NETWORKS), settings, dataset, data_dir, kind, force=force)
+
+
+@app.command()
+def add(
+    name: options.AddedName,
+    network: options.AddedNetwork = None,
+    weights: options.WeightsFile = None,
+    entry: options.Entry = None,
+    dataset: options.DatasetName = DATASET,
+    data_dir: options.DataDir = None,
+    preprocess: options.Preprocess = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    channels: options.ChannelOrder = "rgb",
+    threads: options.AllThreads = None,
+    limit_test: options.LimitTest = None,
+    memory_limit: options.MemoryLimit = None,
+    force: options.Force = False,
+    trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
+    """Add a network that was trained elsewhere, to be exported, measured and compared like those trained here."""
+    network = network or name
+    plan_stage.check_names([network])
+    _check_threads(threads, "--threads")
+    given = pipeline.TrainedElsewhere(
+        network=network,
+        weights=weights,
+        entry=entry,
+        mean=mean,
+        std=std,
+        channels=channels,
+        usual=add_stage.usual_of(preprocess) if preprocess else None,
+        threads=threads,
+        limit_test=limit_test,
+    )
+    add_stage.check(name, given)
+    with _store(out) as store:
+        prepared = _prepare(dataset, data_dir)
+        with console.following("add") as on_progress:
+            added = pipeline.add(store, prepared, name, given, force=force, on_progress=on_progress)
+        console.say("add", console.checkpoint_line(added.value) + ("  (added before)" if added.reused else ""))
+        for warning in added.value.warnings:
+            console.say("", f"warning: {warning}")
+    if as_json:
+        console.print_document(documents.AddDocument.of(store, added))
 
 
 @app.command()

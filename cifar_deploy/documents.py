@@ -23,6 +23,7 @@ from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.outcome import failure_of
 from cifar_deploy.core.profile import Operator, Profile
 from cifar_deploy.core.records import (
+    Addition,
     Artifact,
     Checkpoint,
     Data,
@@ -30,6 +31,7 @@ from cifar_deploy.core.records import (
     Failure,
     File,
     Mismatch,
+    Normalisation,
     Parity,
     Recipe,
     Result,
@@ -659,6 +661,49 @@ class TrainAllDocument(Trainings, Document):
     """The networks that are trained, and why others are not."""
 
     command: Literal["train-all"] = "train-all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddDocument(Document):
+    """A network that was trained elsewhere, now or before. Its whole record is checkpoint.json, beside the weights."""
+
+    command: Literal["add"] = "add"
+    name: str
+    network: str
+    weights: File | None  # the user's file; null: the network's own function returned them
+    entry: str  # of that file
+    prefix: str  # that was taken off each name
+    normalisation: Normalisation | None  # null: mean and std of the data
+    data: Data
+    accuracy: float | None
+    test_images: int
+    parameters: int
+    macs: int | None
+    warnings: tuple[str, ...]
+    reused: bool
+    folder: Path  # of the weights
+
+    @classmethod
+    def of(cls, store: pipeline.Store, added: pipeline.Outcome[Checkpoint]) -> Self:
+        checkpoint = added.value
+        addition = checkpoint.training
+        assert isinstance(addition, Addition)
+        return cls(
+            name=addition.name,
+            network=addition.network,
+            weights=addition.weights,
+            entry=addition.entry,
+            prefix=addition.prefix,
+            normalisation=addition.normalisation,
+            data=addition.data,
+            accuracy=checkpoint.accuracy,
+            test_images=checkpoint.test_images,
+            parameters=checkpoint.parameters,
+            macs=checkpoint.macs,
+            warnings=checkpoint.warnings,
+            reused=added.reused,
+            folder=store.checkpoint_folder(addition.name),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

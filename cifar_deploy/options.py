@@ -119,6 +119,28 @@ def _number(word: str) -> bool | int | float | None:
     return None
 
 
+def _channel_values(is_std: bool) -> Callable[[Any], Any]:
+    """0.485,0.456,0.406, a number for each channel, or one for all of them."""
+
+    def parsed(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        values = values * 3 if len(values) == 1 else values
+        if len(values) != 3 or not all(map(math.isfinite, values)):
+            raise typer.BadParameter(f"{text} is not a number for each channel; give 0.485,0.456,0.406, or one for all")
+        if is_std and min(values) <= 0:
+            raise typer.BadParameter(f"{text} holds a number that is not above 0")
+        if max(map(abs, values)) > 1 and not is_std:
+            raise typer.BadParameter(f"{text} is not of pixels in [0, 1]; divide it by 255")
+        return values
+
+    return parsed
+
+
 def _trust_code(names: list[str] | None) -> list[str] | None:
     for name in names or ():
         if ":" not in name:
@@ -192,6 +214,69 @@ NetworkOptions = Annotated[
     _several(
         "--network", of="networks:NETWORKS", help="A network, or module:function", default=", ".join(DEFAULT_NETWORKS)
     ),
+]
+AddedName = Annotated[
+    str, typer.Argument(metavar="NAME", help="What to call the network; exports and results are found under it.")
+]
+AddedNetwork = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="NETWORK",
+        help="A network, or module:function. The function may return a trained module.",
+        show_default="NAME",
+        autocompletion=_names("networks:NETWORKS"),
+    ),
+]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="Its trained weights: safetensors, or a state dict in .pt, .pth or .ckpt.",
+        show_default="those that the function returns",
+    ),
+]
+Entry = Annotated[
+    str | None,
+    typer.Option(
+        "--entry",
+        metavar="KEY",
+        help="Where in the file the weights are, as state_dict or ema.",
+        show_default="the entry that fits best",
+    ),
+]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess",
+        metavar="LIBRARY:NAME",
+        help="Take resize, crop, interpolation, mean and std from torchvision:ResNet18_Weights.IMAGENET1K_V1 or timm:NAME.",
+    ),
+]
+Mean = Annotated[
+    Any,
+    typer.Option(
+        "--mean",
+        parser=_channel_values(is_std=False),
+        metavar="R,G,B",
+        help="Mean that the network expects, of pixels in [0, 1].",
+        show_default="of the training images",
+    ),
+]
+Std = Annotated[
+    Any,
+    typer.Option(
+        "--std",
+        parser=_channel_values(is_std=True),
+        metavar="R,G,B",
+        help="Standard deviation that the network expects.",
+        show_default="of the training images",
+    ),
+]
+ChannelOrder = Annotated[
+    Literal["rgb", "bgr"],
+    typer.Option("--channels", help="Order of channels that the network expects, and of --mean and --std."),
 ]
 Names = Annotated[
     list[str] | None,

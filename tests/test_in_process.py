@@ -30,6 +30,7 @@ _LINES = {
     "data": ["data", "--dataset", "digits"],
     "train": ["train", "resnet8", *TINY, "--out", "out"],
     "train-all": ["train-all", "--network", "resnet8", *TINY, "--out", "out"],
+    "add": ["add", "mine", "--network", "resnet8"],
     "export": ["export", "--format", "onnx", "--out", "out"],
     "evaluate": ["evaluate", "--format", "onnx", "--backend", "onnxruntime", "--metric", "file_size", "--out", "out"],
     "quickstart": ["quickstart", "--rounds", "0"],

@@ -24,6 +24,7 @@ FailureKind = Literal[
 ]
 
 LONGEST_LINE = 300
+_LONG_LIST = 200  # of names in a line
 
 
 class DeployError(Exception):
@@ -46,7 +47,10 @@ class UnknownName(UsageError):
     def among(cls, kind: str, name: str, known: Iterable[str]) -> "UnknownName":
         known = list(known)
         near = get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known)}"
+        listed = ", ".join(known)
+        hint = (
+            f"did you mean {near[0]!r}?" if near else f"there are: {listed if len(listed) < _LONG_LIST else few(known)}"
+        )
         return cls(f"{name}: no {kind} has this name; {hint}")
 
 

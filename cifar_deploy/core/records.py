@@ -165,6 +165,10 @@ class Normalisation:
     std: Annotated[tuple[Positive, ...], Length(3, 3)]
     channels: Channels = "rgb"
 
+    def __str__(self) -> str:
+        mean, std = (",".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"mean {mean}, std {std}" + (", BGR" if self.channels == "bgr" else "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -403,6 +407,24 @@ class Addition:
     entry: str = ""  # of that file, in which the weights were; "": the file holds nothing else
     prefix: str = ""  # that was taken off each of their names
 
+    def difference(self, other: "Addition") -> str | None:
+        """The first thing in which the two differ, in words, or None. Where in its file the weights were is no difference."""
+        if self.network != other.network:
+            return f"network {self.network}, not {other.network}"
+        if self.weights != other.weights:
+            mine, theirs = (
+                f"{one.weights.name} ({one.weights.sha256[:12]})" if one.weights else "those of its function"
+                for one in (self, other)
+            )
+            return f"weights {mine}, not {theirs}"
+        if self.data.fingerprint != other.data.fingerprint:
+            mine, theirs = (f"{one.data.source} ({one.data.fingerprint[:12]})" for one in (self, other))
+            return f"data {mine}, not {theirs}"
+        if self.normalisation != other.normalisation:
+            mine, theirs = (str(one.normalisation or "that of the data") for one in (self, other))
+            return f"normalisation {mine}, not {theirs}"
+        return None
+
 
 def _shown(value: Any) -> str:
     """A setting, for people."""
@@ -488,6 +510,7 @@ class Checkpoint:
     layout: Layout = "channels_last"  # in which the network was trained, and is run by PyTorch
     uncounted: str | None = None  # why there are no macs
     tested: Share | None = None  # accuracy on the test images of a network that was trained elsewhere
+    warnings: tuple[str, ...] = ()  # what a reader of its results should know, without their subject
 
     @property
     def recipe(self) -> Recipe | None:

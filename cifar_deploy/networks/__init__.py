@@ -41,3 +41,12 @@ NETWORKS: Registry[Network] = Registry(
 
 # What the original report compared.
 DEFAULT_NETWORKS = ("resnet18", "mobilenet")
+
+
+# Whose networks are named as module:function is, and are built without weights.
+LIBRARIES = ("torchvision", "timm")
+
+
+def has_own_weights(network: str) -> bool:
+    """Whether it may come with trained weights: a user's own function may return them."""
+    return ":" in network and network.partition(":")[0] not in LIBRARIES

@@ -3,9 +3,11 @@
 It normalises its input itself, so that an artifact is complete and no backend can disagree about mean and std.
 """
 
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +59,7 @@ class OfPixels(nn.Module):
         return logits
 
 
-def build(network: str, data: Data, normalisation: Normalisation | None = None) -> nn.Module:
+def build(network: str, data: Data, normalisation: Normalisation | None = None) -> nn.Sequential:
     """The network of this name for the images and classes of `data`, with fresh weights from torch's random state.
 
     It normalises by the mean and std of `data`, unless it was trained with another `normalisation`.
@@ -135,7 +137,7 @@ def on(device: str, network: nn.Module, layout: Layout = "channels_last") -> nn.
 def _custom(network: str, classes: int) -> nn.Module:
     function = load_object("network", network)
     try:
-        body = function(classes)
+        body = function(classes) if _takes_classes(function) else function()
     except Exception as error:
         raise UsageError(
             f"{network}: calling it with {classes} classes raised {type(error).__name__}: {error}"
@@ -143,3 +145,14 @@ def _custom(network: str, classes: int) -> nn.Module:
     if not isinstance(body, nn.Module):
         raise UsageError(f"{network}: returned {type(body).__name__}; it must return a torch.nn.Module")
     return body
+
+
+def _takes_classes(function: Any) -> bool:
+    """Whether it can be called with the number of classes. A function that returns a trained module may know it itself."""
+    try:
+        inspect.signature(function).bind(2)
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature
+        return True
+    return True

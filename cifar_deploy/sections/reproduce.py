@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core.records import (
+    Addition,
     Artifact,
     Checkpoint,
+    Data,
     External,
     Recipe,
     Result,
     Sustained,
     Trained,
+    Training,
     UnderIsa,
     UnderLimit,
 )
@@ -56,7 +59,11 @@ def commands(
     shown = [result for result in current if isinstance(result.job.artifact.origin, Trained)]
     found = {}
     for name, checkpoint in checkpoints.items():
-        found[_train(checkpoint)] = f"trains {name}{_apart(checkpoint)}"
+        training = checkpoint.training
+        if isinstance(training, Addition):
+            found[_add(training, checkpoint)] = f"adds {name}{_apart(checkpoint)}"
+        else:
+            found[_train(training, checkpoint)] = f"trains {name}{_apart(checkpoint)}"
     for names, options in _exports(shown):
         found[_line("export", *names, *options)] = "exports these"
     for line in _evaluations(shown, all_results):
@@ -72,16 +79,39 @@ def _each(option: str, values: Iterable[object]) -> list[object]:
     return [word for value in dict.fromkeys(values) for word in (option, value)]
 
 
-def _train(checkpoint: Checkpoint) -> str:
-    training = checkpoint.training
+def _add(addition: Addition, checkpoint: Checkpoint) -> str:
+    words: list[object] = ["add", addition.name]
+    if addition.name != addition.network:
+        words += ["--network", addition.network]
+    if addition.weights:
+        words += ["--weights", addition.weights.name]
+        if addition.entry:
+            words += ["--entry", addition.entry]
+    words += _data(addition.data)
+    if normalisation := addition.normalisation:
+        words += ["--mean", _numbers(normalisation.mean), "--std", _numbers(normalisation.std)]
+        if normalisation.channels != "rgb":
+            words += ["--channels", normalisation.channels]
+    if checkpoint.test_images < addition.data.test_images:
+        words += ["--limit-test", checkpoint.test_images]
+    return _line(*words)
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ",".join(map(str, values))
+
+
+def _data(data: Data) -> list[object]:
+    words: list[object] = ["--dataset", data.dataset]
+    return [*words, "--data-dir", "PATH"] if data.dataset == _GIVEN_DATA else words
+
+
+def _train(training: Training, checkpoint: Checkpoint) -> str:
     words: list[object] = ["train", training.network]
-    assert checkpoint.recipe
     if training.name != training.network:
         words += ["--name", training.name]
-    words += ["--dataset", training.data.dataset]
-    if training.data.dataset == _GIVEN_DATA:
-        words += ["--data-dir", "PATH"]
-    words += ["--recipe", checkpoint.recipe.name, *_replaced(checkpoint.recipe)]
+    words += _data(training.data)
+    words += ["--recipe", training.recipe.name, *_replaced(training.recipe)]
     if checkpoint.test_images < training.data.test_images:
         words += ["--limit-test", checkpoint.test_images]
     words += ["--device", checkpoint.device, "--threads", checkpoint.threads]
@@ -119,8 +149,11 @@ def _apart(checkpoint: Checkpoint) -> str:
     training, told = checkpoint.training, []
     if training.data.dataset == _GIVEN_DATA:
         told.append("PATH: the folder or .zip of the images")
-    recipe = checkpoint.recipe
-    assert recipe
+    if isinstance(training, Addition):
+        if training.weights:
+            told.append(f"the weights' sha256 is {training.weights.sha256[:16]}")
+        return f" ({'; '.join(told)})" if told else ""
+    recipe = training.recipe
     if not _today(recipe):
         told.append(f"the recipe {recipe.name} is not one of this version")
     else:

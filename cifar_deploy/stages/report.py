@@ -373,9 +373,11 @@ def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> d
     stood_in = _each(f"{source}: the networks' own images were not here" for source in sources if source)
     data = [checkpoint.training.data for checkpoint in checkpoints.values()]
     warnings = _each(f"{one.source}: {warning}" for one in data for warning in one.warnings or ())
+    doubts = _each(f"{name}: {warning}" for name, c in checkpoints.items() for warning in c.warnings)
     return {
         "data": _each(f"{one} (fingerprint {one.fingerprint[:16]})" for one in data),
         **({"data warnings": warnings} if warnings else {}),
+        **({"network warnings": doubts} if doubts else {}),
         **({"measured or compared on": stood_in} if stood_in else {}),
         "recipe": _each(str(c.recipe or "trained elsewhere") for c in checkpoints.values()),
         "trained on": _each(

@@ -56,7 +56,7 @@ def setup_of(
     recipe = training.recipe
     trial = group.from_first(try_out(training, device, group.count))
     seed_all(recipe.seed)
-    network = complete.build(training.network, training.data)
+    network: nn.Module = complete.build(training.network, training.data)
     if recipe.batch_norm == "synchronised":
         network = group.synchronised(network)
     network = complete.on(device, network, trial.layout)
