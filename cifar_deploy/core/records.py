@@ -172,7 +172,9 @@ class Data:
 
     dataset: str  # the name under which it was asked for
     source: str  # where the images came from, for people
-    fingerprint: Annotated[str, Sha256()]  # sha256 of the decoded arrays, the labels and the class names
+    fingerprint: Annotated[
+        str, Sha256()
+    ]  # sha256 of the decoded arrays, the labels, the class names, any preprocessing
     classes: tuple[str, ...]
     train_images: Count
     test_images: Count

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cifar_deploy.core import untrusted
 from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError, UsageError, few
-from cifar_deploy.datasets import Dataset, image_files
+from cifar_deploy.datasets import AS_IS, Dataset, Preparation, image_files
 from cifar_deploy.datasets.image_decoder import Decoder
 from cifar_deploy.datasets.image_files import LAYOUT, SPLITS, ImageFiles, one_spelling, two_names
 
@@ -40,7 +40,7 @@ def identify(data_dir: Path | None) -> str:
     return f"folder-{listing.hexdigest()[:16]}"
 
 
-def load(data_dir: Path | None) -> ImageSet:
+def load(data_dir: Path | None, preparation: Preparation = AS_IS) -> ImageSet:
     """Every image, decoded to RGB, sorted by class and name. Raises DataError naming the first files that will not do."""
     files = image_files.find(_given(data_dir))
     by_split = _by_class(files)

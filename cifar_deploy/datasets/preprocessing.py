@@ -8,11 +8,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from cifar_deploy.core.arrays import Pixels
 from cifar_deploy.core.errors import DataError
+from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Preprocessing
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+def preprocessed_pixels(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """Each of the images, all of one size: (N, H, W, 3) before and after. Raises DataError as `preprocessed` does."""
+    from PIL import Image
+
+    made: Pixels | None = None
+    for index, image in enumerate(pixels):
+        one = np.asarray(preprocessed(Image.fromarray(image), preprocessing))
+        if made is None:
+            made = np.empty((len(pixels), *one.shape), np.uint8)
+        made[index] = one
+        report(index + 1, len(pixels), "preprocessing images")
+    return pixels if made is None else made
 
 
 def preprocessed(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:

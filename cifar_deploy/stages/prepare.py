@@ -10,16 +10,22 @@ from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Data
-from cifar_deploy.datasets import DATASETS
+from cifar_deploy.datasets import AS_IS, DATASETS, Preparation
 from cifar_deploy.workers import prepare as worker
 from cifar_deploy.workers.prepare import Prepared
 
 
-def prepare(dataset: str = DATASET, data_dir: Path | None = None, *, on_progress: OnProgress | None = None) -> Prepared:
+def prepare(
+    dataset: str = DATASET,
+    data_dir: Path | None = None,
+    preparation: Preparation = AS_IS,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Prepared:
     """A data set, decoded into the user's cache or found there, and verified by its fingerprint."""
     DATASETS.given(dataset)
     data_dir = data_dir.absolute() if data_dir else None
-    return Worker(on_progress=on_progress).call(worker.prepare, dataset, data_dir)
+    return Worker(on_progress=on_progress).call(worker.prepare, dataset, data_dir, preparation)
 
 
 def find(fingerprint: str) -> Path | None:

@@ -5,6 +5,9 @@ record by its own hash; if either is damaged, the images are decoded again. A da
 the record last: whoever reads the folder meanwhile finds each file, and it is whole.
 """
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +20,10 @@ from cifar_deploy.core import cache, codec, files, image_cache
 from cifar_deploy.core.arrays import ImageSet, Labels, Pixels, batched
 from cifar_deploy.core.errors import DataError, few
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Data
+from cifar_deploy.core.records import Data, Preprocessing
 from cifar_deploy.core.registry import need
-from cifar_deploy.datasets import DATASETS
+from cifar_deploy.datasets import AS_IS, DATASETS, Preparation, preprocessing
+from cifar_deploy.datasets.image_files import one_spelling
 
 _COUNTED_PIXELS = 2**22
 
@@ -37,7 +41,7 @@ class Prepared:
         return image_cache.load_array(self.folder, name)
 
 
-def prepare(dataset: str, data_dir: Path | None) -> Prepared:
+def prepare(dataset: str, data_dir: Path | None, preparation: Preparation = AS_IS) -> Prepared:
     """The data set from the cache, or decoded into it. Raises DataError or UsageError if there is none to be had."""
     plugin = DATASETS[dataset]
     need("data set", dataset, plugin)
@@ -47,7 +51,7 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
         raise DataError(
             f"--data-dir: {error.filename} cannot be read ({error.strerror}); mend that, or give another"
         ) from error
-    folder = cache.folder() / "data" / f"{dataset.replace(':', '.')}-{identity}"
+    folder = cache.folder() / "data" / f"{dataset.replace(':', '.')}-{identity}{_suffix(preparation)}"
     try:
         with image_cache.locked(folder):
             files.sweep(folder)  # this folder alone is ours: another process may be writing its neighbour
@@ -56,7 +60,9 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
                 return Prepared(data=data, folder=folder, decoded=False)
             if image_cache.record_path(folder).exists():
                 report(0, 1, milestone="the copy in the cache is damaged, or of an earlier version: it is made again")
-            images = plugin.load(data_dir)
+            images = _preprocessed(plugin.load(data_dir, preparation), preparation.preprocessing)
+            if preparation.classes:
+                images = _in_the_order(images, preparation.classes)
             _check(images)
             data = _described(dataset, images)
             _write(folder, images, data)
@@ -65,6 +71,43 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
         raise DataError(
             f"{error.filename or folder}: {error.strerror}; the cache is set by CIFAR_DEPLOY_CACHE"
         ) from error
+
+
+def _suffix(preparation: Preparation) -> str:
+    """Of a cache folder's name, by which data sets that are asked for in several ways lie apart."""
+    if preparation == AS_IS:
+        return ""
+    return f"-{hashlib.sha256(json.dumps(codec.to_json(preparation), sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def _preprocessed(images: ImageSet, wanted: Preprocessing | None) -> ImageSet:
+    """The images after what is wanted, unless the data set itself saw to that."""
+    if not wanted or images.preprocessing == wanted:
+        return images
+    train, test = (
+        preprocessing.preprocessed_pixels(pixels, wanted) for pixels in (images.train_images, images.test_images)
+    )
+    return dataclasses.replace(images, train_images=train, test_images=test, preprocessing=wanted)
+
+
+def _in_the_order(images: ImageSet, outputs: tuple[str, ...]) -> ImageSet:
+    """The images with the names of a network's outputs as their classes. Raises DataError for a class that has none."""
+    places = {one_spelling(name): place for place, name in enumerate(outputs)}
+    if unknown := [name for name in images.classes if one_spelling(name) not in places]:
+        raise DataError(
+            f"--classes: has no line for {len(unknown):,} of the {len(images.classes):,} classes of {images.source} "
+            f"({few([repr(name) for name in unknown])}); add them in the order of the network's outputs"
+        )
+    of_class = np.array([places[one_spelling(name)] for name in images.classes], dtype=np.int64)
+    without = [name for place, name in enumerate(outputs) if place not in set(of_class)]
+    warning = f"outputs without images: {len(without):,} of {len(outputs):,} ({few(without)})"
+    return dataclasses.replace(
+        images,
+        train_labels=of_class[images.train_labels],
+        test_labels=of_class[images.test_labels],
+        classes=outputs,
+        warnings=(*images.warnings, *([warning] if without else [])),
+    )
 
 
 def _check(images: ImageSet) -> None:
@@ -86,7 +129,7 @@ def _described(dataset: str, images: ImageSet) -> Data:
     return Data(
         dataset=dataset,
         source=images.source,
-        fingerprint=image_cache.fingerprint(arrays, images.classes),
+        fingerprint=image_cache.fingerprint(arrays, images.classes, images.preprocessing),
         classes=images.classes,
         train_images=len(images.train_images),
         test_images=len(images.test_images),
@@ -95,6 +138,7 @@ def _described(dataset: str, images: ImageSet) -> Data:
         mean=mean,
         std=std,
         warnings=(*images.warnings, *_repeated(images)),
+        preprocessing=images.preprocessing,
     )
 
 
