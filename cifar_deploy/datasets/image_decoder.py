@@ -19,7 +19,7 @@ import numpy as np
 from cifar_deploy.core.arrays import Pixels
 from cifar_deploy.core.errors import DataError, DeployError, by_reason, few
 from cifar_deploy.core.progress import counted, report
-from cifar_deploy.datasets import AS_IS, Preparation, on_disk
+from cifar_deploy.datasets import AS_IS, LEFT_OUT, Preparation, on_disk
 from cifar_deploy.datasets.image_files import ImageFiles, Unreadable
 from cifar_deploy.datasets.preprocessing import cropped, preprocessed, resized
 
@@ -139,7 +139,7 @@ class Decoder:
         if faults := self._faults():
             (reason, names, _), *others = by_reason(faults)
             more = ", and other reasons" if others else ""
-            found.append(f"left out, as they cannot be read: {counted(len(faults), 'image')} ({names} {reason}{more})")
+            found.append(f"{LEFT_OUT}: {counted(len(faults), 'image')} ({names} {reason}{more})")
         return tuple(found)
 
     def _faults(self) -> dict[PurePosixPath, str]:

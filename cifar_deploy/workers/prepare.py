@@ -23,7 +23,7 @@ from cifar_deploy.core.errors import DataError, few
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Data
 from cifar_deploy.core.registry import need
-from cifar_deploy.datasets import AS_IS, DATASETS, Preparation
+from cifar_deploy.datasets import AS_IS, DATASETS, WITHOUT_IMAGES, Preparation
 from cifar_deploy.datasets.image_files import one_spelling
 from cifar_deploy.datasets.preprocessing import preprocessed_set
 
@@ -94,7 +94,7 @@ def _in_the_order(images: ImageSet, outputs: tuple[str, ...]) -> ImageSet:
         )
     of_class = np.array([places[one_spelling(name)] for name in images.classes], dtype=np.int64)
     without = [name for place, name in enumerate(outputs) if place not in set(of_class)]
-    warning = f"outputs without images: {len(without):,} of {len(outputs):,} ({few(without)})"
+    warning = f"{WITHOUT_IMAGES}: {len(without):,} of {len(outputs):,} ({few(without)})"
     return dataclasses.replace(
         images,
         train_labels=of_class[images.train_labels],
