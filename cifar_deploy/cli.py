@@ -139,6 +139,7 @@ def run(
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     format: options.Formats = None,
+    calibration_data: options.CalibrationData = None,
     backend: options.Backends = None,
     metric: options.Metrics = None,
     threads: options.Threads = None,
@@ -196,7 +197,7 @@ def run(
     with _store(out) as store:
         trainings = _train(store, networks, training, dataset, data_dir, preparation, tally, force=force)
         if names := [trained.value.training.name for trained in trainings.trained]:
-            artifacts = _export(store, names, format, force, tally)
+            artifacts = _export(store, names, format, force, tally, calibration_data=calibration_data)
             devices = ["cpu"] if device == "auto" else [device]
             planned = pipeline.plan(
                 store, names, formats=format, backends=backend, devices=devices, metrics=metric, conditions=conditions
@@ -371,6 +372,7 @@ def export(
     name: options.Names = None,
     format: options.Formats = None,
     input: options.Input = "float32",
+    calibration_data: options.CalibrationData = None,
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
     trust_code: options.TrustCode = None,
@@ -381,7 +383,7 @@ def export(
     plan_stage.check_names(formats=format)
     tally = _Tally(by_name=bool(format))
     with _store(out) as store:
-        artifacts = _export(store, name or [], format, force, tally, input)
+        artifacts = _export(store, name or [], format, force, tally, input, calibration_data)
     if as_json:
         console.print_document(documents.ExportDocument.of(store, artifacts))
     tally.exit()
@@ -1124,10 +1126,19 @@ def _export(
     force: bool,
     tally: _Tally,
     input: Literal["float32", "uint8"] = "float32",
+    calibration_data: Path | None = None,
 ) -> list[pipeline.Outcome[Artifact]]:
     artifacts = []
     with console.following("export") as on_progress:
-        for exported in pipeline.export(store, names, formats, input=input, force=force, on_progress=on_progress):
+        for exported in pipeline.export(
+            store,
+            names,
+            formats,
+            input=input,
+            calibration_data=calibration_data,
+            force=force,
+            on_progress=on_progress,
+        ):
             console.say(
                 "export", console.artifact_line(exported.value) + ("  (exported before)" if exported.reused else "")
             )

@@ -21,6 +21,7 @@ from cifar_deploy.core.records import (
 )
 from cifar_deploy.core.store import CHECKPOINT
 from cifar_deploy.datasets import LEFT_OUT, WITHOUT_IMAGES
+from cifar_deploy.formats import CALIBRATION
 from cifar_deploy.metrics import METRICS, RecordedMetric, default_metrics
 from cifar_deploy.metrics.summary import asked_batch_size, is_timed
 from cifar_deploy.recipes import RECIPES
@@ -169,18 +170,21 @@ def _apart(checkpoint: Checkpoint) -> str:
 
 def _exports(shown: Sequence[Result]) -> Iterator[tuple[tuple[str, ...], list[object]]]:
     """Names, and the options of one export: trainings with the same formats together."""
-    artifacts: dict[str, dict[str, list[str]]] = {}  # formats, by input and name
+    artifacts: dict[tuple[str, bool], dict[str, list[str]]] = {}  # formats, by options and name
     for artifact in _artifacts(shown):
         if artifact.format and artifact.format != CHECKPOINT:
-            formats = artifacts.setdefault(artifact.input, {}).setdefault(artifact.name, [])
+            options = artifact.input, CALIBRATION in artifact.choices
+            formats = artifacts.setdefault(options, {}).setdefault(artifact.name, [])
             if artifact.format not in formats:
                 formats.append(artifact.format)
-    for input, by_name in artifacts.items():
+    for (input, is_calibrated), by_name in artifacts.items():
         alike: dict[tuple[str, ...], list[str]] = {}
         for name, formats in by_name.items():
             alike.setdefault(tuple(sorted(formats)), []).append(name)
         for formats_, names in alike.items():
-            yield tuple(names), [*(() if input == "float32" else ("--input", input)), *_each("--format", formats_)]
+            calibration = ("--calibration-data", "IMAGES") if is_calibrated else ()
+            given = ("--input", input) if input != "float32" else ()
+            yield tuple(names), [*given, *calibration, *_each("--format", formats_)]
 
 
 def _artifacts(shown: Iterable[Result]) -> Iterator[Artifact]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import operator
 import re
 from pathlib import Path
 
@@ -48,23 +47,20 @@ def preparation(
 
     Raises UsageError for options that contradict each other, DataError for a file that is no list of names.
     """
-    if size and (resize or crop):
+    if size is not None and (resize is not None or crop is not None):
         raise UsageError("--size: stands for --resize and --crop; leave these out, or leave out --size")
-    if interpolation and not (size or resize):
+    if interpolation and size is None and resize is None:
         raise UsageError("--interpolation: nothing is resized; add --size or --resize")
     resized: tuple[int, ...]
     cropped: tuple[int, ...]
-    if size:
+    if size is not None:
         resized = _size(size, "--size")
         cropped = resized if len(resized) == 1 else ()
     else:
         resized, cropped = _size(resize, "--resize"), _size(crop, "--crop")
     if len(cropped) == 1:
         cropped *= 2
-    # The shorter side of an image may be its height or its width.
-    sides = resized if len(resized) == 2 else resized * 2
-    fits = min(cropped) <= min(sides) if len(resized) == 1 else all(map(operator.le, cropped, sides))
-    if resized and cropped and not fits:
+    if resized and cropped and not _can_fit(cropped, resized):
         raise UsageError(f"--crop: {crop} is larger than --resize {resize}; give a smaller --crop")
     preprocessing = None
     if resized or cropped:
@@ -83,6 +79,13 @@ def _size(text: str | None, option: str) -> tuple[int, ...]:
     if not all(1 <= side <= _LARGEST_SIDE for side in sizes):
         raise UsageError(f"{option}: {text} is not within 1 and {_LARGEST_SIDE:,} pixels; give another")
     return sizes
+
+
+def _can_fit(crop: tuple[int, ...], resize: tuple[int, ...]) -> bool:
+    """Whether the crop is within images that were resized, at least within those of some shape."""
+    if len(resize) == 1:
+        return min(crop) <= resize[0]  # the shorter side of an image may be its height or its width
+    return crop[0] <= resize[0] and crop[1] <= resize[1]
 
 
 def _names(path: Path) -> tuple[str, ...]:

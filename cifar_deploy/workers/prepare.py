@@ -18,16 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core import cache, codec, files, image_cache
-from cifar_deploy.core.arrays import ImageSet, Labels, Pixels, batched
+from cifar_deploy.core.arrays import ImageSet, Labels, Pixels, batched, choose
 from cifar_deploy.core.errors import DataError, few
-from cifar_deploy.core.progress import report
+from cifar_deploy.core.progress import counted, report
 from cifar_deploy.core.records import Data
 from cifar_deploy.core.registry import need
-from cifar_deploy.datasets import AS_IS, DATASETS, WITHOUT_IMAGES, Preparation
+from cifar_deploy.datasets import AS_IS, DATASETS, WITHOUT_IMAGES, Preparation, image_files
+from cifar_deploy.datasets.image_decoder import Decoder
 from cifar_deploy.datasets.image_files import one_spelling
 from cifar_deploy.datasets.preprocessing import preprocessed_set
 
 _COUNTED_PIXELS = 2**22
+
+# More than any format's calibration and its comparison take.
+_CALIBRATION_IMAGES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,42 @@ def prepare(dataset: str, data_dir: Path | None, preparation: Preparation = AS_I
         raise DataError(
             f"{error.filename or folder}: {error.strerror}; the cache is set by CIFAR_DEPLOY_CACHE"
         ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Images for the calibration of INT8 formats, as their network takes them."""
+
+    source: str  # where they came from, for people
+    sha256: str
+    pixels: Path  # an .npy
+
+
+def prepare_calibration(path: Path, data: Data, pixels: Path) -> Calibration:
+    """Write images of a directory or a .zip to `pixels`, prepared as those of `data`: all, or a seeded choice of 4,096.
+
+    Raises DataError if they are fewer than two, cannot be read, or are of another size.
+    """
+    images = image_files.find_anywhere(path)
+    chosen = choose(len(images.images), _CALIBRATION_IMAGES)
+    images = dataclasses.replace(images, images=tuple(images.images[index] for index in chosen))
+    if len(images.images) < 2:
+        instead = images.not_read_line()
+        raise DataError(
+            f"--calibration-data: {path} holds {counted(len(images.images), 'image')}"
+            f"{f' (not read: {instead})' if instead else ''}; give at least two"
+        )
+    decoder = Decoder(images, Preparation(preprocessing=data.preprocessing))
+    made = decoder.decode(images.images).pixels
+    decoder.check()
+    if made.shape[1:3] != (data.height, data.width):
+        raise DataError(
+            f"--calibration-data: the images of {path} are {made.shape[2]}×{made.shape[1]}, and the network takes "
+            f"{data.width}×{data.height}; bring them to that size"
+        )
+    with files.atomic_write(pixels) as part, open(part, "wb") as file:
+        np.save(file, made)
+    return Calibration(source=path.name, sha256=hashlib.sha256(made.data).hexdigest(), pixels=pixels)
 
 
 def _suffix(preparation: Preparation) -> str:
