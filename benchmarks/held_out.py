@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar_deploy.core.arrays import ImageSet
-from cifar_deploy.datasets import DATASETS, Dataset
+from cifar_deploy.datasets import DATASETS, Dataset, Preparation
 
 SHARE = 10
 SEED = 2026
@@ -37,8 +37,8 @@ def identify(data_dir: Path | None) -> str:
     return f"held-out-{SHARE}-{SEED}-{DATASETS['image_folder'].identify(data_dir)}"
 
 
-def load(data_dir: Path | None) -> ImageSet:
-    return split(DATASETS["image_folder"].load(data_dir))
+def load(data_dir: Path | None, preparation: Preparation) -> ImageSet:
+    return split(DATASETS["image_folder"].load(data_dir, preparation))
 
 
 DATASET = Dataset(

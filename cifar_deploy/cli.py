@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from cifar_deploy.stages import devices as devices_stage
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import plan as plan_stage
+    from cifar_deploy.stages import prepare as prepare_stage
     from cifar_deploy.stages import profile as profile_stage
     from cifar_deploy.stages import quickstart as quickstart_stage
     from cifar_deploy.stages import rounds as rounds_stage
@@ -73,8 +74,9 @@ else:
         Module(f"cifar_deploy.stages.{name}") for name in ("add", "choose", "comparison", "devices")
     )
     inventory_ = Module("cifar_deploy.remote.inventory")
-    evaluate_stage, plan_stage, profile_stage, rounds_stage, track_stage, train_stage = (
-        Module(f"cifar_deploy.stages.{name}") for name in ("evaluate", "plan", "profile", "rounds", "track", "train")
+    evaluate_stage, plan_stage, prepare_stage, profile_stage, rounds_stage, track_stage, train_stage = (
+        Module(f"cifar_deploy.stages.{name}")
+        for name in ("evaluate", "plan", "prepare", "profile", "rounds", "track", "train")
     )
     quickstart_stage = Module("cifar_deploy.stages.quickstart")
 
@@ -119,6 +121,12 @@ def root(
 def run(
     dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
     network: options.NetworkOptions = None,
     recipe: options.RecipeName = RECIPE,
     epochs: options.Epochs = None,
@@ -132,6 +140,7 @@ def run(
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     format: options.Formats = None,
+    calibration_data: options.CalibrationData = None,
     backend: options.Backends = None,
     metric: options.Metrics = None,
     threads: options.Threads = None,
@@ -163,6 +172,7 @@ def run(
     if format:
         plan_stage.check_readers(format, backend, "add its --format")
     _check_threads(train_threads, "--train-threads")
+    preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
     conditions = _conditions(threads, cpus, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
         sampling=_sampling(rounds, target_interval, budget, cool_to, cool_wait),
@@ -186,9 +196,9 @@ def run(
     table: Table | None = None
     paths: Sequence[Path] = ()
     with _store(out) as store:
-        trainings = _train(store, networks, training, dataset, data_dir, tally, force=force)
+        trainings = _train(store, networks, training, dataset, data_dir, preparation, tally, force=force)
         if names := [trained.value.training.name for trained in trainings.trained]:
-            artifacts = _export(store, names, format, force, tally)
+            artifacts = _export(store, names, format, force, tally, calibration_data=calibration_data)
             devices = ["cpu"] if device == "auto" else [device]
             planned = pipeline.plan(
                 store, names, formats=format, backends=backend, devices=devices, metrics=metric, conditions=conditions
@@ -255,11 +265,19 @@ def quickstart(
 def data(
     dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
     memory_limit: options.MemoryLimit = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Fetch or read a data set, check it, keep it decoded in the cache, and describe it."""
-    prepared = _prepare(dataset, data_dir)
+    prepared = _prepare(
+        dataset, data_dir, prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
+    )
     if as_json:
         console.print_document(documents.DataDocument.of(prepared))
 
@@ -270,6 +288,12 @@ def train(
     name: options.Name = None,
     dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
     recipe: options.RecipeName = RECIPE,
     epochs: options.Epochs = None,
     batch_size: options.RecipeBatch = None,
@@ -297,7 +321,8 @@ def train(
         checkpoint_every_s=checkpoint_every,
     )
     kind = documents.TrainDocument if as_json else None
-    _train_alone(out, [network], settings, dataset, data_dir, kind, name=name, force=force)
+    preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
+    _train_alone(out, [network], settings, dataset, data_dir, preparation, kind, name=name, force=force)
 
 
 @app.command()
@@ -305,6 +330,12 @@ def train_all(
     network: options.NetworkOptions = None,
     dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
     recipe: options.RecipeName = RECIPE,
     epochs: options.Epochs = None,
     batch_size: options.RecipeBatch = None,
@@ -332,7 +363,9 @@ def train_all(
         checkpoint_every_s=checkpoint_every,
     )
     kind = documents.TrainAllDocument if as_json else None
-    _train_alone(out, network or list(DEFAULT_NETWORKS), settings, dataset, data_dir, kind, force=force)
+    preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
+    networks = network or list(DEFAULT_NETWORKS)
+    _train_alone(out, networks, settings, dataset, data_dir, preparation, kind, force=force)
 
 
 @app.command()
@@ -344,6 +377,12 @@ def add(
     dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
     preprocess: options.Preprocess = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
     mean: options.Mean = None,
     std: options.Std = None,
     channels: options.ChannelOrder = "rgb",
@@ -359,6 +398,10 @@ def add(
     network = network or name
     plan_stage.check_names([network])
     _check_threads(threads, "--threads")
+    usual = add_stage.usual_of(preprocess) if preprocess else None
+    preparation = prepare_stage.preparation(
+        size, resize, crop, interpolation, classes, skip_broken, usual=usual and usual.preprocessing
+    )
     given = pipeline.TrainedElsewhere(
         network=network,
         weights=weights,
@@ -366,13 +409,13 @@ def add(
         mean=mean,
         std=std,
         channels=channels,
-        usual=add_stage.usual_of(preprocess) if preprocess else None,
+        usual=usual,
         threads=threads,
         limit_test=limit_test,
     )
     add_stage.check(name, given)
     with _store(out) as store:
-        prepared = _prepare(dataset, data_dir)
+        prepared = _prepare(dataset, data_dir, preparation)
         with console.following("add") as on_progress:
             added = pipeline.add(store, prepared, name, given, force=force, on_progress=on_progress)
         console.say("add", console.checkpoint_line(added.value) + ("  (added before)" if added.reused else ""))
@@ -387,6 +430,7 @@ def export(
     name: options.Names = None,
     format: options.Formats = None,
     input: options.Input = "float32",
+    calibration_data: options.CalibrationData = None,
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
     trust_code: options.TrustCode = None,
@@ -397,7 +441,7 @@ def export(
     plan_stage.check_names(formats=format)
     tally = _Tally(by_name=bool(format))
     with _store(out) as store:
-        artifacts = _export(store, name or [], format, force, tally, input)
+        artifacts = _export(store, name or [], format, force, tally, input, calibration_data)
     if as_json:
         console.print_document(documents.ExportDocument.of(store, artifacts))
     tally.exit()
@@ -1043,11 +1087,13 @@ def _conditions(
     )
 
 
-def _prepare(dataset: str, data_dir: Path | None) -> pipeline.Prepared:
+def _prepare(dataset: str, data_dir: Path | None, preparation: pipeline.Preparation) -> pipeline.Prepared:
     with console.following(dataset) as on_progress:
-        prepared = pipeline.prepare(dataset, data_dir, on_progress=on_progress)
+        prepared = pipeline.prepare(dataset, data_dir, preparation, on_progress=on_progress)
     origin = "" if prepared.decoded else "  (from the cache)"
     console.say("data", f"{prepared.data}, fingerprint {prepared.data.fingerprint[:16]}{origin}")
+    if prepared.data.preprocessing:
+        console.say("", f"preprocessing: {prepared.data.preprocessing}")
     for warning in prepared.data.warnings or ():
         console.say("", f"warning: {warning}")
     return prepared
@@ -1059,6 +1105,7 @@ def _train_alone(
     settings: pipeline.TrainingSettings,
     dataset: str,
     data_dir: Path | None,
+    preparation: pipeline.Preparation,
     document: type[documents.TrainDocument] | type[documents.TrainAllDocument] | None,
     *,
     name: str | None = None,
@@ -1069,11 +1116,11 @@ def _train_alone(
     _check_threads(settings.threads, "--threads")
     ranks.check_batch(settings.recipe.batch_size)
     if ranks.rank() > 0:  # the first rank alone says anything, unless it goes wrong
-        pipeline.follow(pipeline.prepare(dataset, data_dir), networks[0], settings, name=name)
+        pipeline.follow(pipeline.prepare(dataset, data_dir, preparation), networks[0], settings, name=name)
         return
     tally = _Tally()
     with _store(out) as store:
-        trainings = _train(store, networks, settings, dataset, data_dir, tally, name=name, force=force)
+        trainings = _train(store, networks, settings, dataset, data_dir, preparation, tally, name=name, force=force)
     if document:
         console.print_document(document.of(store, *trainings))
     trainings.raise_if_none()
@@ -1097,6 +1144,7 @@ def _train(
     settings: pipeline.TrainingSettings,
     dataset: str,
     data_dir: Path | None,
+    preparation: pipeline.Preparation,
     tally: _Tally,
     *,
     name: str | None = None,
@@ -1105,7 +1153,7 @@ def _train(
     """Train each network. One that fails does not keep the next from it."""
     for network in networks:
         train_stage.name_of(network, name)
-    prepared = _prepare(dataset, data_dir)
+    prepared = _prepare(dataset, data_dir, preparation)
     for network in networks:
         train_stage.training_of(store, prepared, network, settings.recipe, name=name, force=force)
     trainings = _Trainings(prepared, [], {})
@@ -1136,10 +1184,19 @@ def _export(
     force: bool,
     tally: _Tally,
     input: Literal["float32", "uint8"] = "float32",
+    calibration_data: Path | None = None,
 ) -> list[pipeline.Outcome[Artifact]]:
     artifacts = []
     with console.following("export") as on_progress:
-        for exported in pipeline.export(store, names, formats, input=input, force=force, on_progress=on_progress):
+        for exported in pipeline.export(
+            store,
+            names,
+            formats,
+            input=input,
+            calibration_data=calibration_data,
+            force=force,
+            on_progress=on_progress,
+        ):
             console.say(
                 "export", console.artifact_line(exported.value) + ("  (exported before)" if exported.reused else "")
             )

@@ -19,6 +19,7 @@ from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.packs import PackSettings
 from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.store import Store
+from cifar_deploy.datasets import Preparation
 from cifar_deploy.stages.add import TrainedElsewhere, add
 from cifar_deploy.stages.bench import Shape, Value, plan_external
 from cifar_deploy.stages.choose import choices, choose
@@ -58,6 +59,7 @@ __all__ = [
     "Packed",
     "Pair",
     "Planned",
+    "Preparation",
     "Prepared",
     "Profile",
     "Ready",

@@ -13,7 +13,7 @@ from cifar_deploy.backends import Backend, Input, Opened, Opener, synthetic
 from cifar_deploy.core.arrays import Images, ImageSet, Logits, Predict
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.records import Artifact, Job
-from cifar_deploy.datasets import Dataset
+from cifar_deploy.datasets import Dataset, Preparation
 from cifar_deploy.formats import Choices, Source, onnx, torchscript
 
 
@@ -149,7 +149,7 @@ def linear(classes: int) -> Any:
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, classes))
 
 
-def _noise(data_dir: Path | None) -> ImageSet:
+def _noise(data_dir: Path | None, preparation: Preparation) -> ImageSet:
     random = np.random.default_rng(0)
     images = random.integers(256, size=(64, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(64, dtype=np.int64) % 10

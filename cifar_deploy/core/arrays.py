@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cifar_deploy.core import untrusted
 from cifar_deploy.core.errors import Corrupt, DeployError
-from cifar_deploy.core.records import Tensor
+from cifar_deploy.core.records import Preprocessing, Tensor
 
 Pixels: TypeAlias = NDArray[np.uint8]  # (N, H, W, 3), 0..255, red first: as files give them and as they are stored
 Labels: TypeAlias = NDArray[np.int64]  # (N,)
@@ -50,6 +50,7 @@ class ImageSet:
     train_names: Sequence[str] = ()  # of the images' files, in the images' order, where they have some
     test_names: Sequence[str] = ()
     warnings: tuple[str, ...] = ()  # what a reader of results should know about these images
+    preprocessing: Preprocessing | None = None  # that the images went through already
 
 
 def as_input(pixels: Pixels) -> Images:

@@ -176,13 +176,16 @@ class Data:
 
     dataset: str  # the name under which it was asked for
     source: str  # where the images came from, for people
-    fingerprint: Annotated[str, Sha256()]  # sha256 of the decoded arrays, the labels and the class names
+    fingerprint: Annotated[
+        str, Sha256()
+    ]  # sha256 of the decoded arrays, the labels, the class names, any preprocessing
     classes: tuple[str, ...]
     train_images: Count
     test_images: Count
     height: Count
     width: Count
-    mean: tuple[float, ...]  # of the training images, per channel (red, green, blue), pixels in [0, 1]
+    # Of the training images (of the test images, where there are no others), per channel (red, green, blue), in [0, 1].
+    mean: tuple[float, ...]
     std: tuple[NotNegative, ...]
     # What a reader of results should know about the images; None in records of before it was looked for.
     warnings: tuple[str, ...] | None = None

@@ -22,7 +22,7 @@ from cifar_deploy.core import untrusted
 from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.progress import report
-from cifar_deploy.datasets import Dataset
+from cifar_deploy.datasets import AS_IS, Dataset, Preparation
 
 # Seconds without a byte after which a download has failed.
 _SILENCE_S = 60.0
@@ -60,7 +60,7 @@ def identify(data_dir: Path | None) -> str:
     return "cifar10"
 
 
-def load(data_dir: Path | None) -> ImageSet:
+def load(data_dir: Path | None, preparation: Preparation = AS_IS) -> ImageSet:
     """50,000 training and 10,000 test images, 32x32, in the official order."""
     from torchvision.datasets import CIFAR10
 

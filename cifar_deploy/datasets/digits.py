@@ -11,7 +11,7 @@ import numpy as np
 from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.progress import report
-from cifar_deploy.datasets import Dataset
+from cifar_deploy.datasets import AS_IS, Dataset, Preparation
 
 _TEST_FRACTION = 0.2
 _SCALE = 4  # 8x8 -> 32x32
@@ -23,7 +23,7 @@ def identify(data_dir: Path | None) -> str:
     return "digits"
 
 
-def load(data_dir: Path | None) -> ImageSet:
+def load(data_dir: Path | None, preparation: Preparation = AS_IS) -> ImageSet:
     """The digits, split 80/20 with every class in proportion, always the same way."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

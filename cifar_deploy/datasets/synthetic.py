@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar_deploy.core.arrays import ImageSet
-from cifar_deploy.datasets import Dataset
+from cifar_deploy.datasets import Dataset, Preparation
 
 IMAGES = 1000
 FLIPPED = 7
@@ -37,7 +37,7 @@ def _dataset(flipped: int) -> Dataset:
     def identify(data_dir: Path | None) -> str:
         return f"known-{flipped}"
 
-    def load(data_dir: Path | None) -> ImageSet:
+    def load(data_dir: Path | None, preparation: Preparation) -> ImageSet:
         return _load(flipped)
 
     return Dataset(summary="images whose class can be read off", requires=(), identify=identify, load=load)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Choices: TypeAlias = Mapping[str, int | float | str]
 
+# The choice of an INT8 artifact that says which images of the user's it was calibrated on.
+CALIBRATION = "calibration_data_hash"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -33,8 +36,9 @@ class Source:
     network: nn.Module  # in evaluation mode, on the CPU
     origin: Trained | Baseline
     images: Tensor  # real test images as the network takes them (see Format.prepare), to trace with and nothing else
-    # So many as the network takes them, in a seeded order; raises Unavailable where there are none.
-    training_images: Callable[[int], NDArray[Any]]
+    # So many as the network takes them, in a seeded order: training images, or those that the user gave. Raises Unavailable
+    # where there are none.
+    calibration_images: Callable[[int], NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

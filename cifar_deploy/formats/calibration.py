@@ -21,7 +21,7 @@ from cifar_deploy.core.arrays import Logits
 from cifar_deploy.core.progress import report
 from cifar_deploy.formats import Choices, Source
 
-# Training images on which the calibrations are compared; none of them is used to calibrate.
+# Images on which the calibrations are compared; none of them is used to calibrate.
 _HELD_OUT = 2000
 
 
@@ -41,7 +41,7 @@ def best(
 ) -> Choices:
     """Write `path` by the calibration whose `logits` give the labels of `float_path` most often; if several do, the nearest."""
     most = max(calibration.images for calibration in calibrations)
-    images = source.training_images(most + _HELD_OUT)
+    images = source.calibration_images(most + _HELD_OUT)
     # A small data set is shared out.
     most = min(most, len(images) // 2)
     to_calibrate, held_out = images[:most], images[most:]

@@ -22,6 +22,8 @@ from cifar_deploy.core.records import (
     UnderLimit,
 )
 from cifar_deploy.core.store import CHECKPOINT
+from cifar_deploy.datasets import LEFT_OUT, WITHOUT_IMAGES
+from cifar_deploy.formats import CALIBRATION
 from cifar_deploy.metrics import METRICS, RecordedMetric, default_metrics
 from cifar_deploy.metrics.summary import asked_batch_size, is_timed
 from cifar_deploy.recipes import RECIPES
@@ -30,6 +32,8 @@ _PROGRAM = "cifar-deploy"
 _FOLDER = "FOLDER"
 # A data set that lies where its user put it.
 _GIVEN_DATA = "image_folder"
+# The file of --classes.
+_LABELS = "LABELS"
 
 # A recipe's fields that an option replaces.
 _NUMBERS = {
@@ -103,7 +107,9 @@ def _numbers(values: Iterable[float]) -> str:
 
 def _data(data: Data) -> list[object]:
     words: list[object] = ["--dataset", data.dataset]
-    return [*words, "--data-dir", "PATH"] if data.dataset == _GIVEN_DATA else words
+    if data.dataset == _GIVEN_DATA:
+        words += ["--data-dir", "PATH"]
+    return words + _prepared(data)
 
 
 def _train(training: Training, checkpoint: Checkpoint) -> str:
@@ -119,6 +125,35 @@ def _train(training: Training, checkpoint: Checkpoint) -> str:
     if checkpoint.ranks > 1:
         line = line.replace(_PROGRAM, f"torchrun --nproc-per-node {checkpoint.ranks} -m cifar_deploy", 1)
     return line
+
+
+def _prepared(data: Data) -> Iterator[object]:
+    """The options that say how its images were prepared."""
+    how = data.preprocessing
+    if how:
+        if len(how.resize) == 2 and not how.crop:
+            yield from ("--size", _size(how.resize))
+        elif len(how.resize) == 1 and how.crop == how.resize * 2:
+            yield from ("--size", how.resize[0])
+        else:
+            yield from ("--resize", _size(how.resize)) if how.resize else ()
+            yield from ("--crop", _size(how.crop)) if how.crop else ()
+        if how.resize and how.interpolation != "bilinear":
+            yield from ("--interpolation", how.interpolation)
+    if _has_named_outputs(data):
+        yield from ("--classes", _LABELS)
+    if any(warning.startswith(LEFT_OUT) for warning in data.warnings or ()):
+        yield "--skip-broken"
+
+
+def _size(sides: Sequence[int]) -> str:
+    return "x".join(map(str, sides))
+
+
+def _has_named_outputs(data: Data) -> bool:
+    """Whether its classes are those of a file: their order is not the data set's, or some have no images."""
+    lacks = any(warning.startswith(WITHOUT_IMAGES) for warning in data.warnings or ())
+    return lacks or list(data.classes) != sorted(data.classes)
 
 
 def _today(recipe: Recipe) -> Recipe | None:
@@ -149,6 +184,8 @@ def _apart(checkpoint: Checkpoint) -> str:
     training, told = checkpoint.training, []
     if training.data.dataset == _GIVEN_DATA:
         told.append("PATH: the folder or .zip of the images")
+    if _has_named_outputs(training.data):
+        told.append(f"{_LABELS}: a file of the classes, one a line, in the order of this page")
     if isinstance(training, Addition):
         if training.weights:
             told.append(f"the weights' sha256 is {training.weights.sha256[:16]}")
@@ -166,18 +203,21 @@ def _apart(checkpoint: Checkpoint) -> str:
 
 def _exports(shown: Sequence[Result]) -> Iterator[tuple[tuple[str, ...], list[object]]]:
     """Names, and the options of one export: trainings with the same formats together."""
-    artifacts: dict[str, dict[str, list[str]]] = {}  # formats, by input and name
+    artifacts: dict[tuple[str, bool], dict[str, list[str]]] = {}  # formats, by options and name
     for artifact in _artifacts(shown):
         if artifact.format and artifact.format != CHECKPOINT:
-            formats = artifacts.setdefault(artifact.input, {}).setdefault(artifact.name, [])
+            options = artifact.input, CALIBRATION in artifact.choices
+            formats = artifacts.setdefault(options, {}).setdefault(artifact.name, [])
             if artifact.format not in formats:
                 formats.append(artifact.format)
-    for input, by_name in artifacts.items():
+    for (input, is_calibrated), by_name in artifacts.items():
         alike: dict[tuple[str, ...], list[str]] = {}
         for name, formats in by_name.items():
             alike.setdefault(tuple(sorted(formats)), []).append(name)
         for formats_, names in alike.items():
-            yield tuple(names), [*(() if input == "float32" else ("--input", input)), *_each("--format", formats_)]
+            calibration = ("--calibration-data", "IMAGES") if is_calibrated else ()
+            given = ("--input", input) if input != "float32" else ()
+            yield tuple(names), [*given, *calibration, *_each("--format", formats_)]
 
 
 def _artifacts(shown: Iterable[Result]) -> Iterator[Artifact]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import files, machine, packs, trust
+from cifar_deploy.core import files, machine, packs, trust, untrusted
 from cifar_deploy.core.errors import Corrupt, DeployError, Unavailable, WrongOutput
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
@@ -26,9 +26,10 @@ from cifar_deploy.core.records import (
 from cifar_deploy.core.registry import Requirements, interpreter_for, lack_of
 from cifar_deploy.core.store import CHECKPOINT, WEIGHTS, Store, as_artifact
 from cifar_deploy.devices import DEVICES
-from cifar_deploy.formats import FORMATS, format_of, given
+from cifar_deploy.formats import CALIBRATION, FORMATS, format_of, given
 from cifar_deploy.stages import prepare, train
 from cifar_deploy.workers import export as worker
+from cifar_deploy.workers.prepare import Calibration, prepare_calibration
 
 log = logging.getLogger(__name__)
 
@@ -39,22 +40,38 @@ def export(
     formats: Sequence[str] | None = None,
     *,
     input: ImageType = "float32",
+    calibration_data: Path | None = None,
     force: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Iterator[Outcome[Artifact]]:
     """Each training in each format, validated. A failure is an Artifact that holds its reason.
 
-    A format's name may say its input, as `onnx-uint8`; `input` is that of all formats.
+    A format's name may say its input, as `onnx-uint8`; `input` is that of all formats. INT8 formats are calibrated on the
+    images below `calibration_data`, a directory or a .zip, or on the training images.
     """
+    if calibration_data:
+        untrusted.check_named(calibration_data, "give a folder or .zip of images", "--calibration-data")
     origins = [Trained(checkpoint=train.checkpoint(store, name)) for name in names or train.names(store)]
     wanted = [given(format) for format in formats or FORMATS if format != CHECKPOINT]
     pairs = [(origin, format, named) for origin in origins for format, named in wanted]
     with files.temporary_folder() as references:
+        calibrations: dict[str, Calibration] = {}  # by the data set whose preprocessing they went through
         for done, (origin, format, named) in enumerate(pairs):
             artifact = _wanted(origin, format, "uint8" if "uint8" in (input, named) else "float32")
             if on_progress:
                 on_progress(Progress(done=done, total=len(pairs), message=artifact.title))
-            yield _export(store, artifact, force, references / f"{origin.name}.npy")
+            calibration = None
+            if calibration_data and format_of(artifact).precision == "int8":
+                fingerprint = origin.data.fingerprint
+                if fingerprint not in calibrations:
+                    calibrations[fingerprint] = Worker(on_progress=on_progress).call(
+                        prepare_calibration,
+                        calibration_data.absolute(),
+                        origin.data,
+                        references / f"calibration-{fingerprint}.npy",
+                    )
+                calibration = calibrations[fingerprint]
+            yield _export(store, artifact, force, references / f"{origin.name}.npy", calibration)
 
 
 def _wanted(origin: Trained | Baseline, format: str, input: ImageType) -> Artifact:
@@ -74,8 +91,13 @@ def _wanted(origin: Trained | Baseline, format: str, input: ImageType) -> Artifa
     )
 
 
-def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcome[Artifact]:
+def _export(
+    store: Store, wanted: Artifact, force: bool, logits: Path, calibration: Calibration | None = None
+) -> Outcome[Artifact]:
     """One of them; `logits` is where the network's own are, or will be for its other formats."""
+    if calibration:
+        given = {"calibration_data": calibration.source, CALIBRATION: calibration.sha256[:16]}
+        wanted = dataclasses.replace(wanted, choices=given)
     plugin, artifact = format_of(wanted), wanted
     assert wanted.data
     if not force and (existing := _still_good(store, wanted)):
@@ -84,12 +106,20 @@ def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcom
         try:
             images = prepare.images_for(wanted.data)
             stand_in = prepare.stand_in_of(images, wanted.data)
-            reference = worker.Reference(images=images, stand_in=stand_in, logits=logits)
+            reference = worker.Reference(
+                images=images,
+                stand_in=stand_in,
+                logits=logits,
+                calibration=calibration.pixels if calibration else None,
+            )
             written = Worker(interpreter=interpreter_for(plugin)).call(
                 worker.write, wanted=wanted, root=store.root, reference=reference, staged=staged
             )
             artifact = dataclasses.replace(
-                wanted, files=written.files, seconds=written.seconds, choices=written.choices
+                wanted,
+                files=written.files,
+                seconds=written.seconds,
+                choices={**wanted.choices, **written.choices},
             )
             artifact = validated(artifact, reference, staged)
         except DeployError as error:
@@ -168,6 +198,10 @@ def _still_good(store: Store, wanted: Artifact) -> Artifact | None:
         if not existing or existing.failure or existing.versions != wanted.versions:
             return None
         if existing.weights_sha256 != wanted.weights_sha256 or is_for_other_processor(existing):
+            return None
+        # Without training images there is nothing else that it could have been calibrated on.
+        other = existing.choices.get(CALIBRATION) != wanted.choices.get(CALIBRATION)
+        if other and (CALIBRATION in wanted.choices or wanted.data.train_images):
             return None
         if any(parity.stand_in for parity in existing.parity) and prepare.find(wanted.data.fingerprint):
             return None  # checked on other images; now the network's own are here

@@ -37,6 +37,7 @@ class Reference:
     images: Path  # the folder of a data set's arrays
     stand_in: str | None  # the source of the images, if the network was trained on others
     logits: Path  # an .npy that the first export writes
+    calibration: Path | None = None  # an .npy of the images for INT8 calibration; None: the training images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
         network=complete.OfPixels(network).eval() if plugin.input == "uint8" else network,
         origin=origin,
         images=torch.from_numpy(plugin.prepare(pixels)),
-        training_images=lambda count: _training_images(wanted, reference, count),
+        calibration_images=lambda count: _calibration_images(wanted, reference, count),
     )
     begun = time.perf_counter()
     with raised_as(lambda error: ExportError(f"{wanted.name} to {wanted.variant}: {type(error).__name__}: {error}")):
@@ -84,15 +85,20 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
     return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds, choices=choices)
 
 
-def _training_images(wanted: Artifact, reference: Reference, count: int) -> NDArray[Any]:
+def _calibration_images(wanted: Artifact, reference: Reference, count: int) -> NDArray[Any]:
     assert wanted.data
-    if reference.stand_in:
+    if not (reference.calibration or wanted.data.train_images):
+        raise Unavailable(
+            f"format {wanted.variant}: needs images for its calibration, and {wanted.data.source} has test images alone; "
+            "give --calibration-data"
+        )
+    if reference.stand_in and not reference.calibration:
         raise Unavailable(
             f"format {wanted.variant}: needs training images, and those of {wanted.name} "
             f"({wanted.data.source}) are not in the cache; "
-            f"run `cifar-deploy data --dataset {wanted.data.dataset} [--data-dir PATH]`"
+            f"run `cifar-deploy data --dataset {wanted.data.dataset} [--data-dir PATH]`, or give --calibration-data"
         )
-    pixels = mapped(reference.images / "train_images.npy")
+    pixels = mapped(reference.calibration or reference.images / "train_images.npy")
     return format_of(wanted).prepare(pixels[np.random.default_rng(0).permutation(len(pixels))[:count]])
 
 

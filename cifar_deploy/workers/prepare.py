@@ -5,7 +5,11 @@ record by its own hash; if either is damaged, the images are decoded again. A da
 the record last: whoever reads the folder meanwhile finds each file, and it is whole.
 """
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core import cache, codec, files, image_cache
-from cifar_deploy.core.arrays import ImageSet, Labels, Pixels, batched
+from cifar_deploy.core.arrays import ImageSet, Labels, Pixels, batched, choose
 from cifar_deploy.core.errors import DataError, few
-from cifar_deploy.core.progress import report
+from cifar_deploy.core.progress import counted, report
 from cifar_deploy.core.records import Data
 from cifar_deploy.core.registry import need
-from cifar_deploy.datasets import DATASETS
+from cifar_deploy.datasets import AS_IS, DATASETS, WITHOUT_IMAGES, Preparation, image_files
+from cifar_deploy.datasets.image_decoder import Decoder
+from cifar_deploy.datasets.image_files import one_spelling
+from cifar_deploy.datasets.preprocessing import preprocessed_set
 
 _COUNTED_PIXELS = 2**22
+
+# More than any format's calibration and its comparison take.
+_CALIBRATION_IMAGES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +47,7 @@ class Prepared:
         return image_cache.load_array(self.folder, name)
 
 
-def prepare(dataset: str, data_dir: Path | None) -> Prepared:
+def prepare(dataset: str, data_dir: Path | None, preparation: Preparation = AS_IS) -> Prepared:
     """The data set from the cache, or decoded into it. Raises DataError or UsageError if there is none to be had."""
     plugin = DATASETS[dataset]
     need("data set", dataset, plugin)
@@ -47,7 +57,7 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
         raise DataError(
             f"--data-dir: {error.filename} cannot be read ({error.strerror}); mend that, or give another"
         ) from error
-    folder = cache.folder() / "data" / f"{dataset.replace(':', '.')}-{identity}"
+    folder = cache.folder() / "data" / f"{dataset.replace(':', '.')}-{identity}{_suffix(preparation)}"
     try:
         with image_cache.locked(folder):
             files.sweep(folder)  # this folder alone is ours: another process may be writing its neighbour
@@ -56,7 +66,11 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
                 return Prepared(data=data, folder=folder, decoded=False)
             if image_cache.record_path(folder).exists():
                 report(0, 1, milestone="the copy in the cache is damaged, or of an earlier version: it is made again")
-            images = plugin.load(data_dir)
+            images = plugin.load(data_dir, preparation)
+            if preparation.preprocessing and images.preprocessing != preparation.preprocessing:
+                images = preprocessed_set(images, preparation.preprocessing)
+            if preparation.classes:
+                images = _in_the_order(images, preparation.classes)
             _check(images)
             data = _described(dataset, images)
             _write(folder, images, data)
@@ -67,34 +81,101 @@ def prepare(dataset: str, data_dir: Path | None) -> Prepared:
         ) from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Images for the calibration of INT8 formats, as their network takes them."""
+
+    source: str  # where they came from, for people
+    sha256: str
+    pixels: Path  # an .npy
+
+
+def prepare_calibration(path: Path, data: Data, pixels: Path) -> Calibration:
+    """Write images of a directory or a .zip to `pixels`, prepared as those of `data`: all, or a seeded choice of 4,096.
+
+    Raises DataError if they are fewer than two, cannot be read, or are of another size.
+    """
+    images = image_files.find_anywhere(path)
+    chosen = choose(len(images.images), _CALIBRATION_IMAGES)
+    images = dataclasses.replace(images, images=tuple(images.images[index] for index in chosen))
+    if len(images.images) < 2:
+        instead = images.not_read_line()
+        raise DataError(
+            f"--calibration-data: {path} holds {counted(len(images.images), 'image')}"
+            f"{f' (not read: {instead})' if instead else ''}; give at least two"
+        )
+    decoder = Decoder(images, Preparation(preprocessing=data.preprocessing))
+    made = decoder.decode(images.images).pixels
+    decoder.check()
+    if made.shape[1:3] != (data.height, data.width):
+        raise DataError(
+            f"--calibration-data: the images of {path} are {made.shape[2]}×{made.shape[1]}, and the network takes "
+            f"{data.width}×{data.height}; bring them to that size"
+        )
+    with files.atomic_write(pixels) as part, open(part, "wb") as file:
+        np.save(file, made)
+    return Calibration(source=path.name, sha256=hashlib.sha256(made.data).hexdigest(), pixels=pixels)
+
+
+def _suffix(preparation: Preparation) -> str:
+    """Of a cache folder's name, by which data sets that are asked for in several ways lie apart."""
+    if preparation == AS_IS:
+        return ""
+    return f"-{hashlib.sha256(json.dumps(codec.to_json(preparation), sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def _in_the_order(images: ImageSet, outputs: tuple[str, ...]) -> ImageSet:
+    """The images with the names of a network's outputs as their classes. Raises DataError for a class that has none."""
+    places = {one_spelling(name): place for place, name in enumerate(outputs)}
+    if unknown := [name for name in images.classes if one_spelling(name) not in places]:
+        raise DataError(
+            f"--classes: has no line for {len(unknown):,} of the {len(images.classes):,} classes of {images.source} "
+            f"({few([repr(name) for name in unknown])}); add them in the order of the network's outputs"
+        )
+    of_class = np.array([places[one_spelling(name)] for name in images.classes], dtype=np.int64)
+    without = [name for place, name in enumerate(outputs) if place not in set(of_class)]
+    warning = f"{WITHOUT_IMAGES}: {len(without):,} of {len(outputs):,} ({few(without)})"
+    return dataclasses.replace(
+        images,
+        train_labels=of_class[images.train_labels],
+        test_labels=of_class[images.test_labels],
+        classes=outputs,
+        warnings=(*images.warnings, *([warning] if without else [])),
+    )
+
+
 def _check(images: ImageSet) -> None:
     for name, pixels, labels in (
         ("training", images.train_images, images.train_labels),
         ("test", images.test_images, images.test_labels),
     ):
-        if not len(pixels) or len(pixels) != len(labels):
+        if len(pixels) != len(labels) or not (len(pixels) or name == "training"):
             raise DataError(
                 f"{images.source}: {len(pixels)} {name} images and {len(labels)} labels; there must be a label each"
             )
-        if labels.min() < 0 or labels.max() >= len(images.classes):
+        if len(labels) and (labels.min() < 0 or labels.max() >= len(images.classes)):
             raise DataError(f"{images.source}: a {name} label is not one of the {len(images.classes)} classes")
 
 
 def _described(dataset: str, images: ImageSet) -> Data:
-    mean, std = statistics(images.train_images)
     arrays = [getattr(images, name) for name in image_cache.ARRAYS]
+    with ThreadPoolExecutor(1) as aside:  # hashing lets other threads go on
+        fingerprint = aside.submit(image_cache.fingerprint, arrays, images.classes, images.preprocessing)
+        repeated = _repeated(images)
+        mean, std = statistics(images.train_images if len(images.train_images) else images.test_images)
     return Data(
         dataset=dataset,
         source=images.source,
-        fingerprint=image_cache.fingerprint(arrays, images.classes),
+        fingerprint=fingerprint.result(),
         classes=images.classes,
         train_images=len(images.train_images),
         test_images=len(images.test_images),
-        height=images.train_images.shape[1],
-        width=images.train_images.shape[2],
+        height=images.test_images.shape[1],
+        width=images.test_images.shape[2],
         mean=mean,
         std=std,
-        warnings=(*images.warnings, *_repeated(images)),
+        warnings=(*images.warnings, *repeated),
+        preprocessing=images.preprocessing,
     )
 
 
@@ -144,13 +225,16 @@ class _Pixels:
 
 def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of pixels in [0, 1]: exact, from counts of the 256 levels."""
+    from PIL import Image
+
     levels = np.arange(256) / 255
-    # bincount takes eight bytes a pixel, so it gets some of the images at a time.
-    size = max(1, _COUNTED_PIXELS // (pixels.shape[1] * pixels.shape[2]))
+    height, width = pixels.shape[1:3]
+    counts = np.zeros((3, 256), np.int64)
+    # Pillow counts in a quarter of NumPy's time, images below each other as one.
+    for part in batched(pixels, max(1, _COUNTED_PIXELS // (height * width))):
+        counts += np.reshape(Image.fromarray(part.reshape(-1, width, 3)).histogram(), counts.shape)
     means, deviations = [], []
-    for channel in range(pixels.shape[3]):
-        counts = sum(np.bincount(part[..., channel].ravel(), minlength=256) for part in batched(pixels, size))
-        share = counts / pixels[..., channel].size
+    for share in counts / (len(pixels) * height * width):
         mean = float(share @ levels)
         means.append(mean)
         deviations.append(float(np.sqrt(share @ (levels - mean) ** 2)))

@@ -50,7 +50,7 @@ class Tried:
             network=nothing,
             origin=Trained(checkpoint=a_checkpoint()),
             images=nothing,
-            training_images=lambda n: self._all[:n],
+            calibration_images=lambda n: self._all[:n],
         )
         (self._path / "float").write_text("0 0")
         return best(source, self._path / "float", self._path / "model.xml", calibrations, logits)

@@ -39,7 +39,7 @@ def source_of(network: nn.Module) -> Source:
         network=network.eval(),
         origin=Trained(checkpoint=checkpoint),
         images=torch.rand(4, 3, data.height, data.width),
-        training_images=lambda count: np.zeros((count, 3, data.height, data.width), np.float32),
+        calibration_images=lambda count: np.zeros((count, 3, data.height, data.width), np.float32),
     )
 
 

@@ -4,14 +4,16 @@ import dataclasses
 import shlex
 from pathlib import Path
 
+import pytest
 import typer
 
 from cifar_deploy import cli
 from cifar_deploy.core.journal import grouped, read_lines
-from cifar_deploy.core.records import Checkpoint, Tensor, Trained
+from cifar_deploy.core.records import Checkpoint, Data, Preprocessing, Tensor, Trained
 from cifar_deploy.sections import reproduce
+from cifar_deploy.stages.prepare import preparation
 from cifar_deploy.stages.report import current_of
-from tests.probes import a_job, a_run, a_session
+from tests.probes import a_checkpoint, a_job, a_run, a_session
 from tests.stages.test_pairing import file
 from tests.stages.test_report import no_raw
 
@@ -27,12 +29,14 @@ def parsed(line: str) -> dict[str, object]:
     return dict(found.make_context(command, arguments).params)
 
 
-def of_one(**recipe: object) -> list[str]:
+def of_one(data: Data | None = None, **recipe: object) -> list[str]:
     job = a_job()
     checkpoint = job.artifact.checkpoint
     assert checkpoint
     changed = dataclasses.replace(checkpoint.training.recipe, **recipe)  # type: ignore[arg-type]
     training = dataclasses.replace(checkpoint.training, network="resnet8", name="small", recipe=changed)
+    if data:
+        training = dataclasses.replace(training, data=data)
     trained = dataclasses.replace(checkpoint, training=training)
     job = dataclasses.replace(job, artifact=dataclasses.replace(job.artifact, origin=Trained(checkpoint=trained)))
     results = grouped([a_run(job=job, session=a_session(job), round=index) for index in range(7)])
@@ -84,6 +88,34 @@ def test_replaced_settings_are_options_and_what_no_option_sets_is_said() -> None
     assert (settings["network"], settings["name"], settings["recipe"]) == ("resnet8", "small", "original")
     assert (settings["epochs"], settings["seed"], settings["limit_train"], settings["bf16"]) == (3, 7, 100, True)
     assert settings["learning_rate"] is None or "--learning-rate" in train
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "words"),
+    [
+        (Preprocessing(resize=(224,), crop=(224, 224)), "--size 224 "),
+        (Preprocessing(resize=(48, 64), interpolation="bicubic"), "--size 48x64 --interpolation bicubic "),
+        (Preprocessing(resize=(256,), crop=(224, 224)), "--resize 256 --crop 224x224 "),
+        (Preprocessing(resize=(256,), interpolation="lanczos"), "--resize 256 --interpolation lanczos "),
+        (Preprocessing(crop=(24, 32)), "--crop 24x32 "),
+    ],
+)
+def test_the_preprocessing_is_said_by_options_that_give_it_again(preprocessing: Preprocessing, words: str) -> None:
+    (train, *_) = of_one(dataclasses.replace(a_checkpoint().training.data, preprocessing=preprocessing))
+    assert f" {words}" in train
+    names = ("size", "resize", "crop", "interpolation")
+    assert preparation(*map(parsed(train).get, names)).preprocessing == preprocessing  # type: ignore[arg-type]
+
+
+def test_named_outputs_and_images_left_out_are_said_by_options() -> None:
+    data = a_checkpoint().training.data
+    (plain, *_) = of_one()
+    assert "--classes" not in plain and "--skip-broken" not in plain
+    (turned, *_) = of_one(dataclasses.replace(data, classes=tuple(reversed(data.classes))))
+    assert parsed(turned)["classes"] == Path("LABELS")
+    warnings = ("outputs without images: 1 of 10 (emu)", "left out, as they cannot be read: 1 image (a is empty)")
+    (train, *_) = of_one(dataclasses.replace(data, warnings=warnings))
+    assert parsed(train)["classes"] == Path("LABELS") and parsed(train)["skip_broken"] is True
 
 
 def test_a_name_with_spaces_or_quotes_stays_one_word() -> None:
