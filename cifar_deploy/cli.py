@@ -400,7 +400,7 @@ def add(
     _check_threads(threads, "--threads")
     usual = add_stage.usual_of(preprocess) if preprocess else None
     preparation = prepare_stage.preparation(
-        size, resize, crop, interpolation, classes, skip_broken, usual=usual and usual.preprocessing
+        size, resize, crop, interpolation, classes, skip_broken, usual=usual.preprocessing if usual else None
     )
     given = pipeline.TrainedElsewhere(
         network=network,

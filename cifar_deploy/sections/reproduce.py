@@ -109,7 +109,7 @@ def _data(data: Data) -> list[object]:
     words: list[object] = ["--dataset", data.dataset]
     if data.dataset == _GIVEN_DATA:
         words += ["--data-dir", "PATH"]
-    return words + _prepared(data)
+    return [*words, *_prepared(data)]
 
 
 def _train(training: Training, checkpoint: Checkpoint) -> str:
