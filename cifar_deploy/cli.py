@@ -304,6 +304,8 @@ def train(
     bf16: options.BFloat16 = False,
     save_fp16: options.SaveFp16 = False,
     batch_norm: options.BatchNorm = "synchronised",
+    init: options.Init = None,
+    freeze: options.Freeze = False,
     checkpoint_every: options.CheckpointEvery = CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
@@ -320,6 +322,10 @@ def train(
         limit_test=limit_test,
         checkpoint_every_s=checkpoint_every,
     )
+    if init:
+        settings = train_stage.fine_tuning(settings, init, freeze=freeze)
+    elif freeze:
+        raise UsageError("--freeze: needs --init, or random weights would be kept; add it, or leave this out")
     kind = documents.TrainDocument if as_json else None
     preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
     _train_alone(out, [network], settings, dataset, data_dir, preparation, kind, name=name, force=force)

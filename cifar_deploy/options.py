@@ -397,6 +397,16 @@ BFloat16 = Annotated[
     bool,
     typer.Option("--bf16", help="Compute in bfloat16: faster for some networks, on processors or GPUs that have it."),
 ]
+Init = Annotated[
+    Path | None,
+    typer.Option(
+        "--init",
+        metavar="FILE",
+        help="Fine-tune from these weights: safetensors, or a state dict. The last layer begins fresh for other classes.",
+        show_default="random weights",
+    ),
+]
+Freeze = Annotated[bool, typer.Option("--freeze", help="Train the last layer alone; needs --init.")]
 CheckpointEvery = Annotated[
     float,
     _with_unit(

@@ -199,6 +199,16 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class File:
+    name: str
+    bytes: Count
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (sha256 {self.sha256[:16]})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What decides the weights, apart from the network and the data. What has a default is plain training without it."""
 
@@ -222,6 +232,8 @@ class Recipe:
     weights: Literal["float32", "float16"] = "float32"  # as they are stored, if that leaves the accuracy as it is
     # Of the images' height and width, each for an equal share of the epochs.
     scales: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0,)
+    init: File | None = None  # that the first weights are from; None: they are drawn from the seed
+    freeze: bool = False  # the last layer alone is trained
 
     def __str__(self) -> str:
         told = [
@@ -231,6 +243,8 @@ class Recipe:
             f"batch {self.batch_size}",
             f"seed {self.seed}",
         ]
+        if self.init:
+            told.append(f"from {self.init.name}{', all but its last layer frozen' if self.freeze else ''}")
         if self.arithmetic != "float32":
             told.append(self.arithmetic)
         if self.limit_train:
@@ -355,13 +369,6 @@ class Machine:
     def has_float16(self) -> bool | None:
         """Whether it computes in float16; None if unknown."""
         return bool(_FLOAT16 & set(self.instructions)) if self.instructions else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class File:
-    name: str
-    bytes: Count
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ _NUMBERS = {
     "limit_train": "--limit-train",
     "batch_norm": "--batch-norm",
 }
-_FLAGS = {("arithmetic", "bfloat16"): "--bf16", ("weights", "float16"): "--save-fp16"}
+_FLAGS = {("arithmetic", "bfloat16"): "--bf16", ("weights", "float16"): "--save-fp16", ("freeze", True): "--freeze"}
 
 
 def commands(
@@ -176,6 +176,8 @@ def _replaced(recipe: Recipe) -> Iterator[object]:
     for name, option in _NUMBERS.items():
         if changed.get(name) is not None:
             yield from (option, changed[name])
+    if recipe.init:
+        yield from ("--init", recipe.init.name)
     yield from (flag for field, flag in _FLAGS.items() if field in changed.items())
 
 
@@ -194,7 +196,7 @@ def _apart(checkpoint: Checkpoint) -> str:
     if not _today(recipe):
         told.append(f"the recipe {recipe.name} is not one of this version")
     else:
-        optional = {*_NUMBERS, *(field for field, _ in _FLAGS)}
+        optional = {*_NUMBERS, *(field for field, _ in _FLAGS), "init"}
         told += [f"no option sets its {name.replace('_', ' ')}" for name in _changed(recipe) if name not in optional]
     if checkpoint.changes:
         told.append("its setting changed on the way")

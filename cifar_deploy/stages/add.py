@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_deploy.core import files, ranks, untrusted
+from cifar_deploy.core import files, ranks
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Addition, Channels, Checkpoint, Data, Normalisation
-from cifar_deploy.core.store import Store, as_artifact, described
+from cifar_deploy.core.store import Store, as_artifact
 from cifar_deploy.networks import NETWORKS, has_own_weights
 from cifar_deploy.networks.usual import Usual
 from cifar_deploy.stages import train
@@ -86,9 +86,7 @@ def check(name: str, given: TrainedElsewhere) -> None:
         lone, other = ("--mean", "--std") if given.std is None else ("--std", "--mean")
         raise UsageError(f"{lone}: needs {other}; give both")
     if given.weights:
-        untrusted.check_named(given.weights, _GIVE_WEIGHTS, "--weights")
-        if given.weights.is_dir():
-            raise UsageError(f"--weights: {given.weights} is a folder; give the file itself")
+        train.weights_file(given.weights, "--weights")
 
 
 def addition_of(prepared: Prepared, name: str, given: TrainedElsewhere) -> Addition:
@@ -99,7 +97,7 @@ def addition_of(prepared: Prepared, name: str, given: TrainedElsewhere) -> Addit
         network=given.network,
         data=prepared.data,
         normalisation=_normalisation(given, prepared.data),
-        weights=described(given.weights) if given.weights else None,
+        weights=train.weights_file(given.weights, "--weights") if given.weights else None,
     )
 
 

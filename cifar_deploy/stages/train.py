@@ -1,16 +1,17 @@
 """A recipe and data -> a trained network: finished before, gone on with, or trained now."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from cifar_deploy.core import files, ranks
+from cifar_deploy.core import files, ranks, untrusted
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, RECIPE
 from cifar_deploy.core.errors import Corrupt, DataError, UnknownName, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.progress import OnProgress
-from cifar_deploy.core.records import Addition, Checkpoint, Recipe, Training
-from cifar_deploy.core.store import Store, as_artifact, check_name
+from cifar_deploy.core.records import Addition, Checkpoint, File, Recipe, Training
+from cifar_deploy.core.store import Store, as_artifact, check_name, described
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
@@ -32,6 +33,24 @@ class TrainingSettings:
     threads: int | None = None  # None: all that are allowed
     limit_test: int | None = None
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    init: Path | None = None  # where the file of the recipe's first weights is
+
+
+def fine_tuning(settings: TrainingSettings, init: Path, *, freeze: bool = False) -> TrainingSettings:
+    """The same from the weights of a file; with `freeze` the last layer alone is trained.
+
+    Raises UsageError if there is no such file.
+    """
+    weights = weights_file(init, "--init")
+    return replace(settings, recipe=replace(settings.recipe, init=weights, freeze=freeze), init=init.absolute())
+
+
+def weights_file(path: Path, option: str) -> File:
+    """A file of weights that the user named. Raises UsageError if it is none."""
+    untrusted.check_named(path, "give a .safetensors file or a state dict", option)
+    if path.is_dir():
+        raise UsageError(f"{option}: {path} is a folder; give the file itself")
+    return described(path)
 
 
 def train(
@@ -75,6 +94,7 @@ def train(
         threads=threads,
         limit_test=settings.limit_test,
         checkpoint_every_s=settings.checkpoint_every_s,
+        init=settings.init,
     )
     return Outcome(value=checkpoint, reused=False)
 
@@ -91,6 +111,7 @@ def follow(
         data_folder=prepared.folder,
         device=settings.device,
         threads=threads,
+        init=settings.init,
     )
 
 

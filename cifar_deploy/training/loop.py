@@ -72,7 +72,7 @@ def stretch(setup: TrainingSetup, at: Position, steps: int, longest_s: float) ->
     is_alone = group.count == 1  # together with others nothing may depend on this rank's own clock
     if at.step == 0 or not is_alone:  # for networks with dropout; a state keeps the first rank's alone
         torch.manual_seed(batches.seed(recipe, number) + group.rank * 2**40 + at.step * 2**20)
-    setup.network.train()
+    setup.begin_training()
     epoch = setup.batches(number)
     precision = torch.float32 if setup.device == "mps" else torch.float64
     # What was summed up before is counted once, whoever was there then.
@@ -139,7 +139,7 @@ def _estimate(setup: TrainingSetup, at: Position) -> float:
 def _step_seconds(setup: TrainingSetup, epoch: batches.Epoch) -> float:
     """The mean of a few, with an optimizer of their own."""
     optimizer = optimizer_of(setup.network, setup.training.recipe)
-    setup.network.train()
+    setup.begin_training()
     watch = Stopwatch(setup.device)
     for index in range(1 + _ESTIMATE_STEPS):
         if index == 1:

@@ -13,6 +13,7 @@ from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Layout, Recipe, Training
 from cifar_deploy.networks import complete
 from cifar_deploy.training import batches, ranks
+from cifar_deploy.training.initial import freeze, initialise
 from cifar_deploy.training.optimise import optimizer_of
 from cifar_deploy.training.trial import Trial, seed_all, try_out
 
@@ -42,6 +43,15 @@ class TrainingSetup:
     device: str
     group: ranks.Group
     trial: Trial = field(default_factory=Trial)
+    parameters: int = 0  # trainable, those that are frozen included
+    frozen: frozenset[str] = frozenset()  # modules that stay in evaluation mode
+
+    def begin_training(self) -> None:
+        """Into training mode, but for what is frozen."""
+        self.network.train()
+        for name, module in self.network.named_modules():
+            if name in self.frozen:
+                module.eval()
 
     def batches(self, epoch: int) -> batches.Epoch:
         arrays, recipe, layout = self.arrays, self.training.recipe, self.trial.layout
@@ -49,14 +59,27 @@ class TrainingSetup:
 
 
 def setup_of(
-    training: Training, data_folder: Path, device: str, threads: int, limit_test: int | None, group: ranks.Group
+    training: Training,
+    data_folder: Path,
+    device: str,
+    threads: int,
+    limit_test: int | None,
+    group: ranks.Group,
+    init: Path | None = None,
 ) -> TrainingSetup:
-    """The network with its first weights, and its images. Raises UsageError if the network does not stand its trial."""
+    """The network with its first weights, drawn or from the file `init`, and its images.
+
+    Raises UsageError if the network does not stand its trial, Corrupt if the weights of the file do not fit.
+    """
     torch.set_num_threads(threads)
     recipe = training.recipe
     trial = group.from_first(try_out(training, device, group.count))
     seed_all(recipe.seed)
     network: nn.Module = complete.build(training.network, training.data)
+    parameters = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    if init:
+        initialise(network, init, training)
+    frozen = freeze(network, training) if recipe.freeze else frozenset[str]()
     if recipe.batch_norm == "synchronised":
         network = group.synchronised(network)
     network = complete.on(device, network, trial.layout)
@@ -69,6 +92,8 @@ def setup_of(
         device=device,
         group=group,
         trial=trial,
+        parameters=parameters,
+        frozen=frozen,
     )
     if not len(setup.batches(0)):
         few = len(setup.arrays.train_labels)

@@ -39,11 +39,12 @@ def train(
     threads: int,
     limit_test: int | None,
     checkpoint_every_s: float,
+    init: Path | None,
 ) -> Checkpoint:
     """Train, from the last saved state if there is one, and commit weights and record into the store at `root`.
 
     The state is saved after each epoch, and within one whenever so many seconds have passed, unless there are several
-    ranks. `device` may be "auto". Raises Diverged when the loss is no longer a number, Unavailable if the device is not
+    ranks. `device` may be "auto". `init` is the file of the recipe's first weights. Raises Diverged when the loss is no longer a number, Unavailable if the device is not
     here, UsageError if the network cannot take the recipe's images.
     """
     from cifar_deploy.training import curves, loop, ranks
@@ -55,7 +56,7 @@ def train(
     folder = store.training_folder(training.name)
     with ranks.joined(device) as group:
         group.from_first((training, limit_test))
-        setup = setup_of(training, data_folder, device, threads, limit_test, group)
+        setup = setup_of(training, data_folder, device, threads, limit_test, group, init)
         test_images = len(setup.arrays.test_labels)
         setting: dict[str, str | int] = {
             "device": device if device == "cpu" else device_name,
@@ -83,7 +84,7 @@ def train(
     checkpoint = Checkpoint(
         training=training,
         weights=File(name=WEIGHTS, bytes=0, sha256=""),  # until they are written: then little is left to go wrong
-        parameters=sum(weight.numel() for weight in network.parameters() if weight.requires_grad),
+        parameters=setup.parameters,
         macs=setup.trial.macs,
         curve=tuple(ended.curve),
         test_images=test_images,
@@ -113,7 +114,7 @@ def train(
     return checkpoint
 
 
-def follow(training: Training, data_folder: Path, device: str, threads: int) -> None:
+def follow(training: Training, data_folder: Path, device: str, threads: int, init: Path | None) -> None:
     """What every rank but the first does. Raises UsageError if the first one trains something else."""
     from cifar_deploy.training import loop, ranks
     from cifar_deploy.training.setup import setup_of
@@ -126,7 +127,7 @@ def follow(training: Training, data_folder: Path, device: str, threads: int) -> 
         wanted, limit_test = told
         if difference := wanted.difference(training):
             raise UsageError(f"the first rank trains {difference}; start all ranks with the same")
-        loop.run(setup_of(training, data_folder, device, threads, limit_test, group), None, math.inf, "")
+        loop.run(setup_of(training, data_folder, device, threads, limit_test, group, init), None, math.inf, "")
         group.from_first(None)
 
 

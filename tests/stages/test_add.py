@@ -75,7 +75,9 @@ def test_it_is_exported_and_measured_as_if_it_had_been_trained_here(tmp_path, tr
 def test_its_accuracy_is_that_of_evaluate(tmp_path, trained_file):
     _add(tmp_path, "mine", "--network", "resnet8", "--weights", trained_file)
     document = json.loads(
-        run_here("evaluate", "mine", "--metric", "accuracy", "--limit-test", "32", "--out", tmp_path, "--json").stdout
+        run_here(
+            "evaluate", "mine", "--backend", "pytorch", "--metric", "accuracy", *FEW[2:], "--out", tmp_path, "--json"
+        ).stdout
     )
     (result,) = document["results"]
     assert result["values"]["accuracy.accuracy"]["number"] == Store(tmp_path).checkpoint("mine").accuracy
