@@ -47,6 +47,7 @@ HARMLESS = {
         "bf16",
         "budget",
         "calibration-data",
+        "channels",
         "checkpoint-every",
         "classes",
         "machine",
@@ -60,11 +61,14 @@ HARMLESS = {
         "data-dir",
         "dataset",
         "device",
+        "entry",
         "epochs",
         "fail-if-slower",
         "file",
         "format",
+        "freeze",
         "images",
+        "init",
         "input",
         "interpolation",
         "json",
@@ -72,6 +76,7 @@ HARMLESS = {
     ),
     *("learning-rate", "limit-test", "limit-train", "max-energy", "max-isa", "max-latency", "max-memory", "max-size"),
     *(
+        "mean",
         "memory-limit",
         "metric",
         "min-accuracy",
@@ -85,6 +90,7 @@ HARMLESS = {
     ),
     *(
         "percentile",
+        "preprocess",
         "quiet",
         "recipe",
         "resize",
@@ -98,9 +104,10 @@ HARMLESS = {
         "size",
         "skip-broken",
         "soak",
+        "std",
     ),
-    *("target-interval", "threads", "timeout", "train-batch-size", "train-threads", "value", "verify-memory", "wide"),
-    "within",
+    *("target-interval", "threads", "timeout", "train-batch-size", "train-threads", "value", "verify-memory", "weights"),
+    *("wide", "within"),
 }
 
 # What an option that is parsed takes.
