@@ -5,10 +5,11 @@ error says how many there are.
 """
 
 import contextlib
+import functools
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -98,37 +99,13 @@ class Decoder:
         return f"of {counted(len(self._with_frames), 'image')} the first frame alone is read: {few(self._with_frames)}"
 
     def _image(self, entry: PurePosixPath) -> NDArray[np.uint8]:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-
-        content = self._files.read(entry)
-        if not content:
-            raise Unreadable("is not a readable image: it is empty")
-        try:
-            with warnings.catch_warnings():
-                # Pillow's own bound is larger than ours, and is looked at first.
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-                    self._check_room(entry, *opened.size)
-                    if _is_deep(opened):
-                        raise Unreadable("has more than 8 bits a channel")
-                    image = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-                    with contextlib.suppress(Exception):  # the frames that follow may be damaged: they are not read
-                        if opened.format in _WITH_FRAMES and getattr(opened, "is_animated", False):
-                            self._with_frames.append(entry)
-        except (DeployError, Unreadable, MemoryError):
-            raise
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise Unreadable(f"has more than the {_MOST_PIXELS:,} pixels an image that are decoded") from error
-        except UnidentifiedImageError as error:
-            raise Unreadable(f"is not a readable image: none of {', '.join(FORMATS)}") from error
-        except Exception as error:  # Pillow's plugins raise whatever they like on damaged files
-            raise Unreadable(f"is not a readable image: {_words(error)}") from error
-        return image
+        image, has_frames = decoded(self._files.read(entry), functools.partial(self._check_room, entry))
+        if has_frames:
+            self._with_frames.append(entry)
+        return np.asarray(image)
 
     def _check_room(self, entry: PurePosixPath, width: int, height: int) -> None:
         """By what an image's header declares, before any of its pixels is decoded."""
-        if width * height > _MOST_PIXELS:
-            raise Unreadable(f"is {width:,}×{height:,}, and at most {_MOST_PIXELS:,} pixels an image are decoded")
         if self._sizes:  # another size than the first image's is refused in the end
             return
         total = len(self._files.images)
@@ -139,6 +116,45 @@ class Decoder:
                 f"{limits.shown(wanted)} of memory, and {limits.shown(most)} are allowed; make them smaller, or set "
                 f"{_MOST_BYTES_VARIABLE}"
             )
+
+
+def decoded(
+    content: bytes, check_size: Callable[[int, int], None] = lambda width, height: None
+) -> tuple["Image.Image", bool]:
+    """An image file's content as RGB, upright, and whether it has further frames. Raises Unreadable.
+
+    `check_size` sees the width and height that the header declares before any pixel is decoded.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not content:
+        raise Unreadable("is not a readable image: it is empty")
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own bound is larger than ours, and is looked at first.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+                width, height = opened.size
+                if width * height > _MOST_PIXELS:
+                    raise Unreadable(
+                        f"is {width:,}×{height:,}, and at most {_MOST_PIXELS:,} pixels an image are decoded"
+                    )
+                check_size(width, height)
+                if _is_deep(opened):
+                    raise Unreadable("has more than 8 bits a channel")
+                image = ImageOps.exif_transpose(opened).convert("RGB")
+                has_frames = False
+                with contextlib.suppress(Exception):  # the frames that follow may be damaged: they are not read
+                    has_frames = opened.format in _WITH_FRAMES and getattr(opened, "is_animated", False)
+    except (DeployError, Unreadable, MemoryError):
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise Unreadable(f"has more than the {_MOST_PIXELS:,} pixels an image that are decoded") from error
+    except UnidentifiedImageError as error:
+        raise Unreadable(f"is not a readable image: none of {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow's plugins raise whatever they like on damaged files
+        raise Unreadable(f"is not a readable image: {_words(error)}") from error
+    return image, has_frames
 
 
 def _is_deep(opened: "Image.Image") -> bool:
