@@ -38,6 +38,7 @@ HARMLESS = {
     *(
         "a",
         "all",
+        "artifact",
         "allow-mismatch",
         "as",
         "b",
@@ -61,6 +62,7 @@ HARMLESS = {
         "fail-if-slower",
         "file",
         "format",
+        "image",
         "images",
         "input",
         "json",
@@ -81,7 +83,7 @@ HARMLESS = {
     ),
     *("percentile", "quiet", "recipe", "rounds", "runtime", "save-fp16", "seconds", "seed", "send", "shape", "soak"),
     *("target-interval", "threads", "timeout", "train-batch-size", "train-threads", "value", "verify-memory", "wide"),
-    "within",
+    *("top", "within"),
 }
 
 # What an option that is parsed takes.

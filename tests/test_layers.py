@@ -63,8 +63,21 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *("prepare", "train", "export", "plan", "results", "rounds", "pack", "evaluate", "bench", "profile", "machines"),
-    *("report", "bundle", "importing", "devices", "track", "choose", "pairing", "compare", "comparison"),
+    *(
+        "prepare",
+        "app",
+        "train",
+        "export",
+        "plan",
+        "results",
+        "rounds",
+        "pack",
+        "evaluate",
+        "bench",
+        "profile",
+        "predict",
+    ),
+    *("machines", "report", "bundle", "importing", "devices", "track", "choose", "pairing", "compare", "comparison"),
     *("environments", "doctor", "quickstart"),
 )
 

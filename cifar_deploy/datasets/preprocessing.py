@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cifar_deploy.core.errors import DataError
-from cifar_deploy.core.records import Preprocessing
+from cifar_deploy.core.records import Data, Preprocessing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,3 +41,11 @@ def resized(width: int, height: int, resize: tuple[int, ...]) -> tuple[int, int]
     short, long = sorted((width, height))
     longer = int(resize[0] * long / short)
     return (resize[0], longer) if width <= height else (longer, resize[0])
+
+
+def for_any_size(data: Data) -> Preprocessing:
+    """That of the data set's images, if it brings an image of any size to theirs; else they had one size, and it is a resize to it."""
+    size, recorded = (data.height, data.width), data.preprocessing or Preprocessing()
+    if size in (recorded.crop, recorded.resize):
+        return recorded
+    return Preprocessing(resize=size, interpolation=recorded.interpolation)

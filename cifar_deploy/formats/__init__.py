@@ -57,6 +57,8 @@ class Format(Requirements):
     reduces: str | None = None  # the float32 format that this one is a smaller form of
     read_by: tuple[str, ...] = ()  # backends that do not list this format themselves
     input: ImageType = "float32"
+    names: tuple[str, str] | None = None  # that the file has for its input and its output; None: it has none
+    has_batch: bool = True  # False: it takes one image, without a dimension for more
 
     def taking(self, input: ImageType) -> Format:
         """The same with another input, which the graph itself brings to what the network takes."""

@@ -14,6 +14,7 @@ from cifar_deploy.core.store import Store, as_artifact, check_name
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
+from cifar_deploy.stages import app
 from cifar_deploy.workers import train as worker
 from cifar_deploy.workers.prepare import Prepared
 
@@ -64,6 +65,7 @@ def train(
         store.verified(as_artifact(finished))
         if ranks.count() > 1:
             Worker().call(worker.dismiss, settings.device)
+        app.write(store, as_artifact(finished))  # which earlier versions did not
         return Outcome(value=finished, reused=True)
     threads = settings.threads or ranks.threads()
     checkpoint = Worker(pool_threads=threads, variables=waiting(), on_progress=on_progress).call(
@@ -76,6 +78,7 @@ def train(
         limit_test=settings.limit_test,
         checkpoint_every_s=settings.checkpoint_every_s,
     )
+    app.write(store, as_artifact(checkpoint))
     return Outcome(value=checkpoint, reused=False)
 
 
