@@ -330,6 +330,7 @@ class ReportPick:
     role: str
     title: str
     paths: tuple[str, ...]  # of its files, below the output folder
+    example: str | None  # the path of its example.py, likewise
     is_winner: bool
 
 
@@ -347,7 +348,13 @@ class ReportAnswer:
             headline=answer.headline,
             reasons=answer.reasons,
             picks=tuple(
-                ReportPick(role=pick.role, title=pick.title, paths=pick.paths, is_winner=pick.is_winner)
+                ReportPick(
+                    role=pick.role,
+                    title=pick.title,
+                    paths=pick.paths,
+                    example=pick.example.path if pick.example else None,
+                    is_winner=pick.is_winner,
+                )
                 for pick in answer.picks
             ),
         )
