@@ -93,7 +93,7 @@ WRONG_OF_ROAD = [
     ("predict resnet8 nowhere.png", "nowhere.png: does not exist"),
     ("predict resnet8 road/reports/raw", "road/reports/raw: holds no image"),
     ("predict resnet8 road/log.txt --format litert", "--format: no litert of resnet8 is exported"),
-    ("predict resnet8 road/log.txt --backend torchscript", "--backend: torchscript reads torchscript"),
+    ("predict resnet8 road/log.txt --backend torchscript", "--backend: torchscript does not read onnx"),
     ("predict road/exported/resnet8/onnx/labels.txt road/log.txt", "is not the main file of resnet8 onnx"),
     (
         "predict road/exported/resnet8 road/log.txt",

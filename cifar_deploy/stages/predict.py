@@ -102,14 +102,19 @@ def _artifact(store: Store, word: str, format: str | None) -> tuple[Artifact, Pa
 
 def _backend(artifact: Artifact, named: str | None) -> str:
     """The backend that is named, or the first that runs the artifact here. Raises DeployError with why none does."""
-    plan.check_readers([artifact.variant], [named] if named else None, "give another artifact")
-    failures = {}
-    for backend in readers(str(artifact.format), [named] if named else None):
+    format = str(
+        artifact.format
+    )  # by a record, which may be somebody else's: its code is imported only if it is trusted
+    reading = readers(format, [named] if named else None)
+    if not reading:
+        raise UsageError(f"--backend: {named} does not read {format}; give one of {', '.join(readers(format))}")
+    reasons = []
+    for backend in reading:
         failure = plan.why_unavailable(artifact, backend, BACKENDS[backend].validated_on, versions_of(backend))
         if not failure:
             return backend
-        failures[backend] = failure.reason
-    raise DeployError(next(iter(failures.values()), f"{artifact.title}: no backend reads it; see `cifar-deploy list`"))
+        reasons.append(failure.reason)
+    raise DeployError(reasons[0])
 
 
 def _images(path: Path) -> Iterator[Path]:

@@ -201,7 +201,7 @@ def run_alone(example: Path, image: Path, site: Path, cwd: Path) -> subprocess.C
     # -I: nothing from the environment or the current folder; -S: no site-packages.
     start = "import runpy, sys; sys.path.append(sys.argv[1]); sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     command = [sys.executable, "-I", "-S", "-c", start, str(site), str(example), str(image)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from cifar_deploy import pipeline
-from cifar_deploy.core import trust
+from cifar_deploy.core import codec, trust
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages import prepare
@@ -129,6 +130,17 @@ def test_a_program_that_this_user_did_not_export_does_not_run(
     assert_refused(run_here("predict", place, images, "--out", tmp_path), 1, "is a program")
     assert run_here("predict", place, images, "--out", tmp_path, "--trust").returncode == 0
     assert not trust.record_path().exists()
+
+
+def test_code_that_a_record_alone_names_is_not_imported(road: Path, images: Path, tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("from pathlib import Path\nPath('ran').touch()\nFORMAT = None\n")
+    artifact = Store(road).artifact("resnet8", "onnx")
+    assert artifact
+    moved = shutil.copytree(road / "exported" / "resnet8" / "onnx", tmp_path / "model")
+    codec.save(moved / "artifact.json", replace(artifact, format="evil:FORMAT"))
+    for place in (moved, moved / "model.onnx"):
+        assert_refused(run_here("predict", place, images, cwd=tmp_path), 1, "evil:FORMAT: a record names this format")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_nothing_is_written(road: Path, images: Path, tmp_path: Path) -> None:
