@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from cifar_deploy.stages import devices as devices_stage
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import plan as plan_stage
+    from cifar_deploy.stages import predict as predict_stage
     from cifar_deploy.stages import prepare as prepare_stage
     from cifar_deploy.stages import profile as profile_stage
     from cifar_deploy.stages import quickstart as quickstart_stage
@@ -74,9 +75,9 @@ else:
         Module(f"cifar_deploy.stages.{name}") for name in ("add", "choose", "comparison", "devices")
     )
     inventory_ = Module("cifar_deploy.remote.inventory")
-    evaluate_stage, plan_stage, prepare_stage, profile_stage, rounds_stage, track_stage, train_stage = (
+    evaluate_stage, plan_stage, predict_stage, prepare_stage, profile_stage, rounds_stage, track_stage, train_stage = (
         Module(f"cifar_deploy.stages.{name}")
-        for name in ("evaluate", "plan", "prepare", "profile", "rounds", "track", "train")
+        for name in ("evaluate", "plan", "predict", "prepare", "profile", "rounds", "track", "train")
     )
     quickstart_stage = Module("cifar_deploy.stages.quickstart")
 
@@ -759,6 +760,45 @@ def profile(
 
 
 @app.command()
+def predict(
+    artifact: options.ArtifactToRun,
+    image: options.ImagesToLabel,
+    format: options.FormatToRun = None,
+    backend: options.BackendToRun = None,
+    top: options.Top = 3,
+    threads: options.OneThreads = 1,
+    memory_limit: options.MemoryLimit = None,
+    trust: options.Trust = False,
+    trust_code: options.TrustCode = None,
+    as_json: options.AsJson = False,
+    out: options.Out = Path("."),
+) -> None:
+    """Show the most likely classes of images, by an artifact on its runtime. Images of any size are preprocessed as recorded."""
+    machine.check_threads(threads)
+    store = pipeline.Store(out)
+    with console.following("predict") as on_progress:
+        found = pipeline.predict(
+            store,
+            artifact,
+            image,
+            format=format,
+            backend=backend,
+            top=top,
+            threads=threads,
+            trusted=trust,
+            on_progress=on_progress,
+        )
+    for line in predict_stage.lines(found):
+        console.line(line)
+    if section := predict_stage.section(found):
+        console.print_section(section)
+    if as_json:
+        console.print_document(documents.PredictDocument.of(found))
+    if told := predict_stage.refusal(found):
+        raise DeployError(told)
+
+
+@app.command()
 def compare(
     a: options.Before,
     b: options.After,
@@ -1368,6 +1408,8 @@ def _how_to_go_on(arguments: list[str]) -> str:
         return "nothing is kept; with --out the same command would go on"
     if arguments[:2] == ["env", "create"]:
         return "nothing was changed; the same command starts over"
+    if arguments[:1] == ["predict"]:
+        return "nothing was predicted; the same command starts over"
     if arguments[:1] == ["profile"]:
         return "no profile was made; the same command starts over"
     if config.gives("force") or "--force" in map(commands.today, arguments):

@@ -46,6 +46,8 @@ from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
 from cifar_deploy.stages.compare import Difference, Machines, column_of
 from cifar_deploy.stages.pairing import Match
+from cifar_deploy.stages.predict import Predicted
+from cifar_deploy.workers.predict import Prediction
 from cifar_deploy.workers.track import Tracked
 
 
@@ -330,6 +332,7 @@ class ReportPick:
     role: str
     title: str
     paths: tuple[str, ...]  # of its files, below the output folder
+    example: str | None  # the path of its example.py, likewise
     is_winner: bool
 
 
@@ -347,7 +350,13 @@ class ReportAnswer:
             headline=answer.headline,
             reasons=answer.reasons,
             picks=tuple(
-                ReportPick(role=pick.role, title=pick.title, paths=pick.paths, is_winner=pick.is_winner)
+                ReportPick(
+                    role=pick.role,
+                    title=pick.title,
+                    paths=pick.paths,
+                    example=pick.example.path if pick.example else None,
+                    is_winner=pick.is_winner,
+                )
                 for pick in answer.picks
             ),
         )
@@ -1050,6 +1059,27 @@ class DeviceSshDocument(Document):
 
 
 # By command.
+@dataclass(frozen=True, kw_only=True)
+class PredictDocument(Document):
+    """What an artifact says images are. Nothing was timed."""
+
+    command: Literal["predict"] = "predict"
+    name: str
+    format: str
+    backend: str
+    images: tuple[Prediction, ...]
+
+    @classmethod
+    def of(cls, predicted: Predicted) -> Self:
+        artifact = predicted.artifact
+        return cls(
+            name=artifact.name,
+            format=artifact.variant,
+            backend=predicted.backend,
+            images=predicted.predictions,
+        )
+
+
 DOCUMENTS: Mapping[str, type[Document]] = {
     str(kind.__dataclass_fields__["command"].default): kind for kind in Document.__subclasses__()
 }

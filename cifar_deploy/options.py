@@ -794,6 +794,40 @@ OneBackend = Annotated[
         show_default="the first that reads the format and can profile",
     ),
 ]
+ArtifactToRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="ARTIFACT",
+        help="Folder or main file of an artifact, or the name of a trained network.",
+        autocompletion=_trained,
+    ),
+]
+ImagesToLabel = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders: all images below them.")
+]
+FormatToRun = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Format, where ARTIFACT is a name.",
+        autocompletion=_names("formats:FORMATS"),
+        show_default="onnx",
+    ),
+]
+BackendToRun = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="BACKEND",
+        help="Runtime to run it on.",
+        autocompletion=_names("backends:BACKENDS"),
+        show_default="the first that reads the format and is here",
+    ),
+]
+Top = Annotated[
+    int, typer.Option("--top", metavar="K", min=1, help="Classes to show of each image, the likeliest first.")
+]
 OneThreads = Annotated[int, typer.Option("--threads", metavar="N", min=1, help="Threads that the inferences may use.")]
 ProfileSeconds = Annotated[
     float,

@@ -32,6 +32,7 @@ from cifar_deploy.stages.export import export
 from cifar_deploy.stages.importing import Imported, import_results
 from cifar_deploy.stages.pack import Packed, pack
 from cifar_deploy.stages.plan import Conditions, Planned, plan
+from cifar_deploy.stages.predict import Predicted, predict
 from cifar_deploy.stages.prepare import prepare
 from cifar_deploy.stages.profile import profile
 from cifar_deploy.stages.quickstart import shipped
@@ -40,6 +41,7 @@ from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.stages.track import track
 from cifar_deploy.stages.train import TrainingSettings, follow, train
 from cifar_deploy.workers.catalogue import Entry
+from cifar_deploy.workers.predict import Prediction
 from cifar_deploy.workers.prepare import Prepared
 from cifar_deploy.workers.track import Tracked
 
@@ -59,6 +61,8 @@ __all__ = [
     "Packed",
     "Pair",
     "Planned",
+    "Predicted",
+    "Prediction",
     "Preparation",
     "Prepared",
     "Profile",
@@ -87,6 +91,7 @@ __all__ = [
     "pack",
     "plan",
     "plan_external",
+    "predict",
     "prepare",
     "profile",
     "report",

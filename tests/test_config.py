@@ -38,6 +38,7 @@ HARMLESS = {
     *(
         "a",
         "all",
+        "artifact",
         "allow-mismatch",
         "as",
         "b",
@@ -67,6 +68,7 @@ HARMLESS = {
         "file",
         "format",
         "freeze",
+        "image",
         "images",
         "init",
         "input",
@@ -106,8 +108,17 @@ HARMLESS = {
         "soak",
         "std",
     ),
-    *("target-interval", "threads", "timeout", "train-batch-size", "train-threads", "value", "verify-memory", "weights"),
-    *("wide", "within"),
+    *(
+        "target-interval",
+        "threads",
+        "timeout",
+        "train-batch-size",
+        "train-threads",
+        "value",
+        "verify-memory",
+        "weights",
+    ),
+    *("top", "wide", "within"),
 }
 
 # What an option that is parsed takes.

@@ -14,7 +14,7 @@ from cifar_deploy.core.interpreter import running
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.records import Baseline, variant_name
 from cifar_deploy.core.registry import interpreter_for, lack_of
-from cifar_deploy.core.store import Store, as_artifact
+from cifar_deploy.core.store import FOR_APPS, Store, as_artifact
 from cifar_deploy.datasets import DATASETS, Dataset
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES, Device
 from cifar_deploy.formats import FORMATS, Format, format_of, given
@@ -127,9 +127,8 @@ def test_an_onnx_file_says_what_it_is(road: Path) -> None:
     checkpoint = Store(road).checkpoint("resnet8")
     assert checkpoint and facts["data_fingerprint"] == checkpoint.training.data.fingerprint
     assert facts["network"] == "resnet8" and '"9"' in facts["classes"]
-    assert [path.name for path in (road / "exported/resnet8/onnx").iterdir() if path.suffix != ".json"] == [
-        "model.onnx"
-    ]
+    there = {path.name for path in (road / "exported/resnet8/onnx").iterdir()}
+    assert there == {"artifact.json", "model.onnx", *FOR_APPS}
 
 
 def test_a_graph_of_pixels_is_the_networks_own_with_three_steps_before_it(exported: Exported) -> None:

@@ -102,6 +102,16 @@ def test_a_record_of_a_network_or_an_export_imports_nothing(
     assert "evil:NETWORK" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["evaluate"], ["evaluate", "--backend", "onnxruntime"], ["pack"]], ids=" ".join)
+def test_nor_does_an_export_whose_folder_has_the_name_of_its_format(arguments: list[str], foreign: Path) -> None:
+    exports = foreign / "exported" / "resnet8"
+    shutil.copytree(exports / "onnx", exports / "evil.FORMAT")
+    rewrite(exports / "evil.FORMAT" / "artifact.json", lambda content: put(content, "format", "evil:FORMAT"))
+    done = run_here(*arguments, "--out", foreign, cwd=foreign.parent)
+    assert not (foreign.parent / "ran").exists() and "evil" not in sys.modules and "internal error" not in done.stderr
+    assert not trust.code_path().exists() or "evil:FORMAT" not in trust.code_path().read_text()
+
+
 def test_code_that_was_given_is_known_later_while_it_lies_in_the_same_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

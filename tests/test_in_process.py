@@ -39,6 +39,7 @@ _LINES = {
     "import": ["import", "out", "--out", "out"],
     "report": ["report", "--out", "out"],
     "choose": ["choose", "--max-latency", "5s", "--out", "out"],
+    "predict": ["predict", "resnet8", "nowhere.png", "--out", "out"],
     "profile": ["profile", "nowhere", "--out", "out"],
     "compare": ["compare", "out", "out", "--fail-if-slower", "5%"],
     "selftest": ["selftest", "--frobnicate"],

@@ -63,9 +63,9 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *("prepare", "train", "add", "export", "plan", "results", "rounds", "pack", "evaluate", "bench", "profile", "machines"),
-    *("report", "bundle", "importing", "devices", "track", "choose", "pairing", "compare", "comparison"),
-    *("environments", "doctor", "quickstart"),
+    *("prepare", "app", "train", "add", "export", "plan", "results", "rounds", "pack", "evaluate", "bench", "profile"),
+    *("predict", "machines", "report", "bundle", "importing", "devices", "track", "choose", "pairing", "compare"),
+    *("comparison", "environments", "doctor", "quickstart"),
 )
 
 # Where a metric may be named: in its own file, in a section whose setup it is, and where one limits the choice.

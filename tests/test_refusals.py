@@ -61,6 +61,12 @@ WRONG = [
     ("doctor", "does not exist"),
     ("profile resnet8", "resnet8: no trained network has this name, nor any other"),
     ("profile resnet8 --backend onnxruntim", "onnxruntim"),
+    ("predict resnet8 a.onnx", "resnet8: no trained network has this name, nor any other"),
+    ("predict gone/onnx a.onnx", "gone/onnx: does not exist"),
+    ("predict a.onnx a.onnx", "a.onnx: no artifact.json or checkpoint.json lies there"),
+    ("predict resnet8 a.onnx --backend onnxruntim", "onnxruntim"),
+    ("predict ./a.onnx a.onnx --format onnx", "--format: the record of ./a.onnx says its format"),
+    ("predict resnet8", "IMAGE"),
     ("compare nowhere .", "nowhere: does not exist"),
     ("compare . .", "results.jsonl"),
     ("data --dataset cifar1", "cifar1"),
@@ -84,6 +90,15 @@ WRONG_OF_ROAD = [
     ("evaluate --metric accuracy --verify-memory", "--verify-memory"),
     ("evaluate --metric accuracy --max-isa avx2", "--max-isa"),
     ("choose --max-latency 5", "--max-latency"),
+    ("predict resnet8 nowhere.png", "nowhere.png: does not exist"),
+    ("predict resnet8 road/reports/raw", "road/reports/raw: holds no image"),
+    ("predict resnet8 road/log.txt --format litert", "--format: no litert of resnet8 is exported"),
+    ("predict resnet8 road/log.txt --backend torchscript", "--backend: torchscript does not read onnx"),
+    ("predict road/exported/resnet8/onnx/labels.txt road/log.txt", "is not the main file of resnet8 onnx"),
+    (
+        "predict road/exported/resnet8 road/log.txt",
+        "road/exported/resnet8: no artifact.json or checkpoint.json lies there",
+    ),
     ("bench nowhere.onnx", "nowhere.onnx"),
 ]
 

@@ -55,6 +55,19 @@ class Opener:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example:
+    """How a program without cifar-deploy runs a file on this runtime: lines of an artifact's example.py (see stages.app).
+
+    `run` sets `logits`, one number a class, from `images`, a batch of one image as the file takes it. In these lines
+    $model is the path of the format's main file, $input and $output are the file's own names of both.
+    """
+
+    packages: tuple[str, ...]  # that it needs beside numpy and Pillow, as pip calls them
+    imports: tuple[str, ...]
+    run: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Backend(Requirements):
     """`load(path, artifact, target, threads)` gets the format's main file, its hash already verified.
 
@@ -78,6 +91,7 @@ class Backend(Requirements):
     opens: Opener | None = None
     # As `load`, with the runtime's own profiler on: the backend warms up, makes the calls, and says where their time went.
     profile: Callable[[Path, Artifact, str, int, Calls], Profiled] | None = None
+    example: Example | None = None  # of the formats that this runtime is the usual one for
     why_no_profile: str = "it does not say how long an operator takes"  # where `profile` is None
 
     def import_runtime(self) -> None:
@@ -102,3 +116,8 @@ BACKENDS: Registry[Backend] = Registry(
         "executorch": "executorch:BACKEND",
     },
 )
+
+
+def with_example(format: str) -> Backend | None:
+    """The runtime that a format's example.py is for: the first that reads it and has one."""
+    return next((plugin for plugin in BACKENDS.values() if format in plugin.reads and plugin.example), None)

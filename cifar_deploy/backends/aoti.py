@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_deploy.backends import Backend, Input, Opened, Opener
+from cifar_deploy.backends import Backend, Example, Input, Opened, Opener
 from cifar_deploy.backends.tensors import is_compiled, predicting, running
 from cifar_deploy.core.arrays import Predict
 from cifar_deploy.core.content import PT2
@@ -65,5 +65,13 @@ BACKEND = Backend(
     requires=("torch",),
     why_no_profile="its kernels are fused and have no operators",
     load=load,
+    example=Example(
+        packages=("torch",),
+        imports=("import torch", "from torch._inductor import aoti_load_package"),
+        run=(
+            "network = aoti_load_package(str($model))",
+            "logits = network(torch.from_numpy(images))[0].detach().numpy()",
+        ),
+    ),
     opens=Opener(suffixes={".pt2": PT2}, open=open_, is_program=True, knows=is_compiled),
 )

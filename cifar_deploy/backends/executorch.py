@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar_deploy.backends import Backend, Input, Opened, Opener, traces
+from cifar_deploy.backends import Backend, Example, Input, Opened, Opener, traces
 from cifar_deploy.backends.traces import Event
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict, batched, has_random
 from cifar_deploy.core.content import EXECUTORCH
@@ -190,6 +190,14 @@ BACKEND = Backend(
     environment=ENVIRONMENT,
     profile=profile,
     load=load,
+    example=Example(
+        packages=("torch", "executorch"),
+        imports=("import torch", "from executorch.runtime import Runtime"),
+        run=(
+            'method = Runtime.get().load_program($model).load_method("forward")',
+            "logits = method.execute([torch.from_numpy(images)])[0][0].numpy()",
+        ),
+    ),
     options={"most images a call": MOST_IMAGES},
     opens=Opener(suffixes={".pte": EXECUTORCH}, open=open_),
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.backends import Backend, Input, Opened, Opener
+from cifar_deploy.backends import Backend, Example, Input, Opened, Opener
 from cifar_deploy.core.arrays import NUMBERS, Arrays, Images, Logits, Predict
 from cifar_deploy.core.content import TFLITE
 from cifar_deploy.core.errors import Unsupported
@@ -123,5 +123,16 @@ BACKEND = Backend(
     environment=ENVIRONMENT,
     why_no_profile="its Python package does not bind the profiler of its C library",
     load=load,
+    example=Example(
+        packages=("ai-edge-litert",),
+        imports=("from ai_edge_litert.interpreter import Interpreter",),
+        run=(
+            "interpreter = Interpreter(model_path=str($model))",
+            "interpreter.allocate_tensors()",
+            'interpreter.set_tensor(interpreter.get_input_details()[0]["index"], images)',
+            "interpreter.invoke()",
+            'logits = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]',
+        ),
+    ),
     opens=Opener(suffixes={".tflite": TFLITE}, open=open_, corrected=_corrected),
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar_deploy.backends import Backend
+from cifar_deploy.backends import Backend, Example
 from cifar_deploy.core.arrays import Images, Logits, Predict
 from cifar_deploy.core.errors import LoadError
 from cifar_deploy.core.records import Artifact
@@ -46,5 +46,17 @@ BACKEND = Backend(
     requires=("ncnn",),
     why_no_profile="its Python package is built without NCNN_BENCHMARK, its timer of layers",
     load=load,
+    example=Example(
+        packages=("ncnn",),
+        imports=("import ncnn",),
+        run=(
+            "network = ncnn.Net()",
+            "assert network.load_param(str($model)) == 0",
+            'assert network.load_model(str($model.with_suffix(".bin"))) == 0',
+            "extractor = network.create_extractor()",
+            'extractor.input("$input", ncnn.Mat(images[0]))',
+            'logits = np.array(extractor.extract("$output")[1])',
+        ),
+    ),
     options={**_OPTIONS, "images a call": 1},
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cifar_deploy.backends import Backend, Input, Opened, Opener, traces
+from cifar_deploy.backends import Backend, Example, Input, Opened, Opener, traces
 from cifar_deploy.backends.traces import Event
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
 from cifar_deploy.core.content import ONNX, ORT
@@ -132,5 +132,13 @@ BACKEND = Backend(
     requires=("onnxruntime",),
     profile=profile,
     load=load,
+    example=Example(
+        packages=("onnxruntime",),
+        imports=("import onnxruntime",),
+        run=(
+            'session = onnxruntime.InferenceSession($model, providers=["CPUExecutionProvider"])',
+            'logits = session.run(["$output"], {"$input": images})[0][0]',
+        ),
+    ),
     opens=Opener(suffixes={".onnx": ONNX, ".ort": ORT}, open=open_, corrected=_corrected),
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar_deploy.backends import Backend, Input, Opened, Opener
+from cifar_deploy.backends import Backend, Example, Input, Opened, Opener
 from cifar_deploy.core.arrays import Arrays, Images, Logits, Predict
 from cifar_deploy.core.content import IR, ONNX
 from cifar_deploy.core.errors import LoadError, Unsupported
@@ -188,6 +188,14 @@ BACKEND = Backend(
     requires=("openvino",),
     profile=profile,
     load=load,
+    example=Example(
+        packages=("openvino",),
+        imports=("import openvino",),
+        run=(
+            'compiled = openvino.compile_model($model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})',
+            'logits = compiled({"$input": images})["$output"][0]',
+        ),
+    ),
     options=_OPTIONS,
     isa={"sse41": {_CAP: "SSE41"}, "avx2": {_CAP: "AVX2"}, "avx512": {_CAP: "AVX512_CORE"}},
     opens=Opener(suffixes={".xml": IR, ".onnx": ONNX}, open=open_),

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_deploy.backends import Backend, Input, Opened, Opener
+from cifar_deploy.backends import Backend, Example, Input, Opened, Opener
 from cifar_deploy.backends.tensors import UNKNOWN, is_compiled, is_in_training_mode, predicting, running
 from cifar_deploy.backends.torch_profiler import profiling
 from cifar_deploy.core.arrays import Predict
@@ -86,5 +86,13 @@ BACKEND = Backend(
     requires=("torch",),
     profile=profiling(load),
     load=load,
+    example=Example(
+        packages=("torch",),
+        imports=("import torch",),
+        run=(
+            "network = torch.export.load($model).module()",
+            "logits = network(torch.from_numpy(images))[0].detach().numpy()",
+        ),
+    ),
     opens=Opener(suffixes={".pt2": PT2}, open=open_, is_program=True, knows=lambda path: not is_compiled(path)),
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cifar_deploy.backends import Backend, Input, Opened, Opener
+from cifar_deploy.backends import Backend, Example, Input, Opened, Opener
 from cifar_deploy.backends.tensors import UNKNOWN, is_in_training_mode, predicting, running
 from cifar_deploy.backends.torch_profiler import profiling
 from cifar_deploy.core.arrays import Predict
@@ -113,5 +113,13 @@ BACKEND = Backend(
     requires=("torch",),
     profile=profiling(load),
     load=load,
+    example=Example(
+        packages=("torch",),
+        imports=("import torch",),
+        run=(
+            "network = torch.jit.load($model)",
+            "logits = network(torch.from_numpy(images))[0].detach().numpy()",
+        ),
+    ),
     opens=Opener(suffixes=dict.fromkeys((".ts", ".pt", ".torchscript"), TORCHSCRIPT), open=open_, is_program=True),
 )

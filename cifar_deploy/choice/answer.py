@@ -6,13 +6,14 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from cifar_deploy.backends import with_example
 from cifar_deploy.choice.candidates import Candidate, Field
 from cifar_deploy.choice.choose import Choice, Kept, NearMiss, Price
 from cifar_deploy.core.errors import one_line
 from cifar_deploy.core.progress import counted
-from cifar_deploy.core.records import Artifact, External
-from cifar_deploy.core.store import place_of
-from cifar_deploy.core.table import Answer, Column, Excerpt, Pick, Row, Section
+from cifar_deploy.core.records import Artifact, External, Trained
+from cifar_deploy.core.store import EXAMPLE, place_of
+from cifar_deploy.core.table import Answer, Column, Example, Excerpt, Pick, Row, Section
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration
 from cifar_deploy.sections.common import (
@@ -208,6 +209,7 @@ def told(choice: Choice, field: Field, groups: Mapping[Configuration, str] = Map
                 title=short_name(configuration),
                 row=_row(picked[configuration], label_titles([configuration])),
                 paths=_paths(picked[configuration].artifact),
+                example=_example(picked[configuration].artifact),
                 is_winner=picked[configuration] is choice.winner,
             )
             for configuration, role in roles(choice).items()
@@ -222,6 +224,14 @@ def _paths(artifact: Artifact) -> tuple[str, ...]:
     if isinstance(artifact.origin, External):
         return tuple(file.name for file in artifact.files)
     return tuple((place_of(artifact) / file.name).as_posix() for file in artifact.files)
+
+
+def _example(artifact: Artifact) -> Example | None:
+    """Its example.py (see stages.app), from the output folder; None if it has none."""
+    runtime = with_example(str(artifact.format))
+    if not runtime or not isinstance(artifact.origin, Trained):
+        return None
+    return Example(path=(place_of(artifact) / EXAMPLE).as_posix(), runtime=runtime.title)
 
 
 def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> Excerpt:

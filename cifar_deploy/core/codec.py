@@ -278,7 +278,9 @@ def _of_union(options: tuple[Any, ...]) -> _Reader:
             try:
                 found = reader(value, context._replace(unknown=unknown))
             except _Misfit as error:
-                told = error
+                # The fault that lies the deepest is that of the kind which the value comes nearest to.
+                if told is None or len(error.way) >= len(told.way):
+                    told = error
                 continue
             if not unknown:
                 return found

@@ -2,6 +2,7 @@
 
     exported/<name>/checkpoint/   weights.safetensors, checkpoint.json, metrics.jsonl (a line an epoch)
     exported/<name>/<format>/     the artifact's files, artifact.json
+    exported/<name>/*/            labels.txt, preprocessing.json, example.py: for an app (see stages.app)
     baselines/<data>/<format>/    the same of the no-op network for images of a data set
     training/<name>/              state of a training that is not finished
     reports/results.jsonl         a line for each run, appended as it ends (see core.journal)
@@ -46,6 +47,9 @@ from cifar_deploy.core.records import (
 
 CHECKPOINT = "checkpoint"  # the format that training itself writes
 WEIGHTS = "weights.safetensors"
+
+# What lies beside an artifact's files for whoever puts it into an app (see stages.app). None of them is measured or verified.
+FOR_APPS = (LABELS, PREPROCESSING, EXAMPLE) = ("labels.txt", "preprocessing.json", "example.py")
 
 # Files that training writes beside the weights, for plotting.
 _BESIDE_WEIGHTS = ("metrics.jsonl", "tensorboard")
@@ -265,13 +269,8 @@ class Store:
         if isinstance(artifact.origin, External):
             yield self.verified(artifact)  # they lie where their owner has put them
             return
-        with files.staging(self.folder_of(artifact)) as alone:
-            for file in artifact.files:
-                place = self._place(artifact, file)
-                if place.exists():
-                    untrusted.link(place, alone / file.name)
-                verified(place, file, alone / file.name)
-            yield {file.name: alone / file.name for file in artifact.files}
+        with files.staging(folder := self.folder_of(artifact)) as alone:
+            yield set_apart(artifact, folder, alone)
 
     def _place(self, artifact: Artifact, file: File) -> Path:
         """The path of a file of an artifact. The record of an external model holds whole paths, any other record names."""
@@ -282,7 +281,13 @@ class Store:
     def strays(self, artifact: Artifact) -> list[str]:
         """What lies beside the artifact's files and is none of them: neither counted, nor checked, nor opened."""
         folder = self.folder_of(artifact)
-        ours = {"artifact.json", "checkpoint.json", *_BESIDE_WEIGHTS, *(file.name for file in artifact.files)}
+        ours = {
+            "artifact.json",
+            "checkpoint.json",
+            *_BESIDE_WEIGHTS,
+            *FOR_APPS,
+            *(file.name for file in artifact.files),
+        }
         found = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
         return sorted(name for name in found if name not in ours and not files.is_leftover(name))
 
@@ -365,6 +370,25 @@ def _commit(staged: Path, place: Path, name: str, record: Checkpoint | Artifact)
                 files.sync(path)
         codec.save(staged / name, record)
         files.exchange(staged, place)
+
+
+def artifact_in(folder: Path) -> Artifact | None:
+    """The artifact whose files lie in a folder, wherever that is, by the record there; None if there is no record."""
+    if (path := folder / "artifact.json").exists():
+        return codec.load(Artifact, path, _EXPORT_AGAIN)
+    if (path := folder / "checkpoint.json").exists():
+        return as_artifact(codec.load(Checkpoint, path, _RESTORE))
+    return None
+
+
+def set_apart(artifact: Artifact, folder: Path, alone: Path) -> Mapping[str, Path]:
+    """As `Store.verified`: the artifact's files of `folder`, which are then in the folder `alone`, too."""
+    for file in artifact.files:
+        place = untrusted.inside(folder, file.name)
+        if place.exists():
+            untrusted.link(place, alone / file.name)
+        verified(place, file, alone / file.name)
+    return {file.name: alone / file.name for file in artifact.files}
 
 
 def as_artifact(of: Checkpoint | Trained | Baseline) -> Artifact:

@@ -128,6 +128,14 @@ class Record:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example:
+    """A program that shows how an app runs an artifact."""
+
+    path: str  # below the output folder
+    runtime: str  # that it is for, which may be another than the pick's
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pick:
     """A configuration that the answer names, with the columns of the answer."""
 
@@ -135,6 +143,7 @@ class Pick:
     title: str
     row: Row
     paths: tuple[str, ...]  # of its files, below the output folder
+    example: Example | None = None
     is_winner: bool = False
 
 

@@ -6,10 +6,11 @@ that will not do does not end the work: all are tried, and one error says how ma
 """
 
 import contextlib
+import functools
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -34,6 +35,8 @@ _WITH_FRAMES = {"PNG", "WEBP", "GIF", "TIFF"}
 
 # 4,096×4,096: no network here trains on larger ones.
 _MOST_PIXELS = 2**24
+
+_MOST = f"at most {_MOST_PIXELS:,} pixels an image are decoded"
 
 _LONGEST_REASON = 80
 _TOLD = 2  # of the reasons, in one line
@@ -84,10 +87,7 @@ class Decoder:
             return pixels
 
         counter = iter(range(done + 1, len(self._seen) + 1))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow thinks of a file
-            # Pillow's own bound is larger than ours, and is looked at first.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with bombs_refused():
             return on_disk.make(
                 len(entries), image, lambda: report(next(counter), len(self._files.images), "decoding images")
             )
@@ -148,7 +148,9 @@ class Decoder:
     def _image(self, entry: PurePosixPath) -> tuple[Pixels | None, _Seen]:
         seen = _Seen(entry=entry)
         try:
-            image, seen = self._opened(entry)
+            found = decoded(self._files.read(entry), functools.partial(self._check_size, entry))
+            seen = _Seen(entry=entry, has_frames=found.has_frames, is_deep=found.is_deep, is_turned=found.is_turned)
+            image = found.image
             if self._preprocessing:
                 image = preprocessed(image, self._preprocessing)
         except _TooSmall as error:
@@ -158,41 +160,12 @@ class Decoder:
         pixels = np.asarray(image)
         return pixels, replace(seen, size=pixels.shape[:2])
 
-    def _opened(self, entry: PurePosixPath) -> "tuple[Image.Image, _Seen]":
-        from PIL import Image, UnidentifiedImageError
-
-        content = self._files.read(entry)
-        if not content:
-            raise Unreadable("is not a readable image: it is empty")
-        has_frames = is_turned = False
-        try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-                self._check_size(entry, *opened.size)
-                is_deep = _is_deep(opened)
-                image = opened.convert("RGB")
-                with contextlib.suppress(Exception):  # damaged EXIF, of which nothing is read
-                    is_turned = opened.getexif().get(_ORIENTATION) in _TURNED
-                with contextlib.suppress(Exception):  # the frames that follow may be damaged: they are not read
-                    has_frames = opened.format in _WITH_FRAMES and getattr(opened, "is_animated", False)
-        except (DeployError, Unreadable, MemoryError):
-            raise
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise Unreadable(f"has more than the {_MOST_PIXELS:,} pixels an image that are decoded") from error
-        except UnidentifiedImageError as error:
-            raise Unreadable(f"is not a readable image: none of {', '.join(FORMATS)}") from error
-        except Exception as error:  # Pillow's plugins raise whatever they like on damaged files
-            raise Unreadable(f"is not a readable image: {_words(error)}") from error
-        return image, _Seen(entry=entry, has_frames=has_frames, is_deep=is_deep, is_turned=is_turned)
-
     def _check_size(self, entry: PurePosixPath, width: int, height: int) -> None:
         """By what an image's header declares, before any of its pixels is decoded."""
-        most = f"at most {_MOST_PIXELS:,} pixels an image are decoded"
-        if width * height > _MOST_PIXELS:
-            raise Unreadable(f"is {width:,}×{height:,}, and {most}")
         if self._preprocessing:
             wide, high = resized(width, height, self._preprocessing.resize)
             if wide * high > _MOST_PIXELS:
-                raise Unreadable(f"is {width:,}×{height:,}, and {wide:,}×{high:,} when it is resized; {most}")
+                raise Unreadable(f"is {width:,}×{height:,}, and {wide:,}×{high:,} when it is resized; {_MOST}")
             try:
                 width, height = cropped(wide, high, self._preprocessing.crop)
             except DataError as error:
@@ -201,6 +174,61 @@ class Decoder:
             example = "" if self._preprocessing else f", as {entry} is,"
             on_disk.check_room(self._files.path, len(self._files.images), width, height, example)
             self._has_room = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """An image file's content."""
+
+    image: "Image.Image"  # RGB
+    has_frames: bool  # further ones, which are not read
+    is_deep: bool  # of more than 8 bits a channel, which Pillow converted
+    is_turned: bool  # by EXIF, which is not applied
+
+
+@contextlib.contextmanager
+def bombs_refused() -> Iterator[None]:
+    """What Pillow warns of is an error for all threads, and whatever else it thinks of a file is not told."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Pillow's own bound is larger than ours, and is looked at first.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def decoded(content: bytes, check_size: Callable[[int, int], None] = lambda width, height: None) -> Decoded:
+    """An image file's content, decoded within `bombs_refused`. Raises Unreadable.
+
+    `check_size` sees the width and height that the header declares before any pixel is decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        raise Unreadable("is not a readable image: it is empty")
+    has_frames = is_turned = False
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            width, height = opened.size
+            if width * height > _MOST_PIXELS:
+                raise Unreadable(f"is {width:,}×{height:,}, and {_MOST}")
+            check_size(width, height)
+            is_deep = _is_deep(opened)
+            image = opened.convert("RGB")
+            with contextlib.suppress(Exception):  # damaged EXIF, of which nothing is read
+                is_turned = opened.getexif().get(_ORIENTATION) in _TURNED
+            with contextlib.suppress(Exception):  # the frames that follow may be damaged: they are not read
+                has_frames = opened.format in _WITH_FRAMES and getattr(opened, "is_animated", False)
+    except (DeployError, Unreadable, MemoryError):
+        raise
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise Unreadable(f"has more than the {_MOST_PIXELS:,} pixels an image that are decoded") from error
+    except UnidentifiedImageError as error:
+        raise Unreadable(f"is not a readable image: none of {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow's plugins raise whatever they like on damaged files
+        raise Unreadable(f"is not a readable image: {_words(error)}") from error
+    return Decoded(image=image, has_frames=has_frames, is_deep=is_deep, is_turned=is_turned)
 
 
 def _is_deep(opened: "Image.Image") -> bool:

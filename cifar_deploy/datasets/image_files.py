@@ -26,7 +26,7 @@ TRAIN = "train"
 TESTS = ("test", "val", "valid")  # what the folder of the test images may be called; the first that is there is read
 
 # Those of torchvision's ImageFolder, GIF, and other suffixes of the same formats: see image_decoder.FORMATS.
-_SUFFIXES = {
+SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp"),
     *(".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
 }
@@ -37,7 +37,7 @@ LAYOUT = "expected train/<class>/*.png (or another image format) and test/<class
 _OF_THE_SYSTEM = {"__MACOSX", "@eaDir"}
 
 # No photograph is larger; a zip entry that claims to be is a bomb.
-_LARGEST_FILE = 64 * 2**20
+LARGEST_FILE = 64 * 2**20
 
 # By links, few folders may be many: each is followed. Of the smallest images, 4 GiB are 1.4 million.
 _MOST_FILES = 2**22
@@ -107,7 +107,7 @@ def _in_directory(path: Path, splits_of: Callable[[Collection[str]], tuple[str, 
 
     def read(entry: PurePosixPath) -> bytes:
         try:
-            return untrusted.read_bytes(path / entry, _LARGEST_FILE)
+            return untrusted.read_bytes(path / entry, LARGEST_FILE)
         except OSError as error:
             raise Unreadable(f"cannot be read ({error.strerror})") from error
 
@@ -183,8 +183,8 @@ def _in_zip(path: Path, splits_of: Callable[[Collection[str]], tuple[str, ...]])
     files = _sorted_out(path, splits, found, frozenset(guessed), read)
     for entry in files.images:
         info = infos[entry]
-        if info.file_size > _LARGEST_FILE:
-            raise DataError(f"{path}: entry {entry} is {info.file_size:,} bytes; at most {_LARGEST_FILE:,} are read")
+        if info.file_size > LARGEST_FILE:
+            raise DataError(f"{path}: entry {entry} is {info.file_size:,} bytes; at most {LARGEST_FILE:,} are read")
         if info.compress_type not in _COMPRESSIONS:
             raise DataError(f"{path}: entry {entry} is neither stored nor deflated; zip the images again so")
     return files
@@ -266,7 +266,7 @@ def _sorted_out(
             not_read[str(entry)] = "linked"
         elif splits and len(entry.parts) < 3:
             not_read[str(entry)] = "in no class folder"
-        elif entry.suffix.lower() not in _SUFFIXES:
+        elif entry.suffix.lower() not in SUFFIXES:
             not_read[str(entry)] = "with another suffix"
         elif (other := images.setdefault(f"{entry.parent}/{one_spelling(entry.name)}", entry)) is not entry:
             raise DataError(f"{path}: {two_names(str(other), str(entry))} are one name of two files; rename one")

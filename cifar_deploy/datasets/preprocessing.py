@@ -15,7 +15,7 @@ import numpy as np
 from cifar_deploy.core.arrays import ImageSet, Pixels
 from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Preprocessing
+from cifar_deploy.core.records import Data, Preprocessing
 from cifar_deploy.datasets import on_disk
 
 if TYPE_CHECKING:
@@ -82,3 +82,11 @@ def cropped(width: int, height: int, crop: tuple[int, ...]) -> tuple[int, int]:
     if crop[1] > width or crop[0] > height:
         raise DataError(f"is {width}×{height}, and the crop is {crop[1]}×{crop[0]}; resize the images first")
     return crop[1], crop[0]
+
+
+def for_any_size(data: Data) -> Preprocessing:
+    """That of the data set's images, if it brings an image of any size to theirs; else they had one size, and it is a resize to it."""
+    size, recorded = (data.height, data.width), data.preprocessing or Preprocessing()
+    if size in (recorded.crop, recorded.resize):
+        return recorded
+    return Preprocessing(resize=size, interpolation=recorded.interpolation)

@@ -61,6 +61,8 @@ class Format(Requirements):
     reduces: str | None = None  # the float32 format that this one is a smaller form of
     read_by: tuple[str, ...] = ()  # backends that do not list this format themselves
     input: ImageType = "float32"
+    names: tuple[str, str] | None = None  # that the file has for its input and its output; None: it has none
+    has_batch: bool = True  # False: it takes one image, without a dimension for more
 
     def taking(self, input: ImageType) -> Format:
         """The same with another input, which the graph itself brings to what the network takes."""
@@ -98,13 +100,16 @@ FORMATS: Registry[Format] = Registry(
 
 def given(name: str) -> tuple[str, ImageType]:
     """The format and the input that the user named, as `onnx` or `onnx-uint8`. Raises UnknownName."""
-    suffix = variant_name("", "uint8")
-    base = name.removesuffix(suffix)
-    if base == name:
-        return FORMATS.given(name), "float32"
-    if base == CHECKPOINT:
+    base, input = parted(name)
+    if base == CHECKPOINT and input == "uint8":
         raise UnknownName.among(FORMATS.kind, name, FORMATS)
-    return FORMATS.given(base), "uint8"
+    return FORMATS.given(base), input
+
+
+def parted(variant: str) -> tuple[str, ImageType]:
+    """The format and the input in a name that anybody gave, a record too: code that it names is no more trusted then."""
+    base = variant.removesuffix(variant_name("", "uint8"))
+    return base, "float32" if base == variant else "uint8"
 
 
 def format_of(artifact: Artifact) -> Format:

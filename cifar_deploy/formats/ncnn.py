@@ -41,6 +41,8 @@ def write(source: Source, path: Path) -> Choices:
 FORMAT = Format(
     summary="ncnn, float32, one image a call",
     filename="model.param",
+    names=("in0", "out0"),
+    has_batch=False,
     requires=("torch", "pnnx"),
     write=write,
     tolerance=1e-4,

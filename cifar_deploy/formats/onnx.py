@@ -126,6 +126,7 @@ def _check(model: object, source: Source, asked: int) -> None:
 FORMAT = Format(
     summary="ONNX, one file, float32, any batch size",
     filename="model.onnx",
+    names=("image", "logits"),
     requires=("torch", "onnx", "onnxscript"),
     write=write,
     tolerance=1e-4,

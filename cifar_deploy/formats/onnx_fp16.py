@@ -27,6 +27,7 @@ def write(source: Source, path: Path) -> Choices:
 FORMAT = Format(
     summary="ONNX with float16 weights, half the size",
     filename="model.onnx",
+    names=onnx_format.FORMAT.names,
     requires=(*onnx_format.FORMAT.requires, "onnxruntime"),
     write=write,
     tolerance=1e-2,

@@ -74,6 +74,7 @@ def _logits(path: Path, images: NDArray[Any]) -> Logits:
 FORMAT = Format(
     summary="ONNX INT8 (QDQ: activations unsigned, weights signed and per channel), calibrated on training images",
     filename="model.onnx",
+    names=onnx_format.FORMAT.names,
     requires=(*onnx_format.FORMAT.requires, "onnxruntime"),
     write=write,
     tolerance=0.5,

@@ -28,6 +28,7 @@ def write(source: Source, path: Path) -> Choices:
 FORMAT = Format(
     summary="ONNX Runtime's own, optimised for this machine and not for any other",
     filename="model.ort",
+    names=onnx_format.FORMAT.names,
     requires=(*onnx_format.FORMAT.requires, "onnxruntime"),
     write=write,
     tolerance=1e-4,

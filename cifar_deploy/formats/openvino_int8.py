@@ -64,6 +64,7 @@ def _logits(path: Path, images: Images) -> Logits:
 FORMAT = Format(
     summary="OpenVINO IR INT8, by NNCF, calibrated on training images",
     filename="model.xml",
+    names=float_format.FORMAT.names,
     requires=(*float_format.FORMAT.requires, "nncf"),
     write=write,
     tolerance=0.5,

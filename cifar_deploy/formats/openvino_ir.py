@@ -30,6 +30,7 @@ def tell_nobody() -> None:
 FORMAT = Format(
     summary="OpenVINO IR, float32",
     filename="model.xml",
+    names=onnx_format.FORMAT.names,
     requires=(*onnx_format.FORMAT.requires, "openvino"),
     write=write,
     tolerance=1e-4,

@@ -284,6 +284,7 @@ def _picks(table: Table) -> list[dict[str, Any]]:
             "role": pick.role,
             "title": pick.title,
             "paths": pick.paths,
+            "example": pick.example,
             "is_winner": pick.is_winner,
             "numbers": [
                 (column.text(value.number), column.unit, column.title, _spread(value, column))

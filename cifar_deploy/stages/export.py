@@ -27,7 +27,7 @@ from cifar_deploy.core.registry import Requirements, interpreter_for, lack_of
 from cifar_deploy.core.store import CHECKPOINT, WEIGHTS, Store, as_artifact
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.formats import CALIBRATION, FORMATS, format_of, given
-from cifar_deploy.stages import prepare, train
+from cifar_deploy.stages import app, prepare, train
 from cifar_deploy.workers import export as worker
 from cifar_deploy.workers.prepare import Calibration, prepare_calibration
 
@@ -101,6 +101,7 @@ def _export(
     plugin, artifact = format_of(wanted), wanted
     assert wanted.data
     if not force and (existing := _still_good(store, wanted)):
+        app.write(store, existing)  # which earlier versions did not
         return Outcome(value=existing, reused=True)
     with files.staging(store.folder_of(wanted)) as staged:
         try:
@@ -130,6 +131,7 @@ def _export(
         # What cannot be made today is no reason to lose what was made before.
         if not (artifact.failure and _is_whole(store, wanted)):
             store.save_artifact(artifact, staged)
+            app.write(store, artifact)
     if plugin.is_program:
         for file in artifact.files:
             trust.remember(file.sha256)

@@ -44,7 +44,7 @@ def profile(
     plan.check_names(formats=[format], backends=[backend] if backend else None)
     base, input = given(format)
     chosen = _profiler(base, backend)
-    artifact = _artifact(store, name, variant_name(base, input))
+    artifact = exported(store, name, variant_name(base, input))
     plugin, versions = BACKENDS[chosen], versions_of(chosen)
     if failure := plan.why_unavailable(artifact, chosen, plugin.validated_on, versions):
         raise DeployError(failure.reason)
@@ -97,7 +97,8 @@ def _profiler(format: str, backend: str | None) -> str:
     )
 
 
-def _artifact(store: Store, name: str, format: str) -> Artifact:
+def exported(store: Store, name: str, format: str) -> Artifact:
+    """The artifact of a trained network that the user named. Raises UsageError if there is none of its weights."""
     weights = train.checkpoint(store, name).weights
     artifact = store.artifact(name, format)
     # An export of weights that were since replaced is another network's.

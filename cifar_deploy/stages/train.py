@@ -15,6 +15,7 @@ from cifar_deploy.core.store import Store, as_artifact, check_name, described
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
 from cifar_deploy.recipes import RECIPES
+from cifar_deploy.stages import app
 from cifar_deploy.workers import train as worker
 from cifar_deploy.workers.prepare import Prepared
 
@@ -83,6 +84,7 @@ def train(
         store.verified(as_artifact(finished))
         if ranks.count() > 1:
             Worker().call(worker.dismiss, settings.device)
+        app.write(store, as_artifact(finished))  # which earlier versions did not
         return Outcome(value=finished, reused=True)
     threads = settings.threads or ranks.threads()
     checkpoint = Worker(pool_threads=threads, variables=waiting(), on_progress=on_progress).call(
@@ -96,6 +98,7 @@ def train(
         checkpoint_every_s=settings.checkpoint_every_s,
         init=settings.init,
     )
+    app.write(store, as_artifact(checkpoint))
     return Outcome(value=checkpoint, reused=False)
 
 

@@ -5,7 +5,20 @@ from dataclasses import replace
 from cifar_deploy.core.charts import Axis, Bar, Bars, Forest, Heat, Lines, Panel, Point, Scatter, Span
 from cifar_deploy.core.records import Failure
 from cifar_deploy.core.statistics import Estimate
-from cifar_deploy.core.table import Answer, Column, Excerpt, Health, Overview, Pick, Record, Row, Section, Table, Value
+from cifar_deploy.core.table import (
+    Answer,
+    Column,
+    Example,
+    Excerpt,
+    Health,
+    Overview,
+    Pick,
+    Record,
+    Row,
+    Section,
+    Table,
+    Value,
+)
 from cifar_deploy.core.verdict import Verdict
 
 _LATENCY = Column(title="latency", unit="ms", stored_unit="s", scale=1000, digits=3, interval=True, judged=True)
@@ -92,6 +105,7 @@ _ANSWER = Answer(
             title="small onnx on ONNX Runtime",
             row=_SHIP.rows[1],
             paths=("exported/small/onnx/model.onnx",),
+            example=Example(path="exported/small/onnx/example.py", runtime="ONNX Runtime"),
             is_winner=True,
         ),
     ),
@@ -249,7 +263,7 @@ def table_of(evil: str) -> Table:
         Lines(part="training", title=evil, x=Axis(title=evil), y=Axis(title=evil), lines={evil: ((1, 1),)}),
     )
     best = Excerpt(**vars(section), marks={evil: evil}, more=1)
-    pick = Pick(role=evil, title=evil, row=row, paths=(evil,), is_winner=True)
+    pick = Pick(role=evil, title=evil, row=row, paths=(evil,), example=Example(path=evil, runtime=evil), is_winner=True)
     answer = Answer(
         headline=evil, reasons=(evil,), columns={"a": column}, picks=(pick,), best=best, remarks={evil: (evil,)}
     )
