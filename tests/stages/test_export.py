@@ -11,8 +11,9 @@ from PIL import Image
 from cifar_deploy import pipeline
 from cifar_deploy.core import files
 from cifar_deploy.core.errors import DataError, Unavailable, UsageError
-from cifar_deploy.core.records import Artifact, Preprocessing
+from cifar_deploy.core.records import Artifact, Preprocessing, Trained
 from cifar_deploy.core.store import Store
+from cifar_deploy.workers import export as worker
 from cifar_deploy.workers.prepare import prepare_calibration
 from tests.in_process import run_here
 from tests.probes import a_checkpoint, a_job
