@@ -30,6 +30,7 @@ def split(images: ImageSet) -> ImageSet:
         classes=images.classes,
         source=f"{images.source}; training images alone, one in {SHARE} held out for validation",
         warnings=images.warnings,
+        preprocessing=images.preprocessing,
     )
 
 

@@ -94,7 +94,10 @@ def main() -> None:
             alone, whole = decoded(folder), prepared(folder)
             ratios.append(whole / alone)
             for clock, *figures in zip(("wall", "CPU"), alone, whole, ratios[-1], strict=True):
-                print("{}: decoded and resized {:.1f} s, prepared {:.1f} s, ratio {:.2f}".format(clock, *figures))
+                print(
+                    "{}: decoded and resized {:.1f} s, prepared {:.1f} s, ratio {:.2f}".format(clock, *figures),
+                    flush=True,
+                )
     wall, cpu = np.median(ratios, axis=0)
     print(f"{arguments.images:,} images, {allowed_threads()} cores: median ratio {wall:.2f} (wall), {cpu:.2f} (CPU)")
 

@@ -107,9 +107,10 @@ class Decoder:
                 "mend, convert or remove them, or leave them out by --skip-broken"
             )
         if small := [f"{seen.entry} {seen.small}" for seen in self._seen if seen.small]:
+            after = " after the resize" if self._preprocessing and self._preprocessing.resize else ""
             raise DataError(
-                f"{path}: {len(small):,} of {total:,} images are smaller than the crop: {few(small)}; give --resize, or "
-                "a smaller --crop"
+                f"{path}: {len(small):,} of {total:,} images are smaller than the crop{after}: {few(small)}; give a larger "
+                "--resize, or a smaller --crop"
             )
         sizes: dict[tuple[int, int], list[PurePosixPath]] = {}
         for seen in self._seen:
@@ -169,7 +170,7 @@ class Decoder:
             try:
                 width, height = cropped(wide, high, self._preprocessing.crop)
             except DataError as error:
-                raise _TooSmall(str(error)) from error
+                raise _TooSmall(f"is {wide}×{high}") from error
         if not self._has_room:  # another size than the first image's is refused in the end
             example = "" if self._preprocessing else f", as {entry} is,"
             on_disk.check_room(self._files.path, len(self._files.images), width, height, example)

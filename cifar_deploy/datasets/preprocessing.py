@@ -28,7 +28,7 @@ def preprocessed_set(images: ImageSet, preprocessing: Preprocessing) -> ImageSet
     try:
         size = cropped(*resized(width, height, preprocessing.resize), preprocessing.crop)
     except DataError as error:
-        raise DataError(f"{images.source}: each image {error}") from error
+        raise DataError(f"{images.source}: each image {error}; give --resize, or a smaller --crop") from error
     total = len(images.train_images) + len(images.test_images)
     on_disk.check_room(images.source, total, *size)
     done = itertools.count(1)
@@ -80,7 +80,7 @@ def cropped(width: int, height: int, crop: tuple[int, ...]) -> tuple[int, int]:
     if not crop:
         return width, height
     if crop[1] > width or crop[0] > height:
-        raise DataError(f"is {width}×{height}, and the crop is {crop[1]}×{crop[0]}; resize the images first")
+        raise DataError(f"is {width}×{height}, and the crop is {crop[1]}×{crop[0]}")
     return crop[1], crop[0]
 
 

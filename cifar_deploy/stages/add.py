@@ -12,7 +12,7 @@ from cifar_deploy.core.records import Addition, Channels, Checkpoint, Data, Norm
 from cifar_deploy.core.store import Store, as_artifact
 from cifar_deploy.networks import NETWORKS, has_own_weights
 from cifar_deploy.networks.usual import Usual
-from cifar_deploy.stages import train
+from cifar_deploy.stages import app, train
 from cifar_deploy.workers import add as worker
 from cifar_deploy.workers.prepare import Prepared
 
@@ -53,6 +53,7 @@ def add(
     wanted = addition_of(prepared, name, given)
     if not force and (existing := _existing(store, wanted)):
         store.verified(as_artifact(existing))
+        app.write(store, as_artifact(existing))
         return Outcome(value=existing, reused=True)
     threads = given.threads or ranks.threads()
     checkpoint = Worker(pool_threads=threads, variables=train.waiting(), on_progress=on_progress).call(
@@ -66,6 +67,7 @@ def add(
         limit_test=given.limit_test,
     )
     files.discard(store.training_folder(name))
+    app.write(store, as_artifact(checkpoint))
     return Outcome(value=checkpoint, reused=False)
 
 

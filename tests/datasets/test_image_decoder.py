@@ -214,7 +214,7 @@ def test_an_image_that_is_smaller_than_the_crop_is_refused_before_it_is_decoded(
     Image.new("RGB", (4, 30)).save(broken)
     broken.write_bytes(broken.read_bytes()[:45])
     with pytest.raises(
-        DataError, match=r"1 of 6 images are smaller than the crop: train/cat/0.png is 4×30, and the crop is 6×6"
+        DataError, match=r"1 of 6 images are smaller than the crop: train/cat/0.png is 4×30; give a larger --resize"
     ):
         load(of_any_size, Preparation(preprocessing=Preprocessing(crop=(6, 6)), skip_broken=True))
 

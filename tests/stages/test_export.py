@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from cifar_deploy import pipeline
-from cifar_deploy.core.errors import DataError, UsageError
-from cifar_deploy.core.records import Artifact, Preprocessing
+from cifar_deploy.core import files
+from cifar_deploy.core.errors import DataError, Unavailable, UsageError
+from cifar_deploy.core.records import Artifact, Preprocessing, Trained
 from cifar_deploy.core.store import Store
+from cifar_deploy.workers import export as worker
 from cifar_deploy.workers.prepare import prepare_calibration
 from tests.in_process import run_here
-from tests.probes import a_checkpoint
+from tests.probes import a_checkpoint, a_job
 
 
 def digits_as_files(folder: Path, numbers: range) -> Path:
@@ -27,6 +29,7 @@ def digits_as_files(folder: Path, numbers: range) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("workers_here")
 def test_given_images_calibrate_and_others_calibrate_anew(road: Path, tmp_path: Path) -> None:
     out = shutil.copytree(road, tmp_path / "out")
@@ -96,9 +99,32 @@ def test_calibration_images_that_are_not_there_are_a_usage_error(road: Path, tmp
         next(pipeline.export(Store(road), calibration_data=tmp_path / "absent"))
 
 
+def test_a_format_is_calibrated_on_given_images_else_on_training_images_if_there_are_some(tmp_path: Path) -> None:
+    given, trained = (np.full((5, 8, 8, 3), level, np.uint8) for level in (255, 0))
+    np.save(tmp_path / "given.npy", given)
+    np.save(tmp_path / "train_images.npy", trained)
+    job = a_job(format="onnx_int8")
+    plain = worker.Reference(images=tmp_path, stand_in=None, logits=tmp_path / "logits.npy")
+    calibrated = dataclasses.replace(plain, calibration=tmp_path / "given.npy")
+    assert worker._calibration_images(job.artifact, plain, 3).max() == 0
+    assert worker._calibration_images(job.artifact, calibrated, 3).min() == 1
+    checkpoint = a_checkpoint()
+    data = dataclasses.replace(DATA, train_images=0)
+    origin = Trained(
+        checkpoint=dataclasses.replace(checkpoint, training=dataclasses.replace(checkpoint.training, data=data))
+    )
+    alone = dataclasses.replace(job.artifact, origin=origin)
+    assert worker._calibration_images(alone, calibrated, 3).min() == 1
+    with pytest.raises(
+        Unavailable, match=r"format onnx_int8: needs images for its calibration, .* give --calibration-data"
+    ):
+        worker._calibration_images(alone, plain, 3)
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("workers_here")
 def test_without_training_images_int8_is_unavailable_with_the_way_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, a_network_with_test_images_alone: Path
+    tmp_path: Path, a_network_with_test_images_alone: Path
 ) -> None:
     out = a_network_with_test_images_alone
     done = run_here("export", "--format", "onnx", "--format", "onnx_int8", "--out", out)
@@ -125,8 +151,8 @@ def a_network_with_test_images_alone(road: Path, tmp_path: Path) -> Path:
     store = Store(road)
     trained = store.checkpoint("resnet8")
     assert trained
-    weights = shutil.copytree(store.checkpoint_folder("resnet8"), tmp_path / "staged")
     training = dataclasses.replace(trained.training, data=data)
-    with Store(tmp_path / "alone") as alone:
-        alone.save_checkpoint(dataclasses.replace(trained, training=training), weights)
+    with Store(tmp_path / "alone") as alone, files.staging(alone.checkpoint_folder("resnet8")) as staged:
+        shutil.copytree(store.checkpoint_folder("resnet8"), staged, dirs_exist_ok=True)
+        alone.save_checkpoint(dataclasses.replace(trained, training=training), staged)
     return tmp_path / "alone"
