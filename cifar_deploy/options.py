@@ -181,17 +181,14 @@ DatasetName = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", metavar="PATH", help="The data set's directory, archive or .zip.")
 ]
+_NETWORK = "A network, torchvision:NAME, timm:NAME, or module:function"
 NetworkArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="NETWORK", help="A network, or module:function.", autocompletion=_names("networks:NETWORKS")
-    ),
+    typer.Argument(metavar="NETWORK", help=f"{_NETWORK}.", autocompletion=_names("networks:NETWORKS")),
 ]
 NetworkOptions = Annotated[
     list[str] | None,
-    _several(
-        "--network", of="networks:NETWORKS", help="A network, or module:function", default=", ".join(DEFAULT_NETWORKS)
-    ),
+    _several("--network", of="networks:NETWORKS", help=_NETWORK, default=", ".join(DEFAULT_NETWORKS)),
 ]
 Names = Annotated[
     list[str] | None,

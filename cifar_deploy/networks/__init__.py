@@ -1,5 +1,7 @@
 """Image classifiers. A new network is one file here and one line below; anyone's own is named "module:function".
 
+Those of torchvision and timm are named "torchvision:NAME" and "timm:NAME" (see networks.libraries).
+
 This file imports no torch: whoever only checks a name need not wait for it.
 """
 
@@ -37,6 +39,7 @@ NETWORKS: Registry[Network] = Registry(
         "mobilenet-0.5": "mobilenet:MOBILENET_050",
         "mobilenet-0.25": "mobilenet:MOBILENET_025",
     },
+    libraries=("torchvision", "timm"),
 )
 
 # What the original report compared.
