@@ -11,7 +11,7 @@ from cifar_deploy.core import files, machine, packs, trust
 from cifar_deploy.core.errors import Corrupt, DeployError, Unavailable, WrongOutput
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
-from cifar_deploy.core.progress import OnProgress, Progress
+from cifar_deploy.core.progress import OnProgress, Progress, within
 from cifar_deploy.core.records import (
     Artifact,
     Baseline,
@@ -52,9 +52,10 @@ def export(
     with files.temporary_folder() as references:
         for done, (origin, format, named) in enumerate(pairs):
             artifact = _wanted(origin, format, "uint8" if "uint8" in (input, named) else "float32")
+            shown = Progress(done=done, total=len(pairs), message=artifact.title)
             if on_progress:
-                on_progress(Progress(done=done, total=len(pairs), message=artifact.title))
-            yield _export(store, artifact, force, references / f"{origin.name}.npy")
+                on_progress(shown)
+            yield _export(store, artifact, force, references / f"{origin.name}.npy", within(shown, on_progress))
 
 
 def _wanted(origin: Trained | Baseline, format: str, input: ImageType) -> Artifact:
@@ -74,7 +75,9 @@ def _wanted(origin: Trained | Baseline, format: str, input: ImageType) -> Artifa
     )
 
 
-def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcome[Artifact]:
+def _export(
+    store: Store, wanted: Artifact, force: bool, logits: Path, on_progress: OnProgress | None = None
+) -> Outcome[Artifact]:
     """One of them; `logits` is where the network's own are, or will be for its other formats."""
     plugin, artifact = format_of(wanted), wanted
     assert wanted.data
@@ -85,13 +88,13 @@ def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcom
             images = prepare.images_for(wanted.data)
             stand_in = prepare.stand_in_of(images, wanted.data)
             reference = worker.Reference(images=images, stand_in=stand_in, logits=logits)
-            written = Worker(interpreter=interpreter_for(plugin)).call(
+            written = Worker(interpreter=interpreter_for(plugin), on_progress=on_progress).call(
                 worker.write, wanted=wanted, root=store.root, reference=reference, staged=staged
             )
             artifact = dataclasses.replace(
                 wanted, files=written.files, seconds=written.seconds, choices=written.choices
             )
-            artifact = validated(artifact, reference, staged)
+            artifact = validated(artifact, reference, staged, on_progress=on_progress)
         except DeployError as error:
             with files.errors_named(store.folder_of(wanted)):
                 for part in staged.iterdir():
@@ -107,7 +110,11 @@ def _export(store: Store, wanted: Artifact, force: bool, logits: Path) -> Outcom
 
 
 def validated(
-    artifact: Artifact, reference: worker.Reference, staged: Path, backends: Iterable[str] | None = None
+    artifact: Artifact,
+    reference: worker.Reference,
+    staged: Path,
+    backends: Iterable[str] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Artifact:
     """The artifact with what the validation found, through every backend (of `backends`) that can be asked here.
 
@@ -123,7 +130,7 @@ def validated(
             continue
         device_of(backend)
         try:
-            parity = Worker(interpreter=interpreter_for(plugin)).call(
+            parity = Worker(interpreter=interpreter_for(plugin), on_progress=on_progress).call(
                 worker.check,
                 artifact=artifact,
                 backend=backend,
