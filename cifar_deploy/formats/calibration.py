@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -81,7 +81,7 @@ def best(
 class Reported(Generic[T]):
     """Images or batches, of which each is reported when it is taken: no calibration is silent for long."""
 
-    def __init__(self, items: Sequence[T], what: str) -> None:
+    def __init__(self, items: Collection[T], what: str) -> None:
         self._items, self._what = items, what
 
     def __len__(self) -> int:

@@ -95,7 +95,7 @@ def _own_logits(network: "nn.Module", pixels: Pixels) -> Logits:
     with torch.no_grad():
         for batch in batched(pixels, _VALIDATION_BATCH):
             found.append(network(torch.from_numpy(as_input(batch))).numpy())
-            report(len(found) * _VALIDATION_BATCH, len(pixels))
+            report(min(len(found) * _VALIDATION_BATCH, len(pixels)), len(pixels), "logits of the network itself")
     return np.concatenate(found)
 
 
