@@ -50,8 +50,8 @@ class Attention(nn.Module):
         self.attention = nn.MultiheadAttention(CHANNELS, 2, batch_first=True)
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens = nn.functional.avg_pool2d(images, images.shape[-1] // 4).flatten(2).permute(0, 2, 1)
-        tokens = torch.cat([self.token.expand(len(images), -1, -1), tokens], dim=1) + self.places
+        tokens = nn.functional.adaptive_avg_pool2d(images, 4).flatten(2).permute(0, 2, 1)
+        tokens = torch.cat([self.token.expand(images.shape[0], -1, -1), tokens], dim=1) + self.places
         normed = self.norm(tokens)
         return (tokens + self.attention(normed, normed, normed, need_weights=False)[0])[:, 0, :, None, None]
 

@@ -13,9 +13,12 @@ from cifar_deploy.core.records import Data
 from cifar_deploy.core.registry import load_object, missing
 from cifar_deploy.formats import FORMATS
 from cifar_deploy.networks import NETWORKS, complete, libraries
+from tests.in_process import run_here
 from tests.probes import a_checkpoint
 
 needs_timm = pytest.mark.skipif(bool(missing(["timm"])), reason="timm is not installed: pip install timm")
+
+TIMMS = "timm:mobilenetv4_conv_small"
 
 
 def data_of(height: int, width: int) -> Data:
@@ -103,3 +106,21 @@ def test_a_network_with_more_outputs_than_one_in_training_is_refused_with_one_li
     training = replace(a_checkpoint().training, network="torchvision:googlenet", data=data_of(64, 64))
     with pytest.raises(UsageError, match="torchvision:googlenet: returned GoogLeNetOutputs in training"):
         try_out(training, "cpu", 1)
+
+
+@pytest.mark.slow  # a minute each
+@pytest.mark.parametrize(
+    "name",
+    ["torchvision:shufflenet_v2_x0_5", "torchvision:mobilenet_v3_small", pytest.param(TIMMS, marks=needs_timm)],
+)
+def test_a_librarys_network_goes_the_whole_way(name: str, tmp_path: Path) -> None:
+    """In float32 its answers must be right; what INT8 keeps of a network of few steps is not asked."""
+    few = ["--dataset", "digits", "--limit-train", "256", "--limit-test", "64", "--batch-size", "32", "--epochs", "1"]
+    for line in (
+        ["train", name, "--name", "theirs", *few],
+        ["export", "theirs", "--format", "torchscript", "--format", "onnx"],
+        ["evaluate", "theirs", "--backend", "onnxruntime", "--backend", "torchscript", "--metric", "accuracy"],
+    ):
+        done = run_here(*line, "--out", tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "logits differ by at most" in run_here("export", "theirs", "--format", "onnx", "--out", tmp_path).stdout
