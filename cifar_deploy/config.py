@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeAlias, get_args,
 import typer
 
 from cifar_deploy.core.errors import Corrupt, UsageError, few
+from cifar_deploy.networks import NETWORKS
 
 if TYPE_CHECKING:
     from cifar_deploy.core.records import ConfigFile
@@ -389,7 +390,7 @@ class _Document:
         parameter = self._commands[way].keys[entry.key]
         if {entry.key, ".".join((*way, entry.key))} & _ONLY_IF_NAMED:
             what = "may not be given by a file that is only found"
-        elif _takes_text(parameter, str) and any(":" in str(text) for text in texts):
+        elif _takes_text(parameter, str) and any(_is_code(parameter, str(text)) for text in texts):
             what = "names code, and stands in a file that is only found"
         else:
             return
@@ -403,6 +404,11 @@ class _Document:
         if isinstance(value, dict):
             return f"{where}: [{'.'.join(way)}]"
         return f"{where}: [{'.'.join(tables)}] {key}" if tables else f"{where}: {key}"
+
+
+def _is_code(parameter: Any, text: str) -> bool:
+    """Whether a value may be a module:object. A network's may also stand in a library's list, which is none."""
+    return ":" in text and not (parameter.name == "network" and NETWORKS.is_of_library(text))
 
 
 # A table's header, and what stands before the equals sign of a value.

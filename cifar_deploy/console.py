@@ -24,6 +24,7 @@ from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Artifact, Checkpoint, Result, UnderLimit
 from cifar_deploy.core.table import Column, Excerpt, Overview, Section, Table
 from cifar_deploy.metrics.summary import Configuration, Summary
+from cifar_deploy.networks import NETWORKS
 from cifar_deploy.reports import text as plain
 from cifar_deploy.stages.devices import Visited
 from cifar_deploy.stages.doctor import Diagnosis, Ready
@@ -390,6 +391,9 @@ def print_catalogue(entries: Sequence[Entry]) -> None:
                 _hanging(" " * _NAME_WIDTH, f"not here: {entry.why_unavailable}")
             if entry.command:
                 line(f"{'':{_NAME_WIDTH}}$ {entry.command}")
+        if kind == NETWORKS.kind:
+            names = " or ".join(f"{library}:NAME" for library in NETWORKS.libraries)
+            _hanging("  ", f"{names}, any classifier that the library lists")
 
 
 def print_diagnosis(found: Diagnosis) -> None:

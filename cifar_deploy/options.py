@@ -250,17 +250,14 @@ CalibrationData = Annotated[
         show_default="the training images",
     ),
 ]
+_NETWORK = "A network, torchvision:NAME, timm:NAME, or module:function"
 NetworkArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="NETWORK", help="A network, or module:function.", autocompletion=_names("networks:NETWORKS")
-    ),
+    typer.Argument(metavar="NETWORK", help=f"{_NETWORK}.", autocompletion=_names("networks:NETWORKS")),
 ]
 NetworkOptions = Annotated[
     list[str] | None,
-    _several(
-        "--network", of="networks:NETWORKS", help="A network, or module:function", default=", ".join(DEFAULT_NETWORKS)
-    ),
+    _several("--network", of="networks:NETWORKS", help=_NETWORK, default=", ".join(DEFAULT_NETWORKS)),
 ]
 AddedName = Annotated[
     str, typer.Argument(metavar="NAME", help="What to call the network; exports and results are found under it.")
@@ -270,7 +267,7 @@ AddedNetwork = Annotated[
     typer.Option(
         "--network",
         metavar="NETWORK",
-        help="A network, or module:function. The function may return a trained module.",
+        help=f"{_NETWORK}. The function may return a trained module.",
         show_default="NAME",
         autocompletion=_names("networks:NETWORKS"),
     ),

@@ -453,6 +453,13 @@ def test_a_found_file_gives_no_trust_and_destroys_nothing(line: str, text: str, 
         assert parsed(line, value)[name]
 
 
+def test_a_found_file_may_name_a_network_of_a_library() -> None:
+    """As a network, and as nothing else."""
+    Path("cifar-deploy.toml").write_text('[train]\nnetwork = "torchvision:resnet18"\n')
+    assert parsed("train", [])["network"] == "torchvision:resnet18"
+    refused('[export]\nformat = "torchvision:resnet18"\n', "export", "names code", found=True)
+
+
 def test_a_flag_that_a_found_file_leaves_off_is_nothing() -> None:
     Path("cifar-deploy.toml").write_text("[evaluate]\nforce = false\ntrust = false\n")
     assert parsed("evaluate", [])["force"] is False and parsed("evaluate", ["--force"])["force"] is True

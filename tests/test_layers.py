@@ -53,6 +53,7 @@ HEAVY = {
         "PIL",
         "safetensors",
         "mlflow",
+        "timm",
     ),
 }
 # These run in workers alone, where torch is what is wanted.

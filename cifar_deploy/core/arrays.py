@@ -58,7 +58,9 @@ def as_input(pixels: Pixels) -> Images:
 
     uint8 (N, H, W, 3) in 0..255 -> float32 (N, 3, H, W) in [0, 1]
     """
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
+    images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+    images /= 255  # in place: a second array would be another 0.5 GB of a calibration's images
+    return images
 
 
 def choose(count: int, limit: int | None, seed: int = 0) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,6 +29,18 @@ class Progress:
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+def within(outer: Progress, on_progress: OnProgress | None) -> OnProgress | None:
+    """Shows the progress of a worker as a part of `outer`, whose message it continues."""
+    if not on_progress:
+        return None
+
+    def show(inner: Progress) -> None:
+        what = inner.message or f"{min(inner.done, inner.total):,} of {inner.total:,}"
+        on_progress(replace(outer, message=f"{outer.message}: {what}"))
+
+    return show
 
 
 class Reporter:

@@ -2,7 +2,8 @@
 
 An entry is "module:OBJECT" inside the folder of its kind. A name that holds a colon itself is anyone's own plugin,
 "their.module:OBJECT", looked for on the Python path and in the current folder: code, which is imported only if the user
-has given its name (see core.trust). This is the one place where a name becomes an import.
+has given its name (see core.trust). This is the one place where a name becomes an import. A kind may keep the names of
+some libraries for itself: "library:NAME" is no object then, it stands in the library's list, and is nobody's code to trust.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -37,10 +38,16 @@ class Registry(Mapping[str, T], Generic[T]):
     """The plugins of one kind, in the order in which they are listed."""
 
     def __init__(
-        self, kind: str, package: str, entries: Mapping[str, str], former: Mapping[str, str] | None = None
+        self,
+        kind: str,
+        package: str,
+        entries: Mapping[str, str],
+        former: Mapping[str, str] | None = None,
+        libraries: Collection[str] = (),
     ) -> None:
-        """`former` are earlier names, understood where a user gives them."""
+        """`former` are earlier names, understood where a user gives them. A name in one of `libraries` is the kind's to find."""
         self.kind = kind
+        self.libraries = libraries
         self._entries = entries
         self._places: dict[str, tuple[str, str]] = {}  # module and attribute
         for name, entry in entries.items():
@@ -74,7 +81,13 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def given(self, name: str) -> str:
         """`name`, which the user gave, checked, as it is today; if it is module:object it may be imported from now on."""
-        return given(self.kind, self.check(self._former.get(name, name)))
+        name = self.check(self._former.get(name, name))
+        return name if self.is_of_library(name) else given(self.kind, name)
+
+    def is_of_library(self, name: str) -> bool:
+        """Whether it is "library:NAME"; nothing looks yet whether the library has it."""
+        library, colon, _ = name.partition(":")
+        return bool(colon) and library in self.libraries
 
 
 def given(kind: str, name: str) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,12 @@ from cifar_deploy.core.arrays import Logits
 from cifar_deploy.core.progress import report
 from cifar_deploy.formats import Choices, Source
 
+T = TypeVar("T")
+
 # Images on which the calibrations are compared; none of them is used to calibrate.
 _HELD_OUT = 2000
+# Of all these images together, as the network takes them. It bounds the time too: the larger, the fewer are compared.
+_BYTES = 2**29
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +45,13 @@ def best(
 ) -> Choices:
     """Write `path` by the calibration whose `logits` give the labels of `float_path` most often; if several do, the nearest."""
     most = max(calibration.images for calibration in calibrations)
-    images = source.calibration_images(most + _HELD_OUT)
+    fitting = _BYTES // (source.images.element_size() * source.images[0].numel())
+    images = source.calibration_images(min(most + _HELD_OUT, max(2, fitting)))
     # A small data set is shared out.
     most = min(most, len(images) // 2)
     to_calibrate, held_out = images[:most], images[most:]
     begun = time.perf_counter()
+    report(0, 1, "logits of the float network")
     expected = logits(float_path, held_out)
     best_score = (-1.0, 0.0)
     choices: Choices = {}
@@ -70,3 +76,18 @@ def best(
                     "held_out_agreement": agreement,
                 }
     return {**choices, "calibration_seconds": time.perf_counter() - begun}
+
+
+class Reported(Generic[T]):
+    """Images or batches, of which each is reported when it is taken: no calibration is silent for long."""
+
+    def __init__(self, items: Collection[T], what: str) -> None:
+        self._items, self._what = items, what
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[T]:
+        for number, item in enumerate(self._items, start=1):
+            report.alive(f"{self._what} {number} of {len(self)}")
+            yield item

@@ -18,7 +18,7 @@ from cifar_deploy.core.arrays import Logits
 from cifar_deploy.environments.executorch import ENVIRONMENT, MOST_IMAGES
 from cifar_deploy.formats import Choices, Format, Source
 from cifar_deploy.formats import executorch as float_format
-from cifar_deploy.formats.calibration import Calibration, best
+from cifar_deploy.formats.calibration import Calibration, Reported, best
 
 _IMAGES = (16, 64, 256)
 _BATCH = 16
@@ -46,7 +46,7 @@ def _quantise(source: Source, images: NDArray[Any], path: Path) -> None:
     quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     with torch.no_grad():
         observed = prepare_pt2e(float_format.program(source.network, source).module(), quantizer)
-        for batch in torch.from_numpy(images).split(_BATCH):
+        for batch in Reported(torch.from_numpy(images).split(_BATCH), "calibrating, batch"):
             observed(batch)
         quantised = convert_pt2e(observed)
     float_format.lower(quantised, source, path)
@@ -59,7 +59,8 @@ def _logits(path: Path, images: NDArray[Any]) -> Logits:
     program = Runtime.get().load_program(path)  # which the method does not keep
     method = program.load_method("forward")
     assert method is not None
-    return np.concatenate([np.array(method.execute([few])[0]) for few in torch.from_numpy(images).split(MOST_IMAGES)])
+    batches = Reported(torch.from_numpy(images).split(MOST_IMAGES), "comparing labels, batch")
+    return np.concatenate([np.array(method.execute([batch])[0]) for batch in batches])
 
 
 FORMAT = Format(

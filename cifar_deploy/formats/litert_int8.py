@@ -16,7 +16,7 @@ from cifar_deploy.core.arrays import Images, Logits
 from cifar_deploy.environments.litert import ENVIRONMENT
 from cifar_deploy.formats import Choices, Format, Source
 from cifar_deploy.formats import litert as litert_format
-from cifar_deploy.formats.calibration import Calibration, best
+from cifar_deploy.formats.calibration import Calibration, Reported, best
 
 _CALIBRATIONS = (("MinMax", 16), ("MinMax", 64), ("MinMax", 256), ("moving average", 64), ("moving average", 256))
 
@@ -48,7 +48,8 @@ def _quantise(float_path: Path, method: str, images: Images, path: Path) -> None
     )
     ((signature, ends),) = ranges.get_signature_list().items()
     (image,) = ends["inputs"]
-    ranges.calibrate({signature: [{image: each[None]} for each in images]}, told)
+    calls = [{image: each[None]} for each in images]
+    ranges.calibrate({signature: Reported(calls, "calibrating, image")}, told)
     quantised = quantizer.Quantizer(str(float_path), told.get_quantization_recipe()).quantize(ranges.get_model_qsvs())
     quantised.export_model(str(path))
 
@@ -60,7 +61,7 @@ def _logits(path: Path, images: Images) -> Logits:
     interpreter.allocate_tensors()
     (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     logits = []
-    for each in images:
+    for each in Reported(images, "comparing labels, image"):
         interpreter.set_tensor(image["index"], each[None])
         interpreter.invoke()
         logits.append(interpreter.get_tensor(output["index"]))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cifar_deploy.core.arrays import Logits, batched
 from cifar_deploy.formats import Choices, Format, Source
 from cifar_deploy.formats import onnx as onnx_format
-from cifar_deploy.formats.calibration import Calibration, best
+from cifar_deploy.formats.calibration import Calibration, Reported, best
 
 # The percentage of an activation's values that its range holds, and on how many images.
 _CALIBRATIONS = ((100.0, 16), (100.0, 64), (100.0, 256), (99.99, 64), (99.99, 256), (99.9, 256))
@@ -41,13 +41,27 @@ def _quantise(float_path: Path, percentile: float, images: NDArray[Any], path: P
     from onnxruntime import quantization as q
 
     class Reader(q.CalibrationDataReader):  # type: ignore[misc]
+        """In batches, of which its length and ranges count too."""
+
         def __init__(self) -> None:
-            self._batches = batched(images, _BATCH)
+            self._all = list(batched(images, _BATCH))
+            self.set_range(0, len(self))
+
+        def __len__(self) -> int:
+            return len(self._all)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self._batches = iter(Reported(self._all[start_index:end_index], "calibrating, batch"))
 
         def get_next(self) -> dict[str, NDArray[Any]] | None:
             batch = next(self._batches, None)
             return None if batch is None else {"image": batch}
 
+    extra: dict[str, Any] = {}
+    if percentile < 100:
+        # Symmetric, its own choice for percentiles, would waste half of an unsigned range. Its histograms are made of a
+        # batch after the other: else it would first keep each layer's output for all images.
+        extra = {"CalibTensorRangeSymmetric": False, "CalibPercentile": percentile, "CalibStridedMinMax": 1}
     q.quantize_static(
         float_path,
         path,
@@ -57,8 +71,7 @@ def _quantise(float_path: Path, percentile: float, images: NDArray[Any], path: P
         activation_type=q.QuantType.QUInt8,
         weight_type=q.QuantType.QInt8,
         calibrate_method=q.CalibrationMethod.MinMax if percentile == 100 else q.CalibrationMethod.Percentile,
-        # Symmetric, its own choice for percentiles, would waste half of an unsigned range.
-        extra_options={"CalibTensorRangeSymmetric": False, "CalibPercentile": percentile},
+        extra_options=extra,
     )
 
 
@@ -68,7 +81,8 @@ def _logits(path: Path, images: NDArray[Any]) -> Logits:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(["logits"], {"image": batch})[0] for batch in batched(images, _BATCH)])
+    batches = Reported(list(batched(images, _BATCH)), "comparing labels, batch")
+    return np.concatenate([session.run(["logits"], {"image": batch})[0] for batch in batches])
 
 
 FORMAT = Format(

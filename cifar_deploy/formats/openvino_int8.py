@@ -16,7 +16,7 @@ import numpy as np
 from cifar_deploy.core.arrays import Images, Logits, batched
 from cifar_deploy.formats import Choices, Format, Source
 from cifar_deploy.formats import openvino_ir as float_format
-from cifar_deploy.formats.calibration import Calibration, best
+from cifar_deploy.formats.calibration import Calibration, Reported, best
 
 # Whether biases are corrected, and on how many images.
 _CALIBRATIONS = ((False, 16), (False, 64), (False, 256), (True, 64), (True, 256))
@@ -45,7 +45,7 @@ def _quantise(float_path: Path, corrects: bool, images: Images, path: Path) -> N
 
     quantised = nncf.quantize(
         openvino.Core().read_model(float_path),
-        nncf.Dataset([image[None] for image in images]),
+        nncf.Dataset(Reported(images, "calibrating, image"), lambda image: image[None]),
         subset_size=len(images),
         advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=not corrects),
     )
@@ -58,7 +58,8 @@ def _logits(path: Path, images: Images) -> Logits:
     compiled = openvino.Core().compile_model(
         path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     )
-    return np.concatenate([compiled(batch)[0] for batch in batched(images, _BATCH)])
+    batches = Reported(list(batched(images, _BATCH)), "comparing labels, batch")
+    return np.concatenate([compiled(batch)[0] for batch in batches])
 
 
 FORMAT = Format(

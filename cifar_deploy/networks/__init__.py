@@ -1,5 +1,7 @@
 """Image classifiers. A new network is one file here and one line below; anyone's own is named "module:function".
 
+Those of torchvision and timm are named "torchvision:NAME" and "timm:NAME" (see networks.libraries).
+
 This file imports no torch: whoever only checks a name need not wait for it.
 """
 
@@ -37,16 +39,8 @@ NETWORKS: Registry[Network] = Registry(
         "mobilenet-0.5": "mobilenet:MOBILENET_050",
         "mobilenet-0.25": "mobilenet:MOBILENET_025",
     },
+    libraries=("torchvision", "timm"),
 )
 
 # What the original report compared.
 DEFAULT_NETWORKS = ("resnet18", "mobilenet")
-
-
-# Whose networks are named as module:function is, and are built without weights.
-LIBRARIES = ("torchvision", "timm")
-
-
-def has_own_weights(network: str) -> bool:
-    """Whether it may come with trained weights: a user's own function may return them."""
-    return ":" in network and network.partition(":")[0] not in LIBRARIES

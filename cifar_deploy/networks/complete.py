@@ -16,7 +16,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from cifar_deploy.core.errors import Corrupt, UsageError
 from cifar_deploy.core.records import Channels, Data, Layout, Normalisation
 from cifar_deploy.core.registry import load_object
-from cifar_deploy.networks import NETWORKS, answers
+from cifar_deploy.networks import NETWORKS, answers, libraries
 
 # In the metadata of a safetensors file: the trained network's logits of the fixed images, as JSON.
 LOGITS = "logits"
@@ -64,14 +64,13 @@ def build(network: str, data: Data, normalisation: Normalisation | None = None) 
 
     It normalises by the mean and std of `data`, unless it was trained with another `normalisation`.
 
-    Raises UsageError if a custom network is not a function of the number of classes.
+    Raises UsageError if a custom network is not a function of the number of classes, or if a library has no such network
+    or does not build it for such images. Raises Unavailable if the library is missing.
     """
-    classes = len(data.classes)
-    body = _custom(network, classes) if ":" in network else NETWORKS[network].build(classes)
     first = Normalise(data.mean, data.std)
     if normalisation:
         first = Normalise(normalisation.mean, normalisation.std, normalisation.channels)
-    complete = nn.Sequential(first, body)
+    complete = nn.Sequential(first, _body(network, data))
     if any(
         isinstance(value, UninitializedParameter | UninitializedBuffer)
         for value in (*complete.parameters(), *complete.buffers())
@@ -132,6 +131,13 @@ def on(device: str, network: nn.Module, layout: Layout = "channels_last") -> nn.
     """The network on a device. Channels last in memory is the faster layout for convolutions."""
     network = network.to(device)
     return network.to(memory_format=torch.channels_last) if layout == "channels_last" else network
+
+
+def _body(network: str, data: Data) -> nn.Module:
+    classes = len(data.classes)
+    if NETWORKS.is_of_library(network):
+        return libraries.build(network, classes, data.height, data.width)
+    return _custom(network, classes) if ":" in network else NETWORKS[network].build(classes)
 
 
 def _custom(network: str, classes: int) -> nn.Module:

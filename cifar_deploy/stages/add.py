@@ -10,7 +10,7 @@ from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.progress import OnProgress
 from cifar_deploy.core.records import Addition, Channels, Checkpoint, Data, Normalisation
 from cifar_deploy.core.store import Store, as_artifact
-from cifar_deploy.networks import NETWORKS, has_own_weights
+from cifar_deploy.networks import NETWORKS
 from cifar_deploy.networks.usual import Usual
 from cifar_deploy.stages import app, train
 from cifar_deploy.workers import add as worker
@@ -80,7 +80,8 @@ def check(name: str, given: TrainedElsewhere) -> None:
     """Raises UsageError for what is wrong whatever the images are."""
     NETWORKS.given(given.network)
     train.name_of(given.network, name)
-    if not given.weights and not has_own_weights(given.network):
+    is_own = ":" in given.network and not NETWORKS.is_of_library(given.network)  # which may return trained weights
+    if not given.weights and not is_own:
         raise UsageError(f"--weights: missing, and {given.network} comes without trained ones; {_GIVE_WEIGHTS}")
     if given.entry is not None and not given.weights:
         raise UsageError("--entry: needs --weights; add it, or leave this out")

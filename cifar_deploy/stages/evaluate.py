@@ -15,7 +15,7 @@ from cifar_deploy.core.defaults import TIMEOUT_S
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
-from cifar_deploy.core.progress import OnProgress, Progress, counted, duration
+from cifar_deploy.core.progress import OnProgress, Progress, counted, duration, within
 from cifar_deploy.core.records import (
     ConfigFile,
     Cooling,
@@ -112,8 +112,10 @@ class _Evaluation:
                 self._warn_of_labels(earlier)
                 yield Outcome(value=earlier, reused=True, tried=not item.failure)
                 continue
-            self._show(Progress(done=done, total=len(planned), message=_title(item.job)))
-            result = Result(job=item.job, runs=(self._measured(item.job, item.failure),))
+            shown = Progress(done=done, total=len(planned), message=_title(item.job))
+            self._show(shown)
+            run = self._measured(item.job, item.failure, on_progress=within(shown, self._show))
+            result = Result(job=item.job, runs=(run,))
             self._warn_of_labels(result)
             yield Outcome(value=result, reused=False, tried=not item.failure)
 
@@ -294,12 +296,13 @@ class _Evaluation:
         control: bool = False,
         limit: limits.Limit | None = None,
         cooled: Cooling | None = None,
+        on_progress: OnProgress | None = None,
     ) -> Run:
         started, begun = machine.now(), time.monotonic()
         measurement: Measurement | None = None
         if not failure:
             try:
-                measurement = _read(self._store, job, started, self._settings, limit)
+                measurement = _read(self._store, job, started, self._settings, limit, on_progress)
             except DeployError as error:
                 failure = failure_of(error)
         run = Run(
@@ -328,7 +331,12 @@ def _title(job: Job) -> str:
 
 
 def _read(
-    store: Store, job: Job, started: str, settings: EvaluationSettings, limit: limits.Limit | None
+    store: Store,
+    job: Job,
+    started: str,
+    settings: EvaluationSettings,
+    limit: limits.Limit | None,
+    on_progress: OnProgress | None,
 ) -> Measurement:
     metric, backend = METRICS[job.metric], BACKENDS[job.backend]
     if isinstance(metric, RecordedMetric):
@@ -345,6 +353,7 @@ def _read(
         limit=limit,
         interpreter=interpreter_for(backend),
         variables=backend.isa[job.trial.isa] if isinstance(job.trial, UnderIsa) else {},
+        on_progress=on_progress,
     )
     measurement = worker.call(
         measure.measure,

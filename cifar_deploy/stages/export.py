@@ -11,7 +11,7 @@ from cifar_deploy.core import files, machine, packs, trust, untrusted
 from cifar_deploy.core.errors import Corrupt, DeployError, Unavailable, WrongOutput
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome, failure_of
-from cifar_deploy.core.progress import OnProgress, Progress
+from cifar_deploy.core.progress import OnProgress, Progress, within
 from cifar_deploy.core.records import (
     Artifact,
     Baseline,
@@ -58,8 +58,9 @@ def export(
         calibrations: dict[str, Calibration] = {}  # by the data set whose preprocessing they went through
         for done, (origin, format, named) in enumerate(pairs):
             artifact = _wanted(origin, format, "uint8" if "uint8" in (input, named) else "float32")
+            shown = Progress(done=done, total=len(pairs), message=artifact.title)
             if on_progress:
-                on_progress(Progress(done=done, total=len(pairs), message=artifact.title))
+                on_progress(shown)
             calibration = None
             if calibration_data and format_of(artifact).precision == "int8":
                 fingerprint = origin.data.fingerprint
@@ -71,7 +72,9 @@ def export(
                         references / f"calibration-{fingerprint}.npy",
                     )
                 calibration = calibrations[fingerprint]
-            yield _export(store, artifact, force, references / f"{origin.name}.npy", calibration)
+            yield _export(
+                store, artifact, force, references / f"{origin.name}.npy", calibration, within(shown, on_progress)
+            )
 
 
 def _wanted(origin: Trained | Baseline, format: str, input: ImageType) -> Artifact:
@@ -92,7 +95,12 @@ def _wanted(origin: Trained | Baseline, format: str, input: ImageType) -> Artifa
 
 
 def _export(
-    store: Store, wanted: Artifact, force: bool, logits: Path, calibration: Calibration | None = None
+    store: Store,
+    wanted: Artifact,
+    force: bool,
+    logits: Path,
+    calibration: Calibration | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Outcome[Artifact]:
     """One of them; `logits` is where the network's own are, or will be for its other formats."""
     if calibration:
@@ -113,7 +121,7 @@ def _export(
                 logits=logits,
                 calibration=calibration.pixels if calibration else None,
             )
-            written = Worker(interpreter=interpreter_for(plugin)).call(
+            written = Worker(interpreter=interpreter_for(plugin), on_progress=on_progress).call(
                 worker.write, wanted=wanted, root=store.root, reference=reference, staged=staged
             )
             artifact = dataclasses.replace(
@@ -122,7 +130,7 @@ def _export(
                 seconds=written.seconds,
                 choices={**wanted.choices, **written.choices},
             )
-            artifact = validated(artifact, reference, staged)
+            artifact = validated(artifact, reference, staged, on_progress=on_progress)
         except DeployError as error:
             with files.errors_named(store.folder_of(wanted)):
                 for part in staged.iterdir():
@@ -139,7 +147,11 @@ def _export(
 
 
 def validated(
-    artifact: Artifact, reference: worker.Reference, staged: Path, backends: Iterable[str] | None = None
+    artifact: Artifact,
+    reference: worker.Reference,
+    staged: Path,
+    backends: Iterable[str] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Artifact:
     """The artifact with what the validation found, through every backend (of `backends`) that can be asked here.
 
@@ -155,7 +167,7 @@ def validated(
             continue
         device_of(backend)
         try:
-            parity = Worker(interpreter=interpreter_for(plugin)).call(
+            parity = Worker(interpreter=interpreter_for(plugin), on_progress=on_progress).call(
                 worker.check,
                 artifact=artifact,
                 backend=backend,

@@ -7,7 +7,7 @@ torch. Validation compares the artifact's logits with the eager network's on the
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
-from cifar_deploy.core.arrays import Pixels, as_input, batched, choose, mapped
+from cifar_deploy.core.arrays import Logits, Pixels, as_input, batched, choose, mapped
 from cifar_deploy.core.errors import ExportError, Unavailable, WrongOutput, loading, raised_as
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, External, File, Parity, Trained
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.formats import Choices, Source, format_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Real test images that the validation looks at; with them the agreement is known to 0.4 points.
 VALIDATION_IMAGES = 256
@@ -68,8 +71,8 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
         few = torch.from_numpy(as_input(pixels[:2]))
         if reason := answers.unfit(origin.network, network, few, len(origin.data.classes)):
             raise ExportError(f"{wanted.name}: the network itself {reason}")
-        with files.atomic_write(reference.logits) as part, open(part, "wb") as output, torch.no_grad():
-            np.save(output, network(torch.from_numpy(as_input(pixels))).numpy())
+        with files.atomic_write(reference.logits) as part, open(part, "wb") as output:
+            np.save(output, _own_logits(network, pixels))
     source = Source(
         network=complete.OfPixels(network).eval() if plugin.input == "uint8" else network,
         origin=origin,
@@ -83,6 +86,18 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
     if not plugin.is_portable:
         choices["processor"] = machine.machine().chip
     return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds, choices=choices)
+
+
+def _own_logits(network: "nn.Module", pixels: Pixels) -> Logits:
+    """Of the network itself, in batches: what its layers hold of 256 large images at once would fill the memory."""
+    import torch
+
+    found = []
+    with torch.no_grad():
+        for batch in batched(pixels, _VALIDATION_BATCH):
+            found.append(network(torch.from_numpy(as_input(batch))).numpy())
+            report(min(len(found) * _VALIDATION_BATCH, len(pixels)), len(pixels), "logits of the network itself")
+    return np.concatenate(found)
 
 
 def _calibration_images(wanted: Artifact, reference: Reference, count: int) -> NDArray[Any]:
@@ -116,21 +131,13 @@ def write_answers(checkpoint: Checkpoint, root: Path, images: Path, logits: Path
 
     Raises Corrupt if the weights are not those of the record.
     """
-    import torch
-
     from cifar_deploy.networks import complete
 
     artifact, origin = as_artifact(checkpoint), Trained(checkpoint=checkpoint)
     weights = Store(root).verified(artifact)[WEIGHTS]
     network = complete.load(origin.network, origin.data, weights, normalisation=origin.normalisation).eval()
-    pixels = mapped(images / "test_images.npy")
-    with torch.no_grad():
-        np.save(logits, network(torch.from_numpy(as_input(validation_pixels(images)))).numpy())
-        found = []
-        for batch in batched(pixels, _VALIDATION_BATCH):
-            found.append(network(torch.from_numpy(as_input(batch))).numpy().argmax(axis=1))
-            report(len(found) * _VALIDATION_BATCH, len(pixels))
-    np.save(labels, np.concatenate(found).astype(np.int32))
+    np.save(logits, _own_logits(network, validation_pixels(images)))
+    np.save(labels, _own_logits(network, mapped(images / "test_images.npy")).argmax(axis=1).astype(np.int32))
 
 
 def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) -> Parity:
@@ -145,7 +152,11 @@ def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) 
     images = format.prepare(validation_pixels(reference.images))
     with loading(artifact.title, backend):
         predict = plugin.load(staged / format.filename, artifact, plugin.targets[plugin.validated_on], 1)
-        logits = np.concatenate([predict(images[:1]), *map(predict, batched(images[1:], _VALIDATION_BATCH))])
+        answers = [predict(images[:1])]
+        for batch in batched(images[1:], _VALIDATION_BATCH):
+            report(sum(map(len, answers)), len(images), f"validating on {backend}")
+            answers.append(predict(batch))
+        logits = np.concatenate(answers)
     expected = np.load(reference.logits)
     if logits.shape != expected.shape:
         raise WrongOutput(

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
+from cifar_deploy.core import progress
 from cifar_deploy.core.arrays import Images, Logits
 from cifar_deploy.core.records import Trained
-from cifar_deploy.formats import Choices, Source
-from cifar_deploy.formats.calibration import Calibration, best
+from cifar_deploy.formats import Choices, Source, calibration
+from cifar_deploy.formats.calibration import Calibration, Reported, best
 from tests.probes import a_checkpoint
 
 CLASSES = 10
@@ -44,13 +47,17 @@ class Tried:
         path.write_text(outcome)
         path.with_suffix(".bin").write_text(f"weights of {method}")
 
+    def _training_images(self, count: int) -> Images:
+        self.asked = count
+        return self._all[:count]
+
     def best(self, *calibrations: Calibration) -> Choices:
         nothing: Any = None
         source = Source(
             network=nothing,
             origin=Trained(checkpoint=a_checkpoint()),
-            images=nothing,
-            calibration_images=lambda n: self._all[:n],
+            images=torch.from_numpy(self._all[:1]),
+            calibration_images=self._training_images,
         )
         (self._path / "float").write_text("0 0")
         return best(source, self._path / "float", self._path / "model.xml", calibrations, logits)
@@ -80,3 +87,26 @@ def test_no_image_that_calibrates_is_held_out_and_no_more_than_half_do(tmp_path:
     # 64 and 256 are both the 50 that there are.
     assert [len(images) for _, images in tried.seen] == [16, 50]
     assert choices["held_out_images"] == 50
+
+
+def test_of_large_images_no_more_are_taken_than_fit_into_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image here is 48 bytes."""
+    monkeypatch.setattr(calibration, "_BYTES", 48 * 100)
+    tried = Tried(tmp_path, available=1000)
+    choices = tried.best(tried.calibration("a", 256, "0 0"))
+    assert tried.asked == 100
+    assert [len(images) for _, images in tried.seen] == [50] and choices["held_out_images"] == 50
+
+
+def test_each_batch_is_reported_when_it_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress.report, "folder", tmp_path)
+    monkeypatch.setattr(progress, "_INTERVAL_S", 0)
+    progress.report(1, 6, "calibrating on 64 images")
+    told = []
+    for _ in Reported(["first", "second"], "calibrating, batch"):
+        latest = progress.read(tmp_path)
+        assert latest
+        told.append((latest.done, latest.total, latest.message))
+    assert told == [(1, 6, "calibrating, batch 1 of 2"), (1, 6, "calibrating, batch 2 of 2")]
