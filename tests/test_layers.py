@@ -63,7 +63,20 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *("prepare", "train", "export", "plan", "results", "rounds", "pack", "evaluate", "bench", "profile", "machines"),
+    *(
+        "prepare",
+        "train",
+        "export",
+        "plan",
+        "results",
+        "rounds",
+        "pack",
+        "evaluate",
+        "feeding",
+        "bench",
+        "profile",
+        "machines",
+    ),
     *("report", "bundle", "importing", "devices", "track", "choose", "pairing", "compare", "comparison"),
     *("environments", "doctor", "quickstart"),
 )

@@ -15,6 +15,7 @@ from cifar_deploy.core.store import place_of
 from cifar_deploy.core.table import Answer, Column, Excerpt, Pick, Row, Section
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration
+from cifar_deploy.sections.accuracy import PAIRED
 from cifar_deploy.sections.common import (
     filled,
     label_titles,
@@ -28,6 +29,16 @@ from cifar_deploy.sections.latencies import RANK, SPEED_UP
 # The columns of every table of candidates.
 _VALUES = (("accuracy", "accuracy"), ("latency", "p50"), ("memory", "peak"), ("file_size", "bytes"))
 _PRECISIONS = {"float32": "float32", "float16": "FP16", "int8": "INT8"}
+# How the labels agree with the first file's, in few characters.
+_PAIRED = {
+    key: replace(PAIRED[key], title=title, unit=unit)
+    for key, title, unit in (
+        ("same", "agrees", "%"),
+        ("worse", "flips −", ""),
+        ("better", "flips +", ""),
+        ("p", "p", ""),
+    )
+}
 _LONGEST_DOUBT = 160
 # Of a row of the best few, where there is no room for words.
 WINNER, PICK = "*", "+"
@@ -187,8 +198,18 @@ def _picked(choice: Choice) -> list[Candidate]:
     return [pick.candidate for pick in choice.picks]
 
 
-def told(choice: Choice, field: Field, groups: Mapping[Configuration, str] = MappingProxyType({})) -> Answer:
-    """The choice as the report shows it. `groups` are the ranks of latencies, by configuration."""
+def told(
+    choice: Choice,
+    field: Field,
+    groups: Mapping[Configuration, str] = MappingProxyType({}),
+    paired: Mapping[Configuration, Row] = MappingProxyType({}),
+) -> Answer:
+    """The choice as the report shows it.
+
+    Args:
+        groups: The ranks of latencies, by configuration.
+        paired: How labels agree with the first file's (see sections.accuracy), of external models.
+    """
     if not choice.winner:
         headline, *reasons = lines(choice)
         if not choice.is_emulated:
@@ -212,7 +233,7 @@ def told(choice: Choice, field: Field, groups: Mapping[Configuration, str] = Map
             )
             for configuration, role in roles(choice).items()
         ),
-        best=_best(choice, field, groups),
+        best=_best(choice, field, groups, paired),
         remarks=remarks(choice),
     )
 
@@ -224,7 +245,9 @@ def _paths(artifact: Artifact) -> tuple[str, ...]:
     return tuple((place_of(artifact) / file.name).as_posix() for file in artifact.files)
 
 
-def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> Excerpt:
+def _best(
+    choice: Choice, field: Field, groups: Mapping[Configuration, str], paired: Mapping[Configuration, Row]
+) -> Excerpt:
     """The picks, the Pareto set and the fastest few of each network, the fastest first."""
     picked_as = roles(choice)
     marks = {candidate.configuration: "Pareto set" for candidate in choice.front} | picked_as
@@ -247,15 +270,17 @@ def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> 
         group = groups.get(candidate.configuration)
         mark = WINNER if candidate is choice.winner else PICK if candidate.configuration in picked_as else ""
         name = f"{candidate.configuration.name} {short[candidate.configuration]}"
+        if candidate.configuration in paired:
+            row = replace(row, values={**row.values, **paired[candidate.configuration].values})
         rows.append(replace(row, words={"rank": group} if group else {}, mark=mark, name=name))
-    columns = {**_columns(), "rank": replace(RANK, title="group")}
+    columns = {**_columns(), **_PAIRED, "rank": replace(RANK, title="group")}
     columns["accuracy.accuracy"] = replace(columns["accuracy.accuracy"], title="top-1")
     best = filled("The best few", ("pick", *titles), columns, rows, tuple(notes))
     return Excerpt(
         **vars(best),
         marks={WINNER: "is the one to ship", PICK: "is another pick"},
         intervals=("latency.p50",),
-        spared=("rank", "file_size.bytes", "memory.peak", "speed_up"),
+        spared=("rank", "file_size.bytes", "memory.peak", "p", "speed_up"),
         more=len(everyone) - len(shown),
     )
 
