@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from cifar_deploy.stages import evaluate as evaluate_stage
     from cifar_deploy.stages import feeding as feeding_stage
     from cifar_deploy.stages import plan as plan_stage
+    from cifar_deploy.stages import prepare as prepare_stage
     from cifar_deploy.stages import profile as profile_stage
     from cifar_deploy.stages import quickstart as quickstart_stage
     from cifar_deploy.stages import rounds as rounds_stage
@@ -73,9 +74,9 @@ else:
         Module(f"cifar_deploy.stages.{name}") for name in ("choose", "comparison", "devices")
     )
     inventory_ = Module("cifar_deploy.remote.inventory")
-    evaluate_stage, feeding_stage, plan_stage, profile_stage, rounds_stage, track_stage, train_stage = (
+    evaluate_stage, feeding_stage, plan_stage, prepare_stage, profile_stage, rounds_stage, track_stage, train_stage = (
         Module(f"cifar_deploy.stages.{name}")
-        for name in ("evaluate", "feeding", "plan", "profile", "rounds", "track", "train")
+        for name in ("evaluate", "feeding", "plan", "prepare", "profile", "rounds", "track", "train")
     )
     quickstart_stage = Module("cifar_deploy.stages.quickstart")
 
@@ -120,6 +121,12 @@ def root(
 def run(
     dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
     network: options.NetworkOptions = None,
     recipe: options.RecipeName = RECIPE,
     epochs: options.Epochs = None,
@@ -164,6 +171,7 @@ def run(
     if format:
         plan_stage.check_readers(format, backend, "add its --format")
     _check_threads(train_threads, "--train-threads")
+    preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
     conditions = _conditions(threads, cpus, seconds, batch_size, limit_test)
     settings = pipeline.EvaluationSettings(
         sampling=_sampling(rounds, target_interval, budget, cool_to, cool_wait),
@@ -187,7 +195,7 @@ def run(
     table: Table | None = None
     paths: Sequence[Path] = ()
     with _store(out) as store:
-        trainings = _train(store, networks, training, dataset, data_dir, tally, force=force)
+        trainings = _train(store, networks, training, dataset, data_dir, preparation, tally, force=force)
         if names := [trained.value.training.name for trained in trainings.trained]:
             artifacts = _export(store, names, format, force, tally)
             devices = ["cpu"] if device == "auto" else [device]
@@ -256,11 +264,19 @@ def quickstart(
 def data(
     dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
     memory_limit: options.MemoryLimit = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Fetch or read a data set, check it, keep it decoded in the cache, and describe it."""
-    prepared = _prepare(dataset, data_dir)
+    prepared = _prepare(
+        dataset, data_dir, prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
+    )
     if as_json:
         console.print_document(documents.DataDocument.of(prepared))
 
@@ -271,6 +287,12 @@ def train(
     name: options.Name = None,
     dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
     recipe: options.RecipeName = RECIPE,
     epochs: options.Epochs = None,
     batch_size: options.RecipeBatch = None,
@@ -298,7 +320,8 @@ def train(
         checkpoint_every_s=checkpoint_every,
     )
     kind = documents.TrainDocument if as_json else None
-    _train_alone(out, [network], settings, dataset, data_dir, kind, name=name, force=force)
+    preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
+    _train_alone(out, [network], settings, dataset, data_dir, preparation, kind, name=name, force=force)
 
 
 @app.command()
@@ -306,6 +329,12 @@ def train_all(
     network: options.NetworkOptions = None,
     dataset: options.DatasetName = DATASET,
     data_dir: options.DataDir = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
     recipe: options.RecipeName = RECIPE,
     epochs: options.Epochs = None,
     batch_size: options.RecipeBatch = None,
@@ -333,7 +362,9 @@ def train_all(
         checkpoint_every_s=checkpoint_every,
     )
     kind = documents.TrainAllDocument if as_json else None
-    _train_alone(out, network or list(DEFAULT_NETWORKS), settings, dataset, data_dir, kind, force=force)
+    preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
+    networks = network or list(DEFAULT_NETWORKS)
+    _train_alone(out, networks, settings, dataset, data_dir, preparation, kind, force=force)
 
 
 @app.command()
@@ -428,6 +459,12 @@ def bench(
     value: options.Values = None,
     data_dir: options.ImagesIn = None,
     dataset: options.ImagesOf = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
     mean: options.Mean = None,
     std: options.Std = None,
     scale: options.Scale = None,
@@ -463,6 +500,7 @@ def bench(
     images = feeding_stage.options(
         dataset=dataset,
         data_dir=data_dir,
+        preparation=prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken),
         mean=mean or (),
         std=std or (),
         scale=scale,
@@ -1020,11 +1058,13 @@ def _conditions(
     )
 
 
-def _prepare(dataset: str, data_dir: Path | None) -> pipeline.Prepared:
+def _prepare(dataset: str, data_dir: Path | None, preparation: pipeline.Preparation) -> pipeline.Prepared:
     with console.following(dataset) as on_progress:
-        prepared = pipeline.prepare(dataset, data_dir, on_progress=on_progress)
+        prepared = pipeline.prepare(dataset, data_dir, preparation, on_progress=on_progress)
     origin = "" if prepared.decoded else "  (from the cache)"
     console.say("data", f"{prepared.data}, fingerprint {prepared.data.fingerprint[:16]}{origin}")
+    if prepared.data.preprocessing:
+        console.say("", f"preprocessing: {prepared.data.preprocessing}")
     for warning in prepared.data.warnings or ():
         console.say("", f"warning: {warning}")
     return prepared
@@ -1036,6 +1076,7 @@ def _train_alone(
     settings: pipeline.TrainingSettings,
     dataset: str,
     data_dir: Path | None,
+    preparation: pipeline.Preparation,
     document: type[documents.TrainDocument] | type[documents.TrainAllDocument] | None,
     *,
     name: str | None = None,
@@ -1046,11 +1087,11 @@ def _train_alone(
     _check_threads(settings.threads, "--threads")
     ranks.check_batch(settings.recipe.batch_size)
     if ranks.rank() > 0:  # the first rank alone says anything, unless it goes wrong
-        pipeline.follow(pipeline.prepare(dataset, data_dir), networks[0], settings, name=name)
+        pipeline.follow(pipeline.prepare(dataset, data_dir, preparation), networks[0], settings, name=name)
         return
     tally = _Tally()
     with _store(out) as store:
-        trainings = _train(store, networks, settings, dataset, data_dir, tally, name=name, force=force)
+        trainings = _train(store, networks, settings, dataset, data_dir, preparation, tally, name=name, force=force)
     if document:
         console.print_document(document.of(store, *trainings))
     trainings.raise_if_none()
@@ -1074,6 +1115,7 @@ def _train(
     settings: pipeline.TrainingSettings,
     dataset: str,
     data_dir: Path | None,
+    preparation: pipeline.Preparation,
     tally: _Tally,
     *,
     name: str | None = None,
@@ -1082,7 +1124,7 @@ def _train(
     """Train each network. One that fails does not keep the next from it."""
     for network in networks:
         train_stage.name_of(network, name)
-    prepared = _prepare(dataset, data_dir)
+    prepared = _prepare(dataset, data_dir, preparation)
     for network in networks:
         train_stage.training_of(store, prepared, network, settings.recipe, name=name, force=force)
     trainings = _Trainings(prepared, [], {})

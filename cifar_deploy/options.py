@@ -197,6 +197,53 @@ DatasetName = Annotated[
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", metavar="PATH", help="The data set's directory, archive or .zip.")
 ]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        "--size",
+        metavar="N|HxW",
+        help="Bring images to one size: N resizes the shorter side and crops the centre square, HxW resizes to that.",
+        show_default="as they are",
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        "--resize", metavar="N|HxW", help="Resize images: the shorter side to N, or to HxW.", show_default="as they are"
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(
+        "--crop", metavar="N|HxW", help="Crop the centre of each image, after the resize.", show_default="whole images"
+    ),
+]
+Interpolation = Annotated[
+    Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None,
+    typer.Option("--interpolation", help="Pillow's filter for the resize.", show_default="bilinear"),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help="Names of the network's outputs in their order, one a line.",
+        show_default="the data set's own",
+        dir_okay=False,
+    ),
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, and count them.")
+]
+CalibrationData = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration-data",
+        metavar="PATH",
+        help="Folder or .zip of images for the INT8 calibration; labels are not needed.",
+        show_default="the training images",
+    ),
+]
 NetworkArgument = Annotated[
     str,
     typer.Argument(

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core import cache, codec
-from cifar_deploy.core.arrays import mapped
+from cifar_deploy.core.arrays import batched, mapped
 from cifar_deploy.core.errors import Corrupt
 from cifar_deploy.core.locks import Lock
+from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Data, Preprocessing
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+_HASHED_BYTES = 2**26  # at a time
 
 
 def locked(folder: Path) -> Lock:
@@ -33,7 +36,8 @@ def cached(folder: Path) -> Data | None:
         arrays = [load_array(folder, name) for name in ARRAYS]
     except (Corrupt, OSError):
         return None
-    return data if fingerprint(arrays, data.classes, data.preprocessing) == data.fingerprint else None
+    found = fingerprint(arrays, data.classes, data.preprocessing, report)
+    return data if found == data.fingerprint else None
 
 
 def in_the_cache() -> list[Path]:
@@ -51,13 +55,21 @@ def read_record(folder: Path) -> Data:
 
 
 def fingerprint(
-    arrays: Sequence[NDArray[Any]], classes: tuple[str, ...], preprocessing: Preprocessing | None = None
+    arrays: Sequence[NDArray[Any]],
+    classes: tuple[str, ...],
+    preprocessing: Preprocessing | None = None,
+    tell: Callable[[int, int, str], None] = lambda done, total, message: None,
 ) -> str:
     """sha256 of the decoded arrays, the labels, the class names and, if there was one, the preprocessing."""
     digest = hashlib.sha256(json.dumps(classes).encode())
     if preprocessing:
         digest.update(json.dumps(codec.to_json(preprocessing), sort_keys=True).encode())
+    done, total = 0, sum(array.nbytes for array in arrays)
     for array in arrays:
         digest.update(f"{array.dtype.str} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        for part in batched(content, _HASHED_BYTES):
+            digest.update(part.data)
+            done += len(part)
+            tell(done, total, "verifying the images")
     return digest.hexdigest()

@@ -183,7 +183,8 @@ class Data:
     test_images: Count
     height: Count
     width: Count
-    mean: tuple[float, ...]  # of the training images, per channel (red, green, blue), pixels in [0, 1]
+    # Of the training images (of the test images, where there are no others), per channel (red, green, blue), in [0, 1].
+    mean: tuple[float, ...]
     std: tuple[NotNegative, ...]
     # What a reader of results should know about the images; None in records of before it was looked for.
     warnings: tuple[str, ...] | None = None

@@ -12,6 +12,10 @@ from cifar_deploy.core.arrays import ImageSet
 from cifar_deploy.core.records import Preprocessing
 from cifar_deploy.core.registry import Registry, Requirements
 
+# What the warnings begin with that name images left out, and outputs of a network that no image belongs to.
+LEFT_OUT = "left out, as they cannot be read"
+WITHOUT_IMAGES = "outputs without images"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:

@@ -1,7 +1,8 @@
-"""Image files to arrays, by Pillow: RGB, 8 bits, one size, the first frame.
+"""Image files to arrays, by Pillow and all cores: RGB, 8 bits, one size, the first frame.
 
-Sizes are looked at before anything is decoded. A file that will not do does not end the work: all are tried, and one
-error says how many there are.
+The pixels are those of torchvision's ImageFolder: `Image.open(file).convert("RGB")`. So EXIF turns no image, and of more
+than 8 bits a channel Pillow keeps what it keeps; both are counted. Sizes are looked at before anything is decoded. A file
+that will not do does not end the work: all are tried, and one error says how many there are.
 """
 
 import contextlib
@@ -9,17 +10,18 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cifar_deploy.core import limits
 from cifar_deploy.core.arrays import Pixels
 from cifar_deploy.core.errors import DataError, DeployError, by_reason, few
 from cifar_deploy.core.progress import counted, report
+from cifar_deploy.datasets import AS_IS, LEFT_OUT, Preparation, on_disk
 from cifar_deploy.datasets.image_files import ImageFiles, Unreadable
+from cifar_deploy.datasets.preprocessing import cropped, preprocessed, resized
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,88 +35,145 @@ _WITH_FRAMES = {"PNG", "WEBP", "GIF", "TIFF"}
 # 4,096×4,096: no network here trains on larger ones.
 _MOST_PIXELS = 2**24
 
-# Of all images, decoded: 23 times CIFAR-10. They lie in memory together.
-_MOST_BYTES = 4 * 2**30
-_MOST_BYTES_VARIABLE = "CIFAR_DEPLOY_DATA_LIMIT"
-
 _LONGEST_REASON = 80
 _TOLD = 2  # of the reasons, in one line
+
+
+# EXIF's orientation: 1 is upright, the others turn or mirror.
+_ORIENTATION = 0x0112
+_TURNED = range(2, 9)
+
+
+class _TooSmall(Unreadable):
+    """An image is smaller than the crop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What is known of one image."""
+
+    entry: PurePosixPath
+    size: tuple[int, int] | None = None  # (height, width) of its pixels, if it has any
+    fault: str = ""  # why it cannot be read
+    small: str = ""  # that the crop is larger
+    has_frames: bool = False
+    is_deep: bool = False
+    is_turned: bool = False
 
 
 class Decoder:
     """Decodes one split after the other, and keeps what is wrong with which file."""
 
-    def __init__(self, files: ImageFiles) -> None:
+    def __init__(self, files: ImageFiles, preparation: Preparation = AS_IS) -> None:
         self._files = files
-        self._done = 0
-        self._faults: dict[PurePosixPath, str] = {}
-        self._sizes: dict[tuple[int, int], list[PurePosixPath]] = {}  # (height, width) -> files
-        self._with_frames: list[PurePosixPath] = []
+        self._preprocessing = preparation.preprocessing
+        self._skip_broken = preparation.skip_broken
+        self._seen: list[_Seen] = []
+        self._has_room = False
 
-    def decode(self, entries: Sequence[PurePosixPath]) -> Pixels:
-        """(N, H, W, 3), whole if `check` then finds nothing wrong."""
-        images: NDArray[np.uint8] | None = None
-        for index, entry in enumerate(entries):
-            try:
-                image = self._image(entry)
-            except Unreadable as error:
-                self._faults[entry] = str(error)
-            else:
-                self._sizes.setdefault(image.shape[:2], []).append(entry)
-                if images is None:
-                    images = np.empty((len(entries), *image.shape), np.uint8)
-                if image.shape == images.shape[1:]:
-                    images[index] = image
-            self._done += 1
-            report(self._done, len(self._files.images), "decoding images")
-        return np.empty((0, 0, 0, 3), np.uint8) if images is None else images
+    def decode(self, entries: Sequence[PurePosixPath]) -> on_disk.Made:
+        """An image for each entry, whole if `check` then finds nothing wrong."""
+        from PIL import Image
+
+        Image.init()  # else each thread might load Pillow's plugins
+        done = len(self._seen)
+        self._seen += [_Seen(entry=entry) for entry in entries]
+
+        def image(place: int) -> Pixels | None:
+            pixels, self._seen[done + place] = self._image(entries[place])
+            return pixels
+
+        counter = iter(range(done + 1, len(self._seen) + 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow thinks of a file
+            # Pillow's own bound is larger than ours, and is looked at first.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return on_disk.make(
+                len(entries), image, lambda: report(next(counter), len(self._files.images), "decoding images")
+            )
 
     def check(self) -> None:
-        """Raises DataError if an image could not be read, or if their sizes differ."""
+        """Raises DataError if an image could not be read, is smaller than the crop, or if their sizes differ."""
         path, total = self._files.path, len(self._files.images)
-        if len(self._faults) == 1:
-            ((entry, fault),) = self._faults.items()
-            raise DataError(f"{path}: {entry} {fault}; mend, convert or remove it")
-        if self._faults:
-            groups = [f"{names} ({reason})" for reason, names, _ in by_reason(self._faults)]
+        faults = {} if self._skip_broken else self._faults()
+        if len(faults) == 1:
+            ((entry, fault),) = faults.items()
+            raise DataError(f"{path}: {entry} {fault}; mend, convert or remove it, or leave it out by --skip-broken")
+        if faults:
+            groups = [f"{names} ({reason})" for reason, names, _ in by_reason(faults)]
             more = ", and other reasons" if len(groups) > _TOLD else ""
             raise DataError(
-                f"{path}: {len(self._faults):,} of {total:,} images cannot be read: {', '.join(groups[:_TOLD])}{more}; "
-                "mend, convert or remove them"
+                f"{path}: {len(faults):,} of {total:,} images cannot be read: {', '.join(groups[:_TOLD])}{more}; "
+                "mend, convert or remove them, or leave them out by --skip-broken"
             )
-        if len(self._sizes) > 1:
-            usual, *others = sorted(self._sizes, key=lambda size: -len(self._sizes[size]))
-            (height, width), example = usual, self._sizes[usual][0]
-            odd = [f"{entry} is {w}×{h}" for h, w in others for entry in self._sizes[h, w]]
+        if small := [f"{seen.entry} {seen.small}" for seen in self._seen if seen.small]:
+            raise DataError(
+                f"{path}: {len(small):,} of {total:,} images are smaller than the crop: {few(small)}; give --resize, or "
+                "a smaller --crop"
+            )
+        sizes: dict[tuple[int, int], list[PurePosixPath]] = {}
+        for seen in self._seen:
+            if seen.size:
+                sizes.setdefault(seen.size, []).append(seen.entry)
+        if len(sizes) > 1:
+            usual, *others = sorted(sizes, key=lambda size: -len(sizes[size]))
+            (height, width), example = usual, sizes[usual][0]
+            odd = [f"{entry} is {w}×{h}" for h, w in others for entry in sizes[h, w]]
             count = f"{len(odd):,} of {total:,} images have another size: " if len(odd) > 1 else ""
             raise DataError(
-                f"{path}: {count}{few(odd)}, but {example} is {width}×{height}; bring all images to one size"
+                f"{path}: {count}{few(odd)}, but {example} is {width}×{height}; bring all images to one size by --size"
             )
 
-    def frames_left_out(self) -> str | None:
-        """How many images have further frames, with a few names."""
-        if not self._with_frames:
-            return None
-        return f"of {counted(len(self._with_frames), 'image')} the first frame alone is read: {few(self._with_frames)}"
+    def warnings(self) -> tuple[str, ...]:
+        """How many images were left out or lost something, with a few names."""
+        told = {
+            "of {} the first frame alone is read": [seen for seen in self._seen if seen.has_frames],
+            "{} with more than 8 bits a channel, which Pillow converted": [seen for seen in self._seen if seen.is_deep],
+            "{} with an EXIF rotation, which is not applied": [seen for seen in self._seen if seen.is_turned],
+        }
+        found = [
+            f"{text.format(counted(len(those), 'image'))}: {few([str(seen.entry) for seen in those])}"
+            for text, those in told.items()
+            if those
+        ]
+        if faults := self._faults():
+            (reason, names, _), *others = by_reason(faults)
+            more = ", and other reasons" if others else ""
+            found.append(f"{LEFT_OUT}: {counted(len(faults), 'image')} ({names} {reason}{more})")
+        return tuple(found)
 
-    def _image(self, entry: PurePosixPath) -> NDArray[np.uint8]:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+    def _faults(self) -> dict[PurePosixPath, str]:
+        return {seen.entry: seen.fault for seen in self._seen if seen.fault}
+
+    def _image(self, entry: PurePosixPath) -> tuple[Pixels | None, _Seen]:
+        seen = _Seen(entry=entry)
+        try:
+            image, seen = self._opened(entry)
+            if self._preprocessing:
+                image = preprocessed(image, self._preprocessing)
+        except _TooSmall as error:
+            return None, replace(seen, small=str(error))
+        except Unreadable as error:
+            return None, replace(seen, fault=str(error))
+        pixels = np.asarray(image)
+        return pixels, replace(seen, size=pixels.shape[:2])
+
+    def _opened(self, entry: PurePosixPath) -> "tuple[Image.Image, _Seen]":
+        from PIL import Image, UnidentifiedImageError
 
         content = self._files.read(entry)
         if not content:
             raise Unreadable("is not a readable image: it is empty")
+        has_frames = is_turned = False
         try:
-            with warnings.catch_warnings():
-                # Pillow's own bound is larger than ours, and is looked at first.
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
-                    self._check_room(entry, *opened.size)
-                    if _is_deep(opened):
-                        raise Unreadable("has more than 8 bits a channel")
-                    image = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-                    with contextlib.suppress(Exception):  # the frames that follow may be damaged: they are not read
-                        if opened.format in _WITH_FRAMES and getattr(opened, "is_animated", False):
-                            self._with_frames.append(entry)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+                self._check_size(entry, *opened.size)
+                is_deep = _is_deep(opened)
+                image = opened.convert("RGB")
+                with contextlib.suppress(Exception):  # damaged EXIF, of which nothing is read
+                    is_turned = opened.getexif().get(_ORIENTATION) in _TURNED
+                with contextlib.suppress(Exception):  # the frames that follow may be damaged: they are not read
+                    has_frames = opened.format in _WITH_FRAMES and getattr(opened, "is_animated", False)
         except (DeployError, Unreadable, MemoryError):
             raise
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -123,22 +182,25 @@ class Decoder:
             raise Unreadable(f"is not a readable image: none of {', '.join(FORMATS)}") from error
         except Exception as error:  # Pillow's plugins raise whatever they like on damaged files
             raise Unreadable(f"is not a readable image: {_words(error)}") from error
-        return image
+        return image, _Seen(entry=entry, has_frames=has_frames, is_deep=is_deep, is_turned=is_turned)
 
-    def _check_room(self, entry: PurePosixPath, width: int, height: int) -> None:
+    def _check_size(self, entry: PurePosixPath, width: int, height: int) -> None:
         """By what an image's header declares, before any of its pixels is decoded."""
+        most = f"at most {_MOST_PIXELS:,} pixels an image are decoded"
         if width * height > _MOST_PIXELS:
-            raise Unreadable(f"is {width:,}×{height:,}, and at most {_MOST_PIXELS:,} pixels an image are decoded")
-        if self._sizes:  # another size than the first image's is refused in the end
-            return
-        total = len(self._files.images)
-        wanted, most = total * width * height * 3, limits.from_environment(_MOST_BYTES_VARIABLE, _MOST_BYTES)
-        if wanted > most:
-            raise DataError(
-                f"{self._files.path}: {total:,} images of {width:,}×{height:,}, as {entry} is, take "
-                f"{limits.shown(wanted)} of memory, and {limits.shown(most)} are allowed; make them smaller, or set "
-                f"{_MOST_BYTES_VARIABLE}"
-            )
+            raise Unreadable(f"is {width:,}×{height:,}, and {most}")
+        if self._preprocessing:
+            wide, high = resized(width, height, self._preprocessing.resize)
+            if wide * high > _MOST_PIXELS:
+                raise Unreadable(f"is {width:,}×{height:,}, and {wide:,}×{high:,} when it is resized; {most}")
+            try:
+                width, height = cropped(wide, high, self._preprocessing.crop)
+            except DataError as error:
+                raise _TooSmall(str(error)) from error
+        if not self._has_room:  # another size than the first image's is refused in the end
+            example = "" if self._preprocessing else f", as {entry} is,"
+            on_disk.check_room(self._files.path, len(self._files.images), width, height, example)
+            self._has_room = True
 
 
 def _is_deep(opened: "Image.Image") -> bool:

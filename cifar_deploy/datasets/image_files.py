@@ -14,7 +14,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
@@ -22,7 +22,8 @@ from typing import Literal, TypeAlias
 from cifar_deploy.core import untrusted
 from cifar_deploy.core.errors import DataError, DeployError, by_reason
 
-SPLITS = ("train", "test")
+TRAIN = "train"
+TESTS = ("test", "val", "valid")  # what the folder of the test images may be called; the first that is there is read
 
 # Those of torchvision's ImageFolder, GIF, and other suffixes of the same formats: see image_decoder.FORMATS.
 _SUFFIXES = {
@@ -30,7 +31,7 @@ _SUFFIXES = {
     *(".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"),
 }
 
-LAYOUT = "expected train/<class>/*.png (or another image format) and test/<class>/..."
+LAYOUT = "expected train/<class>/*.png (or another image format) and test/<class>/..., or test/ alone"
 
 # What macOS and Synology put beside files: images, some of them, but nobody's.
 _OF_THE_SYSTEM = {"__MACOSX", "@eaDir"}
@@ -62,11 +63,16 @@ class ImageFiles:
     """A directory's or a zip's, as paths from its root. `read` raises Unreadable, or Corrupt for a file of another kind."""
 
     path: Path
+    splits: tuple[str, ...]  # the folders that are read; that of the test images is the last
     images: tuple[PurePosixPath, ...]  # as torchvision sorts them
-    classes: tuple[PurePosixPath, ...]  # the folders train/<class> and test/<class>, those without images too
+    classes: tuple[PurePosixPath, ...]  # the folders <split>/<class>, those without images too
     not_read: Mapping[str, str]  # all else, with the reason; what lies in a folder that is not read counts as one
     guessed: frozenset[str]  # names of code page 437, or of another: nothing says which
     read: Callable[[PurePosixPath], bytes]
+
+    @property
+    def test(self) -> str:
+        return self.splits[-1]
 
     def not_read_line(self, below: str = "") -> str:
         """How many are not read for which reason, with a few names; empty if all are read."""
@@ -75,14 +81,27 @@ class ImageFiles:
 
 
 def find(path: Path) -> ImageFiles:
-    """Raises DataError if the directory or the zip cannot be read, or holds two files of one name."""
-    return _in_directory(path) if path.is_dir() else _in_zip(path)
+    """Those of train/ and test/. Raises DataError if the directory or the zip cannot be read, or holds two files of one name."""
+    return _in_directory(path, _splits) if path.is_dir() else _in_zip(path, _splits)
 
 
-def _in_directory(path: Path) -> ImageFiles:
+def find_anywhere(path: Path) -> ImageFiles:
+    """Those of all folders, which are no classes. Raises DataError as `find` does."""
+    return _in_directory(path, lambda tops: ()) if path.is_dir() else _in_zip(path, lambda tops: ())
+
+
+def _splits(tops: Collection[str]) -> tuple[str, ...]:
+    """Which of the uppermost folders are read."""
+    test = next((name for name in TESTS if name in tops), TESTS[0])
+    return (test,) if test in tops and TRAIN not in tops else (TRAIN, test)
+
+
+def _in_directory(path: Path, splits_of: Callable[[Collection[str]], tuple[str, ...]]) -> ImageFiles:
     try:
+        with os.scandir(path) as entries:
+            splits = splits_of([entry.name for entry in entries if entry.is_dir()])
         # Not by glob: it passes over a folder that it may not read, and a class would be missing.
-        found = list(_walk(path))
+        found = list(_walk(path, splits))
     except OSError as error:
         raise DataError(f"{error.filename or path}: cannot be read ({error.strerror}); mend that") from error
 
@@ -92,11 +111,11 @@ def _in_directory(path: Path) -> ImageFiles:
         except OSError as error:
             raise Unreadable(f"cannot be read ({error.strerror})") from error
 
-    return _sorted_out(path, found, frozenset(), read)
+    return _sorted_out(path, splits, found, frozenset(), read)
 
 
-def _walk(root: Path) -> Iterator[tuple[PurePosixPath, _Kind]]:
-    """What lies in a folder and, of train/ and test/, below it. Links are followed, unless they lead back up."""
+def _walk(root: Path, splits: Collection[str]) -> Iterator[tuple[PurePosixPath, _Kind]]:
+    """What lies in a folder and, of the splits, below it. Links are followed, unless they lead back up."""
     waiting = [(PurePosixPath(), frozenset[tuple[int, int]]())]
     count = 0
     while waiting:
@@ -114,7 +133,7 @@ def _walk(root: Path) -> Iterator[tuple[PurePosixPath, _Kind]]:
                     yield path, "link"
                 else:
                     yield path, "folder"
-                    if not _not_read(path)[1]:
+                    if not _not_read(path, splits)[1]:
                         waiting.append((path, above))
 
 
@@ -122,7 +141,7 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _in_zip(path: Path) -> ImageFiles:
+def _in_zip(path: Path, splits_of: Callable[[Collection[str]], tuple[str, ...]]) -> ImageFiles:
     try:
         archive = zipfile.ZipFile(untrusted.open_regular(path))
     except DeployError:
@@ -160,7 +179,8 @@ def _in_zip(path: Path) -> ImageFiles:
         except Exception as error:  # BadZipFile, zlib.error, and whatever damaged numbers make it raise
             raise Unreadable(f"cannot be unzipped ({error})") from error
 
-    files = _sorted_out(path, found, frozenset(guessed), read)
+    splits = splits_of({entry.parts[0] for entry, kind in found if kind == "folder" or len(entry.parts) > 1})
+    files = _sorted_out(path, splits, found, frozenset(guessed), read)
     for entry in files.images:
         info = infos[entry]
         if info.file_size > _LARGEST_FILE:
@@ -214,14 +234,16 @@ def _kind(info: zipfile.ZipInfo, name: str) -> _Kind:
 def _prefix(entries: Iterable[PurePosixPath]) -> PurePosixPath:
     """Most people zip the folder that holds train/ and test/, some its content."""
     entries = list(entries)
-    if any(entry.parts[0] in SPLITS for entry in entries):
+    splits = {TRAIN, *TESTS}
+    if any(entry.parts[0] in splits for entry in entries):
         return PurePosixPath()
-    tops = {entry.parts[0] for entry in entries if entry.parts[1:2] and entry.parts[1] in SPLITS} - _OF_THE_SYSTEM
+    tops = {entry.parts[0] for entry in entries if entry.parts[1:2] and entry.parts[1] in splits} - _OF_THE_SYSTEM
     return PurePosixPath(*tops) if len(tops) == 1 else PurePosixPath()
 
 
 def _sorted_out(
     path: Path,
+    splits: tuple[str, ...],
     found: Iterable[tuple[PurePosixPath, _Kind]],
     guessed: frozenset[str],
     read: Callable[[PurePosixPath], bytes],
@@ -232,7 +254,7 @@ def _sorted_out(
     holding: set[PurePosixPath] = set()  # folders that are not empty
     not_read: dict[str, str] = {}
     for whole, kind in found:
-        entry, reason = _not_read(whole)
+        entry, reason = _not_read(whole, splits)
         if entry.parent not in holding:
             holding.update(entry.parents)
         if reason:
@@ -242,7 +264,7 @@ def _sorted_out(
             folders.add(entry)
         elif kind == "link":
             not_read[str(entry)] = "linked"
-        elif len(entry.parts) < 3:
+        elif splits and len(entry.parts) < 3:
             not_read[str(entry)] = "in no class folder"
         elif entry.suffix.lower() not in _SUFFIXES:
             not_read[str(entry)] = "with another suffix"
@@ -250,10 +272,11 @@ def _sorted_out(
             raise DataError(f"{path}: {two_names(str(other), str(entry))} are one name of two files; rename one")
     folders |= holding
     for folder in folders - holding:
-        if len(folder.parts) > 2:
+        if splits and len(folder.parts) > 2:
             not_read[f"{folder}/"] = "empty"
     return ImageFiles(
         path=path,
+        splits=splits,
         images=tuple(sorted(images.values(), key=lambda entry: (str(entry.parent), entry.name))),
         classes=tuple(sorted(folder for folder in folders if len(folder.parts) == 2)),
         not_read=dict(sorted(not_read.items())),
@@ -262,10 +285,10 @@ def _sorted_out(
     )
 
 
-def _not_read(entry: PurePosixPath) -> tuple[PurePosixPath, str | None]:
+def _not_read(entry: PurePosixPath, splits: Collection[str]) -> tuple[PurePosixPath, str | None]:
     """The path; or the uppermost folder in it that is not read, or a hidden file, with the reason."""
-    if entry.parts[0] not in SPLITS:
-        return PurePosixPath(entry.parts[0]), f"beside {SPLITS[0]}/ and {SPLITS[1]}/"
+    if splits and entry.parts[0] not in splits:
+        return PurePosixPath(entry.parts[0]), f"beside {' and '.join(f'{split}/' for split in splits)}"
     for length, name in enumerate(entry.parts, 1):
         if name.startswith(".") or name in _OF_THE_SYSTEM:
             return PurePosixPath(*entry.parts[:length]), "hidden"

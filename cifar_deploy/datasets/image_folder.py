@@ -1,22 +1,24 @@
-"""Anyone's images: train/<class>/*.png and test/<class>/*.png, in a directory or a .zip.
+"""Anyone's images: train/<class>/*.png and test/<class>/*.png, or the test images alone, in a directory or a .zip.
 
-PNG, JPEG, WebP, BMP, GIF, TIFF or PPM; any number of classes from two on; one image size. Everything here is untrusted
+PNG, JPEG, WebP, BMP, GIF, TIFF or PPM; any number of classes from two on; one image size, or any size with a
+preprocessing that brings all to one. Everything here is untrusted
 input. A file is decoded by Pillow's decoders of these formats, whatever its suffix, and never run or written.
 """
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_deploy.core import untrusted
-from cifar_deploy.core.arrays import ImageSet
+from cifar_deploy.core.arrays import ImageSet, Pixels
 from cifar_deploy.core.errors import DataError, UsageError, few
 from cifar_deploy.datasets import AS_IS, Dataset, Preparation, image_files
 from cifar_deploy.datasets.image_decoder import Decoder
-from cifar_deploy.datasets.image_files import LAYOUT, SPLITS, ImageFiles, one_spelling, two_names
+from cifar_deploy.datasets.image_files import LAYOUT, TESTS, TRAIN, ImageFiles, one_spelling, two_names
 
 # In bytes: what a folder's name may have.
 _LONGEST_CLASS = 255
@@ -41,25 +43,54 @@ def identify(data_dir: Path | None) -> str:
 
 
 def load(data_dir: Path | None, preparation: Preparation = AS_IS) -> ImageSet:
-    """Every image, decoded to RGB, sorted by class and name. Raises DataError naming the first files that will not do."""
+    """Every image, decoded to RGB and preprocessed, sorted by class and name. There may be no training images.
+
+    Raises DataError naming the first files that will not do.
+    """
     files = image_files.find(_given(data_dir))
-    by_split = _by_class(files)
-    classes = tuple(sorted(by_split["train"]))
-    decoder = Decoder(files)
-    entries = {split: [entry for name in classes for entry in by_split[split][name]] for split in SPLITS}
-    pixels = {split: decoder.decode(entries[split]) for split in SPLITS}
+    by_split = _by_class(files, least=1 if preparation.classes else 2)
+    classes = tuple(sorted(by_split[files.test]))
+    decoder = Decoder(files, preparation)
+    found = {split: _Split(split, classes, by_class, decoder) for split, by_class in by_split.items()}
     decoder.check()
+    test = found[files.test]
+    train = found.get(TRAIN)
     return ImageSet(
-        train_images=pixels["train"],
-        train_labels=_labels(len(by_split["train"][name]) for name in classes),
-        test_images=pixels["test"],
-        test_labels=_labels(len(by_split["test"][name]) for name in classes),
+        train_images=train.images(files) if train else np.empty((0, *test.made.pixels.shape[1:]), np.uint8),
+        train_labels=train.labels if train else np.empty(0, np.int64),
+        test_images=test.images(files),
+        test_labels=test.labels,
         classes=classes,
         source=f"images from {files.path.name}",
-        train_names=tuple(map(str, entries["train"])),
-        test_names=tuple(map(str, entries["test"])),
-        warnings=tuple(filter(None, (_not_read(files), decoder.frames_left_out(), _guessed(files, classes)))),
+        train_names=train.names if train else (),
+        test_names=test.names,
+        warnings=tuple(
+            filter(None, (_not_read(files), _test_split(files), *decoder.warnings(), _guessed(files, classes)))
+        ),
+        preprocessing=preparation.preprocessing,
     )
+
+
+class _Split:
+    """The images of a split, decoded; those that could not be are left out."""
+
+    def __init__(
+        self, split: str, classes: Sequence[str], by_class: Mapping[str, Sequence[PurePosixPath]], decoder: Decoder
+    ) -> None:
+        self._split, self._classes = split, classes
+        entries = [entry for name in classes for entry in by_class[name]]
+        self.made = decoder.decode(entries)
+        self.labels = _labels(len(by_class[name]) for name in classes)[self.made.kept]
+        self.names = tuple(str(entry) for entry, kept in zip(entries, self.made.kept, strict=True) if kept)
+
+    def images(self, files: ImageFiles) -> Pixels:
+        """Raises DataError if a class has none."""
+        if lacking := sorted({*range(len(self._classes))} - {*self.labels.tolist()}):
+            raise DataError(
+                f"{files.path}: no image of {self._split}/{self._classes[lacking[0]]}/ can be read; add some, or remove the "
+                "folder"
+            )
+        return self.made.compact()
 
 
 def _given(data_dir: Path | None) -> Path:
@@ -83,6 +114,10 @@ def _not_read(files: ImageFiles) -> str | None:
     return f"not read: {line}" if line else None
 
 
+def _test_split(files: ImageFiles) -> str | None:
+    return None if files.test == TESTS[0] else f"the test images are those of {files.test}/"
+
+
 def _guessed(files: ImageFiles, classes: tuple[str, ...]) -> str | None:
     names = [name for name in classes if name in files.guessed]
     return (
@@ -92,21 +127,21 @@ def _guessed(files: ImageFiles, classes: tuple[str, ...]) -> str | None:
     )
 
 
-def _by_class(files: ImageFiles) -> dict[str, dict[str, list[PurePosixPath]]]:
-    """Of each split, the images of each class; both splits have the same classes.
+def _by_class(files: ImageFiles, least: int) -> dict[str, dict[str, list[PurePosixPath]]]:
+    """Of each split, the images of each class; if there are two, both have the same classes.
 
-    Raises DataError if they do not, if a class has no images, or if there are fewer than two classes.
+    Raises DataError if they do not, if a class has no images, or if there are fewer than `least` classes.
     """
     path = files.path
     if not files.images:
         raise DataError(f"{path}: no images found{_instead(files)}; {LAYOUT}")
     names = _class_names(files)
     found: dict[str, dict[str, list[PurePosixPath]]] = {
-        split: {names[folder]: [] for folder in files.classes if folder.parts[0] == split} for split in SPLITS
+        split: {names[folder]: [] for folder in files.classes if folder.parts[0] == split} for split in files.splits
     }
     for entry in files.images:
         found[entry.parts[0]][names[PurePosixPath(*entry.parts[:2])]].append(entry)
-    for split in SPLITS:
+    for split in files.splits:
         if not any(found[split].values()):
             raise DataError(f"{path}: no images below {split}/{_instead(files)}; {LAYOUT}")
     for folder in files.classes:
@@ -114,11 +149,12 @@ def _by_class(files: ImageFiles) -> dict[str, dict[str, list[PurePosixPath]]]:
             raise DataError(
                 f"{path}: no images in {folder}/{_instead(files, f'{folder}/')}; add some, or remove the folder"
             )
-    if len(train := found["train"]) < 2:
+    if len(test := found[files.test]) < least and len(found[files.splits[0]]) < least:
         raise DataError(
-            f"{path}: has one class, {next(iter(train))!r}; a classifier needs at least two folders below train/"
+            f"{path}: has one class, {next(iter(test))!r}; a classifier needs at least two folders below "
+            f"{files.splits[0]}/"
         )
-    for split, other in (("train", "test"), ("test", "train")):
+    for split, other in itertools.permutations(files.splits, 2):
         if lacking := sorted(found[other].keys() - found[split]):
             raise DataError(f"{path}: {_lacking(split, found[split].keys() - found[other], other, lacking)}")
     return found

@@ -6,56 +6,79 @@ filters are antialiased.
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cifar_deploy.core.arrays import Pixels
+from cifar_deploy.core.arrays import ImageSet, Pixels
 from cifar_deploy.core.errors import DataError
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Preprocessing
+from cifar_deploy.datasets import on_disk
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-def preprocessed_pixels(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """Each of the images, all of one size: (N, H, W, 3) before and after. Raises DataError as `preprocessed` does."""
-    from PIL import Image
+def preprocessed_set(images: ImageSet, preprocessing: Preprocessing) -> ImageSet:
+    """The images, which are all of one size, after the preprocessing. Raises DataError as `preprocessed` does."""
+    height, width = images.test_images.shape[1:3]
+    try:
+        size = cropped(*resized(width, height, preprocessing.resize), preprocessing.crop)
+    except DataError as error:
+        raise DataError(f"{images.source}: each image {error}") from error
+    total = len(images.train_images) + len(images.test_images)
+    on_disk.check_room(images.source, total, *size)
+    done = itertools.count(1)
 
-    made: Pixels | None = None
-    for index, image in enumerate(pixels):
-        one = np.asarray(preprocessed(Image.fromarray(image), preprocessing))
-        if made is None:
-            made = np.empty((len(pixels), *one.shape), np.uint8)
-        made[index] = one
-        report(index + 1, len(pixels), "preprocessing images")
-    return pixels if made is None else made
+    def made(pixels: Pixels) -> Pixels:
+        from PIL import Image
+
+        return on_disk.make(
+            len(pixels),
+            lambda place: np.asarray(preprocessed(Image.fromarray(pixels[place]), preprocessing)),
+            lambda: report(next(done), total, "preprocessing images"),
+        ).pixels
+
+    return replace(
+        images,
+        train_images=made(images.train_images),
+        test_images=made(images.test_images),
+        preprocessing=preprocessing,
+    )
 
 
 def preprocessed(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Raises DataError if the crop is larger than the image. torchvision would fill what is missing with black."""
     from PIL import Image
 
-    if preprocessing.resize:
-        width, height = resized(image.width, image.height, preprocessing.resize)
-        if (width, height) != image.size:
-            image = image.resize((width, height), Image.Resampling[preprocessing.interpolation.upper()])
-    if preprocessing.crop:
-        height, width = preprocessing.crop
-        if width > image.width or height > image.height:
-            raise DataError(
-                f"is {image.width}×{image.height}, and the crop is {width}×{height}; resize the images first"
-            )
+    size = resized(*image.size, preprocessing.resize)
+    if size != image.size:  # torchvision passes over this, too
+        image = image.resize(size, Image.Resampling[preprocessing.interpolation.upper()])
+    width, height = cropped(*size, preprocessing.crop)
+    if (width, height) != image.size:
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
         image = image.crop((left, top, left + width, top + height))
     return image
 
 
 def resized(width: int, height: int, resize: tuple[int, ...]) -> tuple[int, int]:
-    """The width and height that an image then has. `resize` is the shorter side, or (height, width)."""
+    """The width and height that an image then has. `resize` is the shorter side, or (height, width), or ()."""
+    if not resize:
+        return width, height
     if len(resize) == 2:
         return resize[1], resize[0]
     short, long = sorted((width, height))
     longer = int(resize[0] * long / short)
     return (resize[0], longer) if width <= height else (longer, resize[0])
+
+
+def cropped(width: int, height: int, crop: tuple[int, ...]) -> tuple[int, int]:
+    """The width and height that an image then has. Raises DataError if the crop is larger."""
+    if not crop:
+        return width, height
+    if crop[1] > width or crop[0] > height:
+        raise DataError(f"is {width}×{height}, and the crop is {crop[1]}×{crop[0]}; resize the images first")
+    return crop[1], crop[0]

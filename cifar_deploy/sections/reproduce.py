@@ -10,6 +10,7 @@ from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core.records import (
     Artifact,
     Checkpoint,
+    Data,
     External,
     Recipe,
     Result,
@@ -19,6 +20,7 @@ from cifar_deploy.core.records import (
     UnderLimit,
 )
 from cifar_deploy.core.store import CHECKPOINT
+from cifar_deploy.datasets import LEFT_OUT, WITHOUT_IMAGES
 from cifar_deploy.metrics import METRICS, RecordedMetric, default_metrics
 from cifar_deploy.metrics.summary import asked_batch_size, is_timed
 from cifar_deploy.recipes import RECIPES
@@ -27,6 +29,8 @@ _PROGRAM = "cifar-deploy"
 _FOLDER = "FOLDER"
 # A data set that lies where its user put it.
 _GIVEN_DATA = "image_folder"
+# The file of --classes.
+_LABELS = "LABELS"
 
 # A recipe's fields that an option replaces.
 _NUMBERS = {
@@ -81,6 +85,7 @@ def _train(checkpoint: Checkpoint) -> str:
     words += ["--dataset", training.data.dataset]
     if training.data.dataset == _GIVEN_DATA:
         words += ["--data-dir", "PATH"]
+    words += _prepared(training.data)
     words += ["--recipe", checkpoint.recipe.name, *_replaced(checkpoint.recipe)]
     if checkpoint.test_images < training.data.test_images:
         words += ["--limit-test", checkpoint.test_images]
@@ -89,6 +94,35 @@ def _train(checkpoint: Checkpoint) -> str:
     if checkpoint.ranks > 1:
         line = line.replace(_PROGRAM, f"torchrun --nproc-per-node {checkpoint.ranks} -m cifar_deploy", 1)
     return line
+
+
+def _prepared(data: Data) -> Iterator[object]:
+    """The options that say how its images were prepared."""
+    how = data.preprocessing
+    if how:
+        if len(how.resize) == 2 and not how.crop:
+            yield from ("--size", _size(how.resize))
+        elif len(how.resize) == 1 and how.crop == how.resize * 2:
+            yield from ("--size", how.resize[0])
+        else:
+            yield from ("--resize", _size(how.resize)) if how.resize else ()
+            yield from ("--crop", _size(how.crop)) if how.crop else ()
+        if how.resize and how.interpolation != "bilinear":
+            yield from ("--interpolation", how.interpolation)
+    if _has_named_outputs(data):
+        yield from ("--classes", _LABELS)
+    if any(warning.startswith(LEFT_OUT) for warning in data.warnings or ()):
+        yield "--skip-broken"
+
+
+def _size(sides: Sequence[int]) -> str:
+    return "x".join(map(str, sides))
+
+
+def _has_named_outputs(data: Data) -> bool:
+    """Whether its classes are those of a file: their order is not the data set's, or some have no images."""
+    lacks = any(warning.startswith(WITHOUT_IMAGES) for warning in data.warnings or ())
+    return lacks or list(data.classes) != sorted(data.classes)
 
 
 def _today(recipe: Recipe) -> Recipe | None:
@@ -119,6 +153,8 @@ def _apart(checkpoint: Checkpoint) -> str:
     training, told = checkpoint.training, []
     if training.data.dataset == _GIVEN_DATA:
         told.append("PATH: the folder or .zip of the images")
+    if _has_named_outputs(training.data):
+        told.append(f"{_LABELS}: a file of the classes, one a line, in the order of this page")
     recipe = checkpoint.recipe
     assert recipe
     if not _today(recipe):

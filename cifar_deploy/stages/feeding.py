@@ -64,14 +64,20 @@ class ImageOptions:
 
 
 def options(
-    *, dataset: str | None, data_dir: Path | None, limit_test: int | None = None, **others: Any
+    *, dataset: str | None, data_dir: Path | None, preparation: Preparation, limit_test: int | None, **others: Any
 ) -> ImageOptions | None:
     """As a command line gives them; None without images. Raises UsageError for what is of no use without them."""
     if dataset or data_dir:
-        return ImageOptions(dataset=dataset, data_dir=data_dir, **others)
-    names = {"outputs": "output", "limit_test": "limit-test"}
-    if given := [names.get(name, name) for name, value in {**others, "limit_test": limit_test}.items() if value]:
-        raise UsageError(f"--{given[0]}: is of use with images alone; add --data-dir or --dataset, or leave it out")
+        return ImageOptions(dataset=dataset, data_dir=data_dir, preparation=preparation, **others)
+    given = [f"--{name.removesuffix('s') if name == 'outputs' else name}" for name, value in others.items() if value]
+    given += ["--limit-test"] if limit_test else []
+    given += ["--classes"] if preparation.classes else []
+    given += ["--skip-broken"] if preparation.skip_broken else []
+    given += ["the size of images"] if preparation.preprocessing else []
+    if given:
+        raise UsageError(
+            f"--data-dir: missing, and {given[0]} is of use with images alone; add --data-dir or --dataset"
+        )
     return None
 
 
@@ -181,6 +187,11 @@ class Feeding:
         assert own.data
         layout: ImageLayout = "nchw" if own.input == "float32" else "nhwc"
         data = self._prepared(self._preparation(path, tensor, layout, own), own).data
+        if data.classes != own.data.classes and set(data.classes) <= set(own.data.classes):
+            self._options = replace(
+                self._options, preparation=replace(self._options.preparation, classes=own.data.classes)
+            )
+            data = self._prepared(self._preparation(path, tensor, layout, own), own).data
         if data.classes != own.data.classes:
             raise UsageError(
                 f"{path}: has the classes {few(own.data.classes)}, and the images have {few(data.classes)}; "
@@ -270,7 +281,13 @@ def _cropped(path: Path, wanted: Preprocessing, size: tuple[int, int]) -> Prepro
     """With the crop that gives images of this size."""
     if wanted.crop and wanted.crop != size:
         raise UsageError(
-            f"--crop: {_shown(wanted.crop)}, and {path} takes {_shown(size)}; leave it out, since each file gets its size"
+            f"{path}: takes images of {_shown(size)}, and the crop is {_shown(wanted.crop)}; give --resize alone, since "
+            "each file crops to its own size"
+        )
+    sides = wanted.resize if len(wanted.resize) == 2 else wanted.resize * 2
+    if wanted.resize and any(side < least for side, least in zip(sides, size, strict=True)):
+        raise UsageError(
+            f"--resize: {'x'.join(map(str, wanted.resize))} is less than {path} takes, {_shown(size)}; give a larger one"
         )
     return replace(wanted, crop=size)
 

@@ -2,17 +2,25 @@
 
 import contextlib
 import functools
+import operator
+import re
 from pathlib import Path
 
-from cifar_deploy.core import cache, image_cache, packs
+from cifar_deploy.core import cache, image_cache, packs, untrusted
 from cifar_deploy.core.defaults import DATASET
-from cifar_deploy.core.errors import Unavailable
+from cifar_deploy.core.errors import DataError, Unavailable, UsageError
 from cifar_deploy.core.isolate import Worker
-from cifar_deploy.core.progress import OnProgress
-from cifar_deploy.core.records import Data
+from cifar_deploy.core.progress import OnProgress, counted
+from cifar_deploy.core.records import Data, Interpolation, Preprocessing
 from cifar_deploy.datasets import AS_IS, DATASETS, Preparation
+from cifar_deploy.datasets.image_files import one_spelling
 from cifar_deploy.workers import prepare as worker
 from cifar_deploy.workers.prepare import Prepared
+
+# Of a side of the images that a network takes: larger ones than this are none that are classified.
+_LARGEST_SIDE = 4096
+
+_LARGEST_NAMES = 2**20  # bytes
 
 
 def prepare(
@@ -26,6 +34,77 @@ def prepare(
     DATASETS.given(dataset)
     data_dir = data_dir.absolute() if data_dir else None
     return Worker(on_progress=on_progress).call(worker.prepare, dataset, data_dir, preparation)
+
+
+def preparation(
+    size: str | None = None,
+    resize: str | None = None,
+    crop: str | None = None,
+    interpolation: Interpolation | None = None,
+    classes: Path | None = None,
+    skip_broken: bool = False,
+) -> Preparation:
+    """What the options of these names ask for: sizes are N or HxW, `classes` is a file of names, one a line.
+
+    Raises UsageError for options that contradict each other, DataError for a file that is no list of names.
+    """
+    if size and (resize or crop):
+        raise UsageError("--size: stands for --resize and --crop; leave these out, or leave out --size")
+    if interpolation and not (size or resize):
+        raise UsageError("--interpolation: nothing is resized; add --size or --resize")
+    resized: tuple[int, ...]
+    cropped: tuple[int, ...]
+    if size:
+        resized = _size(size, "--size")
+        cropped = resized if len(resized) == 1 else ()
+    else:
+        resized, cropped = _size(resize, "--resize"), _size(crop, "--crop")
+    if len(cropped) == 1:
+        cropped *= 2
+    # The shorter side of an image may be its height or its width.
+    sides = resized if len(resized) == 2 else resized * 2
+    fits = min(cropped) <= min(sides) if len(resized) == 1 else all(map(operator.le, cropped, sides))
+    if resized and cropped and not fits:
+        raise UsageError(f"--crop: {crop} is larger than --resize {resize}; give a smaller --crop")
+    preprocessing = None
+    if resized or cropped:
+        preprocessing = Preprocessing(resize=resized, crop=cropped, interpolation=interpolation or "bilinear")
+    names = _names(classes) if classes else None
+    return Preparation(preprocessing=preprocessing, classes=names, skip_broken=skip_broken)
+
+
+def _size(text: str | None, option: str) -> tuple[int, ...]:
+    """(N,) or (height, width); () if none was given."""
+    if text is None:
+        return ()
+    if not re.fullmatch(r"[0-9]{1,5}([x×][0-9]{1,5})?", text.lower()):
+        raise UsageError(f"{option}: {text} is no size; give a number like 224, or height and width like 240x320")
+    sizes = tuple(map(int, re.split("[x×]", text.lower())))
+    if not all(1 <= side <= _LARGEST_SIDE for side in sizes):
+        raise UsageError(f"{option}: {text} is not within 1 and {_LARGEST_SIDE:,} pixels; give another")
+    return sizes
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """Those in a file, one a line. A line end at the end is no name."""
+    untrusted.check_named(path, "give a file of the names of the network's outputs, one a line", "--classes")
+    try:
+        text = untrusted.read_bytes(path, _LARGEST_NAMES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"--classes: {path} is not UTF-8; save it as UTF-8") from error
+    names = tuple(line.strip() for line in text.removesuffix("\n").split("\n"))
+    if len(names) < 2:
+        raise DataError(f"--classes: {path} has {counted(len(names), 'name')}; give one a line, for each output")
+    first: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise DataError(f"--classes: {path}, line {number} is empty; give each output of the network a name")
+        if first.setdefault(one_spelling(name), number) != number:
+            raise DataError(
+                f"--classes: {path} has {name!r} in line {first[one_spelling(name)]} and in line {number}; give each output "
+                "a name of its own"
+            )
+    return names
 
 
 def find(fingerprint: str) -> Path | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from cifar_deploy.core import files, ranks
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, RECIPE
-from cifar_deploy.core.errors import Corrupt, UnknownName, UsageError
+from cifar_deploy.core.errors import Corrupt, DataError, UnknownName, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.progress import OnProgress
@@ -142,6 +142,8 @@ def _is_same(there: Training | None, wanted: Training) -> bool:
 
 def _training(prepared: Prepared, network: str, name: str | None, recipe: Recipe) -> Training:
     NETWORKS.given(network)
+    if not prepared.data.train_images:
+        raise DataError(f"{prepared.data.source}: has test images alone; add train/ beside them, with the same classes")
     ranks.check_batch(recipe.batch_size)
     return Training(name=name_of(network, name), network=network, recipe=recipe, data=prepared.data)
 

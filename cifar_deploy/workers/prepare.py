@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +21,11 @@ from cifar_deploy.core import cache, codec, files, image_cache
 from cifar_deploy.core.arrays import ImageSet, Labels, Pixels, batched
 from cifar_deploy.core.errors import DataError, few
 from cifar_deploy.core.progress import report
-from cifar_deploy.core.records import Data, Preprocessing
+from cifar_deploy.core.records import Data
 from cifar_deploy.core.registry import need
-from cifar_deploy.datasets import AS_IS, DATASETS, Preparation, preprocessing
+from cifar_deploy.datasets import AS_IS, DATASETS, WITHOUT_IMAGES, Preparation
 from cifar_deploy.datasets.image_files import one_spelling
+from cifar_deploy.datasets.preprocessing import preprocessed_set
 
 _COUNTED_PIXELS = 2**22
 
@@ -60,7 +62,9 @@ def prepare(dataset: str, data_dir: Path | None, preparation: Preparation = AS_I
                 return Prepared(data=data, folder=folder, decoded=False)
             if image_cache.record_path(folder).exists():
                 report(0, 1, milestone="the copy in the cache is damaged, or of an earlier version: it is made again")
-            images = _preprocessed(plugin.load(data_dir, preparation), preparation.preprocessing)
+            images = plugin.load(data_dir, preparation)
+            if preparation.preprocessing and images.preprocessing != preparation.preprocessing:
+                images = preprocessed_set(images, preparation.preprocessing)
             if preparation.classes:
                 images = _in_the_order(images, preparation.classes)
             _check(images)
@@ -80,16 +84,6 @@ def _suffix(preparation: Preparation) -> str:
     return f"-{hashlib.sha256(json.dumps(codec.to_json(preparation), sort_keys=True).encode()).hexdigest()[:16]}"
 
 
-def _preprocessed(images: ImageSet, wanted: Preprocessing | None) -> ImageSet:
-    """The images after what is wanted, unless the data set itself saw to that."""
-    if not wanted or images.preprocessing == wanted:
-        return images
-    train, test = (
-        preprocessing.preprocessed_pixels(pixels, wanted) for pixels in (images.train_images, images.test_images)
-    )
-    return dataclasses.replace(images, train_images=train, test_images=test, preprocessing=wanted)
-
-
 def _in_the_order(images: ImageSet, outputs: tuple[str, ...]) -> ImageSet:
     """The images with the names of a network's outputs as their classes. Raises DataError for a class that has none."""
     places = {one_spelling(name): place for place, name in enumerate(outputs)}
@@ -100,7 +94,7 @@ def _in_the_order(images: ImageSet, outputs: tuple[str, ...]) -> ImageSet:
         )
     of_class = np.array([places[one_spelling(name)] for name in images.classes], dtype=np.int64)
     without = [name for place, name in enumerate(outputs) if place not in set(of_class)]
-    warning = f"outputs without images: {len(without):,} of {len(outputs):,} ({few(without)})"
+    warning = f"{WITHOUT_IMAGES}: {len(without):,} of {len(outputs):,} ({few(without)})"
     return dataclasses.replace(
         images,
         train_labels=of_class[images.train_labels],
@@ -115,29 +109,32 @@ def _check(images: ImageSet) -> None:
         ("training", images.train_images, images.train_labels),
         ("test", images.test_images, images.test_labels),
     ):
-        if not len(pixels) or len(pixels) != len(labels):
+        if len(pixels) != len(labels) or not (len(pixels) or name == "training"):
             raise DataError(
                 f"{images.source}: {len(pixels)} {name} images and {len(labels)} labels; there must be a label each"
             )
-        if labels.min() < 0 or labels.max() >= len(images.classes):
+        if len(labels) and (labels.min() < 0 or labels.max() >= len(images.classes)):
             raise DataError(f"{images.source}: a {name} label is not one of the {len(images.classes)} classes")
 
 
 def _described(dataset: str, images: ImageSet) -> Data:
-    mean, std = statistics(images.train_images)
     arrays = [getattr(images, name) for name in image_cache.ARRAYS]
+    with ThreadPoolExecutor(1) as aside:  # hashing lets other threads go on
+        fingerprint = aside.submit(image_cache.fingerprint, arrays, images.classes, images.preprocessing)
+        repeated = _repeated(images)
+        mean, std = statistics(images.train_images if len(images.train_images) else images.test_images)
     return Data(
         dataset=dataset,
         source=images.source,
-        fingerprint=image_cache.fingerprint(arrays, images.classes, images.preprocessing),
+        fingerprint=fingerprint.result(),
         classes=images.classes,
         train_images=len(images.train_images),
         test_images=len(images.test_images),
-        height=images.train_images.shape[1],
-        width=images.train_images.shape[2],
+        height=images.test_images.shape[1],
+        width=images.test_images.shape[2],
         mean=mean,
         std=std,
-        warnings=(*images.warnings, *_repeated(images)),
+        warnings=(*images.warnings, *repeated),
         preprocessing=images.preprocessing,
     )
 
@@ -188,13 +185,16 @@ class _Pixels:
 
 def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, of pixels in [0, 1]: exact, from counts of the 256 levels."""
+    from PIL import Image
+
     levels = np.arange(256) / 255
-    # bincount takes eight bytes a pixel, so it gets some of the images at a time.
-    size = max(1, _COUNTED_PIXELS // (pixels.shape[1] * pixels.shape[2]))
+    height, width = pixels.shape[1:3]
+    counts = np.zeros((3, 256), np.int64)
+    # Pillow counts in a quarter of NumPy's time, images below each other as one.
+    for part in batched(pixels, max(1, _COUNTED_PIXELS // (height * width))):
+        counts += np.reshape(Image.fromarray(part.reshape(-1, width, 3)).histogram(), counts.shape)
     means, deviations = [], []
-    for channel in range(pixels.shape[3]):
-        counts = sum(np.bincount(part[..., channel].ravel(), minlength=256) for part in batched(pixels, size))
-        share = counts / pixels[..., channel].size
+    for share in counts / (len(pixels) * height * width):
         mean = float(share @ levels)
         means.append(mean)
         deviations.append(float(np.sqrt(share @ (levels - mean) ** 2)))

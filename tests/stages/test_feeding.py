@@ -242,8 +242,8 @@ def test_chance_is_told(colours: Path, tmp_path: Path) -> None:
         (["--data-dir", "gone"], 2, "gone does not exist; expected train/"),
         (["--dataset", "digit"], 2, "did you mean 'digits'"),
         (["--reference", "gone.onnx"], 2, "gone.onnx: does not exist"),
-        (["--output", "y"], 2, "--output: is of use with images alone; add --data-dir or --dataset"),
-        (["--limit-test", "9"], 2, "--limit-test: is of use with images alone"),
+        (["--output", "y"], 2, "--data-dir: missing, and --output is of use with images alone"),
+        (["--limit-test", "9"], 2, "--limit-test is of use with images alone"),
     ],
 )
 def test_a_wrong_line_is_one_line(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
