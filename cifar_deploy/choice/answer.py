@@ -1,7 +1,7 @@
 """The choice in words: which network to ship, and why."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,6 @@ from cifar_deploy.core.store import place_of
 from cifar_deploy.core.table import Answer, Column, Excerpt, Pick, Row, Section
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration
-from cifar_deploy.sections.accuracy import PAIRED
 from cifar_deploy.sections.common import (
     filled,
     label_titles,
@@ -29,16 +28,6 @@ from cifar_deploy.sections.latencies import RANK, SPEED_UP
 # The columns of every table of candidates.
 _VALUES = (("accuracy", "accuracy"), ("latency", "p50"), ("memory", "peak"), ("file_size", "bytes"))
 _PRECISIONS = {"float32": "float32", "float16": "FP16", "int8": "INT8"}
-# How the labels agree with the first file's, in few characters.
-_PAIRED = {
-    key: replace(PAIRED[key], title=title, unit=unit)
-    for key, title, unit in (
-        ("same", "agrees", "%"),
-        ("worse", "flips −", ""),
-        ("better", "flips +", ""),
-        ("p", "p", ""),
-    )
-}
 _LONGEST_DOUBT = 160
 # Of a row of the best few, where there is no room for words.
 WINNER, PICK = "*", "+"
@@ -202,26 +191,26 @@ def told(
     choice: Choice,
     field: Field,
     groups: Mapping[Configuration, str] = MappingProxyType({}),
-    paired: Mapping[Configuration, Row] = MappingProxyType({}),
+    compared: Sequence[str] = (),
 ) -> Answer:
     """The choice as the report shows it.
 
     Args:
         groups: The ranks of latencies, by configuration.
-        paired: How labels agree with the first file's (see sections.accuracy), of external models.
+        compared: Sentences on the answers of external models (see sections.accuracy).
     """
     if not choice.winner:
         headline, *reasons = lines(choice)
         if not choice.is_emulated:
             reasons += [f"Never picked: {line}." for line in _by_reason(choice.never)][:_FEW]
-        return Answer(headline=headline, reasons=tuple(reasons), columns=_columns(), remarks=remarks(choice))
+        return Answer(headline=headline, reasons=(*reasons, *compared), columns=_columns(), remarks=remarks(choice))
     columns = _columns()
     if choice.best_accuracy is None:
         columns.pop("accuracy.accuracy")
     picked = {candidate.configuration: candidate for candidate in _picked(choice)}
     return Answer(
         headline=_headline(choice.winner),
-        reasons=(f"{_numbers(choice.winner)}.", *_reasons(choice, choice.winner)),
+        reasons=(f"{_numbers(choice.winner)}.", *_reasons(choice, choice.winner), *compared),
         columns=columns,
         picks=tuple(
             Pick(
@@ -233,7 +222,7 @@ def told(
             )
             for configuration, role in roles(choice).items()
         ),
-        best=_best(choice, field, groups, paired),
+        best=_best(choice, field, groups),
         remarks=remarks(choice),
     )
 
@@ -245,9 +234,7 @@ def _paths(artifact: Artifact) -> tuple[str, ...]:
     return tuple((place_of(artifact) / file.name).as_posix() for file in artifact.files)
 
 
-def _best(
-    choice: Choice, field: Field, groups: Mapping[Configuration, str], paired: Mapping[Configuration, Row]
-) -> Excerpt:
+def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> Excerpt:
     """The picks, the Pareto set and the fastest few of each network, the fastest first."""
     picked_as = roles(choice)
     marks = {candidate.configuration: "Pareto set" for candidate in choice.front} | picked_as
@@ -270,17 +257,15 @@ def _best(
         group = groups.get(candidate.configuration)
         mark = WINNER if candidate is choice.winner else PICK if candidate.configuration in picked_as else ""
         name = f"{candidate.configuration.name} {short[candidate.configuration]}"
-        if candidate.configuration in paired:
-            row = replace(row, values={**row.values, **paired[candidate.configuration].values})
         rows.append(replace(row, words={"rank": group} if group else {}, mark=mark, name=name))
-    columns = {**_columns(), **_PAIRED, "rank": replace(RANK, title="group")}
+    columns = {**_columns(), "rank": replace(RANK, title="group")}
     columns["accuracy.accuracy"] = replace(columns["accuracy.accuracy"], title="top-1")
     best = filled("The best few", ("pick", *titles), columns, rows, tuple(notes))
     return Excerpt(
         **vars(best),
         marks={WINNER: "is the one to ship", PICK: "is another pick"},
         intervals=("latency.p50",),
-        spared=("rank", "file_size.bytes", "memory.peak", "p", "speed_up"),
+        spared=("rank", "file_size.bytes", "memory.peak", "speed_up"),
         more=len(everyone) - len(shown),
     )
 

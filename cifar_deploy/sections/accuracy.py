@@ -11,6 +11,7 @@ from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.statistics import Agreement, Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Raw, agreement, classes_of, predictions
 from cifar_deploy.sections.common import (
     Configurations,
@@ -39,6 +40,8 @@ HOW_PAIRED = (
 )
 
 
+_FILES = 6  # on a screen
+
 _LOST = "predictions unreadable"
 _OF_CLASS = "accuracy on the images of this class; in a confusion matrix: images with this label"
 
@@ -47,8 +50,13 @@ def against_reference(configurations: Configurations, raw: Raw) -> Section | Non
     """Every configuration's labels against the eager network's, or the first file's, image by image."""
     first = first_file(configurations)
     title = f"Accuracy against {f'{first.name} on {first.backend}' if first else 'the eager network'}"
-    rows = list(paired_rows(configurations, raw).values())
     titles = label_titles(with_metric(configurations, "accuracy"))
+    rows = []
+    for configuration, reference, this in pairs(configurations):
+        if found := agreement(reference, this, raw, raw):
+            rows.append(paired_row(labels_of(configuration, titles), found))
+        elif _is_lost(reference, raw) or _is_lost(this, raw):
+            rows.append(Row(labels=labels_of(configuration, titles), values={}, words={"verdict": _LOST}))
     if not rows:
         return None
     if not any(row.values for row in rows):
@@ -60,16 +68,29 @@ def against_reference(configurations: Configurations, raw: Raw) -> Section | Non
     return filled(title, titles, PAIRED, rows, (HOW_PAIRED,), part="errors")
 
 
-def paired_rows(configurations: Configurations, raw: Raw) -> dict[Configuration, Row]:
-    """Of each configuration that has a reference."""
-    titles = label_titles(with_metric(configurations, "accuracy"))
-    rows = {}
-    for configuration, reference, this in pairs(configurations):
-        if found := agreement(reference, this, raw, raw):
-            rows[configuration] = paired_row(labels_of(configuration, titles), found)
-        elif _is_lost(reference, raw) or _is_lost(this, raw):
-            rows[configuration] = Row(labels=labels_of(configuration, titles), values={}, words={"verdict": _LOST})
-    return rows
+def against_first_file(configurations: Configurations, raw: Raw) -> list[str]:
+    """Of each of the first few files a sentence on its answers, whatever else was measured; none of networks of ours."""
+    first = first_file(configurations)
+    if not first:
+        return []
+    column = METRICS["accuracy"].columns["accuracy"]
+    found = [
+        (f"{this.name} on {this.backend}", configurations[this]["accuracy"].values["accuracy"], compared)
+        for this, reference, result in pairs(configurations)
+        if (compared := agreement(reference, result, raw, raw))
+    ]
+    own = configurations[first]["accuracy"].values["accuracy"]
+    told = [f"Top-1 of {first.name} on {first.backend}: {own.text(column, unit=True)}."]
+    for name, value, compared in found[:_FILES]:
+        told.append(
+            f"Top-1 of {name}: {value.text(column, unit=True)}. It agrees with the first on "
+            f"{compared.same_label / compared.images:.2%} of {compared.images:,} images, with {compared.worse:,} negative "
+            f"and {compared.better:,} positive flips (McNemar p {compared.p:.3g}"
+            f"{'' if compared.distinguishable else ', not distinguishable'})."
+        )
+    if len(found) > _FILES:
+        told.append(f"The report compares {len(found) - _FILES} more.")
+    return told
 
 
 def first_file(configurations: Configurations) -> Configuration | None:

@@ -228,7 +228,6 @@ def _of_one(
     is_external = isinstance(current[-1].job.artifact.origin, External)  # a store holds nothing else then
     by_class = accuracy.by_class(configurations, raw)
     flipped = flips.thumbnails(configurations, raw, images, choice.winner.configuration if choice.winner else None)
-    paired = accuracy.paired_rows(configurations, raw) if is_external else {}
     if is_external:
         facts = {
             "files": _each(_described(result) for result in current if result.job.artifact.files),
@@ -269,7 +268,7 @@ def _of_one(
     return Table(
         title="cifar-deploy: " + ", ".join(dict.fromkeys(configuration.name for configuration in configurations)),
         about=_about(current, checkpoints),
-        answer=answer.told(choice, field, places, paired),
+        answer=answer.told(choice, field, places, accuracy.against_first_file(configurations, raw)),
         health=health.health(configurations, overheads, control),
         charts=tuple(chart for chart in charts if chart),
         thumbnails=flipped,
