@@ -79,6 +79,7 @@ HARMLESS = {
         "no-send",
         "pair",
     ),
+    *("channels", "layout", "mean", "output", "reference", "scale", "std"),
     *("percentile", "quiet", "recipe", "rounds", "runtime", "save-fp16", "seconds", "seed", "send", "shape", "soak"),
     *("target-interval", "threads", "timeout", "train-batch-size", "train-threads", "value", "verify-memory", "wide"),
     "within",
@@ -88,7 +89,14 @@ HARMLESS = {
 TYPED = {
     **dict.fromkeys(("budget", "seconds", "timeout", "soak", "checkpoint-every"), "90s"),
     **{"memory-limit": "4G", "target-interval": "2%", "fail-if-slower": "5%", "max-isa": "avx2"},
-    **{"shape": "ids=1,128:int64", "value": "rate=16000", "trust-code": "their.module:object", "learning-rate": "0.01"},
+    **{
+        "shape": "ids=1,128:int64",
+        "value": "rate=16000",
+        "trust-code": "their.module:object",
+        "mean": "0.5",
+        "std": "0.5,0.4,0.3",
+        "learning-rate": "0.01",
+    },
     **{"max-latency": "5ms", "max-memory": "60MB", "max-size": "4MB", "min-accuracy": "84%", "max-energy": "5mJ"},
     **{"min-throughput": "500/s", "as": "pi5"},
 }
