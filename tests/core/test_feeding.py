@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cifar_deploy.backends import litert
 from cifar_deploy.core import codec
 from cifar_deploy.core.arrays import Arrays, as_input
 from cifar_deploy.core.errors import WrongOutput
@@ -69,6 +70,20 @@ def test_a_quantised_input_takes_the_nearest_integer_and_no_larger_one() -> None
     assert np.abs(array - expected).max() <= 1 and (array == expected).mean() > 0.99
     clipped = fed(PIXELS, replace(unit, quantisation=Quantisation(scale=1 / 510, zero_point=0)))
     assert clipped.max() == 255 and np.array_equal(clipped, np.minimum(PIXELS.astype(int) * 2, 255))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "told", "expected"),
+    [
+        (np.int8, (1 / 255, -128), Quantisation(scale=1 / 255, zero_point=-128)),
+        (np.uint8, (0.0, 0), None),  # what a file says of pixels as they are
+        (np.float32, (0.0, 0), None),
+    ],
+)
+def test_tflite_says_what_the_integers_of_an_input_stand_for(
+    dtype: Any, told: tuple[float, int], expected: Quantisation | None
+) -> None:
+    assert litert._quantisation({"dtype": dtype, "quantization": told}) == expected
 
 
 def test_half_floats_are_rounded_once() -> None:
