@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from cifar_deploy.stages import comparison
     from cifar_deploy.stages import devices as devices_stage
     from cifar_deploy.stages import evaluate as evaluate_stage
+    from cifar_deploy.stages import feeding as feeding_stage
     from cifar_deploy.stages import plan as plan_stage
     from cifar_deploy.stages import predict as predict_stage
     from cifar_deploy.stages import prepare as prepare_stage
@@ -75,9 +76,11 @@ else:
         Module(f"cifar_deploy.stages.{name}") for name in ("add", "choose", "comparison", "devices")
     )
     inventory_ = Module("cifar_deploy.remote.inventory")
-    evaluate_stage, plan_stage, predict_stage, prepare_stage, profile_stage, rounds_stage, track_stage, train_stage = (
-        Module(f"cifar_deploy.stages.{name}")
-        for name in ("evaluate", "plan", "predict", "prepare", "profile", "rounds", "track", "train")
+    evaluate_stage, feeding_stage, plan_stage, predict_stage, prepare_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("evaluate", "feeding", "plan", "predict", "prepare")
+    )
+    profile_stage, rounds_stage, track_stage, train_stage = (
+        Module(f"cifar_deploy.stages.{name}") for name in ("profile", "rounds", "track", "train")
     )
     quickstart_stage = Module("cifar_deploy.stages.quickstart")
 
@@ -390,9 +393,9 @@ def add(
     interpolation: options.Interpolation = None,
     classes: options.Classes = None,
     skip_broken: options.SkipBroken = False,
-    mean: options.Mean = None,
-    std: options.Std = None,
-    channels: options.ChannelOrder = "rgb",
+    mean: options.AddedMean = None,
+    std: options.AddedStd = None,
+    channels: options.AddedChannels = "rgb",
     threads: options.AllThreads = None,
     limit_test: options.LimitTest = None,
     memory_limit: options.MemoryLimit = None,
@@ -520,8 +523,24 @@ def evaluate(
 @app.command()
 def bench(
     file: options.Files,
+    reference: options.Reference = None,
     shape: options.Shapes = None,
     value: options.Values = None,
+    data_dir: options.ImagesIn = None,
+    dataset: options.ImagesOf = None,
+    size: options.Size = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    interpolation: options.Interpolation = None,
+    classes: options.Classes = None,
+    skip_broken: options.SkipBroken = False,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    scale: options.Scale = None,
+    channels: options.ChannelOrder = None,
+    layout: options.InputLayout = None,
+    output: options.AnswerOutput = None,
+    limit_test: options.LimitTest = None,
     backend: options.Backends = None,
     threads: options.Threads = None,
     cpus: options.Cpus = None,
@@ -543,10 +562,22 @@ def bench(
     as_json: options.AsJson = False,
     out: options.Kept = None,
 ) -> None:
-    """Compare latency, memory and size of external model files, side by side, on random input."""
+    """Compare external model files, side by side: latency, memory and size on random input, accuracy on your images."""
     view = _view(all_tables, wide, quiet)
     plan_stage.check_names(backends=backend)
-    conditions = _conditions(threads, cpus, seconds, None, None)
+    conditions = _conditions(threads, cpus, seconds, None, limit_test)
+    images = feeding_stage.options(
+        dataset=dataset,
+        data_dir=data_dir,
+        preparation=prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken),
+        mean=mean or (),
+        std=std or (),
+        scale=scale,
+        channels=channels,
+        layout=layout,
+        outputs=tuple(output or ()),
+        limit_test=limit_test,
+    )
     settings = pipeline.EvaluationSettings(
         sampling=_sampling(rounds, target_interval, budget, cool_to, cool_wait),
         overhead=False,
@@ -558,9 +589,11 @@ def bench(
     with console.following("bench") as on_progress, _bench_store(out) as store:
         planned = pipeline.plan_external(
             file,
+            reference=reference,
             backends=backend,
             shapes=shape or (),
             values=value or (),
+            images=images,
             conditions=conditions,
             trusted=trust,
             timeout_s=timeout,

@@ -119,26 +119,21 @@ def _number(word: str) -> bool | int | float | None:
     return None
 
 
-def _channel_values(is_std: bool) -> Callable[[Any], Any]:
-    """0.485,0.456,0.406, a number for each channel, or one for all of them."""
+def _channel_numbers(text: str) -> tuple[float, ...]:
+    """Of pixels in [0, 1]: a number for each channel, or one for all."""
+    numbers = [_number(word.strip()) for word in text.split(",")]
+    if len(numbers) not in (1, 3) or any(number is None or isinstance(number, bool) for number in numbers):
+        raise typer.BadParameter(f"{text} is neither one number nor three; give it as in 0.485,0.456,0.406")
+    if outside := [f"{number:g}" for number in numbers if not 0 <= number <= 1]:  # type: ignore[operator]
+        raise typer.BadParameter(f"{outside[0]} is outside of 0 to 1; give it for pixels in 0..1, 255 times smaller")
+    values = tuple(float(number) for number in numbers if number is not None)
+    return values * 3 if len(values) == 1 else values
 
-    def parsed(text: Any) -> Any:
-        if not isinstance(text, str):
-            return text
-        try:
-            values = tuple(float(part) for part in text.split(","))
-        except ValueError:
-            values = ()
-        values = values * 3 if len(values) == 1 else values
-        if len(values) != 3 or not all(map(math.isfinite, values)):
-            raise typer.BadParameter(f"{text} is not a number for each channel; give 0.485,0.456,0.406, or one for all")
-        if is_std and min(values) <= 0:
-            raise typer.BadParameter(f"{text} holds a number that is not above 0")
-        if max(map(abs, values)) > 1 and not is_std:
-            raise typer.BadParameter(f"{text} is not of pixels in [0, 1]; divide it by 255")
-        return values
 
-    return parsed
+def _channel_std(text: str) -> tuple[float, ...]:
+    if not all(numbers := _channel_numbers(text)):
+        raise typer.BadParameter(f"{text} holds 0, by which nothing can be divided; give a number above 0")
+    return numbers
 
 
 def _trust_code(names: list[str] | None) -> list[str] | None:
@@ -298,27 +293,27 @@ Preprocess = Annotated[
         help="Take resize, crop, interpolation, mean and std from torchvision:ResNet18_Weights.IMAGENET1K_V1 or timm:NAME.",
     ),
 ]
-Mean = Annotated[
+AddedMean = Annotated[
     Any,
     typer.Option(
         "--mean",
-        parser=_channel_values(is_std=False),
-        metavar="R,G,B",
-        help="Mean that the network expects, of pixels in [0, 1].",
+        parser=_channel_numbers,
+        metavar="M,M,M",
+        help="Mean that the network expects, of pixels in 0..1: a number a channel, or one.",
         show_default="of the training images",
     ),
 ]
-Std = Annotated[
+AddedStd = Annotated[
     Any,
     typer.Option(
         "--std",
-        parser=_channel_values(is_std=True),
-        metavar="R,G,B",
+        parser=_channel_std,
+        metavar="S,S,S",
         help="Standard deviation that the network expects.",
         show_default="of the training images",
     ),
 ]
-ChannelOrder = Annotated[
+AddedChannels = Annotated[
     Literal["rgb", "bgr"],
     typer.Option("--channels", help="Order of channels that the network expects, and of --mean and --std."),
 ]
@@ -756,6 +751,72 @@ Values = Annotated[
         parser=_value,
         metavar="NAME=16000",
         help="Fill an input with this number, or with true or false, instead of random values. May be repeated.",
+    ),
+]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference",
+        metavar="FILE",
+        help="A model file that the others are compared with.",
+        show_default="the first FILE",
+    ),
+]
+ImagesOf = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="DATASET",
+        help="Measure accuracy, too, on the test images of this data set.",
+        show_default="with --data-dir: the record's of a file of ours, else image_folder",
+        autocompletion=_names("datasets:DATASETS"),
+    ),
+]
+ImagesIn = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="PATH", help="Measure accuracy, too, on images in this directory or .zip."),
+]
+Mean = Annotated[
+    Any,
+    typer.Option(
+        "--mean",
+        parser=_channel_numbers,
+        metavar="M,M,M",
+        help="Subtract this from pixels in 0..1, before a float or quantised input takes them: a number a channel, or one.",
+        show_default="0",
+    ),
+]
+Std = Annotated[
+    Any,
+    typer.Option("--std", parser=_channel_std, metavar="S,S,S", help="Divide by this after --mean.", show_default="1"),
+]
+Scale = Annotated[
+    float | None,
+    typer.Option(
+        "--scale",
+        callback=lambda value: None if value is None else _positive(value),
+        metavar="X",
+        help="Multiply by this after --mean and --std: 255 where a file takes pixels in 0..255.",
+        show_default="1",
+    ),
+]
+ChannelOrder = Annotated[
+    Literal["rgb", "bgr"] | None,
+    typer.Option(
+        "--channels", help="Order of the channels that files take, and of --mean and --std.", show_default="rgb"
+    ),
+]
+InputLayout = Annotated[
+    Literal["nchw", "nhwc"] | None,
+    typer.Option("--layout", help="Order of an input's dimensions, where its shape does not tell.", show_default=False),
+]
+AnswerOutput = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output",
+        metavar="NAME",
+        help="The output that is the answer, where a file has several that may be. May be repeated.",
+        show_default=False,
     ),
 ]
 Kept = Annotated[

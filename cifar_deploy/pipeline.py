@@ -29,6 +29,7 @@ from cifar_deploy.stages.doctor import Diagnosis, Gap, Ready, catalogue, diagnos
 from cifar_deploy.stages.environments import create_environment
 from cifar_deploy.stages.evaluate import EvaluationSettings, evaluate
 from cifar_deploy.stages.export import export
+from cifar_deploy.stages.feeding import ImageOptions
 from cifar_deploy.stages.importing import Imported, import_results
 from cifar_deploy.stages.pack import Packed, pack
 from cifar_deploy.stages.plan import Conditions, Planned, plan
@@ -54,6 +55,7 @@ __all__ = [
     "Entry",
     "EvaluationSettings",
     "Gap",
+    "ImageOptions",
     "Imported",
     "Limit",
     "Outcome",

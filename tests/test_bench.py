@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from _pytest.mark.structures import ParameterSet
+from onnx import TensorProto
 
 from cifar_deploy import pipeline
 from cifar_deploy.backends import BACKENDS, Input
@@ -25,7 +26,7 @@ from cifar_deploy.core.records import External, Tensor
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.metrics.summary import same_input
 from cifar_deploy.stages.bench import Shape, Value, taken
-from tests import models
+from tests import models, pictures
 from tests.conftest import Exported, heed_signals, need_plugin
 from tests.in_process import run_here
 from tests.probes import a_job
@@ -509,3 +510,34 @@ def test_a_backend_that_is_not_here_is_a_row_with_the_remedy(tmp_path: Path) -> 
     path = models.images(tmp_path / "images.onnx")
     (planned, *_) = pipeline.plan_external([path], backends=["tests.plugins:LACKS_A_PACKAGE"])
     assert planned.failure and planned.failure.kind == "unavailable" and "pip install" in planned.failure.reason
+
+
+def test_answers_are_compared_with_the_reference_on_the_screen_and_in_every_report(tmp_path: Path) -> None:
+    colours = pictures.folder(tmp_path / "colours")
+    pictures.model(tmp_path / "a.onnx")
+    pictures.model(tmp_path / "b.onnx", shape=("N", 8, 8, 3), dtype=TensorProto.UINT8)
+    line = ["a.onnx", "--reference", "b.onnx", "--data-dir", colours, *ORT, "--out", "."]
+    rows, done = bench(*line, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [row["labels"]["file"] for row in rows] == ["b.onnx", "a.onnx"], "the reference is the first"
+    assert [row["values"]["accuracy.accuracy"]["number"] for row in rows] == [0.8, 0.8]
+    (paired,) = (
+        table for table in json.loads(done.stdout)["report"]["tables"] if table["title"].startswith("Accuracy ag")
+    )
+    assert paired["title"] == "Accuracy against b.onnx on onnxruntime"
+    assert {key: value["number"] for key, value in paired["rows"][0]["values"].items()} == {
+        "same": 1.0, "worse": 0, "better": 0, "difference": 0.0, "p": 1.0
+    }  # fmt: skip
+    notes = " ".join(table_of(done)["notes"])
+    assert "Of latency and memory the inputs are random" in notes
+    assert "30 test images of images from colours, as uint8, NHWC, pixels in 0..255; scores from scores." in notes
+    shown = run_here("bench", *line, *QUICK, cwd=tmp_path)
+    first, second = (line for line in shown.stdout.splitlines() if line.startswith("Top-1 of"))
+    assert first == "Top-1 of b.onnx on onnxruntime: 80.00 [62.69, 90.49] %."
+    assert second.startswith(
+        "Top-1 of a.onnx on onnxruntime: 80.00 [62.69, 90.49] %. It agrees with the first on 100.00%"
+    )
+    assert "with 0 negative and 0 positive flips (McNemar p 1, not distinguishable)" in second
+    csv = (tmp_path / "bench" / "reports" / "report.csv").read_text()
+    assert csv.count(",accuracy,") >= 2 and "images from colours" in csv
+    assert run_here("compare", "bench", "bench", cwd=tmp_path).returncode == 0

@@ -118,14 +118,21 @@ HARMLESS = {
         "verify-memory",
         "weights",
     ),
-    *("top", "wide", "within"),
+    *("layout", "output", "reference", "scale", "top", "wide", "within"),
 }
 
 # What an option that is parsed takes.
 TYPED = {
     **dict.fromkeys(("budget", "seconds", "timeout", "soak", "checkpoint-every"), "90s"),
     **{"memory-limit": "4G", "target-interval": "2%", "fail-if-slower": "5%", "max-isa": "avx2"},
-    **{"shape": "ids=1,128:int64", "value": "rate=16000", "trust-code": "their.module:object", "learning-rate": "0.01"},
+    **{
+        "shape": "ids=1,128:int64",
+        "value": "rate=16000",
+        "trust-code": "their.module:object",
+        "mean": "0.5",
+        "std": "0.5,0.4,0.3",
+        "learning-rate": "0.01",
+    },
     **{"max-latency": "5ms", "max-memory": "60MB", "max-size": "4MB", "min-accuracy": "84%", "max-energy": "5mJ"},
     **{"min-throughput": "500/s", "as": "pi5"},
 }

@@ -64,8 +64,20 @@ TORCH_AT_THE_TOP = {
 
 # In the order of the pipeline.
 STAGES = (
-    *("prepare", "app", "train", "add", "export", "plan", "results", "rounds", "pack", "evaluate", "bench", "profile"),
-    *("predict", "machines", "report", "bundle", "importing", "devices", "track", "choose", "pairing", "compare"),
+    *("prepare", "app", "train", "add", "export", "plan", "results", "rounds", "pack", "evaluate", "feeding", "bench"),
+    *(
+        "profile",
+        "predict",
+        "machines",
+        "report",
+        "bundle",
+        "importing",
+        "devices",
+        "track",
+        "choose",
+        "pairing",
+        "compare",
+    ),
     *("comparison", "environments", "doctor", "quickstart"),
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from cifar_deploy.core.arrays import Arrays, Predict
 from cifar_deploy.core.content import Content
 from cifar_deploy.core.profile import Calls, Profiled
-from cifar_deploy.core.records import Artifact, Isa, TrainingMode
+from cifar_deploy.core.records import Artifact, Isa, Quantisation, TrainingMode
 from cifar_deploy.core.registry import Registry, Requirements
 
 
@@ -27,6 +27,7 @@ class Input:
     # A free dimension is a name or None. () is a scalar, None an array of unknown rank.
     shape: tuple[int | str | None, ...] | None
     aliases: tuple[str, ...] = ()  # other names that the file or its runtime has for it
+    quantisation: Quantisation | None = None  # of an integer type that stands for floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class Opened:
     """
 
     inputs: tuple[Input, ...]
+    outputs: tuple[str, ...] = ()  # the names of what `run` returns, where the runtime has them
     run: Callable[[Arrays], object]
     training_mode: Callable[[], TrainingMode] = TrainingMode
 

@@ -1,6 +1,6 @@
 """LiteRT's interpreter on the processor, with its XNNPACK kernels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from cifar_deploy.backends import Backend, Example, Input, Opened, Opener
 from cifar_deploy.core.arrays import NUMBERS, Arrays, Images, Logits, Predict
 from cifar_deploy.core.content import TFLITE
 from cifar_deploy.core.errors import Unsupported
-from cifar_deploy.core.records import Artifact
+from cifar_deploy.core.records import Artifact, Quantisation
 from cifar_deploy.environments.litert import ENVIRONMENT
 
 
@@ -42,10 +42,20 @@ def open_(path: Path, target: str, threads: int) -> Opened:
             aliases=tuple(of_signatures.get((each["index"], each["name"]), ())),
             dtype=np.dtype(each["dtype"]).name,
             shape=tuple(None if size < 0 else int(size) for size in each["shape_signature"]),
+            quantisation=_quantisation(each),
         )
         for each in details
     )
-    return Opened(inputs=inputs, run=_running(interpreter))
+    outputs = tuple(each["name"] for each in interpreter.get_output_details())
+    return Opened(inputs=inputs, outputs=outputs, run=_running(interpreter))
+
+
+def _quantisation(told: Mapping[str, Any]) -> Quantisation | None:
+    """Of a whole tensor; a file gives one to the other types too, with a scale of 0."""
+    scale, zero_point = told["quantization"]
+    if np.dtype(told["dtype"]).kind not in "iu" or not scale > 0:
+        return None
+    return Quantisation(scale=float(scale), zero_point=int(zero_point))
 
 
 def _names_of_signatures(interpreter: Any) -> dict[tuple[int, str], list[str]]:

@@ -40,7 +40,7 @@ def open_(path: Path, target: str, threads: int) -> Opened:
     def run(arrays: Arrays) -> object:
         return session.run(None, {input.name: array for input, array in zip(inputs, arrays, strict=True)})
 
-    return Opened(inputs=inputs, run=run)
+    return Opened(inputs=inputs, outputs=tuple(node.name for node in session.get_outputs()), run=run)
 
 
 def _dtype(word: str) -> str:

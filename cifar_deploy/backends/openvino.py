@@ -76,7 +76,8 @@ def open_(path: Path, target: str, threads: int) -> Opened:
         request.infer()
         return [request.get_output_tensor(index).data.copy() for index in outputs]
 
-    return Opened(inputs=inputs, run=run)
+    names = tuple(min(port.names, default=port.node.friendly_name) for port in compiled.outputs)
+    return Opened(inputs=inputs, outputs=names, run=run)
 
 
 def profile(path: Path, artifact: Artifact, target: str, threads: int, calls: Calls) -> Profiled:

@@ -1,7 +1,7 @@
 """The choice in words: which network to ship, and why."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -188,20 +188,30 @@ def _picked(choice: Choice) -> list[Candidate]:
     return [pick.candidate for pick in choice.picks]
 
 
-def told(choice: Choice, field: Field, groups: Mapping[Configuration, str] = MappingProxyType({})) -> Answer:
-    """The choice as the report shows it. `groups` are the ranks of latencies, by configuration."""
+def told(
+    choice: Choice,
+    field: Field,
+    groups: Mapping[Configuration, str] = MappingProxyType({}),
+    compared: Sequence[str] = (),
+) -> Answer:
+    """The choice as the report shows it.
+
+    Args:
+        groups: The ranks of latencies, by configuration.
+        compared: Sentences on the answers of external models (see sections.accuracy).
+    """
     if not choice.winner:
         headline, *reasons = lines(choice)
         if not choice.is_emulated:
             reasons += [f"Never picked: {line}." for line in _by_reason(choice.never)][:_FEW]
-        return Answer(headline=headline, reasons=tuple(reasons), columns=_columns(), remarks=remarks(choice))
+        return Answer(headline=headline, reasons=(*reasons, *compared), columns=_columns(), remarks=remarks(choice))
     columns = _columns()
     if choice.best_accuracy is None:
         columns.pop("accuracy.accuracy")
     picked = {candidate.configuration: candidate for candidate in _picked(choice)}
     return Answer(
         headline=_headline(choice.winner),
-        reasons=(f"{_numbers(choice.winner)}.", *_reasons(choice, choice.winner)),
+        reasons=(f"{_numbers(choice.winner)}.", *_reasons(choice, choice.winner), *compared),
         columns=columns,
         picks=tuple(
             Pick(

@@ -65,7 +65,7 @@ class Candidate:
 
     @property
     def accuracy(self) -> float | None:
-        """A share; None of an external model, which has no labels."""
+        """A share; None of an external model without images."""
         value = self.value("accuracy", "accuracy")
         return value.number if value else None
 
@@ -114,8 +114,8 @@ def why_never(candidate: Candidate) -> str | None:
 
 def _not_validated(candidate: Candidate) -> str | None:
     artifact, backend = candidate.artifact, candidate.configuration.backend
-    if artifact.format == CHECKPOINT:
-        return None  # the network itself, which the others are validated against
+    if artifact.format in (CHECKPOINT, None):
+        return None  # the network itself, which the others are validated against; or an external model, which has none
     parity = next((parity for parity in artifact.parity if parity.backend == backend), None)
     if not parity:
         return f"its output was not validated on {backend}; run `cifar-deploy export --force` here"

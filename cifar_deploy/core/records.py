@@ -33,6 +33,9 @@ Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lan
 # The order of an image's channels.
 Channels = Literal["rgb", "bgr"]
 
+# The order of the dimensions of a batch of images.
+ImageLayout = Literal["nchw", "nhwc"]
+
 
 @dataclass(frozen=True)
 class Within:
@@ -657,13 +660,74 @@ class Baseline:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quantisation:
+    """What an integer q stands for: scale * (q - zero_point)."""
+
+    scale: Positive
+    zero_point: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """How images reach the input of an external model, and which of its outputs is the answer.
+
+    A float input, or a quantised one, takes scale * (pixel - mean) / std of pixels in [0, 1]. Any other integer input
+    takes the pixels in 0..255, an int8 one 128 less.
+    """
+
+    data: Data  # whose images; its classes are the model's, in their order
+    layout: ImageLayout
+    dtype: str  # as numpy names it
+    scale: Positive = 1.0
+    normalisation: Normalisation | None = None
+    quantisation: Quantisation | None = None
+    batch: AtLeastOne | None = None  # so many images at a time, no more and no fewer; None: any number
+    output: str  # its name
+    place: Count  # among the outputs
+    answer: Literal["scores", "labels"]  # of each image a number for each class, or the class itself
+
+    @property
+    def channels(self) -> Channels:
+        return self.normalisation.channels if self.normalisation else "rgb"
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether pixels are fed as the integers that they are stored as."""
+        return "int" in self.dtype and not self.quantisation
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Its fields but for the images, which have a fingerprint."""
+        return {name: value for name, value in to_json(self).items() if name != "data"}
+
+    def __str__(self) -> str:
+        told = [self.dtype, self.layout.upper()]
+        if self.is_raw:
+            told.append("pixels minus 128" if self.dtype == "int8" else "pixels in 0..255")
+        else:
+            told.append(f"pixels in 0..{self.scale:g}")
+        if self.channels == "bgr":
+            told.append("blue first")
+        if self.normalisation and not self.is_raw:
+            for name, of in (("mean", self.normalisation.mean), ("std", self.normalisation.std)):
+                if any(each != of[0] for each in of) or of[0] != (name == "std"):
+                    told.append(f"{name} {', '.join(f'{each:g}' for each in of)}")
+        if self.quantisation:
+            told.append(f"quantised (scale {self.quantisation.scale:g}, zero point {self.quantisation.zero_point})")
+        if self.batch:
+            told.append(f"{counted(self.batch, 'image')} at a time")
+        return ", ".join(told)
+
+
+@dataclass(frozen=True, kw_only=True)
 class External:
-    """A file that this program did not make. It takes random arrays."""
+    """A file that this program did not make. It takes random arrays, or images where there is a `feed`."""
 
     kind: Literal["external"] = "external"
     path: str
     takes: tuple[Tensor, ...]
     training_mode: TrainingMode = TrainingMode()
+    feed: Feed | None = None
 
     @property
     def name(self) -> str:
@@ -733,9 +797,16 @@ class Artifact:
         return self.origin.training_mode if isinstance(self.origin, External) else TrainingMode()
 
     @property
+    def feed(self) -> Feed | None:
+        """How images reach an external model; None of one that takes random arrays, and of an artifact of ours."""
+        return self.origin.feed if isinstance(self.origin, External) else None
+
+    @property
     def data(self) -> Data | None:
         """The data set whose images it takes, if it takes images."""
-        return None if isinstance(self.origin, External) else self.origin.data
+        if isinstance(self.origin, External):
+            return self.feed.data if self.feed else None
+        return self.origin.data
 
     @property
     def weights_sha256(self) -> str | None:
@@ -840,6 +911,7 @@ class Job:
             "format": self.artifact.format,
             "input": self.artifact.input,
             "files": [file.sha256 for file in self.artifact.files],
+            **({"feed": self.artifact.feed.identity} if self.artifact.feed else {}),
             # Earlier versions ran such a program as it was saved.
             **({"switched": True} if self.artifact.training_mode.switched else {}),
             **({"cpus": self.cpus} if self.cpus else {}),

@@ -243,6 +243,18 @@ def same_input(first: Job, second: Job) -> bool:
     return [tensor.fed for tensor in old.takes] == [tensor.fed for tensor in new.takes]
 
 
+def same_images(first: Job, second: Job) -> bool:
+    """Whether two jobs classify the same images, be they brought to other sizes: a place is the same image in both.
+
+    Whoever asks compares the labels, too.
+    """
+    old, new = first.artifact.data, second.artifact.data
+    if not old or not new or old.fingerprint == new.fingerprint:
+        return same_input(first, second)
+    known = ("dataset", "source", "classes", "test_images")
+    return old.preprocessing != new.preprocessing and all(getattr(old, name) == getattr(new, name) for name in known)
+
+
 def _is_index(array: NDArray[Any] | None, count: float | None, limit: float) -> bool:
     """Whether it is `count` whole numbers from zero to below `limit`."""
     if array is None or array.dtype.kind not in "iu" or array.shape != (count,):
@@ -253,8 +265,10 @@ def _is_index(array: NDArray[Any] | None, count: float | None, limit: float) -> 
 def agreement(first: Result, second: Result, raw_first: Raw, raw_second: Raw) -> statistics.Agreement | None:
     """Two results compared image by image; None if one is missing, or they are of different images."""
     old, new = predictions(first, raw_first), predictions(second, raw_second)
-    same = same_input(first.job, second.job)
+    same = same_images(first.job, second.job)
     if old is None or new is None or not same or not np.array_equal(old["chosen"], new["chosen"]):
+        return None
+    if not np.array_equal(old["labels"], new["labels"]):
         return None
     return statistics.agreement(old["predicted"], new["predicted"], old["labels"])
 

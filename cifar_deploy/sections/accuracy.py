@@ -1,4 +1,4 @@
-"""Accuracy, image by image: against the eager network, by class, and every image whose label changed."""
+"""Accuracy, image by image: against the eager network or the first file, by class, and every image whose label changed."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,6 +11,7 @@ from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result
 from cifar_deploy.core.statistics import Agreement, Estimate
 from cifar_deploy.core.table import Column, Row, Section, Value
+from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Raw, agreement, classes_of, predictions
 from cifar_deploy.sections.common import (
     Configurations,
@@ -39,28 +40,65 @@ HOW_PAIRED = (
 )
 
 
+_FILES = 6  # on a screen
+
 _LOST = "predictions unreadable"
 _OF_CLASS = "accuracy on the images of this class; in a confusion matrix: images with this label"
 
 
-def against_eager(configurations: Configurations, raw: Raw) -> Section | None:
-    """Every configuration's labels against the eager network's, image by image."""
+def against_reference(configurations: Configurations, raw: Raw) -> Section | None:
+    """Every configuration's labels against the eager network's, or the first file's, image by image."""
+    first = first_file(configurations)
+    title = f"Accuracy against {f'{first.name} on {first.backend}' if first else 'the eager network'}"
     titles = label_titles(with_metric(configurations, "accuracy"))
     rows = []
-    for configuration, eager, this in _pairs(configurations):
-        if found := agreement(eager, this, raw, raw):
+    for configuration, reference, this in pairs(configurations):
+        if found := agreement(reference, this, raw, raw):
             rows.append(paired_row(labels_of(configuration, titles), found))
-        elif _is_lost(eager, raw) or _is_lost(this, raw):
+        elif _is_lost(reference, raw) or _is_lost(this, raw):
             rows.append(Row(labels=labels_of(configuration, titles), values={}, words={"verdict": _LOST}))
     if not rows:
         return None
     if not any(row.values for row in rows):
         lost = (
             "Accuracy is not compared image by image: the predictions of "
-            f"{counted(len(rows), 'configuration')} are not here (evaluate --force)."
+            f"{counted(len(rows), 'configuration')} are not here ({'bench' if first else 'evaluate'} --force)."
         )
-        return filled("Accuracy against the eager network", titles, {}, [], (lost,), part="errors")
-    return filled("Accuracy against the eager network", titles, PAIRED, rows, (HOW_PAIRED,), part="errors")
+        return filled(title, titles, {}, [], (lost,), part="errors")
+    return filled(title, titles, PAIRED, rows, (HOW_PAIRED,), part="errors")
+
+
+def against_first_file(configurations: Configurations, raw: Raw) -> list[str]:
+    """Of each of the first few files a sentence on its answers, whatever else was measured; none of networks of ours."""
+    first = first_file(configurations)
+    if not first:
+        return []
+    column = METRICS["accuracy"].columns["accuracy"]
+    found = [
+        (f"{this.name} on {this.backend}", configurations[this]["accuracy"].values["accuracy"], compared)
+        for this, reference, result in pairs(configurations)
+        if (compared := agreement(reference, result, raw, raw))
+    ]
+    own = configurations[first]["accuracy"].values["accuracy"]
+    told = [f"Top-1 of {first.name} on {first.backend}: {own.text(column, unit=True)}."]
+    for name, value, compared in found[:_FILES]:
+        told.append(
+            f"Top-1 of {name}: {value.text(column, unit=True)}. It agrees with the first on "
+            f"{compared.same_label / compared.images:.2%} of {compared.images:,} images, with {compared.worse:,} negative "
+            f"and {compared.better:,} positive flips (McNemar p {compared.p:.3g}"
+            f"{'' if compared.distinguishable else ', not distinguishable'})."
+        )
+    if len(found) > _FILES:
+        told.append(f"The report compares {len(found) - _FILES} more.")
+    return told
+
+
+def first_file(configurations: Configurations) -> Configuration | None:
+    """The external model that the others' labels are compared with: the first that has any. None of networks of ours."""
+    for configuration, of_one in configurations.items():
+        if not configuration.format and "accuracy" in of_one and of_one["accuracy"].result.measurement:
+            return configuration
+    return None
 
 
 def _is_lost(result: Result, raw: Raw) -> bool:
@@ -81,12 +119,16 @@ def paired_row(labels: tuple[str, ...], found: Agreement) -> Row:
     )
 
 
-def _pairs(configurations: Configurations) -> Iterator[tuple[Configuration, Result, Result]]:
-    """Each configuration that has an accuracy, with its eager network's and its own."""
+def pairs(configurations: Configurations) -> Iterator[tuple[Configuration, Result, Result]]:
+    """Each configuration that has an accuracy, with its reference's and its own."""
+    first = first_file(configurations)
     for configuration, of_one in configurations.items():
-        eager = eager_of(configuration, configurations)
-        if eager and "accuracy" in eager and "accuracy" in of_one:
-            yield configuration, eager["accuracy"].result, of_one["accuracy"].result
+        if first:
+            reference = configurations[first] if configuration != first else None
+        else:
+            reference = eager_of(configuration, configurations)
+        if reference and "accuracy" in reference and "accuracy" in of_one:
+            yield configuration, reference["accuracy"].result, of_one["accuracy"].result
 
 
 def by_class(configurations: Configurations, raw: Raw) -> list[Section]:
@@ -165,16 +207,16 @@ def _confusion(name: str, classes: tuple[str, ...], counts: NDArray[np.int64]) -
 
 
 def changed(configurations: Configurations, raw: Raw) -> Section | None:
-    """Every test image whose label is not the eager network's."""
+    """Every test image whose label is not the reference's."""
     columns = {
         name: Column(title=title, unit="", stored_unit="")
         for name, title in (("image", "test image"), ("is", "is"), ("eager", "reference label"), ("this", "label"))
     }
     rows, lost, titles = [], [], label_titles(with_metric(configurations, "accuracy"))
-    for configuration, eager, this in _pairs(configurations):
-        old, new = predictions(eager, raw), predictions(this, raw)
-        compared = agreement(eager, this, raw, raw)
-        if _is_lost(eager, raw) or _is_lost(this, raw):
+    for configuration, reference, this in pairs(configurations):
+        old, new = predictions(reference, raw), predictions(this, raw)
+        compared = agreement(reference, this, raw, raw)
+        if _is_lost(reference, raw) or _is_lost(this, raw):
             lost.append(str(configuration))
         if not compared or not old or not new:
             continue

@@ -1,7 +1,8 @@
-"""External models, a row for each on each backend: their cost on random arrays."""
+"""External models, a row for each on each backend: their cost on random arrays, and their accuracy on images."""
 
 from collections.abc import Mapping, Sequence
 
+from cifar_deploy.core.errors import few
 from cifar_deploy.core.records import Failure, Result
 from cifar_deploy.core.table import Column, Row, Section
 from cifar_deploy.metrics.summary import Configuration
@@ -17,7 +18,7 @@ from cifar_deploy.sections.common import (
 from cifar_deploy.sections.latencies import RANK, SPEED_UP, how_measured, ranks, speed_up, timed_of, where_measured
 
 # With the labels file and backend, what a page shows at first.
-_MAIN = ("latency.p50", "rank", "speed_up", "latency.load", "memory.peak", "file_size.bytes")
+_MAIN = ("accuracy.accuracy", "latency.p50", "rank", "speed_up", "latency.load", "memory.peak", "file_size.bytes")
 
 
 def files(configurations: Configurations, controls: Sequence[Result]) -> Section:
@@ -54,6 +55,19 @@ def _once(failures: Mapping[str, Failure]) -> dict[str, Failure]:
     return {key: failure for failure, key in first.items()}
 
 
+def _feeds(configurations: Configurations) -> list[str]:
+    """How the images of the accuracy reached the files, and which output was the answer."""
+    those: dict[str, list[str]] = {}
+    for configuration, of_one in configurations.items():
+        for summary in of_one.values():
+            if feed := summary.result.job.artifact.feed:
+                images = summary.result.job.limit_test or feed.data.test_images
+                by = f", {feed.data.preprocessing}" if feed.data.preprocessing else ""
+                told = f"{images:,} test images of {feed.data.source}{by}, as {feed}; {feed.answer} from {feed.output}"
+                those.setdefault(told, []).append(f"{configuration.name} on {configuration.backend}")
+    return [f"Accuracy{f' of {few(names)}' if len(those) > 1 else ''}: {told}." for told, names in those.items()]
+
+
 def _conditions(configurations: Configurations, first: Configuration | None) -> list[str]:
     notes = [where_measured(configurations)]
     files_of: dict[str, list[str]] = {}
@@ -69,9 +83,13 @@ def _conditions(configurations: Configurations, first: Configuration | None) -> 
         for tensor in next(iter(of_one.values())).result.job.artifact.takes
         if tensor.value is None
     ]
+    feeds = _feeds(configurations)
+    cost = "Of latency and memory the inputs" if feeds else "Inputs"
     if tensors:
-        notes.append("Inputs are random: floats in [0, 1), integers and booleans 0 or 1.")
-    if chosen := list(dict.fromkeys(tensor.name for tensor in tensors if not tensor.dtype.startswith("float"))):
+        notes.append(f"{cost} are random: floats in [0, 1), integers and booleans 0 or 1.")
+    notes += feeds
+    integers = [tensor.name for tensor in tensors if not tensor.dtype.startswith("float") and not feeds]
+    if chosen := list(dict.fromkeys(integers)):
         notes.append(
             f"No value was given for {', '.join(chosen)}. If one of them is a setting, say its value, "
             f"as in --value {chosen[0]}=16."

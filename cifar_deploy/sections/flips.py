@@ -1,4 +1,4 @@
-"""The images that INT8 labels otherwise than PyTorch eager, to look at."""
+"""The images that INT8 labels otherwise than PyTorch eager, or a file otherwise than the first one, to look at."""
 
 import io
 from collections.abc import Callable
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from cifar_deploy.core.records import Data, Result
 from cifar_deploy.core.table import Thumbnail, Thumbnails
 from cifar_deploy.metrics.summary import Configuration, Raw, agreement, classes_of, predictions
-from cifar_deploy.sections.common import Configurations, eager_of, is_int8
+from cifar_deploy.sections.accuracy import first_file, pairs
+from cifar_deploy.sections.common import Configurations, is_int8
 
 _MOST = 24
 
@@ -20,11 +21,12 @@ Images = Callable[[Data], NDArray[np.uint8] | None]
 def thumbnails(
     configurations: Configurations, raw: Raw, images: Images, preferred: Configuration | None
 ) -> Thumbnails | None:
-    """Of the preferred INT8 configuration, else of the one with the most of them; None if there are none, or no images."""
+    """Of the preferred INT8 configuration or file, else of the one with the most of them; None if there are none, or no images."""
+    first = first_file(configurations)
     flipped = {
         configuration: places
-        for configuration, of_one in configurations.items()
-        if is_int8(configuration) and (places := _flipped(configuration, configurations, raw))
+        for configuration, reference, this in pairs(configurations)
+        if (first or is_int8(configuration)) and (places := _flipped(reference, this, raw))
     }
     if not flipped:
         return None
@@ -36,22 +38,18 @@ def thumbnails(
     if found is None:
         return None
     return Thumbnails(
-        title=f"Images that {shown} labels otherwise than PyTorch eager ({len(flipped[shown]):,})",
-        images=tuple(_thumbnail(found, eager, result, raw, place) for eager, place in flipped[shown][:_MOST]),
+        title=f"Images that {shown} labels otherwise than {first or 'PyTorch eager'} ({len(flipped[shown]):,})",
+        images=tuple(_thumbnail(found, reference, result, raw, place) for reference, place in flipped[shown][:_MOST]),
     )
 
 
-def _flipped(configuration: Configuration, configurations: Configurations, raw: Raw) -> list[tuple[Result, int]]:
-    """The eager network's result, and the place of each such image; those that are wrong now first."""
-    eager, this = eager_of(configuration, configurations), configurations[configuration].get("accuracy")
-    if not eager or "accuracy" not in eager or not this:
-        return []
-    old = eager["accuracy"].result
-    compared, new = agreement(old, this.result, raw, raw), predictions(this.result, raw)
+def _flipped(reference: Result, this: Result, raw: Raw) -> list[tuple[Result, int]]:
+    """The reference, and the place of each such image; those that are wrong now first."""
+    compared, new = agreement(reference, this, raw, raw), predictions(this, raw)
     if not compared or not new:
         return []
     places = sorted(compared.changed, key=lambda place: (new["predicted"][place] == new["labels"][place], place))
-    return [(old, place) for place in places]
+    return [(reference, place) for place in places]
 
 
 def _thumbnail(images: NDArray[np.uint8], old: Result, new: Result, raw: Raw, place: int) -> Thumbnail:

@@ -13,6 +13,7 @@ from cifar_deploy.core.records import (
     Checkpoint,
     Data,
     External,
+    Feed,
     Recipe,
     Result,
     Sustained,
@@ -312,6 +313,32 @@ def _bench(current: Sequence[Result]) -> str:
             words += ["--value", f"{name}={str(tensor.value).lower()}"]
         elif tensor.shape:
             words += ["--shape", f"{name}={','.join(map(str, tensor.shape))}"]
+    words += _fed([job.artifact.feed for job in jobs if job.artifact.feed])
     seconds = next((job.seconds for job in jobs if job.seconds), None)
+    words += _each("--limit-test", (job.limit_test for job in jobs if job.limit_test))
     words += _timed(_Conditions(jobs[0].device, seconds, None, jobs[0].cpus), current)
     return _line("bench", *words, "--out", _FOLDER)
+
+
+def _fed(feeds: Sequence[Feed]) -> Iterator[object]:
+    """The options of the images that files classified. The crop is each file's own."""
+    if not feeds:
+        return
+    data = feeds[0].data
+    yield from ("--dataset", data.dataset)
+    if data.dataset == _GIVEN_DATA:
+        yield from ("--data-dir", "PATH")
+    how = data.preprocessing
+    if how and how.resize:
+        how = dataclasses.replace(how, crop=())
+    yield from _prepared(dataclasses.replace(data, preprocessing=how))
+    told = next((feed for feed in feeds if feed.normalisation), feeds[0])
+    if told.normalisation and any(told.normalisation.mean):
+        yield from ("--mean", ",".join(map(repr, told.normalisation.mean)))
+    if told.normalisation and set(told.normalisation.std) != {1.0}:
+        yield from ("--std", ",".join(map(repr, told.normalisation.std)))
+    if scale := next((feed.scale for feed in feeds if feed.scale != 1), None):
+        yield from ("--scale", f"{scale:g}")
+    if told.channels == "bgr":
+        yield from ("--channels", "bgr")
+    yield from _each("--output", (feed.output for feed in feeds))

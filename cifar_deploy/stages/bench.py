@@ -13,15 +13,16 @@ from cifar_deploy.backends import BACKENDS, Input
 from cifar_deploy.core import machine, untrusted
 from cifar_deploy.core.arrays import NUMBERS, has_random, misfit
 from cifar_deploy.core.defaults import TIMEOUT_S
-from cifar_deploy.core.errors import Corrupt, DeployError, UnknownName, Unsupported, UsageError, one_line
+from cifar_deploy.core.errors import Corrupt, DataError, DeployError, UnknownName, Unsupported, UsageError, one_line
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import failure_of
 from cifar_deploy.core.progress import OnProgress, Progress
 from cifar_deploy.core.records import Artifact, External, Failure, Tensor, TrainingMode
 from cifar_deploy.core.registry import interpreter_for
-from cifar_deploy.metrics import METRICS
+from cifar_deploy.metrics import METRICS, as_runtime_metric
 from cifar_deploy.stages import plan
 from cifar_deploy.stages.export import device_of
+from cifar_deploy.stages.feeding import Feeding, ImageOptions, own_tensor, record_of
 from cifar_deploy.stages.plan import Conditions, Planned
 from cifar_deploy.workers import inspect
 
@@ -55,25 +56,33 @@ T = TypeVar("T")
 def plan_external(
     paths: Sequence[Path],
     *,
+    reference: Path | None = None,
     backends: Sequence[str] | None = None,
     shapes: Iterable[Shape] = (),
     values: Iterable[Value] = (),
+    images: ImageOptions | None = None,
     conditions: Conditions = Conditions(),
     trusted: bool = False,
     timeout_s: float = TIMEOUT_S,
     on_progress: OnProgress | None = None,
 ) -> list[Planned]:
-    """What `evaluate` will measure of external models: each on every backend that opens it.
+    """What `evaluate` will measure of external models: each on every backend that opens it. Their cost, and on `images` their accuracy.
+
+    The `reference`, else the first path, comes first, and others are compared with it.
 
     Give `EvaluationSettings(overhead=False)` to `evaluate`, and a store that holds nothing else. A file that cannot be loaded is planned with
-    its failure. Raises UsageError for what no backend opens, and for an input whose shape has to be given, or whose shape
-    or value is wrong.
+    its failure. Raises UsageError for what no backend opens, for an input whose shape has to be given, or whose shape
+    or value is wrong, and for a file that cannot be given the images.
     """
+    if reference:
+        _check(reference)
+        paths = [reference, *(path for path in paths if path.resolve() != reference.resolve())]
     pairs = _pairs(paths, backends)
     sizes, numbers = _once(shapes, "--shape"), _once(values, "--value")
     names: set[str] = set()
     aliases: set[str] = set()
-    artifacts: list[tuple[Artifact, str]] = []
+    feeding = Feeding(images, trusted=trusted, timeout_s=timeout_s, on_progress=on_progress) if images else None
+    files: list[_Opened] = []
     for done, (path, backend) in enumerate(pairs):
         if on_progress:
             on_progress(Progress(done=done, total=len(pairs), message=f"opening {path} on {backend}"))
@@ -85,14 +94,21 @@ def plan_external(
                 continue
             names.update(input.name for input in found.inputs)
             aliases.update(alias for input in found.inputs for alias in input.aliases)
-            takes = taken(path, found.inputs, sizes, numbers)
-            artifacts.append((_artifact(path, found, takes), backend))
+            own = record_of(path, found.files[0])
+            takes = taken(path, found.inputs, {**_recorded(own, found.inputs, sizes), **sizes}, numbers)
+            artifact = _artifact(path, found, takes)
+            files.append(_Opened(backend=backend, artifact=artifact))
+            if feeding:
+                files[-1] = replace(files[-1], fed=_fed(feeding, artifact, backend, found.inputs, own))
         except UsageError:
             raise
         except DeployError as error:
-            artifacts.append((_artifact(path, None, failure=failure_of(error)), backend))
+            artifact = _artifact(path, None, failure=failure_of(error))
+            files.append(_Opened(backend=backend, artifact=artifact, fed=artifact if images else None))
+    if feeding:
+        feeding.check()
     for path in paths:
-        if all(artifact.name != str(path) for artifact, _ in artifacts):
+        if all(file.artifact.name != str(path) for file in files):
             asked = ", ".join(backend for other, backend in pairs if other == path)
             raise UsageError(f"{path}: is not of the kind of {path.suffix} that {asked} opens; leave out --backend")
     for option, given in (("--shape", set(sizes)), ("--value", set(numbers))):
@@ -100,11 +116,48 @@ def plan_external(
             raise UnknownName.among(f"input ({option})", min(unknown), sorted(names))
     return [
         item
-        for artifact, backend in artifacts
+        for file in files
         for metric in METRICS
-        if METRICS[metric].in_bench
-        for item in plan.planned(artifact, backend, device_of(backend), metric, conditions)
+        if (measured := file.measured_by(metric))
+        for item in plan.planned(measured, file.backend, device_of(file.backend), metric, conditions)
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A file on a backend: as it takes random arrays, and as it takes images, if it is to."""
+
+    backend: str
+    artifact: Artifact
+    fed: Artifact | None = None
+
+    def measured_by(self, metric: str) -> Artifact | None:
+        """What of it a metric measures; None if nothing. Its cost is that of random arrays, whether there are images or not."""
+        if METRICS[metric].in_bench:
+            return self.artifact
+        plugin = as_runtime_metric(metric)
+        return self.fed if plugin and plugin.per_image and plugin.by_default else None
+
+
+def _fed(feeding: Feeding, artifact: Artifact, backend: str, inputs: Sequence[Input], own: Artifact | None) -> Artifact:
+    """The artifact as it takes images, or with why it gives no answer."""
+    assert isinstance(artifact.origin, External)
+    try:
+        feed = feeding.feed(Path(artifact.name), backend, inputs, artifact.takes, own)
+    except (UsageError, DataError):
+        raise
+    except DeployError as error:
+        return replace(artifact, failure=failure_of(error))
+    return replace(artifact, origin=replace(artifact.origin, feed=feed))
+
+
+def _recorded(own: Artifact | None, inputs: Sequence[Input], given: Iterable[str]) -> dict[str, Shape]:
+    """What `--shape` does not have to say of a file of ours that does not tell its shape, as TorchScript."""
+    if not own or len(inputs) != 1 or inputs[0].shape is not None or {inputs[0].name, *inputs[0].aliases} & set(given):
+        return {}
+    (input,) = inputs
+    tensor = own_tensor(own, input.name)
+    return {input.name: Shape(name=input.name, sizes=tensor.shape, dtype=tensor.dtype)}
 
 
 def _pairs(paths: Sequence[Path], backends: Sequence[str] | None) -> list[tuple[Path, str]]:

@@ -25,7 +25,7 @@ from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Baseline, Checkpoint, Data, External, Result, Session
 from cifar_deploy.core.samples import Samples
 from cifar_deploy.core.store import Store
-from cifar_deploy.core.table import Overview, Record, Section, Table, Thumbnails, Value
+from cifar_deploy.core.table import Overview, Record, Section, Table, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import EMULATED, Configuration, Raw, Summary
 from cifar_deploy.reports import REPORTS
@@ -95,8 +95,9 @@ def read(store: Store, planned: Iterable[Planned] | None = None) -> tuple[list[R
         )
     results = grouped(lines.runs)
     if planned is not None:
-        keys = {item.job.key for item in planned}
-        results = [result for result in results if result.job.key in keys]
+        places = {item.job.key: place for place, item in enumerate(planned)}
+        results = [result for result in results if result.job.key in places]
+        results.sort(key=lambda result: places[result.job.key])
     return results, samples, tuple(lines.told())
 
 
@@ -217,7 +218,6 @@ def _of_one(
     named = {each: answer.short_name(each) for each in (pick.candidate.configuration for pick in choice.picks)}
     checkpoints = checkpoints_of(configurations)
     sections: list[Section | None]
-    flipped: Thumbnails | None = None
     charts: list[Chart | None] = [
         tradeoff.accuracy_against_latency(configurations, named, [each.configuration for each in choice.front]),
         latencies.forest(configurations, places),
@@ -225,19 +225,29 @@ def _of_one(
         start.size_and_load(configurations, choice.winner.configuration.name if choice.winner else None),
         start.throughput(configurations),
     ]
-    if isinstance(current[-1].job.artifact.origin, External):  # a store holds nothing else then
-        facts = {"files": _each(_described(result) for result in current if result.job.artifact.files)}
+    is_external = isinstance(current[-1].job.artifact.origin, External)  # a store holds nothing else then
+    by_class = accuracy.by_class(configurations, raw)
+    flipped = flips.thumbnails(configurations, raw, images, choice.winner.configuration if choice.winner else None)
+    if is_external:
+        facts = {
+            "files": _each(_described(result) for result in current if result.job.artifact.files),
+            **_images([result.job.artifact.data for result in current if result.job.artifact.data]),
+        }
         parts = memory.parts(configurations)
-        sections = [external.files(configurations, controls), parts and dataclasses.replace(parts, on_screen=False)]
+        sections = [
+            external.files(configurations, controls),
+            accuracy.against_reference(configurations, raw),
+            parts and dataclasses.replace(parts, on_screen=False),
+            *by_class,
+            accuracy.changed(configurations, raw),
+        ]
     else:
         facts = _origins(current, checkpoints)
-        by_class = accuracy.by_class(configurations, raw)
-        flipped = flips.thumbnails(configurations, raw, images, choice.winner.configuration if choice.winner else None)
         sections = [
             deployment.deployment(configurations, overheads, controls, answer.roles(choice)),
             precision.not_faster(configurations, profiles),
             pixels.in_the_graph(configurations),
-            accuracy.against_eager(configurations, raw),
+            accuracy.against_reference(configurations, raw),
             instructions.under_older(results, configurations, raw),
             memory.parts(configurations),
             memory.under_limits(results, configurations),
@@ -258,7 +268,7 @@ def _of_one(
     return Table(
         title="cifar-deploy: " + ", ".join(dict.fromkeys(configuration.name for configuration in configurations)),
         about=_about(current, checkpoints),
-        answer=answer.told(choice, field, places),
+        answer=answer.told(choice, field, places, accuracy.against_first_file(configurations, raw)),
         health=health.health(configurations, overheads, control),
         charts=tuple(chart for chart in charts if chart),
         thumbnails=flipped,
@@ -371,12 +381,9 @@ def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> d
     sources = [measurement.stand_in for result in results for measurement in result.measurements.values()]
     sources += [parity.stand_in for result in results for parity in result.job.artifact.parity]
     stood_in = _each(f"{source}: the networks' own images were not here" for source in sources if source)
-    data = [checkpoint.training.data for checkpoint in checkpoints.values()]
-    warnings = _each(f"{one.source}: {warning}" for one in data for warning in one.warnings or ())
     doubts = _each(f"{name}: {warning}" for name, c in checkpoints.items() for warning in c.warnings)
     return {
-        "data": _each(f"{one} (fingerprint {one.fingerprint[:16]})" for one in data),
-        **({"data warnings": warnings} if warnings else {}),
+        **_images([checkpoint.training.data for checkpoint in checkpoints.values()]),
         **({"network warnings": doubts} if doubts else {}),
         **({"measured or compared on": stood_in} if stood_in else {}),
         "recipe": _each(str(c.recipe or "trained elsewhere") for c in checkpoints.values()),
@@ -386,6 +393,14 @@ def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> d
             if c.recipe
         ),
     }
+
+
+def _images(data: Iterable[Data]) -> dict[str, tuple[str, ...]]:
+    """The data sets, and what a reader should know of them."""
+    data = list(dict.fromkeys(data))
+    warnings = _each(f"{one.source}: {warning}" for one in data for warning in one.warnings or ())
+    told = {"data": _each(f"{one} (fingerprint {one.fingerprint[:16]})" for one in data), "data warnings": warnings}
+    return {name: lines for name, lines in told.items() if lines}
 
 
 def _circumstances(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:

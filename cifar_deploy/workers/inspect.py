@@ -1,16 +1,23 @@
-"""An external model -> the files that belong to it, hashed, and the arrays that it takes."""
+"""An external model -> the files that belong to it, hashed, the arrays that it takes, and those that it gives for images."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS, Input, onnx_graphs
 from cifar_deploy.backends.onnx_graphs import Declared
-from cifar_deploy.core import content, trust
+from cifar_deploy.core import content, feeding, trust
+from cifar_deploy.core.arrays import mapped
 from cifar_deploy.core.errors import LoadError, loading
-from cifar_deploy.core.records import File, TrainingMode
+from cifar_deploy.core.feeding import Output
+from cifar_deploy.core.records import Feed, File, TrainingMode
 from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import described
+
+# To look at outputs with: two tell the batch's dimension from one that is always 1.
+IMAGES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,18 @@ def look(path: Path, backend: str, trusted: bool) -> Look:
         if told:
             return Look(files=found, inputs=_as_declared(inputs, told), training_mode=told.training_mode)
         return Look(files=found, inputs=inputs, training_mode=opened.training_mode())
+
+
+def outputs(path: Path, backend: str, trusted: bool, feed: Feed, data_folder: Path) -> list[Output]:
+    """What the file gives for the first test images. Raises as `look` does, which has seen the file before."""
+    plugin = BACKENDS[backend]
+    assert plugin.opens
+    if plugin.opens.is_program and not trusted:
+        trust.check(path, described(path).sha256)
+    images = mapped(data_folder / "test_images.npy")[: feed.batch or IMAGES]
+    with loading(str(path), backend):
+        opened = plugin.opens.open(path, plugin.targets[plugin.validated_on], 1)
+        return feeding.outputs_of(opened.run, np.array(images), feed, opened.outputs)
 
 
 def _declared(path: Path) -> Declared | None:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.core import files, trust, untrusted
-from cifar_deploy.core.arrays import mapped, random_arrays
+from cifar_deploy.core import feeding, files, trust, untrusted
+from cifar_deploy.core.arrays import Pixels, mapped, random_arrays
 from cifar_deploy.core.errors import Corrupt, WrongOutput, loading
 from cifar_deploy.core.records import External, Job, Measurement
 from cifar_deploy.core.store import Store
@@ -48,7 +49,7 @@ def measure(
             images = TestImages(
                 pixels=mapped(data_folder / "test_images.npy"),
                 labels=np.load(data_folder / "test_labels.npy"),
-                prepare=format_of(job.artifact).prepare,
+                prepare=_prepared(job),
                 places=np.load(chosen) if chosen.exists() else None,
             )
         bench = Workbench(
@@ -78,6 +79,11 @@ def _is_program(job: Job) -> bool:
     return opener is not None and opener.is_program
 
 
+def _prepared(job: Job) -> Callable[[Pixels], NDArray[Any]]:
+    """Stored pixels as what `_loaded` returns takes them: an external model is fed there."""
+    return (lambda pixels: pixels) if job.artifact.feed else format_of(job.artifact).prepare
+
+
 def _loaded(job: Job, paths: Mapping[str, Path]) -> Callable[[Any], Any]:
     """`paths` are the verified files, by the names that the artifact's record gives them: nothing else is opened."""
     backend, artifact = BACKENDS[job.backend], job.artifact
@@ -91,7 +97,9 @@ def _loaded(job: Job, paths: Mapping[str, Path]) -> Callable[[Any], Any]:
         raise Corrupt(f"{artifact.title}: its record does not list a file; give the file again")
     assert backend.opens
     with loading(name, job.backend):
-        return backend.opens.open(paths[name], target, job.threads).run
+        run = backend.opens.open(paths[name], target, job.threads).run
+    feed = artifact.feed
+    return feeding.predicting(run, feed, f"{artifact.title} on {job.backend}") if feed else run
 
 
 def _batches(job: Job, images: TestImages | None) -> Callable[[int, int], Sequence[Any]]:

@@ -9,7 +9,16 @@ import typer
 
 from cifar_deploy import cli
 from cifar_deploy.core.journal import grouped, read_lines
-from cifar_deploy.core.records import Checkpoint, Data, Preprocessing, Tensor, Trained
+from cifar_deploy.core.records import (
+    Checkpoint,
+    Data,
+    External,
+    Feed,
+    Normalisation,
+    Preprocessing,
+    Tensor,
+    Trained,
+)
 from cifar_deploy.sections import reproduce
 from cifar_deploy.stages.prepare import preparation
 from cifar_deploy.stages.report import current_of
@@ -130,6 +139,31 @@ def test_the_files_of_bench_are_named_with_their_shapes_and_values() -> None:
     settings = parsed(line)
     assert settings["file"] == [Path("v1.onnx"), Path("v2.onnx")] and report == "cifar-deploy report"
     assert "--shape x=1,3,8,8" in line and "--value rate=16" in line and "FOLDER" in line
+
+
+def test_the_images_of_bench_are_named_with_how_files_take_them() -> None:
+    image = Tensor(name="x", dtype="float32", shape=(1, 3, 8, 8))
+    job = a_job()
+    assert job.artifact.data
+    data = dataclasses.replace(
+        job.artifact.data,
+        dataset="image_folder",
+        preprocessing=Preprocessing(resize=(9,), crop=(8, 8), interpolation="bicubic"),
+    )
+    own = Normalisation(mean=(0.4, 0.45, 0.5), std=(1.0, 1.0, 1.0), channels="bgr")
+    feed = Feed(
+        data=data, layout="nchw", dtype="float32", scale=255.0, normalisation=own, output="y", place=0, answer="scores"
+    )
+    cost = file("v1.onnx", takes=image)
+    origin = External(path="v1.onnx", takes=(image,), feed=feed)
+    job = dataclasses.replace(cost.job, artifact=dataclasses.replace(cost.job.artifact, origin=origin))
+    results = [cost, *grouped([a_run(job=job, session=None)])]
+    line, _ = reproduce.commands({}, results, results)
+    settings = parsed(line)
+    names = ("dataset", "data_dir", "resize", "crop", "interpolation", "mean", "std", "scale", "channels", "output")
+    assert [settings[name] for name in names] == [
+        *("image_folder", Path("PATH"), "9", None, "bicubic", own.mean, None, 255.0, "bgr", ["y"])
+    ]
 
 
 def test_of_some_runtimes_those_are_named() -> None:

@@ -125,12 +125,12 @@ def test_a_function_may_return_a_trained_module(tmp_path):
         (["resnet8", "--weights", __file__, "--mean", "0.5"], "--mean: needs --std; give both"),
         (
             ["resnet8", "--weights", __file__, "--mean", "127.5", "--std", "1"],
-            "127.5 is not of pixels in [0, 1]; divide it by 255",
+            "127.5 is outside of 0 to 1; give it for pixels in 0..1",
         ),
-        (["resnet8", "--weights", __file__, "--mean", "1,2", "--std", "1"], "1,2 is not a number for each channel"),
+        (["resnet8", "--weights", __file__, "--mean", "1,2", "--std", "1"], "1,2 is neither one number nor three"),
         (
             ["resnet8", "--weights", __file__, "--mean", "0", "--std", "0"],
-            "--std: 0 holds a number that is not above 0",
+            "--std: 0 holds 0, by which nothing can be divided",
         ),
         (["resnet8", "--weights", __file__, "--preprocess", "resnet18"], "--preprocess: resnet18 is none"),
         (
