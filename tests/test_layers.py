@@ -58,8 +58,14 @@ HEAVY = {
 }
 # These run in workers alone, where torch is what is wanted.
 TORCH_AT_THE_TOP = {
-    *(f"training/{n}.py" for n in ("batches", "clock", "loop", "optimise", "ranks", "state", "setup", "trial")),
-    *(f"networks/{n}.py" for n in ("resnet", "mobilenet", "no_op", "complete", "answers", "counting")),
+    *(
+        f"training/{n}.py"
+        for n in ("batches", "clock", "initial", "loop", "optimise", "ranks", "state", "setup", "trial")
+    ),
+    *(
+        f"networks/{n}.py"
+        for n in ("resnet", "mobilenet", "no_op", "complete", "answers", "counting", "diagnosis", "weights")
+    ),
 }
 
 # In the order of the pipeline.

@@ -22,8 +22,17 @@ PRINTED_BY = {
     "workers/train.py": _TRAINING,
     "core/ranks.py": _TRAINING,
     "core/generations.py": _TRAINING,
-    "datasets/": {"data", *_TRAINING},
-    "workers/prepare.py": {"data", *_TRAINING},
+    "datasets/": {"data", "add", "bench", *_TRAINING},
+    "workers/prepare.py": {"data", "add", "bench", *_TRAINING},
+    "stages/add.py": {"add"},
+    "workers/add.py": {"add"},
+    "networks/usual.py": {"add"},
+    "networks/diagnosis.py": {"add"},
+    "networks/weights.py": {"add", "train"},
+    "stages/feeding.py": {"bench"},
+    "core/feeding.py": {"bench"},
+    "stages/predict.py": {"predict"},
+    "workers/predict.py": {"predict"},
     "stages/prepare.py": {"export", *_TRAINING, *_MEASURING},
     "stages/export.py": {"run", "export", "evaluate"},
     "workers/export.py": {"run", "export", "evaluate"},
@@ -53,6 +62,12 @@ _OTHERS = {"ansible-inventory", "uv"}
 
 # Options that only a command which has them can lead to.
 GIVEN = {
+    ("training/initial.py", "--freeze"): "train alone has it",
+    ("stages/train.py", "--init"): "train alone has it",
+    **{
+        ("stages/prepare.py", f"--{name}"): "of a function that only commands with these options call"
+        for name in ("size", "resize", "crop", "interpolation", "classes", "skip-broken")
+    },
     ("core/ranks.py", "--nproc-per-node"): "torchrun's own",
     ("training/ranks.py", "--nproc-per-node"): "torchrun's own",
     ("training/ranks.py", "--batch-norm"): "only train-all and train can be started by torchrun",

@@ -36,8 +36,6 @@ _WITH_FRAMES = {"PNG", "WEBP", "GIF", "TIFF"}
 # 4,096×4,096: no network here trains on larger ones.
 _MOST_PIXELS = 2**24
 
-_MOST = f"at most {_MOST_PIXELS:,} pixels an image are decoded"
-
 _LONGEST_REASON = 80
 _TOLD = 2  # of the reasons, in one line
 
@@ -166,7 +164,7 @@ class Decoder:
         if self._preprocessing:
             wide, high = resized(width, height, self._preprocessing.resize)
             if wide * high > _MOST_PIXELS:
-                raise Unreadable(f"is {width:,}×{height:,}, and {wide:,}×{high:,} when it is resized; {_MOST}")
+                raise Unreadable(f"is {width:,}×{height:,}, and {wide:,}×{high:,} when it is resized; {_most()}")
             try:
                 width, height = cropped(wide, high, self._preprocessing.crop)
             except DataError as error:
@@ -213,7 +211,7 @@ def decoded(content: bytes, check_size: Callable[[int, int], None] = lambda widt
         with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
             width, height = opened.size
             if width * height > _MOST_PIXELS:
-                raise Unreadable(f"is {width:,}×{height:,}, and {_MOST}")
+                raise Unreadable(f"is {width:,}×{height:,}, and {_most()}")
             check_size(width, height)
             is_deep = _is_deep(opened)
             image = opened.convert("RGB")
@@ -230,6 +228,10 @@ def decoded(content: bytes, check_size: Callable[[int, int], None] = lambda widt
     except Exception as error:  # Pillow's plugins raise whatever they like on damaged files
         raise Unreadable(f"is not a readable image: {_words(error)}") from error
     return Decoded(image=image, has_frames=has_frames, is_deep=is_deep, is_turned=is_turned)
+
+
+def _most() -> str:
+    return f"at most {_MOST_PIXELS:,} pixels an image are decoded"
 
 
 def _is_deep(opened: "Image.Image") -> bool:

@@ -96,9 +96,7 @@ def fit(network: nn.Module, path: Path, name: str, *, entry: str | None = None, 
                     f"weights found in its entry {best.entry}" if best.entry else "",
                     f"{best.prefix} taken off each name" if best.prefix else "",
                     f"not taken: {few(best.others)}" if best.others else "",
-                    f"other entries with weights: {few(others)} (--entry takes one)"
-                    if others and entry is None
-                    else "",
+                    f"other entries with weights: {few(others)}" if others and entry is None else "",
                 ),
             )
         ),

@@ -108,7 +108,7 @@ def _program(artifact: Artifact, example: Example) -> str:
     steps = for_any_size(data)
     remark = "" if steps == data.preprocessing else "the data set's images have this size"
     lines = [
-        f'"""Prints the three most likely classes of an image: python example.py IMAGE. Needs {needs}."""',
+        f'"""The three most likely classes of an image: python example.py IMAGE. Needs {needs}."""',
         *own,
         *sorted(others, key=lambda line: (line.startswith("from"), line.lower())),
         'labels = Path(__file__).with_name("labels.txt").read_text(encoding="utf-8").splitlines()',

@@ -105,7 +105,7 @@ def _calibration_images(wanted: Artifact, reference: Reference, count: int) -> N
     if not (reference.calibration or wanted.data.train_images):
         raise Unavailable(
             f"format {wanted.variant}: needs images for its calibration, and {wanted.data.source} has test images alone; "
-            "give --calibration-data"
+            "run `cifar-deploy export --calibration-data PATH`"
         )
     if reference.stand_in and not reference.calibration:
         raise Unavailable(
