@@ -111,7 +111,7 @@ def _calibration_images(wanted: Artifact, reference: Reference, count: int) -> N
         raise Unavailable(
             f"format {wanted.variant}: needs training images, and those of {wanted.name} "
             f"({wanted.data.source}) are not in the cache; "
-            f"run `cifar-deploy data --dataset {wanted.data.dataset} [--data-dir PATH]`, or give --calibration-data"
+            f"run `cifar-deploy data --dataset {wanted.data.dataset} [--data-dir PATH]`, or `cifar-deploy export --calibration-data PATH`"
         )
     pixels = mapped(reference.calibration or reference.images / "train_images.npy")
     return format_of(wanted).prepare(pixels[np.random.default_rng(0).permutation(len(pixels))[:count]])

@@ -116,7 +116,8 @@ def test_a_format_is_calibrated_on_given_images_else_on_training_images_if_there
     alone = dataclasses.replace(job.artifact, origin=origin)
     assert worker._calibration_images(alone, calibrated, 3).min() == 1
     with pytest.raises(
-        Unavailable, match=r"format onnx_int8: needs images for its calibration, .* give --calibration-data"
+        Unavailable,
+        match=r"format onnx_int8: needs images for its calibration, .* run `cifar-deploy export --calibration-data PATH`",
     ):
         worker._calibration_images(alone, plain, 3)
 
@@ -129,7 +130,7 @@ def test_without_training_images_int8_is_unavailable_with_the_way_out(
     out = a_network_with_test_images_alone
     done = run_here("export", "--format", "onnx", "--format", "onnx_int8", "--out", out)
     assert "needs images for its calibration, and images from digits has test images alone" in done.stdout, done.stderr
-    assert "give --calibration-data" in done.stdout and done.returncode == 1
+    assert "run `cifar-deploy export --calibration-data PATH`" in done.stdout and done.returncode == 1
     calibration = digits_as_files(tmp_path / "calibration", range(20))
     done = run_here("export", "--format", "onnx_int8", "--calibration-data", calibration, "--out", out)
     assert done.returncode == 0, done.stdout
