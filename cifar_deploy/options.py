@@ -220,8 +220,12 @@ Crop = Annotated[
     ),
 ]
 Interpolation = Annotated[
-    Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None,
-    typer.Option("--interpolation", help="Pillow's filter for the resize.", show_default="bilinear"),
+    Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] | None,
+    typer.Option(
+        "--interpolation",
+        help="Pillow's filter for the resize.",
+        show_default="bilinear",
+    ),
 ]
 Classes = Annotated[
     Path | None,
@@ -290,7 +294,7 @@ Preprocess = Annotated[
     typer.Option(
         "--preprocess",
         metavar="LIBRARY:NAME",
-        help="Take resize, crop, interpolation, mean and std from torchvision:ResNet18_Weights.IMAGENET1K_V1 or timm:NAME.",
+        help="Take resize, crop, interpolation, mean and std from a weights entry of torchvision, or from timm:NAME.",
     ),
 ]
 AddedMean = Annotated[

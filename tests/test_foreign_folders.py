@@ -102,7 +102,11 @@ def test_a_record_of_a_network_or_an_export_imports_nothing(
     assert "evil:NETWORK" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["evaluate"], ["evaluate", "--backend", "onnxruntime"], ["pack"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["evaluate"], ["evaluate", "--backend", "onnxruntime"], pytest.param(["pack"], marks=pytest.mark.slow)],
+    ids=" ".join,
+)
 def test_nor_does_an_export_whose_folder_has_the_name_of_its_format(arguments: list[str], foreign: Path) -> None:
     exports = foreign / "exported" / "resnet8"
     shutil.copytree(exports / "onnx", exports / "evil.FORMAT")
@@ -383,7 +387,7 @@ def test_an_export_that_fails_leaves_the_good_one(foreign: Path, monkeypatch: py
     store = Store(foreign)
     before = store.artifact("resnet8", "onnx")
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise WrongOutput("its logits differ")
 
     monkeypatch.setattr(export, "validated", refuse)

@@ -159,6 +159,7 @@ def test_a_measurement_that_fails_is_a_check_that_failed(recorded: Recorded, mon
     assert check.outcome == "failed" and "died" in check.found
 
 
+@pytest.mark.slow
 def test_a_check_of_time_is_inconclusive_only_where_the_machine_is_disturbed(recorded: Recorded) -> None:
     result = recorded.measure(["BUSY_1_MS", "BUSY_1_MS_TOO", "BUSY_5_MS"], "latency")["BUSY_1_MS"]
     for run_delay, outcome in ((0.0, "failed"), (0.3, "inconclusive")):

@@ -28,7 +28,7 @@ Isa = Literal["sse41", "avx2", "avx512"]
 Layout = Literal["channels_last", "contiguous"]
 
 # Pillow's, each with antialiasing but for the first.
-Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Interpolation = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 
 # The order of an image's channels.
 Channels = Literal["rgb", "bgr"]

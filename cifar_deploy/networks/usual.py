@@ -4,10 +4,10 @@ Nothing is downloaded: both libraries state it in their code.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from cifar_deploy.core.errors import Unavailable, UnknownName, UsageError
-from cifar_deploy.core.records import Normalisation, Preprocessing
+from cifar_deploy.core.records import Interpolation, Normalisation, Preprocessing
 from cifar_deploy.core.registry import missing
 
 
@@ -61,9 +61,10 @@ def _of_timm(name: str) -> Usual:
         raise UnknownName.among("network in timm", name, timm.list_pretrained())
     _, height, width = config.input_size
     crop = config.crop_pct or 1.0
-    if config.crop_mode not in (None, "center", "squash"):
+    if config.crop_mode not in (None, "center", "squash") or config.interpolation not in get_args(Interpolation):
         raise UsageError(
-            f"--preprocess: {name} is prepared by crop mode {config.crop_mode}; give --resize, --crop, --mean and --std"
+            f"--preprocess: {name} is prepared by crop mode {config.crop_mode} and {config.interpolation}; give --resize, "
+            "--crop, --interpolation, --mean and --std"
         )
     sizes = (int(height / crop), int(width / crop))
     resize = sizes[:1] if config.crop_mode != "squash" and sizes[0] == sizes[1] else sizes

@@ -39,7 +39,7 @@ def train(
     threads: int,
     limit_test: int | None,
     checkpoint_every_s: float,
-    init: Path | None,
+    init: Path | None = None,
 ) -> Checkpoint:
     """Train, from the last saved state if there is one, and commit weights and record into the store at `root`.
 
@@ -114,7 +114,7 @@ def train(
     return checkpoint
 
 
-def follow(training: Training, data_folder: Path, device: str, threads: int, init: Path | None) -> None:
+def follow(training: Training, data_folder: Path, device: str, threads: int, init: Path | None = None) -> None:
     """What every rank but the first does. Raises UsageError if the first one trains something else."""
     from cifar_deploy.training import loop, ranks
     from cifar_deploy.training.setup import setup_of

@@ -153,7 +153,11 @@ def test_one_made_for_something_else_is_stale_and_made_anew(
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [pytest.param(None, "its Python is gone", marks=pytest.mark.gate), ("{", "is not made")]
+    ("content", "words"),
+    [
+        pytest.param(None, "its Python is gone", marks=pytest.mark.gate),
+        pytest.param("{", "is not made", marks=pytest.mark.slow),
+    ],
 )
 def test_one_that_is_damaged_is_made_anew(content: str | None, words: str, own_cache: Path) -> None:
     pipeline.create_environment(NAME)
@@ -179,7 +183,7 @@ def test_what_pip_cannot_install_is_one_line_and_leaves_what_was_there(own_cache
     assert TINY_ENVIRONMENT.lack() is None
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.gate)])
+@pytest.mark.parametrize("how", [pytest.param(how, marks=pytest.mark.gate) for how in (signal.SIGINT, signal.SIGKILL)])
 def test_an_interruption_leaves_nothing_that_the_next_one_keeps(how: signal.Signals, own_cache: Path) -> None:
     command = [sys.executable, "-m", "cifar_deploy", "env", "create", NAME]
     process = subprocess.Popen(

@@ -175,7 +175,16 @@ def test_a_runtime_that_fails_on_images_fails_in_the_accuracy_alone(colours: Pat
     assert failed == {item.job.metric for item in planned if is_per_image(item.job)} and len(planned) > 2
 
 
-@pytest.mark.parametrize("format", ["onnx", "onnx-uint8", "torchscript", "openvino_ir", "torch_export"])
+@pytest.mark.parametrize(
+    "format",
+    [
+        "onnx",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("onnx-uint8", "torchscript", "openvino_ir", "torch_export")
+        ),
+    ],
+)
 def test_a_file_of_ours_needs_no_options_and_is_as_accurate_as_evaluate_says(
     format: str, exported: Exported, tmp_path: Path
 ) -> None:
