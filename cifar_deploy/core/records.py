@@ -198,6 +198,7 @@ class Data:
         return (
             f"{self.source}: {self.train_images:,} training and {self.test_images:,} test images, "
             f"{self.width}×{self.height}, {len(self.classes)} classes"
+            + (f" ({self.preprocessing})" if self.preprocessing else "")
         )
 
 
@@ -419,6 +420,11 @@ class Addition:
     weights: File | None  # the user's file; None: the network's own function returned them
     entry: str = ""  # of that file, in which the weights were; "": the file holds nothing else
     prefix: str = ""  # that was taken off each of their names
+
+    def __str__(self) -> str:
+        weights = str(self.weights) if self.weights else "the weights of its function"
+        normalised = f", {self.normalisation}" if self.normalisation else ""
+        return f"{self.name} was trained elsewhere: {self.network} with {weights}{normalised}"
 
     def difference(self, other: "Addition") -> str | None:
         """The first thing in which the two differ, in words, or None. Where in its file the weights were is no difference."""

@@ -386,7 +386,7 @@ def _origins(results: Sequence[Result], checkpoints: dict[str, Checkpoint]) -> d
         **_images([checkpoint.training.data for checkpoint in checkpoints.values()]),
         **({"network warnings": doubts} if doubts else {}),
         **({"measured or compared on": stood_in} if stood_in else {}),
-        "recipe": _each(str(c.recipe or "trained elsewhere") for c in checkpoints.values()),
+        "recipe": _each(str(c.recipe or c.training) for c in checkpoints.values()),
         "trained on": _each(
             f"{c.device} ({c.device_name}), {f'{c.ranks} processes of ' if c.ranks > 1 else ''}{counted(c.threads, 'thread')}"
             for c in checkpoints.values()
