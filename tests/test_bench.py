@@ -216,6 +216,7 @@ def test_a_value_fills_an_input_if_its_type_holds_it(
     assert array.dtype == dtype and np.array_equal(array, np.full((2, 2), expected, dtype))
 
 
+@pytest.mark.slow
 def test_a_value_reaches_the_program_is_shown_and_tells_results_apart(tmp_path: Path) -> None:
     path = models.needs_rate(tmp_path / "speech.onnx")
     arguments = [path, *ORT, "--out", tmp_path]
@@ -303,6 +304,7 @@ def test_files_are_measured_side_by_side_and_nothing_is_left_behind(
     assert sorted(tmp_path.iterdir()) == before and not list(temporary.glob("cifar-deploy*"))
 
 
+@pytest.mark.slow
 def test_out_keeps_the_results_apart_and_a_second_bench_uses_them_again(tmp_path: Path) -> None:
     path = models.images(tmp_path / "images.onnx")
     arguments = ["bench", path, *ORT, "--rounds", "2", "--seconds", "0.02", "--out", tmp_path]
@@ -352,6 +354,7 @@ def test_a_crash_is_a_row_beside_the_others(tmp_path: Path) -> None:
     assert rows[1]["failures"]["latency.p50"]["kind"] == "crashed" and "SIGSEGV" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_program_runs_only_if_it_is_trusted(tmp_path: Path) -> None:
     path = models.torchscript(tmp_path / "model.ts")
     shapes = ["--shape", "x=1,3", "--shape", "ids=1,3:int64"]

@@ -60,7 +60,13 @@ def inside(road: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+# Of each kind of command one: with a document, tables, workers, a training, a refusal. The others are alike, and take long.
+_FIRST = {"list", "choose", "report", "evaluate", "train", "quickstart", "device", "env list"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in _FIRST else pytest.mark.slow) for name in COMMANDS]
+)
 def test_a_command_ends_as_in_a_process_of_its_own(name: str, inside: Path) -> None:
     here, apart = (run(*_LINES[name], cwd=inside) for run in (run_here, run_cli))
     assert (here.returncode, here.stdout, here.stderr) == (apart.returncode, apart.stdout, apart.stderr)

@@ -54,8 +54,8 @@ def outcomes(checks: Iterator[Check]) -> dict[str, str]:
     return {check.name: check.outcome for check in checks}
 
 
-# These take 20 s and 7 s: CI runs them by themselves, and the others of this file that are slow.
-_SLOW = ("latency", "verdict")
+# These take seconds: CI runs them by themselves, and the others of this file that are slow.
+_SLOW = ("latency", "verdict", "failures", "throughput")
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_a_check_passes_here(name: str, recorded: Recorded) -> None:
     ("broken", "check", "failing"),
     [
         pytest.param("clock", "latency", "latency of a wait of 1 ms", marks=pytest.mark.slow),
-        ("clock", "throughput", "throughput of 64 images in 5 ms"),
-        ("memory_part", "memory", "memory of 256 MiB taken at load"),
+        pytest.param("clock", "throughput", "throughput of 64 images in 5 ms", marks=pytest.mark.slow),
+        pytest.param("memory_part", "memory", "memory of 256 MiB taken at load", marks=pytest.mark.slow),
         ("off_by_one", "accuracy", "accuracy with 7 of 1,000 labels flipped"),
-        ("no_numbers", "failures", "a backend that answers nan"),
+        pytest.param("no_numbers", "failures", "a backend that answers nan", marks=pytest.mark.slow),
     ],
 )
 def test_a_check_fails_when_the_workers_are_broken(
@@ -133,6 +133,7 @@ def test_a_gate_that_is_always_open_is_noticed(recorded: Recorded, monkeypatch: 
     assert outcomes(selftest.check_validation(recorded)) == {"output validation": "failed"}
 
 
+@pytest.mark.slow
 def test_a_death_that_is_called_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolate, "_ending", lambda status, killed_for_memory: ("failed", "ended"))
     right = isolate._wait

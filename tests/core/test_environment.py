@@ -101,6 +101,7 @@ def test_its_packages_come_first_where_this_program_is_installed_beside_the_pare
     assert told["iniconfig"] == "99.0"
 
 
+@pytest.mark.slow
 def test_it_finds_what_its_parent_finds_through_another(
     environment: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +171,7 @@ def test_one_that_is_damaged_is_made_anew(content: str | None, words: str, own_c
     assert TINY_ENVIRONMENT.lack() is None
 
 
+@pytest.mark.slow
 def test_what_pip_cannot_install_is_one_line_and_leaves_what_was_there(own_cache: Path, wheels: Path) -> None:
     assert not pipeline.create_environment(NAME).reused and pipeline.create_environment(NAME).reused
     hidden = shutil.move(wheels / "tiny_package-1.0-py3-none-any.whl", own_cache)
