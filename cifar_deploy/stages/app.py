@@ -104,7 +104,7 @@ def _program(artifact: Artifact, example: Example) -> str:
     words = {"model": f'Path(__file__).with_name("{format.filename}")', "input": name, "output": output}
     needs = f"{', '.join(('numpy', 'pillow', *example.packages[:-1]))} and {example.packages[-1]}"
     own = ("import sys", "from pathlib import Path")
-    others = ("import numpy as np", "from PIL import Image, ImageOps", *example.imports)
+    others = ("import numpy as np", "from PIL import Image", *example.imports)
     steps = for_any_size(data)
     remark = "" if steps == data.preprocessing else "the data set's images have this size"
     lines = [
@@ -112,7 +112,7 @@ def _program(artifact: Artifact, example: Example) -> str:
         *own,
         *sorted(others, key=lambda line: (line.startswith("from"), line.lower())),
         'labels = Path(__file__).with_name("labels.txt").read_text(encoding="utf-8").splitlines()',
-        'image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("RGB")',
+        'image = Image.open(sys.argv[1]).convert("RGB")  # EXIF turns no image, as in the measurements',
         *_steps(steps, remark),
         "images = np.stack(image.split())[None].astype(np.float32) / 255  # NCHW, 0 to 1; the network does mean and std"
         if format.input == "float32"
