@@ -8,7 +8,7 @@ all of it back as it was:
 - warning filters, the root logger's handlers and level, logging.raiseExceptions;
 - the names that trust was given, cli's log file, process's signal that has come, and every functools cache of the program.
 
-What is left out: the kernel's groups of core.limits, which a process makes once for all its workers.
+What is left out: the tree of commands, which nothing changes and which takes longer to make than to use; and the kernel's groups of core.limits, which a process makes once for all its workers.
 """
 
 import contextlib
@@ -193,7 +193,7 @@ def _forget() -> None:
     """Empty the program's caches."""
     for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "cifar_deploy"]:
         for value in list(vars(module).values()) if module is not limits else ():
-            if isinstance(value, functools._lru_cache_wrapper):
+            if isinstance(value, functools._lru_cache_wrapper) and value is not cli.tree:
                 value.cache_clear()
 
 
