@@ -407,7 +407,7 @@ class _Document:
 
 
 def _is_code(parameter: Any, text: str) -> bool:
-    """Whether a value may be a module:object. A network's may also stand in a library's list, which is none."""
+    """Whether a value names code (module:object). A library's network, such as torchvision:resnet18, is no code."""
     return ":" in text and not (parameter.name == "network" and NETWORKS.is_of_library(text))
 
 

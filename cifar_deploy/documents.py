@@ -35,6 +35,7 @@ from cifar_deploy.core.records import (
     Parity,
     Recipe,
     Result,
+    Training,
     Trial,
 )
 from cifar_deploy.core.samples import Samples
@@ -123,7 +124,7 @@ class TrainedNetwork:
 
     name: str
     network: str
-    recipe: Recipe | None  # None: the network was trained elsewhere
+    recipe: Recipe
     reused: bool
     weights: File
     folder: Path  # of the weights
@@ -139,10 +140,11 @@ class TrainedNetwork:
     def of(cls, store: pipeline.Store, trained: pipeline.Outcome[Checkpoint]) -> Self:
         checkpoint = trained.value
         training = checkpoint.training
+        assert isinstance(training, Training)
         return cls(
             name=training.name,
             network=training.network,
-            recipe=checkpoint.recipe,
+            recipe=training.recipe,
             reused=trained.reused,
             weights=checkpoint.weights,
             folder=store.checkpoint_folder(training.name),
@@ -1058,7 +1060,6 @@ class DeviceSshDocument(Document):
     devices: tuple[VisitedDevice, ...]
 
 
-# By command.
 @dataclass(frozen=True, kw_only=True)
 class PredictDocument(Document):
     """What an artifact says images are. Nothing was timed."""
@@ -1080,6 +1081,7 @@ class PredictDocument(Document):
         )
 
 
+# By command.
 DOCUMENTS: Mapping[str, type[Document]] = {
     str(kind.__dataclass_fields__["command"].default): kind for kind in Document.__subclasses__()
 }

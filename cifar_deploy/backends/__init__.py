@@ -38,7 +38,7 @@ class Opened:
     """
 
     inputs: tuple[Input, ...]
-    outputs: tuple[str, ...] = ()  # the names of what `run` returns, where the runtime has them
+    outputs: tuple[str, ...] = ()  # names of the outputs, in the order of `run`; (): the runtime has none
     run: Callable[[Arrays], object]
     training_mode: Callable[[], TrainingMode] = TrainingMode
 

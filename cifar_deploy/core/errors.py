@@ -47,10 +47,11 @@ class UnknownName(UsageError):
     def among(cls, kind: str, name: str, known: Iterable[str]) -> "UnknownName":
         known = list(known)
         near = get_close_matches(name, known, n=1, cutoff=0.5)
-        listed = ", ".join(known)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"there are: {listed if len(listed) < _LONG_LIST else few(known)}"
-        )
+        if near:
+            hint = f"did you mean {near[0]!r}?"
+        else:
+            listed = ", ".join(known)
+            hint = f"there are: {listed if len(listed) < _LONG_LIST else few(known)}"
         return cls(f"{name}: no {kind} has this name; {hint}")
 
 

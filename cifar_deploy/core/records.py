@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
@@ -139,25 +139,27 @@ class Failure:
 class Preprocessing:
     """How an image of any size is brought to one size: resized, then cropped at its centre, as torchvision does."""
 
-    resize: Annotated[
-        tuple[AtLeastOne, ...], Length(0, 2)
-    ] = ()  # of the shorter side, or (height, width); (): as it is
+    # Of the shorter side, or (height, width); (): as it is.
+    resize: Annotated[tuple[AtLeastOne, ...], Length(0, 2)] = ()
     crop: Annotated[tuple[AtLeastOne, ...], Length(0, 2)] = ()  # (height, width); (): whole
     interpolation: Interpolation = "bilinear"
 
     def __str__(self) -> str:
         told = []
         if self.resize:
-            to = f"the shorter side to {self.resize[0]}" if len(self.resize) == 1 else f"to {_as_size(self.resize)}"
+            to = f"the shorter side to {self.resize[0]}" if len(self.resize) == 1 else f"to {as_size(self.resize)}"
             told.append(f"resize {to} ({self.interpolation})")
         if self.crop:
-            told.append(f"crop the centre to {_as_size(self.crop)}")
+            told.append(f"crop the centre to {as_size(self.crop)}")
         return ", ".join(told) or "none"
 
 
-def _as_size(size: tuple[int, ...]) -> str:
+def as_size(size: Sequence[int]) -> str:
     """(height, width) as people write it: width×height."""
     return "×".join(map(str, reversed(size)))
+
+
+_LEAST_STD = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,9 +181,8 @@ class Data:
 
     dataset: str  # the name under which it was asked for
     source: str  # where the images came from, for people
-    fingerprint: Annotated[
-        str, Sha256()
-    ]  # sha256 of the decoded arrays, the labels, the class names, any preprocessing
+    # sha256 of the decoded arrays, the labels, the class names and, if there was one, the preprocessing.
+    fingerprint: Annotated[str, Sha256()]
     classes: tuple[str, ...]
     train_images: Count
     test_images: Count
@@ -194,11 +195,22 @@ class Data:
     warnings: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None  # that the images went through; None: none, as those of older records
 
+    @property
+    def normalisation(self) -> Normalisation:
+        """By its mean and std. A channel that is the same in every image stays zero instead of becoming NaN."""
+        return Normalisation(mean=self.mean, std=tuple(max(one, _LEAST_STD) for one in self.std))
+
+    def difference(self, other: "Data") -> str | None:
+        """In words, that the images are others; None if they are the same."""
+        if self.fingerprint == other.fingerprint:
+            return None
+        mine, theirs = (f"{data.source} ({data.fingerprint[:12]})" for data in (self, other))
+        return f"data {mine}, not {theirs}"
+
     def __str__(self) -> str:
         return (
             f"{self.source}: {self.train_images:,} training and {self.test_images:,} test images, "
             f"{self.width}×{self.height}, {len(self.classes)} classes"
-            + (f" ({self.preprocessing})" if self.preprocessing else "")
         )
 
 
@@ -399,9 +411,8 @@ class Training:
         """The first thing in which the two differ, in words, or None."""
         if self.network != other.network:
             return f"network {self.network}, not {other.network}"
-        if self.data.fingerprint != other.data.fingerprint:
-            mine, theirs = (f"{data.source} ({data.fingerprint[:12]})" for data in (self.data, other.data))
-            return f"data {mine}, not {theirs}"
+        if difference := self.data.difference(other.data):
+            return difference
         for field in dataclasses.fields(Recipe):
             mine, theirs = getattr(self.recipe, field.name), getattr(other.recipe, field.name)
             if mine != theirs:
@@ -436,9 +447,8 @@ class Addition:
                 for one in (self, other)
             )
             return f"weights {mine}, not {theirs}"
-        if self.data.fingerprint != other.data.fingerprint:
-            mine, theirs = (f"{one.data.source} ({one.data.fingerprint[:12]})" for one in (self, other))
-            return f"data {mine}, not {theirs}"
+        if difference := self.data.difference(other.data):
+            return difference
         if self.normalisation != other.normalisation:
             mine, theirs = (str(one.normalisation or "that of the data") for one in (self, other))
             return f"normalisation {mine}, not {theirs}"

@@ -48,7 +48,7 @@ from cifar_deploy.core.records import (
 CHECKPOINT = "checkpoint"  # the format that training itself writes
 WEIGHTS = "weights.safetensors"
 
-# What lies beside an artifact's files for whoever puts it into an app (see stages.app). None of them is measured or verified.
+# Files for apps, beside an artifact's own (see stages.app). They are neither measured nor verified.
 FOR_APPS = (LABELS, PREPROCESSING, EXAMPLE) = ("labels.txt", "preprocessing.json", "example.py")
 
 # Files that training writes beside the weights, for plotting.

@@ -104,7 +104,7 @@ def check_code(kind: str, name: str, place: str) -> None:
 
 
 def _add(path: Path, line: str, without: str) -> None:
-    """Add a line to a record, or warn of what follows without it."""
+    """Add a line to a record. If that fails, warn with the consequence, `without`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "ab") as file:

@@ -1,8 +1,8 @@
 """Image files to arrays, by Pillow and all cores: RGB, 8 bits, one size, the first frame.
 
-The pixels are those of torchvision's ImageFolder: `Image.open(file).convert("RGB")`. So EXIF turns no image, and of more
-than 8 bits a channel Pillow keeps what it keeps; both are counted. Sizes are looked at before anything is decoded. A file
-that will not do does not end the work: all are tried, and one error says how many there are.
+The pixels are those of torchvision's ImageFolder: `Image.open(file).convert("RGB")`. EXIF rotation is not applied. Pillow
+converts more than 8 bits a channel to 8. Both are counted. Sizes are checked before anything is decoded. A file that cannot
+be read does not end the work: all files are tried, and one error counts those that failed.
 """
 
 import contextlib

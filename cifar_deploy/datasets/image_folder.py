@@ -1,8 +1,7 @@
 """Anyone's images: train/<class>/*.png and test/<class>/*.png, or the test images alone, in a directory or a .zip.
 
-PNG, JPEG, WebP, BMP, GIF, TIFF or PPM; any number of classes from two on; one image size, or any size with a
-preprocessing that brings all to one. Everything here is untrusted
-input. A file is decoded by Pillow's decoders of these formats, whatever its suffix, and never run or written.
+PNG, JPEG, WebP, BMP, GIF, TIFF or PPM; two classes or more; one image size, or any size with a preprocessing that brings
+all images to one. Everything here is untrusted input. A file is decoded by Pillow's decoders of these formats, whatever its suffix, and never run or written.
 """
 
 import hashlib

@@ -13,7 +13,7 @@ def read(job: Job) -> dict[str, float]:
     checkpoint = job.artifact.checkpoint
     if not checkpoint:
         return {}
-    if not checkpoint.curve:
+    if not checkpoint.recipe:
         raise Unavailable("training_memory: the network was trained elsewhere")
     if checkpoint.peak_bytes is None:
         raise Unavailable("training_memory: could not be read where the network was trained (no /proc)")

@@ -16,7 +16,7 @@ def read(job: Job) -> dict[str, float]:
     checkpoint = job.artifact.checkpoint
     if not checkpoint:
         return {}
-    if not checkpoint.curve:
+    if not checkpoint.recipe:
         raise Unavailable("training_time: the network was trained elsewhere")
     seconds, _ = judge_training(checkpoint)
     return {"seconds": seconds, "spent": checkpoint.seconds, "wall_seconds": checkpoint.wall_seconds}

@@ -13,13 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cifar_deploy.core.arrays import Logits, Pixels, as_input, batched
 from cifar_deploy.core.errors import UsageError, one_line, raised_as
+from cifar_deploy.core.progress import report
+from cifar_deploy.core.records import Layout
 
 # Shares of the largest logit. On another processor, in another layout or with TF32 the same network differs by a tenth of
 # the first at most; other constants in it make logits that have nothing to do with each other. The second is for the same
 # call again in one process, and half of what a float32 format may differ by.
 _ANYWHERE = 1e-2
 _HERE = 5e-5
+
+_BATCH = 64
 
 NOISY = "answers otherwise when it is asked again; draw random numbers only while it is training (self.training)"
 OF_THE_BATCH = (
@@ -56,6 +61,25 @@ def logits_of(name: str, network: nn.Module, images: Tensor, classes: int) -> Te
     if found.dtype != torch.float32:
         raise UsageError(f"{name}: returned logits of {found.dtype}; return float32, as logits.float() is")
     return found.cpu()
+
+
+def logits_of_pixels(
+    network: nn.Module, pixels: Pixels, message: str | None = None, layout: Layout = "contiguous"
+) -> Logits:
+    """The logits of stored pixels, on the CPU, in batches: what layers hold of many large images would fill the memory.
+
+    With a `message`, progress is reported.
+    """
+    found = []
+    with torch.no_grad():
+        for batch in batched(pixels, _BATCH):
+            images = torch.from_numpy(as_input(batch))
+            if layout == "channels_last":
+                images = images.to(memory_format=torch.channels_last)
+            found.append(network(images).numpy())
+            if message:
+                report(min(len(found) * _BATCH, len(pixels)), len(pixels), message)
+    return np.concatenate(found)
 
 
 def as_logits(name: str, found: object, images: Tensor, classes: int, when: str = "") -> Tensor:

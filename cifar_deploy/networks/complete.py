@@ -35,9 +35,8 @@ class Normalise(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float], channels: Channels = "rgb") -> None:
         super().__init__()
         self._channels = channels
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        # A channel that is the same in every image stays zero instead of becoming NaN.
-        self.register_buffer("deviation", torch.tensor(std).view(1, -1, 1, 1).clamp(min=1e-6))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         if self._channels == "bgr":
@@ -67,10 +66,8 @@ def build(network: str, data: Data, normalisation: Normalisation | None = None) 
     Raises UsageError if a custom network is not a function of the number of classes, or if a library has no such network
     or does not build it for such images. Raises Unavailable if the library is missing.
     """
-    first = Normalise(data.mean, data.std)
-    if normalisation:
-        first = Normalise(normalisation.mean, normalisation.std, normalisation.channels)
-    complete = nn.Sequential(first, _body(network, data))
+    expected = normalisation or data.normalisation
+    complete = nn.Sequential(Normalise(expected.mean, expected.std, expected.channels), _body(network, data))
     if any(
         isinstance(value, UninitializedParameter | UninitializedBuffer)
         for value in (*complete.parameters(), *complete.buffers())

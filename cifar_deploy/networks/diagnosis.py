@@ -7,18 +7,18 @@ order. Only what does much better, and not by chance, is told.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cifar_deploy.core.arrays import Labels, Pixels, as_input, batched, choose
+from cifar_deploy.core.arrays import Labels, Pixels, choose
 from cifar_deploy.core.errors import few
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Channels, Data, Normalisation
 from cifar_deploy.core.statistics import mcnemar
+from cifar_deploy.networks.answers import logits_of_pixels
 from cifar_deploy.networks.complete import Normalise
 
 # That are looked at; each reading is tried on the first ones alone, and goes on only if it does better there.
@@ -30,8 +30,6 @@ _MUCH = 0.1
 _UNLIKELY = 1e-3
 _NEARLY = 0.02
 
-_BATCH = 32
-
 # Mean and std of pixels in [0, 1] that networks are commonly trained with.
 _USUAL: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (
     ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # ImageNet's
@@ -39,7 +37,6 @@ _USUAL: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...] = (
     ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),  # pixels in [0, 1]
     ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),  # pixels in 0..255
 )
-_LEAST_STD = 1e-6
 
 
 def doubts(
@@ -56,25 +53,19 @@ def doubts(
     """
     chosen = np.random.default_rng(0).permutation(choose(len(labels), IMAGES))
     images, truth = pixels[chosen], labels[chosen]
-    body = complete[1]
-    now = normalisation or Normalisation(mean=data.mean, std=tuple(max(one, _LEAST_STD) for one in data.std))
-    predicted = _predicted(lambda batch: complete(batch), images)
+    predicted = _predicted(complete, images)
     right = predicted == truth
     if right.mean() > 1 - _MUCH:
         return ()
     told: list[tuple[float, str]] = []
-    others = _others(now, normalisation is None, data)
+    others = _others(normalisation, data)
     for done, (options, other) in enumerate(others):
         report(done, len(others), "trying other normalisations")
-        first = Normalise(other.mean, other.std, other.channels)
-
-        def answer(batch: torch.Tensor, first: nn.Module = first) -> torch.Tensor:
-            return body(first(batch))  # type: ignore[no-any-return]
-
-        early = _predicted(answer, images[:_FIRST]) == truth[:_FIRST]
+        network = nn.Sequential(Normalise(other.mean, other.std, other.channels), complete[1])
+        early = _predicted(network, images[:_FIRST]) == truth[:_FIRST]
         if early.mean() < right[:_FIRST].mean() + _MUCH / 2:
             continue
-        found = _predicted(answer, images) == truth
+        found = _predicted(network, images) == truth
         if _is_much_better(found, right):
             told.append((float(found.mean()), f"with {options} {_share(found)} are right, without {_share(right)}"))
     highest = max((share for share, _ in told), default=0.0)
@@ -89,14 +80,15 @@ def _share(right: NDArray[np.bool_]) -> str:
     return f"{right.mean():.1%}"
 
 
-def _others(now: Normalisation, is_own: bool, data: Data) -> list[tuple[str, Normalisation]]:
-    """Every other reading of the pixels, by the options that ask for it. `is_own`: now it is that of the images."""
+def _others(normalisation: Normalisation | None, data: Data) -> list[tuple[str, Normalisation]]:
+    """Every other reading of the pixels, by the options that ask for it."""
+    own = data.normalisation
+    now = normalisation or own
     swapped: Channels = "rgb" if now.channels == "bgr" else "bgr"
     # Without --mean and --std they are of the images, channel by channel.
-    turn = -1 if is_own else 1
+    turn = 1 if normalisation else -1
     found = [(f"--channels {swapped}", Normalisation(mean=now.mean[::turn], std=now.std[::turn], channels=swapped))]
-    of_images = (data.mean, tuple(max(one, _LEAST_STD) for one in data.std))
-    for mean, std in dict.fromkeys([*_USUAL, of_images]):
+    for mean, std in dict.fromkeys([*_USUAL, (own.mean, own.std)]):
         if (mean, std) != (now.mean, now.std):
             options = f"--mean {_numbers(mean)} --std {_numbers(std)}"
             found.append((options, Normalisation(mean=mean, std=std, channels=now.channels)))
@@ -108,10 +100,9 @@ def _numbers(values: Sequence[float]) -> str:
     return ",".join(f"{value:.4g}" for value in values)
 
 
-def _predicted(answer: Callable[[torch.Tensor], torch.Tensor], pixels: Pixels) -> NDArray[np.int64]:
-    with torch.no_grad():
-        found = [answer(torch.from_numpy(as_input(batch))).numpy().argmax(1) for batch in batched(pixels, _BATCH)]
-    return np.concatenate(found)
+def _predicted(network: nn.Module, pixels: Pixels) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = logits_of_pixels(network, pixels).argmax(axis=1)
+    return found
 
 
 def _is_much_better(found: NDArray[np.bool_], right: NDArray[np.bool_]) -> bool:

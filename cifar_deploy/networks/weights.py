@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cifar_deploy.core import content
-from cifar_deploy.core.errors import Corrupt, DataError, LoadError, UnknownName, few, one_line, raised_as
+from cifar_deploy.core import content, untrusted
+from cifar_deploy.core.errors import Corrupt, LoadError, UnknownName, few, one_line, raised_as
 from cifar_deploy.core.progress import counted
+from cifar_deploy.core.records import File
 from cifar_deploy.networks.answers import said
 
 # torch.compile puts it before the names of whatever it compiled, also inside of a network.
@@ -56,17 +57,22 @@ class _Matched:
     fitting: int  # how many of the network's tensors it has, each of its shape
 
 
-def fit(network: nn.Module, path: Path, name: str, *, entry: str | None = None, head: Collection[str] = ()) -> Fit:
+def fit(
+    network: nn.Module, path: Path, name: str, record: File, *, entry: str | None = None, head: Collection[str] = ()
+) -> Fit:
     """Load the weights of a file into a complete network (see `complete.build`), or into what follows its first layer.
 
     Args:
         name: The network, for errors.
+        record: The file as it was when the command began.
         entry: Of the file, if it has several.
         head: Names of the network that may keep their own weights, if those of the file have another shape.
 
     Raises LoadError for another kind of file or one with code in it, UnknownName for an entry that is not there, and
-    Corrupt where the weights are not those of this network. The network is then as it was.
+    Corrupt where the file has changed since, or the weights are not those of this network. The network is then as it was.
     """
+    if untrusted.sha256(path) != record.sha256:
+        raise Corrupt(f"{path}: has changed since the command began; run it again")
     entries = _entries(path)
     if entry is not None and entry not in entries:
         raise UnknownName.among(f"entry with weights in {path}", entry, entries)
@@ -77,30 +83,20 @@ def fit(network: nn.Module, path: Path, name: str, *, entry: str | None = None, 
     whole, body = (max(_matches(chosen, wanted), key=lambda match: match.fitting) for wanted in (state, of_body))
     is_whole = whole.fitting > body.fitting
     best, expected = (whole, state) if is_whole else (body, of_body)
-    if (
-        best.fitting < len(expected) / 2
-    ):  # another network: a few of its names fit by chance, whatever is taken off them
+    if best.fitting < len(expected) / 2:
+        # Another network: a few of its names fit by chance, whatever is taken off them.
         best = next(match for match in _matches(chosen, expected) if match.entry == best.entry)
     fresh = _check(path, name, best, expected, {_in_body(key, is_whole) for key in head})
     values = {key: tensor for key, tensor in best.tensors.items() if key not in fresh}
     network.load_state_dict({key if is_whole else f"1.{key}": value for key, value in values.items()}, strict=False)
     others = [one for one in entries if one != best.entry]
-    return Fit(
-        entry=best.entry,
-        prefix=best.prefix,
-        fresh=tuple(fresh),
-        notes=tuple(
-            filter(
-                None,
-                (
-                    f"weights found in its entry {best.entry}" if best.entry else "",
-                    f"{best.prefix} taken off each name" if best.prefix else "",
-                    f"not taken: {few(best.others)}" if best.others else "",
-                    f"other entries with weights: {few(others)}" if others and entry is None else "",
-                ),
-            )
-        ),
+    notes = (
+        f"weights found in its entry {best.entry}" if best.entry else "",
+        f"{best.prefix} taken off each name" if best.prefix else "",
+        f"not taken: {few(best.others)}" if best.others else "",
+        f"other entries with weights: {few(others)}" if others and entry is None else "",
     )
+    return Fit(entry=best.entry, prefix=best.prefix, fresh=tuple(fresh), notes=tuple(filter(None, notes)))
 
 
 def _in_body(key: str, is_whole: bool) -> str:
@@ -135,7 +131,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _saved(path: Path) -> Any:
-    def refused(error: Exception) -> DataError | LoadError:
+    def refused(error: Exception) -> LoadError:
         if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
             return LoadError(
                 f"{path}: holds more than weights ({named[1]}): a pickled module, settings or code; nothing of it was run; "

@@ -89,7 +89,7 @@ def check(name: str, given: TrainedElsewhere) -> None:
         lone, other = ("--mean", "--std") if given.std is None else ("--std", "--mean")
         raise UsageError(f"{lone}: needs {other}; give both")
     if given.weights:
-        train.weights_file(given.weights, "--weights")
+        train.check_weights(given.weights, "--weights")
 
 
 def addition_of(prepared: Prepared, name: str, given: TrainedElsewhere) -> Addition:
@@ -114,8 +114,8 @@ def _normalisation(given: TrainedElsewhere, data: Data) -> Normalisation | None:
         raise UsageError("--mean, --std: missing, and there are no training images to take them from; give both")
     if given.channels == "rgb":
         return None
-    least = 1e-6  # of a channel that is the same in every image
-    return Normalisation(mean=data.mean[::-1], std=tuple(max(one, least) for one in data.std[::-1]), channels="bgr")
+    own = data.normalisation
+    return Normalisation(mean=own.mean[::-1], std=own.std[::-1], channels="bgr")
 
 
 def _existing(store: Store, wanted: Addition) -> Checkpoint | None:

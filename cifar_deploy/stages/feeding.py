@@ -28,6 +28,7 @@ from cifar_deploy.core.records import (
     Normalisation,
     Preprocessing,
     Tensor,
+    as_size,
 )
 from cifar_deploy.core.registry import interpreter_for
 from cifar_deploy.datasets import AS_IS, DATASETS, Preparation
@@ -281,13 +282,13 @@ def _cropped(path: Path, wanted: Preprocessing, size: tuple[int, int]) -> Prepro
     """With the crop that gives images of this size."""
     if wanted.crop and wanted.crop != size:
         raise UsageError(
-            f"{path}: takes images of {_shown(size)}, and the crop is {_shown(wanted.crop)}; give --resize alone, since "
+            f"{path}: takes images of {as_size(size)}, and the crop is {as_size(wanted.crop)}; give --resize alone, since "
             "each file crops to its own size"
         )
     sides = wanted.resize if len(wanted.resize) == 2 else wanted.resize * 2
     if wanted.resize and any(side < least for side, least in zip(sides, size, strict=True)):
         raise UsageError(
-            f"--resize: {'x'.join(map(str, wanted.resize))} is less than {path} takes, {_shown(size)}; give a larger one"
+            f"--resize: {'x'.join(map(str, wanted.resize))} is less than {path} takes, {as_size(size)}; give a larger one"
         )
     return replace(wanted, crop=size)
 
@@ -295,15 +296,10 @@ def _cropped(path: Path, wanted: Preprocessing, size: tuple[int, int]) -> Prepro
 def _check_size(path: Path, tensor: Tensor, feed: Feed) -> None:
     height, width = _size(tensor, feed.layout)
     if (feed.data.height, feed.data.width) != (height, width):
-        has = _shown((feed.data.height, feed.data.width))
+        has = as_size((feed.data.height, feed.data.width))
         raise UsageError(
-            f"{path}: takes images of {_shown((height, width))}, and these are {has}; add --resize {height}x{width}"
+            f"{path}: takes images of {as_size((height, width))}, and these are {has}; add --resize {height}x{width}"
         )
-
-
-def _shown(size: Sequence[int]) -> str:
-    """(height, width) as people write it: width×height."""
-    return "×".join(map(str, reversed(size)))
 
 
 def _answered(path: Path, feed: Feed, outputs: Sequence[Output], wanted: Sequence[str]) -> Feed:

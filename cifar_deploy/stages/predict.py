@@ -102,9 +102,8 @@ def _artifact(store: Store, word: str, format: str | None) -> tuple[Artifact, Pa
 
 def _backend(artifact: Artifact, named: str | None) -> str:
     """The backend that is named, or the first that runs the artifact here. Raises DeployError with why none does."""
-    format = str(
-        artifact.format
-    )  # by a record, which may be somebody else's: its code is imported only if it is trusted
+    # By a record, which may be somebody else's: its code is imported only if it is trusted.
+    format = str(artifact.format)
     reading = readers(format, [named] if named else None)
     if not reading:
         raise UsageError(f"--backend: {named} does not read {format}; give one of {', '.join(readers(format))}")

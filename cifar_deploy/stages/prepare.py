@@ -48,7 +48,9 @@ def preparation(
 ) -> Preparation:
     """What the options of these names ask for: sizes are N or HxW, `classes` is a file of names, one a line.
 
-    `usual` stands where no size is given. Raises UsageError for options that contradict each other, DataError for a file that is no list of names.
+    `usual` stands where no size is given.
+
+    Raises UsageError for options that contradict each other, DataError for a file that is no list of names.
     """
     if size is not None and (resize is not None or crop is not None):
         raise UsageError("--size: stands for --resize and --crop; leave these out, or leave out --size")

@@ -399,7 +399,11 @@ def _images(data: Iterable[Data]) -> dict[str, tuple[str, ...]]:
     """The data sets, and what a reader should know of them."""
     data = list(dict.fromkeys(data))
     warnings = _each(f"{one.source}: {warning}" for one in data for warning in one.warnings or ())
-    told = {"data": _each(f"{one} (fingerprint {one.fingerprint[:16]})" for one in data), "data warnings": warnings}
+    told = {
+        "data": _each(f"{one} (fingerprint {one.fingerprint[:16]})" for one in data),
+        "preprocessing": _each(f"{one.source}: {one.preprocessing}" for one in data if one.preprocessing),
+        "data warnings": warnings,
+    }
     return {name: lines for name, lines in told.items() if lines}
 
 

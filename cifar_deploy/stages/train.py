@@ -47,11 +47,16 @@ def fine_tuning(settings: TrainingSettings, init: Path, *, freeze: bool = False)
 
 
 def weights_file(path: Path, option: str) -> File:
-    """A file of weights that the user named. Raises UsageError if it is none."""
+    """A file of weights that the user named, hashed. Raises UsageError if it is none."""
+    check_weights(path, option)
+    return described(path)
+
+
+def check_weights(path: Path, option: str) -> None:
+    """Raises UsageError if the user named no file."""
     untrusted.check_named(path, "give a .safetensors file or a state dict", option)
     if path.is_dir():
         raise UsageError(f"{option}: {path} is a folder; give the file itself")
-    return described(path)
 
 
 def train(

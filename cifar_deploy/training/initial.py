@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from cifar_deploy.core import untrusted
-from cifar_deploy.core.errors import Corrupt, UsageError
+from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Training
 from cifar_deploy.networks.weights import fit
@@ -20,12 +19,11 @@ def initialise(network: nn.Module, path: Path, training: Training) -> None:
 
     Raises Corrupt if it is another file than the recipe says, or if its weights are not those of the network.
     """
-    recipe, classes = training.recipe, len(training.data.classes)
-    if recipe.init and untrusted.sha256(path) != recipe.init.sha256:
-        raise Corrupt(f"{path}: has changed since the command began; run it again")
+    init, classes = training.recipe.init, len(training.data.classes)
+    assert init
     head = head_of(network, classes)
     own = [] if head is None else [f"{head}.{name}" for name, _ in network.get_submodule(head).named_parameters()]
-    found = fit(network, path, training.network, head=own)
+    found = fit(network, path, training.network, init, head=own)
     for note in found.notes:
         report(0, 1, milestone=f"{path}: {note}")
     if found.fresh:
@@ -57,8 +55,6 @@ def freeze(network: nn.Module, training: Training) -> frozenset[str]:
     of_head = {id(weight) for weight in network.get_submodule(head).parameters()}
     for weight in network.parameters():
         weight.requires_grad_(id(weight) in of_head and weight.requires_grad)
-    return frozenset(
-        name
-        for name, _ in network.named_modules()
-        if name != head and not f"{head}.".startswith(f"{name}." if name else "")
-    )
+    parts = head.split(".")
+    above = {".".join(parts[:length]) for length in range(len(parts) + 1)}  # the head, and what it is in
+    return frozenset(name for name, _ in network.named_modules() if name not in above)

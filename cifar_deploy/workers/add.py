@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cifar_deploy.core import files, machine
-from cifar_deploy.core.arrays import Pixels, batched, choose, mapped
+from cifar_deploy.core.arrays import choose, mapped
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Addition, Checkpoint, Layout
@@ -19,7 +18,6 @@ from cifar_deploy.networks.usual import Usual, usual
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_BATCH = 64
 _DEVICE = "cpu"
 
 
@@ -54,7 +52,8 @@ def add(
     network = complete.build(wanted.network, data, wanted.normalisation)
     notes: tuple[str, ...] = ()
     if weights:
-        found = fit(network, weights, wanted.network, entry=entry)
+        assert wanted.weights
+        found = fit(network, weights, wanted.network, wanted.weights, entry=entry)
         wanted = dataclasses.replace(wanted, entry=found.entry, prefix=found.prefix)
         notes = found.notes
     images = answers.fixed_images(data.height, data.width)
@@ -66,13 +65,11 @@ def add(
     layout = _layout(wanted.network, network, len(data.classes), images)
     pixels, labels = mapped(data_folder / "test_images.npy"), np.load(data_folder / "test_labels.npy")
     chosen = choose(len(labels), limit_test)
-    predicted = _predicted(
-        complete.on(_DEVICE, network, layout), pixels if limit_test is None else pixels[chosen], layout
-    )
-    labels_tested = labels[chosen]
+    tested_on, truth = pixels if limit_test is None else pixels[chosen], labels[chosen]
+    logits = answers.logits_of_pixels(complete.on(_DEVICE, network, layout), tested_on, "testing", layout)
+    predicted = logits.argmax(axis=1)
+    at_chance = judge_labels(truth, predicted.astype(np.int32))
     doubts = diagnosis.doubts(network, data, wanted.normalisation, pixels, labels)
-    at_chance = judge_labels(labels_tested, predicted.astype(np.int32))
-    tested = float((predicted == labels_tested).mean())
     store = Store(root)
     with files.staging(store.checkpoint_folder(wanted.name)) as staged:
         with files.atomic_write(staged / WEIGHTS) as part:
@@ -86,8 +83,8 @@ def add(
             macs=macs,
             uncounted=uncounted,
             curve=(),
-            test_images=len(labels_tested),
-            tested=tested,
+            test_images=len(truth),
+            tested=float((predicted == truth).mean()),
             warnings=(*(at_chance.reasons if at_chance else ()), *doubts),
             device=_DEVICE,
             device_name=machine.machine().processor,
@@ -118,17 +115,3 @@ def _layout(name: str, network: "nn.Module", classes: int, images: "Tensor") -> 
     except UsageError:
         return "contiguous"
     return "channels_last" if answers.are_of_one_network(found, expected) else "contiguous"
-
-
-def _predicted(network: "nn.Module", pixels: Pixels, layout: Layout) -> NDArray[np.int64]:
-    import torch
-
-    from cifar_deploy.training import batches
-
-    found = []
-    with torch.no_grad():
-        for batch in batched(pixels, _BATCH):
-            images = batches.as_input(torch.from_numpy(np.ascontiguousarray(batch)), layout)
-            found.append(network(images).argmax(1).numpy())
-            report(min(len(found) * _BATCH, len(pixels)), len(pixels), "testing")
-    return np.concatenate(found)

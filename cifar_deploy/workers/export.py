@@ -7,7 +7,7 @@ torch. Validation compares the artifact's logits with the eager network's on the
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cifar_deploy import devices
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core import files, machine
-from cifar_deploy.core.arrays import Logits, Pixels, as_input, batched, choose, mapped
+from cifar_deploy.core.arrays import Pixels, as_input, batched, choose, mapped
 from cifar_deploy.core.errors import ExportError, Unavailable, WrongOutput, loading, raised_as
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, External, File, Parity, Trained
@@ -23,12 +23,11 @@ from cifar_deploy.core.registry import need
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.formats import Choices, Source, format_of
 
-if TYPE_CHECKING:
-    from torch import nn
-
 # Real test images that the validation looks at; with them the agreement is known to 0.4 points.
 VALIDATION_IMAGES = 256
 _VALIDATION_BATCH = 64
+
+_LOGITS = "logits of the network itself"
 
 NO_OP = "cifar_deploy.networks.no_op:no_op"
 
@@ -72,7 +71,7 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
         if reason := answers.unfit(origin.network, network, few, len(origin.data.classes)):
             raise ExportError(f"{wanted.name}: the network itself {reason}")
         with files.atomic_write(reference.logits) as part, open(part, "wb") as output:
-            np.save(output, _own_logits(network, pixels))
+            np.save(output, answers.logits_of_pixels(network, pixels, _LOGITS))
     source = Source(
         network=complete.OfPixels(network).eval() if plugin.input == "uint8" else network,
         origin=origin,
@@ -86,18 +85,6 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
     if not plugin.is_portable:
         choices["processor"] = machine.machine().chip
     return Written(files=tuple(described(path) for path in sorted(staged.iterdir())), seconds=seconds, choices=choices)
-
-
-def _own_logits(network: "nn.Module", pixels: Pixels) -> Logits:
-    """Of the network itself, in batches: what its layers hold of 256 large images at once would fill the memory."""
-    import torch
-
-    found = []
-    with torch.no_grad():
-        for batch in batched(pixels, _VALIDATION_BATCH):
-            found.append(network(torch.from_numpy(as_input(batch))).numpy())
-            report(min(len(found) * _VALIDATION_BATCH, len(pixels)), len(pixels), "logits of the network itself")
-    return np.concatenate(found)
 
 
 def _calibration_images(wanted: Artifact, reference: Reference, count: int) -> NDArray[Any]:
@@ -131,13 +118,14 @@ def write_answers(checkpoint: Checkpoint, root: Path, images: Path, logits: Path
 
     Raises Corrupt if the weights are not those of the record.
     """
-    from cifar_deploy.networks import complete
+    from cifar_deploy.networks import answers, complete
 
     artifact, origin = as_artifact(checkpoint), Trained(checkpoint=checkpoint)
     weights = Store(root).verified(artifact)[WEIGHTS]
     network = complete.load(origin.network, origin.data, weights, normalisation=origin.normalisation).eval()
-    np.save(logits, _own_logits(network, validation_pixels(images)))
-    np.save(labels, _own_logits(network, mapped(images / "test_images.npy")).argmax(axis=1).astype(np.int32))
+    np.save(logits, answers.logits_of_pixels(network, validation_pixels(images), _LOGITS))
+    found = answers.logits_of_pixels(network, mapped(images / "test_images.npy"), _LOGITS)
+    np.save(labels, found.argmax(axis=1).astype(np.int32))
 
 
 def check(artifact: Artifact, backend: str, reference: Reference, staged: Path) -> Parity:

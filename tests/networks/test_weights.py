@@ -9,8 +9,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from cifar_deploy.core.errors import Corrupt, LoadError, UnknownName
-from cifar_deploy.networks import complete
-from cifar_deploy.networks.weights import fit
+from cifar_deploy.core.store import described
+from cifar_deploy.networks import complete, weights
+
+
+def fit(network, path, name, **how):
+    return weights.fit(network, path, name, described(path), **how)
 
 
 def _body(classes: int = 3) -> nn.Sequential:
