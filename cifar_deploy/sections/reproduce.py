@@ -325,18 +325,15 @@ def _fed(feeds: Sequence[Feed]) -> Iterator[object]:
     if not feeds:
         return
     data = feeds[0].data
-    yield from ("--dataset", data.dataset)
-    if data.dataset == _GIVEN_DATA:
-        yield from ("--data-dir", "PATH")
     how = data.preprocessing
     if how and how.resize:
         how = dataclasses.replace(how, crop=())
-    yield from _prepared(dataclasses.replace(data, preprocessing=how))
+    yield from _data(dataclasses.replace(data, preprocessing=how))
     told = next((feed for feed in feeds if feed.normalisation), feeds[0])
     if told.normalisation and any(told.normalisation.mean):
-        yield from ("--mean", ",".join(map(repr, told.normalisation.mean)))
+        yield from ("--mean", _numbers(told.normalisation.mean))
     if told.normalisation and set(told.normalisation.std) != {1.0}:
-        yield from ("--std", ",".join(map(repr, told.normalisation.std)))
+        yield from ("--std", _numbers(told.normalisation.std))
     if scale := next((feed.scale for feed in feeds if feed.scale != 1), None):
         yield from ("--scale", f"{scale:g}")
     if told.channels == "bgr":
