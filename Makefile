@@ -4,6 +4,9 @@
 #   make run TORCH_INDEX=<address>      torch and torchvision of this index, such as PyTorch's index of CPU builds
 #   make run UV=                        pip installs, though uv is here
 
+# Where Python is told to write no bytecode, each process would compile this program anew, for a third of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 TORCH_INDEX ?=
 # uv reads none of pip's settings. Where pip has an index or a constraint of its own, pip installs.

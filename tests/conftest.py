@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import importlib.util
 import os
 import re
@@ -62,6 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if maker:
         items.remove(maker)
         items.insert(0, maker)
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves and all that they import are no garbage: each collection would look through them again."""
+    gc.freeze()
 
 
 def run_cli(

@@ -8,11 +8,13 @@ all of it back as it was:
 - warning filters, the root logger's handlers and level, logging.raiseExceptions;
 - the names that trust was given, cli's log file, process's signal that has come, and every functools cache of the program.
 
-What is left out: the tree of commands, which nothing changes and which takes longer to make than to use; and the kernel's groups of core.limits, which a process makes once for all its workers.
+What is left out: the tree of commands and the page's template, which nothing changes and which take longer to make than to
+use; and the kernel's groups of core.limits, which a process makes once for all its workers.
 """
 
 import contextlib
 import functools
+import gc
 import importlib
 import io
 import logging
@@ -30,8 +32,10 @@ import pytest
 
 from cifar_deploy import __main__, cli, process
 from cifar_deploy.core import interpreter, launch, limits, progress, trust, worker
+from cifar_deploy.reports import html
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CONSTANT = (cli.tree, html._template)
 # What Python itself ignores, where nobody asks for more.
 _IGNORED = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
@@ -90,7 +94,10 @@ class _Ended:
 
 @contextlib.contextmanager
 def _as_a_worker(folder: Path, setting: launch.Setting) -> Iterator[None]:
-    """What a worker changes, kept: the environment, the streams, torch's threads and seed, and the progress told."""
+    """What a worker changes, kept: the environment, the streams, torch's threads and seed, and the progress told.
+
+    A worker begins with little to collect, and collects before it measures: what is here already is frozen meanwhile.
+    """
     import torch
 
     threads, seed = torch.get_num_threads(), torch.get_rng_state()
@@ -98,6 +105,7 @@ def _as_a_worker(folder: Path, setting: launch.Setting) -> Iterator[None]:
     with _keep_environment(), warnings.catch_warnings():
         os.environ.update(launch._environment(folder, setting))
         progress.report.__init__()  # type: ignore[misc]
+        gc.freeze()
         try:
             yield
         finally:
@@ -191,10 +199,17 @@ def _keep_program() -> Iterator[None]:
 
 def _forget() -> None:
     """Empty the program's caches."""
-    for module in [module for name, module in sys.modules.items() if name.partition(".")[0] == "cifar_deploy"]:
-        for value in list(vars(module).values()) if module is not limits else ():
-            if isinstance(value, functools._lru_cache_wrapper) and value is not cli.tree:
-                value.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("cifar_deploy.")]:
+        for kept in _caches(name):
+            kept.cache_clear()
+
+
+@functools.cache
+def _caches(name: str) -> tuple["functools._lru_cache_wrapper[Any]", ...]:
+    """Those of a module: in a look through all its names at each command, the look would take longest."""
+    values = vars(sys.modules[name]).values() if name != limits.__name__ else ()
+    found = (value for value in values if isinstance(value, functools._lru_cache_wrapper))
+    return tuple(kept for kept in found if kept not in _CONSTANT)
 
 
 @contextlib.contextmanager

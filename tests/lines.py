@@ -31,10 +31,10 @@ class WholeLines:
 
     def _with_all(self, value: Any, things: dict[str, tuple[str, Any]], way: Way) -> Any:
         if not isinstance(value, dict):
-            return value
+            return copy.deepcopy(value)
         if value.keys() == {"ref"}:
             self._kinds[way], value = things[value["ref"]]
-        return copy.deepcopy({name: self._with_all(item, things, (*way, name)) for name, item in value.items()})
+        return {name: self._with_all(item, things, (*way, name)) for name, item in value.items()}
 
     def write(self) -> None:
         lines = dict.fromkeys(line for record in self.records for line in self._lines(record))

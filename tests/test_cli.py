@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 
 from cifar_deploy import cli, commands
-from cifar_deploy.cli import app
 from cifar_deploy.core.machine import allowed_threads
 from tests.conftest import FEW_IMAGES, TINY, run_cli
 from tests.in_process import run_here
@@ -42,7 +40,7 @@ _PYTHON = re.compile(r"\b(None|True|False|PosixPath|typing)\b|\[\]|\['|<class '|
 def _options_of(line: Sequence[str]) -> set[str]:
     """What the user could have written there: the options of the command, and what was written."""
     names = [" ".join(line[:count]) for count in (1, 2)]
-    known = [typer.main.get_command(app), *(COMMANDS[name] for name in names if name in COMMANDS)]
+    known = [cli.tree(), *(COMMANDS[name] for name in names if name in COMMANDS)]
     options = {option for command in known for parameter in command.params for option in parameter.opts}
     return options.union(*map(_OPTION.findall, line))
 

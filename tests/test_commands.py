@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-from cifar_deploy import commands
-from cifar_deploy.cli import app
+from cifar_deploy import cli, commands
 from tests.in_process import run_here
 from tests.test_cli import assert_refused
 from tests.test_docs import COMMANDS
 
-ROOT: Any = typer.main.get_command(app)
+ROOT: Any = cli.tree()
 ALL: dict[str, Any] = {"": ROOT, **COMMANDS}
 
 

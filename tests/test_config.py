@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from cifar_deploy import config, pipeline
-from cifar_deploy.cli import app
+from cifar_deploy import cli, config, pipeline
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.defaults import ROUNDS
 from cifar_deploy.core.errors import Corrupt, DeployError, one_line
@@ -29,7 +28,7 @@ from tests.test_cli import assert_refused
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "configuration.md"
 
-ROOT: Any = typer.main.get_command(app)
+ROOT: Any = cli.tree()
 COMMANDS = {" ".join(way): command for way, command in config._commands(ROOT).items()}
 
 # What a file that is only found may give: it trusts nothing, deletes nothing, writes and sends nothing elsewhere, installs
@@ -601,8 +600,6 @@ def test_a_name_that_is_a_pages_code_is_shown_as_text(road: Path, tmp_path: Path
 
 
 def test_what_follows_an_interruption_heeds_the_file() -> None:
-    from cifar_deploy import cli
-
     Path("named.toml").write_text('[bench]\nfile = "x"\nout = "kept"\n[evaluate]\nforce = true\n')
     parsed("bench", ["--config", "named.toml"])
     assert cli._how_to_go_on(["bench", "--config", "named.toml"]) == "the same command goes on from here"

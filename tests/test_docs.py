@@ -11,12 +11,10 @@ import typing
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 
-from cifar_deploy import pipeline
+from cifar_deploy import cli, pipeline
 from cifar_deploy.backends import BACKENDS
-from cifar_deploy.cli import app
 from cifar_deploy.core.registry import Registry
 from cifar_deploy.datasets import DATASETS
 from cifar_deploy.devices import DEVICES
@@ -33,7 +31,7 @@ DOCS = ROOT / "docs"
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 REFERENCE = {path.stem: path.read_text() for path in (DOCS / "reference").glob("*.md")}
-_ALL: dict[str, typing.Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+_ALL: dict[str, typing.Any] = cli.tree().commands
 # Those of a group under both names: `env create`.
 COMMANDS = {
     f"{group} {name}".strip(): command

@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 
 from cifar_deploy import cli
 from cifar_deploy.core.journal import grouped, read_lines
@@ -33,7 +32,7 @@ def parsed(line: str) -> dict[str, object]:
     """What the command line makes of it, without doing it."""
     program, command, *arguments = shlex.split(line)
     assert program == "cifar-deploy"
-    group = typer.main.get_command(cli.app)
+    group = cli.tree()
     found = group.commands[command]  # type: ignore[attr-defined]
     return dict(found.make_context(command, arguments).params)
 
