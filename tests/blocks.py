@@ -277,7 +277,7 @@ def _wide() -> Iterator[None]:
 
 
 # A verdict and a shared rank depend on how quiet a machine is, as a number does.
-_NUMBER = re.compile(r"\b[0-9a-f]{12,}\b|[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+_NUMBER = re.compile(r"\b[0-9a-f]{12,}\b|[-+]?\d(?:,?\d)*(?:\.\d+)?(?:e[-+]?\d+)?")
 _VERDICT = re.compile(r"\b(?:noisy|invalid|T-(?=\d))")
 
 

@@ -219,7 +219,7 @@ def told(
                 title=short_name(configuration),
                 row=_row(picked[configuration], label_titles([configuration])),
                 paths=_paths(picked[configuration].artifact),
-                example=_example(picked[configuration].artifact),
+                example=_example(picked[configuration]),
                 is_winner=picked[configuration] is choice.winner,
             )
             for configuration, role in roles(choice).items()
@@ -236,12 +236,14 @@ def _paths(artifact: Artifact) -> tuple[str, ...]:
     return tuple((place_of(artifact) / file.name).as_posix() for file in artifact.files)
 
 
-def _example(artifact: Artifact) -> Example | None:
-    """Its example.py (see stages.app), from the output folder; None if it has none."""
+def _example(candidate: Candidate) -> Example | None:
+    """The artifact's example.py (see stages.app), from the output folder; None if it has none."""
+    artifact = candidate.artifact
     runtime = with_example(str(artifact.format))
     if not runtime or not isinstance(artifact.origin, Trained):
         return None
-    return Example(path=(place_of(artifact) / EXAMPLE).as_posix(), runtime=runtime.title)
+    is_own = runtime.title == runtime_title(candidate.configuration)
+    return Example(path=(place_of(artifact) / EXAMPLE).as_posix(), runtime=None if is_own else runtime.title)
 
 
 def _best(choice: Choice, field: Field, groups: Mapping[Configuration, str]) -> Excerpt:

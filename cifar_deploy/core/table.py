@@ -132,7 +132,7 @@ class Example:
     """A program that shows how an app runs an artifact."""
 
     path: str  # below the output folder
-    runtime: str  # that it is for, which may be another than the pick's
+    runtime: str | None  # that it is for, if that is another than the pick's
 
 
 @dataclass(frozen=True, kw_only=True)

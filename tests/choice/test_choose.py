@@ -42,6 +42,7 @@ class Shelf:
         accuracy: float | None,
         *,
         format: str = "checkpoint",
+        backend: str = "pytorch",
         mib: float = 50,
         kib: float = 100,
         minutes: float | None = None,
@@ -50,12 +51,12 @@ class Shelf:
         rounds: int = 7,
         limit_test: int | None = None,
     ) -> "Shelf":
-        job = a_job(format=format)
+        job = replace(a_job(format=format), backend=backend)
         assert isinstance(job.artifact.origin, Trained)
         checkpoint = job.artifact.origin.checkpoint
         origin = Trained(checkpoint=replace(checkpoint, training=replace(checkpoint.training, name=name)))
         if parity is None:
-            parity = (Parity(backend="pytorch", images=256, largest_difference=0, largest_logit=1, agreement=1),)
+            parity = (Parity(backend=backend, images=256, largest_difference=0, largest_logit=1, agreement=1),)
         job = replace(job, artifact=replace(job.artifact, origin=origin, parity=parity))
         self._jobs.append((job, ms / 1e3, gauge, rounds))
         if accuracy is not None:
@@ -118,6 +119,16 @@ def test_three_picks_and_the_best_trade_off_is_shipped() -> None:
     assert [candidate.configuration.name for candidate in choice.front] == ["small", "middle", "large"]
     assert picked(three().choose(within=0.01))["best trade-off"] == "large"
     assert picked(three().choose(within=0.10))["best trade-off"] == "small"
+
+
+def test_the_example_of_a_pick_names_its_runtime_only_if_that_is_another() -> None:
+    shelf = three().add("other", 0.5, 0.70, format="onnx").add("own", 20, 0.95, format="onnx", backend="onnxruntime")
+    picks = answer.told(shelf.choose(), field_of({}, {}, no_raw)).picks
+    assert {pick.row.labels[0]: pick.example and pick.example.runtime for pick in picks} == {
+        "other": "ONNX Runtime",
+        "own": None,
+    }
+    assert picks[-1].example and picks[-1].example.path == "exported/own/onnx/example.py"
 
 
 def test_limits_leave_out_what_does_not_keep_them() -> None:

@@ -90,7 +90,7 @@ def answers(operator: nn.Module, format: str, folder: Path) -> dict[str, float]:
         network=network,
         origin=Trained(checkpoint=checkpoint),
         images=images,
-        training_images=lambda count: torch.rand(200, 3, data.height, data.width)[:count].numpy(),
+        calibration_images=lambda count: torch.rand(200, 3, data.height, data.width)[:count].numpy(),
     )
     path = folder / plugin.filename
     plugin.write(source, path)

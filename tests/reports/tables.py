@@ -105,7 +105,7 @@ _ANSWER = Answer(
             title="small onnx on ONNX Runtime",
             row=_SHIP.rows[1],
             paths=("exported/small/onnx/model.onnx",),
-            example=Example(path="exported/small/onnx/example.py", runtime="ONNX Runtime"),
+            example=Example(path="exported/small/onnx/example.py", runtime=None),
             is_winner=True,
         ),
     ),

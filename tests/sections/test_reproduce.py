@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,13 +67,9 @@ def test_every_command_of_the_shipped_results_parses_with_the_settings_of_the_re
         "report",
     ]
     for (_, settings), checkpoint in zip(found, checkpoints.values(), strict=False):
-        recipe = cli._recipe(
-            str(settings["recipe"]),
-            *(settings[name] for name in ("epochs", "batch_size", "learning_rate", "seed", "limit_train")),  # type: ignore[arg-type]
-            str(settings["batch_norm"]),
-            bool(settings["save_fp16"]),
-            bool(settings["bf16"]),
-        )
+        shared = ("epochs", "batch_size", "learning_rate", "seed", "batch_norm", "save_fp16", "bf16")
+        given: dict[str, Any] = {name: settings[name] for name in shared}
+        recipe = cli._recipe(str(settings["recipe"]), limit=settings["limit_train"], **given)
         assert recipe == checkpoint.training.recipe and settings["threads"] == checkpoint.threads
     evaluate = found[-2][1]
     jobs = [result.job for result in current if isinstance(result.job.artifact.origin, Trained)]
