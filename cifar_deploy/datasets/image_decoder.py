@@ -214,7 +214,8 @@ def decoded(content: bytes, check_size: Callable[[int, int], None] = lambda widt
                 raise Unreadable(f"is {width:,}×{height:,}, and {_most()}")
             check_size(width, height)
             is_deep = _is_deep(opened)
-            image = opened.convert("RGB")
+            opened.load()
+            image = opened if opened.mode == "RGB" else opened.convert("RGB")  # which would copy it
             with contextlib.suppress(Exception):  # damaged EXIF, of which nothing is read
                 is_turned = opened.getexif().get(_ORIENTATION) in _TURNED
             with contextlib.suppress(Exception):  # the frames that follow may be damaged: they are not read

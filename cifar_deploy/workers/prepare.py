@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_deploy.core import cache, codec, files, image_cache
+from cifar_deploy.core import cache, codec, files, image_cache, machine
 from cifar_deploy.core.arrays import ImageSet, Labels, Pixels, batched, choose
 from cifar_deploy.core.errors import DataError, few
 from cifar_deploy.core.progress import counted, report
@@ -159,10 +159,11 @@ def _check(images: ImageSet) -> None:
 
 def _described(dataset: str, images: ImageSet) -> Data:
     arrays = [getattr(images, name) for name in image_cache.ARRAYS]
-    with ThreadPoolExecutor(1) as aside:  # hashing lets other threads go on
+    with ThreadPoolExecutor(2) as aside:  # both let other threads go on
         fingerprint = aside.submit(image_cache.fingerprint, arrays, images.classes, images.preprocessing)
+        of_pixels = aside.submit(statistics, images.train_images if len(images.train_images) else images.test_images)
         repeated = _repeated(images)
-        mean, std = statistics(images.train_images if len(images.train_images) else images.test_images)
+        mean, std = of_pixels.result()
     return Data(
         dataset=dataset,
         source=images.source,
@@ -230,9 +231,14 @@ def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     levels = np.arange(256) / 255
     height, width = pixels.shape[1:3]
     counts = np.zeros((3, 256), np.int64)
-    # Pillow counts in a quarter of NumPy's time, images below each other as one.
-    for part in batched(pixels, max(1, _COUNTED_PIXELS // (height * width))):
-        counts += np.reshape(Image.fromarray(part.reshape(-1, width, 3)).histogram(), counts.shape)
+
+    def count(part: Pixels) -> NDArray[np.int64]:
+        # Pillow counts in a quarter of NumPy's time, images below each other as one, and lets other threads go on.
+        return np.reshape(Image.fromarray(part.reshape(-1, width, 3)).histogram(), counts.shape)
+
+    with ThreadPoolExecutor(machine.allowed_threads()) as pool:
+        for found in pool.map(count, batched(pixels, max(1, _COUNTED_PIXELS // (height * width)))):
+            counts += found
     means, deviations = [], []
     for share in counts / (len(pixels) * height * width):
         mean = float(share @ levels)
