@@ -55,8 +55,16 @@ class Page:
         path.write_bytes(base64.b64decode(found["data"]))
 
 
+    def close(self) -> None:
+        """End the browser, whose processes the driver's end leaves behind."""
+        _ask(urllib.request.Request(self._address, method="DELETE"))
+
+
 def _post(address: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    return _ask(urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"}))
+
+
+def _ask(request: urllib.request.Request) -> Any:
     with urllib.request.urlopen(request, timeout=60) as reply:
         return json.load(reply)["value"]
 
@@ -71,7 +79,8 @@ def browser(arguments: Sequence[str] = ()) -> Iterator[Page]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         driver = subprocess.Popen([DRIVER, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            yield _session(f"http://127.0.0.1:{port}", profile, arguments)
+            with contextlib.closing(_session(f"http://127.0.0.1:{port}", profile, arguments)) as page:
+                yield page
         finally:
             driver.terminate()
             driver.wait(10)
