@@ -54,7 +54,6 @@ class Page:
         found = self.devtools("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
         path.write_bytes(base64.b64decode(found["data"]))
 
-
     def close(self) -> None:
         """End the browser, whose processes the driver's end leaves behind."""
         _ask(urllib.request.Request(self._address, method="DELETE"))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -106,11 +107,11 @@ def wait_for(folder: Path, pattern: str, process: subprocess.Popen[Any]) -> None
         time.sleep(0.01)
 
 
-def wait_until_free(out: Path) -> None:
-    """Until the worker of a killed parent has seen that, and let go of the lock."""
+def wait_until_free(held: AbstractContextManager[object]) -> None:
+    """Until a worker of a killed parent has seen that, or whatever else was forked with the lock, and lets go of it."""
     deadline = time.monotonic() + 30
     while True:
-        with contextlib.suppress(Busy), Store(out):
+        with contextlib.suppress(Busy), held:
             return
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -24,7 +24,7 @@ from cifar_deploy.recipes import RECIPES
 from cifar_deploy.stages import export as stage
 from cifar_deploy.stages.export import readers
 from tests import probes
-from tests.conftest import Exported, need_plugin
+from tests.conftest import Exported, need_plugin, wait_until_free
 
 # What a compiler makes, what is calibrated with several tries, and the first start in an environment take half a minute. One
 # calibration is tried always, and one format with uint8 images for the input: the others go through the same few lines.
@@ -112,6 +112,7 @@ def test_a_format_holds_the_no_op_network(name: str, road: Path, baselines: Path
     checkpoint = Store(road).checkpoint("resnet8")
     assert checkpoint
     of_network = replace(probes.a_job(), artifact=replace(as_artifact(checkpoint), format=name))
+    wait_until_free(Store(baselines))
     with Store(baselines) as store:
         (job,) = stage.baselines(store, [of_network])
     assert job.artifact.parity and isinstance(job.artifact.origin, Baseline)

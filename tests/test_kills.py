@@ -72,7 +72,7 @@ def test_fifty_kills_at_random_moments_lose_no_more_than_promised(tmp_path: Path
                 process.send_signal(number)
             told = (tmp_path / "told").read_text()
             _assert_goes_on(told, before)
-            wait_until_free(out)
+            wait_until_free(Store(out))
             if Store(out).checkpoint("resnet8") and not (out / "training" / "resnet8").exists():
                 break
             assert process.returncode == _SIGNALS[number], told

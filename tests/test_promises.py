@@ -56,7 +56,7 @@ def test_a_command_that_is_killed_leaves_what_was_good_and_goes_on(command: list
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode in (0, _CODES[number]) and "Traceback" not in errors, errors
-    wait_until_free(out)
+    wait_until_free(Store(out))
     assert_whole(out)
     assert len(Store(out).lines().runs) >= before and len(Store(out).lines().left_out) <= 1
     assert run_here(*command, "--out", out).returncode == 0
@@ -84,7 +84,7 @@ def test_a_fault_of_the_disk_leaves_what_was_good(call: str, when: int, out: Pat
     command = [*fault, sys.executable, "-m", "cifar_deploy", *_EXPORT, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
-    wait_until_free(out)
+    wait_until_free(Store(out))
     assert_whole(out)
     assert run_here(*_EXPORT, "--out", out).returncode == 0
     assert_whole(out)

@@ -460,7 +460,7 @@ def _interrupted(out: Path, number: signal.Signals, command: list[str], states: 
         _, errors = process.communicate(timeout=30)
     expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
     assert process.returncode == expected[number], errors
-    wait_until_free(out)
+    wait_until_free(Store(out))
     return errors
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from cifar_deploy.core.store import Store
 from tests import pythons
-from tests.conftest import Pack, need_package
+from tests.conftest import Pack, heed_signals, need_package
 from tests.in_process import run_here
 from tests.remote.shells import processes
 from tests.schemas import document_of
@@ -185,7 +185,7 @@ def test_a_run_that_is_cut_ends_there_and_goes_on(
     monkeypatch.setenv("CIFAR_DEPLOY_HEARTBEAT", "0.5")
     line = [sys.executable, "-m", "cifar_deploy", "device", "ssh", "board", "--pack", long_pack, *HERE, "--out", "out"]
     with hosts.board("board") as home:
-        client = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        client = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=heed_signals)
         try:
             _wait(lambda: _landed() >= 2, 60)
             client.send_signal(ending)

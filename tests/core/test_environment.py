@@ -20,8 +20,9 @@ from cifar_deploy.core import launch, machine, registry, sealing
 from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.isolate import Worker
+from cifar_deploy.core.locks import Lock
 from tests import probes
-from tests.conftest import ROOT, heed_signals
+from tests.conftest import ROOT, heed_signals, wait_until_free
 from tests.in_process import run_here
 from tests.plugins import TINY_ENVIRONMENT
 from tests.schemas import document_of
@@ -205,6 +206,7 @@ def test_an_interruption_leaves_nothing_that_the_next_one_keeps(how: signal.Sign
         assert errors == "cifar-deploy: error: interrupted; nothing was changed; the same command starts over\n"
         assert os.listdir(own_cache) == [".lock"]
     assert "is not made" in str(TINY_ENVIRONMENT.lack())
+    wait_until_free(Lock(own_cache / ".lock", "at work; wait"))  # pip may live on for a moment
     assert run_here("env", "create", NAME).returncode == 0
     assert sorted(os.listdir(own_cache)) == [".lock", "tiny"]
 
