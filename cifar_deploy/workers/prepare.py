@@ -72,8 +72,11 @@ def prepare(dataset: str, data_dir: Path | None, preparation: Preparation = AS_I
             if preparation.classes:
                 images = _in_the_order(images, preparation.classes)
             _check(images)
-            data = _described(dataset, images)
-            _write(folder, images, data)
+            with ThreadPoolExecutor(1) as aside:
+                written = aside.submit(_write, folder, images)
+                data = _described(dataset, images)
+                written.result()
+            codec.save(image_cache.record_path(folder), data)
             return Prepared(data=data, folder=folder, decoded=True)
     except OSError as error:
         raise DataError(
@@ -159,15 +162,15 @@ def _check(images: ImageSet) -> None:
 
 def _described(dataset: str, images: ImageSet) -> Data:
     arrays = [getattr(images, name) for name in image_cache.ARRAYS]
-    with ThreadPoolExecutor(2) as aside:  # both let other threads go on
-        fingerprint = aside.submit(image_cache.fingerprint, arrays, images.classes, images.preprocessing)
+    with ThreadPoolExecutor(2) as aside:  # each lets the other threads go on
+        repeated = aside.submit(_repeated, images)
         of_pixels = aside.submit(statistics, images.train_images if len(images.train_images) else images.test_images)
-        repeated = _repeated(images)
+        fingerprint = image_cache.fingerprint(arrays, images.classes, images.preprocessing, report)
         mean, std = of_pixels.result()
     return Data(
         dataset=dataset,
         source=images.source,
-        fingerprint=fingerprint.result(),
+        fingerprint=fingerprint,
         classes=images.classes,
         train_images=len(images.train_images),
         test_images=len(images.test_images),
@@ -175,7 +178,7 @@ def _described(dataset: str, images: ImageSet) -> Data:
         width=images.test_images.shape[2],
         mean=mean,
         std=std,
-        warnings=(*images.warnings, *repeated),
+        warnings=(*images.warnings, *repeated.result()),
         preprocessing=images.preprocessing,
     )
 
@@ -213,7 +216,6 @@ class _Pixels:
             digest = hash(image.tobytes())
             self.digests.append(digest)
             self.first.setdefault(digest, index)
-            report(index, len(pixels), f"comparing {self.noun} images")
 
     def name(self, index: int) -> str:
         return self._names[index] if self._names else f"{self.noun} image {index:,}"
@@ -247,10 +249,8 @@ def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(means), tuple(deviations)
 
 
-def _write(folder: Path, images: ImageSet, data: Data) -> None:
+def _write(folder: Path, images: ImageSet) -> None:
     """Over a copy that is damaged, if there is one: nothing is deleted, since another process may be about to read it."""
-    for done, name in enumerate(image_cache.ARRAYS):
+    for name in image_cache.ARRAYS:
         with files.atomic_write(folder / f"{name}.npy") as part, open(part, "wb") as file:
             np.save(file, getattr(images, name))
-        report(done, len(image_cache.ARRAYS), "writing the cache")
-    codec.save(image_cache.record_path(folder), data)
