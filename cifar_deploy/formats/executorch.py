@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from cifar_deploy.formats import Choices, Format, Source
 if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
+    from torch.fx import GraphModule
 
 
 def write(source: Source, path: Path) -> Choices:
@@ -25,7 +27,35 @@ def program(network: nn.Module, source: Source) -> ExportedProgram:
 
     batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
     with torch.no_grad():
-        return torch.export.export(network, (source.images[:2].clone(),), dynamic_shapes=({0: batch},), strict=False)
+        images = source.images[:2].clone()
+        exported = torch.export.export(network, (images,), dynamic_shapes=({0: batch},), strict=False)
+    _slice_for_split(exported.graph_module)
+    return exported
+
+
+def _slice_for_split(module: GraphModule) -> None:
+    """Replace each split (torch.chunk, torch.split) by slices: ExecuTorch takes the batch of its parts for a constant."""
+    import torch
+
+    aten = torch.ops.aten
+    for node in list(module.graph.nodes):
+        if node.target not in (aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default):
+            continue
+        whole, dimension = node.args[0], (*node.args[2:], node.kwargs.get("dim", 0))[0]
+        ends = list(itertools.accumulate(part.shape[dimension] for part in node.meta["val"]))
+        if not all(isinstance(end, int) for end in ends):
+            continue  # along the batch
+        for part in list(node.users):
+            place = part.args[1]
+            with module.graph.inserting_before(part):
+                sliced = module.graph.call_function(
+                    aten.slice.Tensor, (whole, dimension, ends[place - 1] if place else 0, ends[place])
+                )
+            sliced.meta = dict(part.meta)
+            part.replace_all_uses_with(sliced)
+            module.graph.erase_node(part)
+        module.graph.erase_node(node)
+    module.recompile()
 
 
 def lower(network: nn.Module, source: Source, path: Path) -> None:

@@ -1,7 +1,9 @@
 """LiteRT (once TensorFlow Lite), float32: a .tflite file of litert-torch.
 
 It takes images as every other format does (N, 3, H, W), for which the converter puts a transposition in front. Its converter
-cannot leave the batch open, so the file is for one image; the runtime resizes it to the batches that it is given.
+cannot leave the batch open, so the file is for one image; the runtime resizes it to the batches that it is given. Of some
+networks (ConvNeXt, ViT) the converter writes the batch of one into a reshape. These the runtime cannot resize, and takes image
+by image.
 """
 
 from __future__ import annotations
@@ -16,13 +18,27 @@ def write(source: Source, path: Path) -> Choices:
     import litert_torch
 
     litert_torch.convert(source.network, (source.images[:1],)).export(path)
-    return {"layout": "NCHW", "batch": "1, resized by the runtime"}
+    return {"layout": "NCHW", "batch": f"1, {'resized by the runtime' if _is_resized(path) else 'image by image'}"}
+
+
+def _is_resized(path: Path) -> bool:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
+    try:
+        interpreter.resize_tensor_input(image["index"], (2, *image["shape"][1:]))
+        interpreter.allocate_tensors()
+        interpreter.invoke()
+    except RuntimeError:
+        return False
+    return len(interpreter.get_tensor(output["index"])) == 2
 
 
 FORMAT = Format(
     summary="LiteRT (TensorFlow Lite), float32",
     filename="model.tflite",
-    requires=("torch", "litert_torch"),
+    requires=("torch", "litert_torch", "ai_edge_litert"),
     environment=ENVIRONMENT,
     write=write,
     tolerance=1e-4,

@@ -71,7 +71,7 @@ def _logits(path: Path, images: Images) -> Logits:
 FORMAT = Format(
     summary="LiteRT INT8 (activations and weights signed, weights per channel), calibrated on training images",
     filename="model.tflite",
-    requires=(*litert_format.FORMAT.requires, "ai_edge_quantizer", "ai_edge_litert"),
+    requires=(*litert_format.FORMAT.requires, "ai_edge_quantizer"),
     environment=ENVIRONMENT,
     write=write,
     tolerance=0.5,

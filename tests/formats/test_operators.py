@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from cifar_deploy.backends import BACKENDS
 from cifar_deploy.core.arrays import batched
+from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.records import Artifact, Trained
-from cifar_deploy.core.registry import lack_of, missing
+from cifar_deploy.core.registry import interpreter_for, lack_of, missing
 from cifar_deploy.formats import FORMATS, Source
 from tests.probes import a_checkpoint
 
@@ -63,6 +64,20 @@ class LayerNorm2d(nn.LayerNorm):
         return super().forward(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
+class ClassToken(nn.Module):
+    """As in ViT: a token of its own before those of each image, and a reshape by the size of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, CHANNELS))
+
+    def forward(self, images: Tensor) -> Tensor:
+        count, channels, height, width = images.shape
+        tokens = images.reshape(count, channels, -1).permute(0, 2, 1)
+        tokens = torch.cat([self.token.expand(count, -1, -1), tokens], dim=1)
+        return (tokens[:, 1:] + tokens[:, :1]).permute(0, 2, 1).reshape(count, channels, height, width)
+
+
 OPERATORS = {
     "dropout": lambda: nn.Sequential(nn.Dropout2d(0.5), nn.Dropout(0.2)),
     "squeeze and excitation": SqueezeAndExcitation,
@@ -74,6 +89,7 @@ OPERATORS = {
     "attention": Attention,
     "adaptive pooling": lambda: nn.AdaptiveAvgPool2d(4),
     "channel shuffle": ChannelShuffle,
+    "class token": ClassToken,
     "depthwise": lambda: nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS),
 }
 
@@ -118,7 +134,16 @@ def answers(operator: nn.Module, format: str, folder: Path) -> dict[str, float]:
     return found
 
 
-# Of the others each takes an environment, a compiler, or is made from one of these.
+def shares(format: str, folder: Path) -> dict[str, float]:
+    """Of every operator, the largest of its `answers`."""
+    found = {}
+    for number, (name, operator) in enumerate(OPERATORS.items()):
+        (place := folder / str(number)).mkdir()
+        found[name] = max(answers(operator(), format, place).values())
+    return found
+
+
+# Of the others each takes a compiler, or is made from one of these.
 @pytest.mark.slow  # about two minutes
 @pytest.mark.parametrize("format", ["torchscript", "torch_export", "onnx", "openvino_ir", "ncnn", "onnx_int8"])
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -127,3 +152,13 @@ def test_an_operator_answers_in_a_format_as_in_the_network(operator: str, format
         pytest.skip(str(lack))
     found = answers(OPERATORS[operator](), format, tmp_path)
     assert found and all(share <= FORMATS[format].tolerance for share in found.values()), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["litert", "executorch"])
+def test_every_operator_answers_in_a_format_of_an_environment(format: str, tmp_path: Path) -> None:
+    plugin = FORMATS[format]
+    if lack := lack_of(plugin):
+        pytest.skip(str(lack))
+    found = Worker(interpreter=interpreter_for(plugin)).call(shares, format, tmp_path)
+    assert found.keys() == OPERATORS.keys() and max(found.values()) <= plugin.tolerance, found
