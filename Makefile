@@ -4,7 +4,7 @@
 #   make run TORCH_INDEX=<address>      torch and torchvision of this index, such as PyTorch's index of CPU builds
 #   make run UV=                        pip installs, though uv is here
 
-# Where Python is told to write no bytecode, each process would compile this program anew, for a third of its start.
+# Without bytecode each process compiles this program again, for a third of its start. Some container images set this.
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3

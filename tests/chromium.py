@@ -55,7 +55,7 @@ class Page:
         path.write_bytes(base64.b64decode(found["data"]))
 
     def close(self) -> None:
-        """End the browser, whose processes the driver's end leaves behind."""
+        """End the browser. Its processes outlive the driver."""
         _ask(urllib.request.Request(self._address, method="DELETE"))
 
 

@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """The tests themselves and all that they import are no garbage: each collection would look through them again."""
+    """Keep the tests and their imports out of garbage collections, which would look through them each time."""
     gc.freeze()
 
 
@@ -108,7 +108,7 @@ def wait_for(folder: Path, pattern: str, process: subprocess.Popen[Any]) -> None
 
 
 def wait_until_free(held: AbstractContextManager[object]) -> None:
-    """Until a worker of a killed parent has seen that, or whatever else was forked with the lock, and lets go of it."""
+    """Wait until no process holds a lock: a killed parent's worker holds it until it notices, and so does a forked process."""
     deadline = time.monotonic() + 30
     while True:
         with contextlib.suppress(Busy), held:

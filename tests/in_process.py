@@ -96,7 +96,7 @@ class _Ended:
 def _as_a_worker(folder: Path, setting: launch.Setting) -> Iterator[None]:
     """What a worker changes, kept: the environment, the streams, torch's threads and seed, and the progress told.
 
-    A worker begins with little to collect, and collects before it measures: what is here already is frozen meanwhile.
+    Existing objects are frozen first. A real worker collects little garbage before it measures.
     """
     import torch
 
@@ -206,7 +206,7 @@ def _forget() -> None:
 
 @functools.cache
 def _caches(name: str) -> tuple["functools._lru_cache_wrapper[Any]", ...]:
-    """Those of a module: in a look through all its names at each command, the look would take longest."""
+    """The functools caches of a module. They are looked for once: looking at each command took 10 ms."""
     values = vars(sys.modules[name]).values() if name != limits.__name__ else ()
     found = (value for value in values if isinstance(value, functools._lru_cache_wrapper))
     return tuple(kept for kept in found if kept not in _CONSTANT)

@@ -45,7 +45,6 @@ def seen(out: Path) -> tuple[Mapping[str, str], list[str]]:
     store, texts, said = Store(out), {}, []
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        warnings.simplefilter("ignore", ResourceWarning)  # of what an earlier test has left to the collector
         try:
             for name in store.names():
                 for artifact in store.artifacts(name):

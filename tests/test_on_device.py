@@ -172,7 +172,7 @@ def test_the_help_says_what_can_be_chosen_and_nothing_heavy_is_imported(device: 
 )
 def test_a_wrong_option_is_refused(pack: Pack, words: list[str], told: str) -> None:
     if "--cpus" in words and 0 not in os.sched_getaffinity(0):
-        pytest.skip("processor 0 is not ours")
+        pytest.skip("needs processor 0; this worker of pytest is pinned to another")
     with pytest.raises(UsageError) as refused:
         on_device._parsed(pack, words)
     assert told in str(refused.value).replace("argument ", "") and "\n" not in str(refused.value)

@@ -1,6 +1,5 @@
 """LiteRT's interpreter on the processor, with its XNNPACK kernels."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,26 +13,20 @@ from cifar_deploy.core.arrays import NUMBERS, Arrays, Images, Logits, Predict, b
 from cifar_deploy.core.content import TFLITE
 from cifar_deploy.core.errors import Unsupported
 from cifar_deploy.core.records import Artifact, Quantisation
-from cifar_deploy.environments.litert import ENVIRONMENT
+from cifar_deploy.environments.litert import ENVIRONMENT, IMAGE_BY_IMAGE
 
 
 def load(path: Path, artifact: Artifact, target: str, threads: int) -> Predict:
     run = _running(_interpreter(path, threads))
-    is_resized = True
 
-    def predict(images: Images) -> Logits:
-        nonlocal is_resized
-        if len(images) == 1:
-            return run([images])[0]
-        if is_resized:
-            with contextlib.suppress(RuntimeError):
-                logits = run([images])[0]
-                if len(logits) == len(images):
-                    return logits
-            is_resized = False  # the converter wrote the batch of one into the file: see formats.litert
-        return np.concatenate([predict(image) for image in batched(images, 1)])
+    def at_once(images: Images) -> Logits:
+        (logits,) = run([images])
+        return logits
 
-    return predict
+    def one_by_one(images: Images) -> Logits:
+        return np.concatenate([at_once(image) for image in batched(images, 1)])
+
+    return one_by_one if artifact.choices.get("batch") == IMAGE_BY_IMAGE else at_once
 
 
 def open_(path: Path, target: str, threads: int) -> Opened:
@@ -113,7 +106,6 @@ def _running(interpreter: Any) -> Callable[[Arrays], list[NDArray[Any]]]:
     def run(arrays: Arrays) -> list[NDArray[Any]]:
         # A file is for one size; a batch of another size than the last is planned anew.
         if [array.shape for array in arrays] != shapes:
-            shapes.clear()  # a plan that fails leaves none
             for each, array in zip(told, arrays, strict=True):
                 interpreter.resize_tensor_input(each["index"], array.shape)
             interpreter.allocate_tensors()

@@ -71,5 +71,5 @@ def fingerprint(
         for part in batched(content, _HASHED_BYTES):
             digest.update(part.data)
             done += len(part)
-            tell(done, total, "verifying the images")
+            tell(done, total, "hashing the images")
     return digest.hexdigest()

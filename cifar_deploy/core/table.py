@@ -132,7 +132,7 @@ class Example:
     """A program that shows how an app runs an artifact."""
 
     path: str  # below the output folder
-    runtime: str | None  # that it is for, if that is another than the pick's
+    runtime: str | None  # None: the pick's own
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Image files to arrays, by Pillow and all cores: RGB, 8 bits, one size, the first frame.
 
 The pixels are those of torchvision's ImageFolder: `Image.open(file).convert("RGB")`. EXIF rotation is not applied. Pillow
-converts more than 8 bits a channel to 8. Both are counted. Sizes are checked before anything is decoded. A file that cannot
-be read does not end the work: all files are tried, and one error counts those that failed.
+converts images with more than 8 bits a channel. Warnings count the images of both kinds. The size of an image is checked
+before its pixels are decoded. All files are tried. Then one error counts the files that cannot be read.
 """
 
 import contextlib
@@ -215,7 +215,7 @@ def decoded(content: bytes, check_size: Callable[[int, int], None] = lambda widt
             check_size(width, height)
             is_deep = _is_deep(opened)
             opened.load()
-            image = opened if opened.mode == "RGB" else opened.convert("RGB")  # which would copy it
+            image = opened if opened.mode == "RGB" else opened.convert("RGB")  # convert copies an RGB image
             with contextlib.suppress(Exception):  # damaged EXIF, of which nothing is read
                 is_turned = opened.getexif().get(_ORIENTATION) in _TURNED
             with contextlib.suppress(Exception):  # the frames that follow may be damaged: they are not read

@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 import unicodedata
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -20,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
 from cifar_deploy.core import untrusted
-from cifar_deploy.core.errors import DataError, DeployError, by_reason
+from cifar_deploy.core.errors import DataError, by_reason
 
 TRAIN = "train"
 TESTS = ("test", "val", "valid")  # what the folder of the test images may be called; the first that is there is read
@@ -142,12 +143,13 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _in_zip(path: Path, splits_of: Callable[[Collection[str]], tuple[str, ...]]) -> ImageFiles:
+    file = untrusted.open_regular(path)
     try:
-        archive = zipfile.ZipFile(untrusted.open_regular(path))
-    except DeployError:
-        raise
+        archive = zipfile.ZipFile(file)
     except Exception as error:  # BadZipFile, and whatever a damaged name or number makes it raise
+        file.close()
         raise DataError(f"{path}: is not a whole zip file ({error}); fetch it again") from error
+    weakref.finalize(archive, file.close)  # ZipFile leaves a file open that it was given
     guessed: set[str] = set()
     listed: list[tuple[PurePosixPath, _Kind, zipfile.ZipInfo]] = []
     for info in archive.infolist():

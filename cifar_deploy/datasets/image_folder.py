@@ -1,7 +1,8 @@
 """Anyone's images: train/<class>/*.png and test/<class>/*.png, or the test images alone, in a directory or a .zip.
 
 PNG, JPEG, WebP, BMP, GIF, TIFF or PPM; two classes or more; one image size, or any size with a preprocessing that brings
-all images to one. Everything here is untrusted input. A file is decoded by Pillow's decoders of these formats, whatever its suffix, and never run or written.
+all images to one. Everything here is untrusted input. Pillow's decoders of these formats read a file, whatever its suffix. It
+is never run or written.
 """
 
 import hashlib

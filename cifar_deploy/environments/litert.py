@@ -2,6 +2,9 @@
 
 from cifar_deploy.core.environment import Environment
 
+# The batch in the record of a file that the runtime cannot resize: such a file takes image by image.
+IMAGE_BY_IMAGE = "1, image by image"
+
 ENVIRONMENT = Environment(
     name="litert",
     summary="LiteRT's converter, quantiser and runtime",

@@ -34,23 +34,23 @@ def program(network: nn.Module, source: Source) -> ExportedProgram:
 
 
 def _slice_for_split(module: GraphModule) -> None:
-    """Replace each split (torch.chunk, torch.split) by slices: ExecuTorch takes the batch of its parts for a constant."""
+    """Replace each torch.chunk and torch.split by slices. ExecuTorch takes the batch of their parts for a constant."""
     import torch
 
     aten = torch.ops.aten
     for node in list(module.graph.nodes):
         if node.target not in (aten.chunk.default, aten.split.Tensor, aten.split_with_sizes.default):
             continue
-        whole, dimension = node.args[0], (*node.args[2:], node.kwargs.get("dim", 0))[0]
+        whole = node.args[0]
+        dimension = node.args[2] if len(node.args) > 2 else node.kwargs.get("dim", 0)
         ends = list(itertools.accumulate(part.shape[dimension] for part in node.meta["val"]))
-        if not all(isinstance(end, int) for end in ends):
-            continue  # along the batch
+        if not all(isinstance(end, int) for end in ends):  # a split of the batch itself
+            continue
         for part in list(node.users):
             place = part.args[1]
+            start = ends[place - 1] if place else 0
             with module.graph.inserting_before(part):
-                sliced = module.graph.call_function(
-                    aten.slice.Tensor, (whole, dimension, ends[place - 1] if place else 0, ends[place])
-                )
+                sliced = module.graph.call_function(aten.slice.Tensor, (whole, dimension, start, ends[place]))
             sliced.meta = dict(part.meta)
             part.replace_all_uses_with(sliced)
             module.graph.erase_node(part)

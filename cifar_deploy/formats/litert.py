@@ -1,16 +1,16 @@
 """LiteRT (once TensorFlow Lite), float32: a .tflite file of litert-torch.
 
 It takes images as every other format does (N, 3, H, W), for which the converter puts a transposition in front. Its converter
-cannot leave the batch open, so the file is for one image; the runtime resizes it to the batches that it is given. Of some
-networks (ConvNeXt, ViT) the converter writes the batch of one into a reshape. These the runtime cannot resize, and takes image
-by image.
+cannot leave the batch open, so the file is for one image; the runtime resizes it to the batches that it is given. For some
+networks (ConvNeXt, ViT) the converter writes the batch of one into a reshape. The runtime cannot resize such a file, and the
+backend gives it image by image.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from cifar_deploy.environments.litert import ENVIRONMENT
+from cifar_deploy.environments.litert import ENVIRONMENT, IMAGE_BY_IMAGE
 from cifar_deploy.formats import Choices, Format, Source
 
 
@@ -18,10 +18,11 @@ def write(source: Source, path: Path) -> Choices:
     import litert_torch
 
     litert_torch.convert(source.network, (source.images[:1],)).export(path)
-    return {"layout": "NCHW", "batch": f"1, {'resized by the runtime' if _is_resized(path) else 'image by image'}"}
+    return {"layout": "NCHW", "batch": "1, resized by the runtime" if _can_resize(path) else IMAGE_BY_IMAGE}
 
 
-def _is_resized(path: Path) -> bool:
+def _can_resize(path: Path) -> bool:
+    """Whether the runtime answers two images with the logits of two. With some files it fails, or answers the first alone."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), num_threads=1)

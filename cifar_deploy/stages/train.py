@@ -47,13 +47,13 @@ def fine_tuning(settings: TrainingSettings, init: Path, *, freeze: bool = False)
 
 
 def weights_file(path: Path, option: str) -> File:
-    """A file of weights that the user named, hashed. Raises UsageError if it is none."""
+    """The record of a weights file that an option names. Raises UsageError if there is no such file."""
     check_weights(path, option)
     return described(path)
 
 
 def check_weights(path: Path, option: str) -> None:
-    """Raises UsageError if the user named no file."""
+    """Raises UsageError if an option names no file."""
     untrusted.check_named(path, "give a .safetensors file or a state dict", option)
     if path.is_dir():
         raise UsageError(f"{option}: {path} is a folder; give the file itself")
@@ -126,9 +126,9 @@ def follow(
 def waiting() -> dict[str, str]:
     """The variable that lets a thread sleep while it waits for the others, unless the user has set it.
 
-    By default a thread spins. On two cores with a load of 14 two spinning threads trained resnet8 at 9 to 15 images/s, two
-    sleeping ones at 62 to 83. With a load of 1, sleeping took 1.29 times as long (mobilenet-0.25, median of 7 pairs): whoever
-    has the machine alone sets the variable to ACTIVE.
+    By default a thread spins. On two cores with a load of 14, two spinning threads trained resnet8 at 9 to 15 images/s, and
+    two sleeping threads at 62 to 83. With a load of 1, sleeping threads took 1.29 times as long for mobilenet-0.25 (median of
+    7 pairs). ACTIVE is faster on a machine without other work.
     """
     return {} if _WAIT in os.environ else {_WAIT: "PASSIVE"}
 

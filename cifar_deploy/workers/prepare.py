@@ -72,7 +72,7 @@ def prepare(dataset: str, data_dir: Path | None, preparation: Preparation = AS_I
             if preparation.classes:
                 images = _in_the_order(images, preparation.classes)
             _check(images)
-            with ThreadPoolExecutor(1) as aside:
+            with ThreadPoolExecutor(1) as aside:  # writing lets the hashing go on
                 written = aside.submit(_write, folder, images)
                 data = _described(dataset, images)
                 written.result()
@@ -162,7 +162,7 @@ def _check(images: ImageSet) -> None:
 
 def _described(dataset: str, images: ImageSet) -> Data:
     arrays = [getattr(images, name) for name in image_cache.ARRAYS]
-    with ThreadPoolExecutor(2) as aside:  # each lets the other threads go on
+    with ThreadPoolExecutor(2) as aside:  # neither holds up the hashing
         repeated = aside.submit(_repeated, images)
         of_pixels = aside.submit(statistics, images.train_images if len(images.train_images) else images.test_images)
         fingerprint = image_cache.fingerprint(arrays, images.classes, images.preprocessing, report)
@@ -235,7 +235,7 @@ def statistics(pixels: Pixels) -> tuple[tuple[float, ...], tuple[float, ...]]:
     counts = np.zeros((3, 256), np.int64)
 
     def count(part: Pixels) -> NDArray[np.int64]:
-        # Pillow counts in a quarter of NumPy's time, images below each other as one, and lets other threads go on.
+        # Pillow counts images below each other as one, in a quarter of NumPy's time, and other threads go on meanwhile.
         return np.reshape(Image.fromarray(part.reshape(-1, width, 3)).histogram(), counts.shape)
 
     with ThreadPoolExecutor(machine.allowed_threads()) as pool:

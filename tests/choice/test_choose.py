@@ -372,10 +372,11 @@ def test_a_price_that_is_not_known_is_null() -> None:
 
 
 def test_the_confidences_are_the_binomial_distributions() -> None:
-    scipy = pytest.importorskip("scipy.stats")
-    assert confidence_in_rounds([1, 1, 1, 1, 3, 3], 2, "most") == pytest.approx(scipy.binom.cdf(3, 6, 0.5))
-    assert confidence_in_rounds([1, 1, 1, 1, 3, 3], 2, "least") == pytest.approx(scipy.binom.cdf(1, 6, 0.5))
-    assert confidence_in_share(8734, 10_000, 0.87) == pytest.approx(scipy.binom.cdf(8733, 10_000, 0.87))
+    from scipy import stats
+
+    assert confidence_in_rounds([1, 1, 1, 1, 3, 3], 2, "most") == pytest.approx(stats.binom.cdf(3, 6, 0.5))
+    assert confidence_in_rounds([1, 1, 1, 1, 3, 3], 2, "least") == pytest.approx(stats.binom.cdf(1, 6, 0.5))
+    assert confidence_in_share(8734, 10_000, 0.87) == pytest.approx(stats.binom.cdf(8733, 10_000, 0.87))
     assert confidence_in_share(10, 10, 1.0) == 0.0
 
 

@@ -206,7 +206,7 @@ def test_an_interruption_leaves_nothing_that_the_next_one_keeps(how: signal.Sign
         assert errors == "cifar-deploy: error: interrupted; nothing was changed; the same command starts over\n"
         assert os.listdir(own_cache) == [".lock"]
     assert "is not made" in str(TINY_ENVIRONMENT.lack())
-    wait_until_free(Lock(own_cache / ".lock", "at work; wait"))  # pip may live on for a moment
+    wait_until_free(Lock(own_cache / ".lock", "at work; wait"))  # pip may outlive its parent
     assert run_here("env", "create", NAME).returncode == 0
     assert sorted(os.listdir(own_cache)) == [".lock", "tiny"]
 

@@ -18,6 +18,7 @@ from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.launch import Setting
 from cifar_deploy.core.progress import Progress
 from tests import probes, pythons
+from tests.conftest import need_package
 from tests.probes import a_checkpoint
 
 
@@ -207,7 +208,7 @@ def test_what_dies_elsewhere_is_told_as_here(tmp_path: Path) -> None:
 
 def test_a_renamed_argument_is_an_error_of_types(tmp_path: Path) -> None:
     """What a string could not show."""
-    pytest.importorskip("mypy")
+    need_package("mypy")
     program = """
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.launch import Setting

@@ -7,6 +7,7 @@ import pytest
 from cifar_deploy.core import memory
 from cifar_deploy.core.isolate import Worker
 from tests import probes
+from tests.conftest import need_package
 
 
 def test_what_is_resident_grows_by_what_is_taken() -> None:
@@ -24,7 +25,7 @@ def test_a_peak_can_start_again() -> None:
 def test_without_proc_psutil_says_what_is_resident_and_there_is_no_peak(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    pytest.importorskip("psutil")
+    need_package("psutil")
     right = memory.resident_bytes()
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "absent")
     found = memory.resident_bytes()

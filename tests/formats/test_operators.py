@@ -109,7 +109,7 @@ def answers(operator: nn.Module, format: str, folder: Path) -> dict[str, float]:
         calibration_images=lambda count: torch.rand(200, 3, data.height, data.width)[:count].numpy(),
     )
     path = folder / plugin.filename
-    plugin.write(source, path)
+    choices = plugin.write(source, path)
     with torch.no_grad():
         expected = network(images).numpy()
     artifact: Any = Artifact(
@@ -120,6 +120,7 @@ def answers(operator: nn.Module, format: str, folder: Path) -> dict[str, float]:
         parity=(),
         failure=None,
         versions={},
+        choices=choices,
         seconds=0.0,
         commit=None,
         finished="",

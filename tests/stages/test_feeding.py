@@ -192,7 +192,7 @@ def test_a_file_of_ours_needs_no_options_and_is_as_accurate_as_evaluate_says(
     artifact, path = exported(format)
     ((first, *_), raw) = answers([path], ImageOptions(dataset="digits"), tmp_path, None)
     assert first.job.artifact.feed and first.job.artifact.feed.data == artifact.data
-    for part in ("checkpoint", path.parent.name):  # another test may be exporting into theirs
+    for part in ("checkpoint", path.parent.name):  # other tests export into the shared folder
         shutil.copytree(path.parents[1] / part, tmp_path / "out" / "exported" / "resnet8" / part)
     store = Store(tmp_path / "out")
     planned = pipeline.plan(store, ["resnet8"], formats=[format], backends=[first.job.backend])

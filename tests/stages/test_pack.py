@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import re
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -77,7 +78,6 @@ def test_packing_again_writes_the_same_bytes(packed: Path, pack_it: conftest.Pac
 
 
 def test_its_head_is_a_script_with_metadata(packed: Path) -> None:
-    tomllib = pytest.importorskip("tomllib")
     text = packed.read_text()
     (found,) = re.findall(r"(?m)^# /// script$\n((?:#(?: .*)?$\n)+?)^# ///$", text)  # as PEP 723 says
     metadata = tomllib.loads("".join(line[2:] for line in found.splitlines(keepends=True)))
