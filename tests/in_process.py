@@ -99,6 +99,7 @@ def _as_a_worker(folder: Path, setting: launch.Setting) -> Iterator[None]:
     Existing objects are frozen first. A real worker collects little garbage before it measures.
     """
     import torch
+    import torch._inductor.codecache  # it remembers the temporary folder of its import, and here that of a worker is gone soon
 
     threads, seed = torch.get_num_threads(), torch.get_rng_state()
     streams = sys.stdout, sys.stderr

@@ -153,7 +153,12 @@ def _fill(filler: Path, hole: int) -> None:
 
 
 def _kept(out: Path, told: str, before: tuple[int, int]) -> tuple[int, int]:
-    """Epochs and steps that the newest whole state holds: what is not lost, after a run that began at `before`."""
+    """Epochs and steps that the newest whole state holds: what is not lost, after a run that began at `before`.
+
+    Once the weights are committed, nothing more can be lost, though the run may fail in what it writes after them.
+    """
+    if Store(out).checkpoint("resnet8") and not (out / "training" / "resnet8").exists():
+        return _EPOCHS, 0
 
     def load(path: Path) -> tuple[int, int]:
         position = torch.load(path, weights_only=True)["position"]
