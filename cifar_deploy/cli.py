@@ -32,6 +32,8 @@ from cifar_deploy.core.defaults import (
     RECIPE,
     ROUNDS,
     SECONDS,
+    TEACHER_WEIGHT,
+    TEMPERATURE,
     TIMEOUT_S,
 )
 from cifar_deploy.core.errors import Corrupt, DeployError, FailureKind, Terminated, UsageError, few, one_line, printable
@@ -140,7 +142,7 @@ def run(
     seed: options.Seed = None,
     train_threads: options.TrainThreads = None,
     device: options.TrainDevice = "auto",
-    bf16: options.BFloat16 = False,
+    arithmetic: options.ArithmeticName = "float32",
     save_fp16: options.SaveFp16 = False,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
@@ -189,8 +191,16 @@ def run(
     )
     training = pipeline.TrainingSettings(
         recipe=_recipe(
-            recipe, epochs, train_batch_size, learning_rate, seed, limit_train, save_fp16=save_fp16, bf16=bf16
+            recipe,
+            epochs,
+            train_batch_size,
+            learning_rate,
+            seed,
+            limit_train,
+            save_fp16=save_fp16,
+            arithmetic=arithmetic,
         ),
+        choose_arithmetic=arithmetic == "auto",
         device=device,
         threads=train_threads,
         limit_test=limit_test,
@@ -306,11 +316,14 @@ def train(
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
-    bf16: options.BFloat16 = False,
+    arithmetic: options.ArithmeticName = "float32",
     save_fp16: options.SaveFp16 = False,
     batch_norm: options.BatchNorm = "synchronised",
     init: options.Init = None,
     freeze: options.Freeze = False,
+    teacher: options.Teacher = None,
+    temperature: options.Temperature = TEMPERATURE,
+    weight: options.TeacherWeight = TEACHER_WEIGHT,
     checkpoint_every: options.CheckpointEvery = CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
@@ -321,7 +334,8 @@ def train(
 ) -> None:
     """Train one network; go on with it if it was interrupted. Several processes may share the work: start it by torchrun."""
     settings = pipeline.TrainingSettings(
-        recipe=_recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, save_fp16, bf16),
+        recipe=_recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, save_fp16, arithmetic),
+        choose_arithmetic=arithmetic == "auto",
         device=device,
         threads=threads,
         limit_test=limit_test,
@@ -331,6 +345,9 @@ def train(
         settings = train_stage.fine_tuning(settings, init, freeze=freeze)
     elif freeze:
         raise UsageError("--freeze: needs --init, or random weights would be kept; add it, or leave this out")
+    if teacher:
+        teaching = pipeline.Teaching(name=teacher, temperature=temperature, weight=weight)
+        settings = dataclasses.replace(settings, teaching=teaching)
     kind = documents.TrainDocument if as_json else None
     preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
     _train_alone(out, [network], settings, dataset, data_dir, preparation, kind, name=name, force=force)
@@ -354,7 +371,7 @@ def train_all(
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
-    bf16: options.BFloat16 = False,
+    arithmetic: options.ArithmeticName = "float32",
     save_fp16: options.SaveFp16 = False,
     batch_norm: options.BatchNorm = "synchronised",
     checkpoint_every: options.CheckpointEvery = CHECKPOINT_EVERY_S,
@@ -367,7 +384,8 @@ def train_all(
 ) -> None:
     """Train several networks under the same recipe, one after the other."""
     settings = pipeline.TrainingSettings(
-        recipe=_recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, save_fp16, bf16),
+        recipe=_recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, save_fp16, arithmetic),
+        choose_arithmetic=arithmetic == "auto",
         device=device,
         threads=threads,
         limit_test=limit_test,
@@ -1089,10 +1107,10 @@ def _recipe(
     limit: int | None,
     batch_norm: str = "synchronised",
     save_fp16: bool = False,
-    bf16: bool = False,
+    arithmetic: str = "float32",
 ) -> Recipe:
     given = {
-        "arithmetic": "bfloat16" if bf16 else None,
+        "arithmetic": None if arithmetic == "auto" else arithmetic,
         "weights": "float16" if save_fp16 else None,
         "batch_norm": batch_norm,
         "epochs": epochs,
@@ -1234,11 +1252,13 @@ def _train(
     for network in networks:
         train_stage.name_of(network, name)
     prepared = _prepare(dataset, data_dir, preparation)
-    for network in networks:
-        train_stage.training_of(store, prepared, network, settings.recipe, name=name, force=force)
+    wanted = [
+        train_stage.training_of(store, prepared, network, settings, name=name, force=force).recipe
+        for network in networks
+    ]
     trainings = _Trainings(prepared, [], {})
-    for network in networks:
-        console.say("train", f"{name or network}: {settings.recipe}")
+    for network, recipe in zip(networks, wanted, strict=True):
+        console.say("train", f"{name or network}: {recipe}")
         try:
             with console.following(network) as on_progress:
                 trained = pipeline.train(

@@ -389,9 +389,9 @@ BatchNorm = Annotated[
 SaveFp16 = Annotated[
     bool, typer.Option("--save-fp16", help="Store the weights as float16, if the accuracy stays within 0.05 points.")
 ]
-BFloat16 = Annotated[
-    bool,
-    typer.Option("--bf16", help="Compute in bfloat16: faster for some networks, on processors or GPUs that have it."),
+ArithmeticName = Annotated[
+    Literal["float32", "bfloat16", "auto"],
+    typer.Option("--arithmetic", help="Of training steps. auto tries both, and takes bfloat16 where it is faster."),
 ]
 Init = Annotated[
     Path | None,
@@ -403,6 +403,35 @@ Init = Annotated[
     ),
 ]
 Freeze = Annotated[bool, typer.Option("--freeze", help="Train the last layer alone; needs --init.")]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        metavar="NAME",
+        help="Learn from this trained network of the output folder, too (distillation).",
+        show_default="labels alone",
+        autocompletion=_trained,
+    ),
+]
+Temperature = Annotated[
+    float,
+    typer.Option(
+        "--temperature",
+        metavar="NUMBER",
+        help="With --teacher: what the logits of both are divided by.",
+        callback=lambda x: _positive(x),
+    ),
+]
+TeacherWeight = Annotated[
+    float,
+    typer.Option(
+        "--weight",
+        metavar="SHARE",
+        min=0,
+        max=1,
+        help="With --teacher: its share in the loss. The labels have the rest.",
+    ),
+]
 CheckpointEvery = Annotated[
     float,
     _with_unit(

@@ -40,7 +40,7 @@ from cifar_deploy.stages.quickstart import shipped
 from cifar_deploy.stages.report import frame, report
 from cifar_deploy.stages.rounds import Sampling
 from cifar_deploy.stages.track import track
-from cifar_deploy.stages.train import TrainingSettings, follow, train
+from cifar_deploy.stages.train import Teaching, TrainingSettings, follow, train
 from cifar_deploy.workers.catalogue import Entry
 from cifar_deploy.workers.predict import Prediction
 from cifar_deploy.workers.prepare import Prepared
@@ -72,6 +72,7 @@ __all__ = [
     "Sampling",
     "Shape",
     "Store",
+    "Teaching",
     "Tracked",
     "TrainedElsewhere",
     "TrainingSettings",

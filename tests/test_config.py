@@ -37,6 +37,7 @@ HARMLESS = {
     *(
         "a",
         "all",
+        "arithmetic",
         "artifact",
         "allow-mismatch",
         "as",
@@ -44,7 +45,6 @@ HARMLESS = {
         "backend",
         "batch-norm",
         "batch-size",
-        "bf16",
         "budget",
         "calibration-data",
         "channels",
@@ -117,7 +117,7 @@ HARMLESS = {
         "verify-memory",
         "weights",
     ),
-    *("layout", "output", "reference", "scale", "top", "wide", "within"),
+    *("layout", "output", "reference", "scale", "teacher", "temperature", "top", "weight", "wide", "within"),
 }
 
 # What an option that is parsed takes.
@@ -131,6 +131,7 @@ TYPED = {
         "mean": "0.5",
         "std": "0.5,0.4,0.3",
         "learning-rate": "0.01",
+        "weight": 0.5,
     },
     **{"max-latency": "5ms", "max-memory": "60MB", "max-size": "4MB", "min-accuracy": "84%", "max-energy": "5mJ"},
     **{"min-throughput": "500/s", "as": "pi5"},

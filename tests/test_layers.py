@@ -60,11 +60,23 @@ HEAVY = {
 TORCH_AT_THE_TOP = {
     *(
         f"training/{n}.py"
-        for n in ("batches", "clock", "initial", "loop", "optimise", "ranks", "state", "setup", "trial")
+        for n in (
+            "arithmetic",
+            "batches",
+            "clock",
+            "forecast",
+            "initial",
+            "loop",
+            "optimise",
+            "ranks",
+            "state",
+            "setup",
+            "trial",
+        )
     ),
     *(
         f"networks/{n}.py"
-        for n in ("resnet", "mobilenet", "no_op", "complete", "answers", "counting", "diagnosis", "weights")
+        for n in ("resnet", "mobilenet", "no_op", "complete", "answers", "counting", "dead", "diagnosis", "weights")
     ),
 }
 

@@ -21,7 +21,7 @@ from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Unavailable, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.locks import Lock
-from cifar_deploy.core.records import Baseline, Begun, Training, UnderLimit
+from cifar_deploy.core.records import Arithmetic, Baseline, Begun, Recipe, Training, UnderLimit
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import default_metrics
@@ -421,10 +421,96 @@ def test_an_unfinished_training_of_something_else_is_refused_with_the_difference
     store.begin(from_json(Training, record))
     (store.training_folder("small") / "state.1.pt").touch()
     prepared = Prepared(data=wanted.data, folder=tmp_path, decoded=False)
+    settings = train.TrainingSettings(recipe=wanted.recipe)
     with pytest.raises(UsageError) as refused:
-        train.training_of(store, prepared, "resnet8", wanted.recipe, name="small")
+        train.training_of(store, prepared, "resnet8", settings, name="small")
     assert difference in str(refused.value) and "--force" in str(refused.value)
-    assert train.training_of(store, prepared, "resnet8", wanted.recipe, name="small", force=True) == wanted
+    assert train.training_of(store, prepared, "resnet8", settings, name="small", force=True) == wanted
+
+
+def test_a_trained_network_teaches_another_one(uninterrupted: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(uninterrupted, tmp_path / "taught"))
+    taught = [*_ONE_EPOCH[:-1], "--name", "taught", "--teacher", "resnet8", "--weight", "0.5", "--out", out]
+    done = run_here(*taught)
+    assert done.returncode == 0, done.stderr
+    teacher, pupil = Store(out).checkpoint("resnet8"), Store(out).checkpoint("taught")
+    assert teacher and pupil and pupil.recipe and pupil.recipe.teacher
+    found = pupil.recipe.teacher
+    assert (found.name, found.weights, found.temperature, found.weight) == ("resnet8", teacher.weights, 4.0, 0.5)
+    assert pupil.weights != teacher.weights and f"taught by resnet8 ({teacher.weights.sha256[:12]})" in done.stdout
+    assert "trained before" in run_here(*taught).stdout
+    refused = run_here(*_ONE_EPOCH[:-1], "--name", "taught", "--out", out)
+    assert refused.returncode == 2 and "exists already with teacher resnet8" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--teacher", "resnet8"], "would be replaced by its own pupil; call that one otherwise with --name"),
+        (["--name", "taught", "--teacher", "resnet9"], "resnet9: no trained network has this name; did you mean"),
+        (["--name", "taught", "--teacher", "resnet8", "--size", "10"], "give the same --size"),
+        (["--name", "taught", "--teacher", "resnet8", "--weight", "1.5"], "--weight: 1.5 is not 1.0 or less"),
+        (["--name", "taught", "--teacher", "resnet8", "--temperature", "0"], "0 is not a positive number"),
+    ],
+)
+def test_who_cannot_teach_is_refused_with_the_way_out(
+    uninterrupted: Path, tmp_path: Path, options: list[str], words: str
+) -> None:
+    out = Path(shutil.copytree(uninterrupted, tmp_path / "taught"))
+    refused = run_here(*_ONE_EPOCH[:-1], *options, "--force", "--out", out)
+    assert refused.returncode == 2 and words in " ".join(refused.stderr.split())
+    assert Store(out).names() == ["resnet8"] and not Store(out).unfinished("taught")
+
+
+def test_other_classes_and_several_processes_cannot_be_taught(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = Store(uninterrupted).checkpoint("resnet8")
+    assert teacher and isinstance(teacher.training, Training)
+    data = replace(teacher.training.data, classes=("a", *teacher.training.data.classes[1:]))
+    prepared = Prepared(data=data, folder=tmp_path, decoded=False)
+    settings = train.TrainingSettings(teaching=train.Teaching(name="resnet8"))
+    with pytest.raises(UsageError, match="other classes"):
+        train.training_of(Store(uninterrupted), prepared, "resnet20", settings)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    with pytest.raises(UsageError, match="without torchrun"):
+        train.training_of(Store(uninterrupted), prepared, "resnet20", settings)
+    with pytest.raises(UsageError, match="without torchrun"):
+        train.follow(prepared, "resnet20", settings)
+
+
+@pytest.mark.parametrize("begun", ["float32", "bfloat16"])
+def test_a_training_goes_on_in_the_arithmetic_that_was_chosen(begun: Arithmetic, tmp_path: Path) -> None:
+    training = a_checkpoint().training
+    assert isinstance(training, Training)
+    store = Store(tmp_path)
+    store.begin(training.computed_in(begun))
+    (store.training_folder("small") / "state.1.pt").touch()
+    prepared = Prepared(data=training.data, folder=tmp_path, decoded=False)
+
+    def wanted(recipe: Recipe, **settings: Any) -> Training:
+        of_this = train.TrainingSettings(recipe=recipe, **settings)
+        return train.training_of(store, prepared, "resnet8", of_this, name="small")
+
+    assert wanted(training.recipe, choose_arithmetic=True).recipe.arithmetic == begun
+    with pytest.raises(UsageError, match="seed 0, not 9"):
+        wanted(replace(training.recipe, seed=9), choose_arithmetic=True)
+
+
+def test_the_faster_arithmetic_is_chosen_once_and_recorded(of_all: Path) -> None:
+    chosen = [*_ONE_EPOCH[:-1], "--arithmetic", "auto", "--out"]
+    out = _trained(of_all, "chosen", chosen)
+    checkpoint = Store(out).checkpoint("resnet8")
+    assert checkpoint and checkpoint.recipe and set(checkpoint.step_seconds) == {"float32", "bfloat16"}
+    arithmetic = checkpoint.recipe.arithmetic
+    is_faster = checkpoint.step_seconds["bfloat16"] < checkpoint.step_seconds["float32"]
+    assert arithmetic == "float32" or is_faster
+    again = run_here(*chosen, out)
+    assert again.returncode == 0 and "trained before" in again.stdout
+    other = "float32" if arithmetic == "bfloat16" else "bfloat16"
+    refused = run_here(*_ONE_EPOCH[:-1], "--arithmetic", other, "--out", out)
+    assert refused.returncode == 2 and f"arithmetic {arithmetic}, not {other}" in refused.stderr
 
 
 # Of the recipe with the most to keep, in one epoch of 45 steps.

@@ -21,6 +21,10 @@ TIMEOUT_S = 600.0
 # Within an epoch. An interruption loses at most this much training.
 CHECKPOINT_EVERY_S = 600.0
 
+# Of a teacher's answers, as in Tian et al. 2020, "Contrastive representation distillation", section 4.
+TEMPERATURE = 4.0
+TEACHER_WEIGHT = 0.9
+
 # What is taken where none is named.
 DATASET = "cifar10"
 RECIPE = "original"

@@ -27,6 +27,9 @@ Isa = Literal["sse41", "avx2", "avx512"]
 # Of images and convolutions in memory.
 Layout = Literal["channels_last", "contiguous"]
 
+# Of convolutions in training.
+Arithmetic = Literal["float32", "bfloat16"]
+
 # Pillow's, each with antialiasing but for the first.
 Interpolation = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 
@@ -225,6 +228,22 @@ class File:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A trained network that taught another one by its logits (Hinton, Vinyals and Dean 2015)."""
+
+    name: str  # in the store
+    network: str
+    weights: File
+    temperature: Positive  # divides the logits of both networks
+    weight: Share  # of its answers in the loss; the labels have the rest
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} ({self.weights.sha256[:12]}) at temperature {self.temperature:g} and weight {self.weight:g}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What decides the weights, apart from the network and the data. What has a default is plain training without it."""
 
@@ -244,12 +263,13 @@ class Recipe:
     shift: Count = 0  # pixels by which each image is moved at most, each way; what is then missing is mirrored
     flip: Literal["none", "random", "alternating"] = "none"  # alternating: each image every other epoch
     batch_norm: Literal["synchronised", "per-rank"] = "synchronised"  # statistics of all ranks together, or each's own
-    arithmetic: Literal["float32", "bfloat16"] = "float32"  # of convolutions, in training; weights stay float32
+    arithmetic: Arithmetic = "float32"  # of convolutions, in training; weights stay float32
     weights: Literal["float32", "float16"] = "float32"  # as they are stored, if that leaves the accuracy as it is
     # Of the images' height and width, each for an equal share of the epochs.
     scales: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0,)
     init: File | None = None  # that the first weights are from; None: they are drawn from the seed
     freeze: bool = False  # the last layer alone is trained
+    teacher: Teacher | None = None
 
     def __str__(self) -> str:
         told = [
@@ -261,6 +281,8 @@ class Recipe:
         ]
         if self.init:
             told.append(f"from {self.init.name}{', all but its last layer frozen' if self.freeze else ''}")
+        if self.teacher:
+            told.append(f"taught by {self.teacher}")
         if self.arithmetic != "float32":
             told.append(self.arithmetic)
         if self.limit_train:
@@ -407,6 +429,9 @@ class Training:
     recipe: Recipe
     data: Data
 
+    def computed_in(self, arithmetic: Arithmetic) -> "Training":
+        return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, arithmetic=arithmetic))
+
     def difference(self, other: "Training") -> str | None:
         """The first thing in which the two differ, in words, or None."""
         if self.network != other.network:
@@ -512,6 +537,18 @@ class Epoch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeadChannels:
+    """How many channels of a layer are zero for each of up to 2,000 test images."""
+
+    layer: str
+    dead: Count
+    channels: Count
+
+    def __str__(self) -> str:
+        return f"{self.layer} ({self.dead} of {self.channels})"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """A trained network: where it came from, what it cost. Its weights lie beside it.
 
@@ -535,6 +572,10 @@ class Checkpoint:
     finished: str  # UTC, ISO 8601
     ranks: AtLeastOne = 1  # processes that trained it together, each with as many threads
     changes: tuple[str, ...] = ()  # of device, threads, ranks, processor or torch when it went on after an interruption
+    step_seconds: Mapping[str, float] = dataclasses.field(
+        default_factory=dict
+    )  # by arithmetic, where the faster was chosen
+    dead_channels: tuple[DeadChannels, ...] | None = None  # of the layers that have some; None if nobody looked
     rounded_accuracy: Share | None = None  # on the test images, of the weights as float16, where that was asked for
     layout: Layout = "channels_last"  # in which the network was trained, and is run by PyTorch
     uncounted: str | None = None  # why there are no macs

@@ -44,8 +44,9 @@ _NUMBERS = {
     "seed": "--seed",
     "limit_train": "--limit-train",
     "batch_norm": "--batch-norm",
+    "arithmetic": "--arithmetic",
 }
-_FLAGS = {("arithmetic", "bfloat16"): "--bf16", ("weights", "float16"): "--save-fp16", ("freeze", True): "--freeze"}
+_FLAGS = {("weights", "float16"): "--save-fp16", ("freeze", True): "--freeze"}
 
 
 def commands(
@@ -179,6 +180,15 @@ def _replaced(recipe: Recipe) -> Iterator[object]:
             yield from (option, changed[name])
     if recipe.init:
         yield from ("--init", recipe.init.name)
+    if teacher := recipe.teacher:
+        yield from (
+            "--teacher",
+            teacher.name,
+            "--temperature",
+            f"{teacher.temperature:g}",
+            "--weight",
+            f"{teacher.weight:g}",
+        )
     yield from (flag for field, flag in _FLAGS.items() if field in changed.items())
 
 
@@ -197,7 +207,7 @@ def _apart(checkpoint: Checkpoint) -> str:
     if not _today(recipe):
         told.append(f"the recipe {recipe.name} is not one of this version")
     else:
-        optional = {*_NUMBERS, *(field for field, _ in _FLAGS), "init"}
+        optional = {*_NUMBERS, *(field for field, _ in _FLAGS), "init", "teacher"}
         told += [f"no option sets its {name.replace('_', ' ')}" for name in _changed(recipe) if name not in optional]
     if checkpoint.changes:
         told.append("its setting changed on the way")

@@ -60,11 +60,14 @@ def curves(checkpoints: Mapping[str, Checkpoint]) -> Lines | None:
     )
 
 
-def claims(configurations: Configurations) -> Section | None:
-    """Each claim of the original report, our number, and whether it holds here; None if neither of its networks is here."""
+def claims(configurations: Configurations, checkpoints: Mapping[str, Checkpoint]) -> Section | None:
+    """Each claim of the original report, our number, and whether it holds here; None if neither of its networks is here.
+
+    A network that was taught by another one is none of the report's.
+    """
     rows = [
         Row(labels=(claim,), values={}, words={"reported": reported, "ours": ours, "verdict": verdict})
-        for claim, reported, ours, verdict in _claims(configurations)
+        for claim, reported, ours, verdict in _claims(configurations, checkpoints)
     ]
     if not rows:
         return None
@@ -84,10 +87,16 @@ def _eager(name: str, configurations: Configurations) -> dict[str, Summary] | No
     return next((of for each, of in configurations.items() if each.name == name and is_eager(each)), None)
 
 
-def _claims(configurations: Configurations) -> Iterator[tuple[str, str, str, str]]:
+def _is_taught(checkpoint: Checkpoint | None) -> bool:
+    return bool(checkpoint and checkpoint.recipe and checkpoint.recipe.teacher)
+
+
+def _claims(
+    configurations: Configurations, checkpoints: Mapping[str, Checkpoint]
+) -> Iterator[tuple[str, str, str, str]]:
     counts: dict[str, tuple[int, int]] = {}
     for network, reported in ORIGINAL_REPORT.items():
-        eager = _eager(network, configurations) or {}
+        eager = {} if _is_taught(checkpoints.get(network)) else _eager(network, configurations) or {}
         if "accuracy" not in eager or not eager["accuracy"].result.measurement:
             continue
         correct, images = correct_of(eager["accuracy"].result)
@@ -124,7 +133,7 @@ def original_report(configurations: Configurations, checkpoints: dict[str, Check
     for network, reported in ORIGINAL_REPORT.items():
         for name, checkpoint in checkpoints.items():
             eager = _eager(name, configurations)
-            if checkpoint.training.network == network and eager:
+            if checkpoint.training.network == network and eager and not _is_taught(checkpoint):
                 row = row_of((name,), eager, columns)
                 values = {**row.values, "reported": Value(number=reported)}
                 rows.append(Row(labels=row.labels, values=values, failures=row.failures, words=row.words))

@@ -254,7 +254,7 @@ def _of_one(
             sustained.sustained(results, configurations),
             training.cost(configurations),
             training.original_report(configurations, checkpoints),
-            training.claims(configurations),
+            training.claims(configurations, checkpoints),
             *by_class,
             accuracy.changed(configurations, raw),
         ]

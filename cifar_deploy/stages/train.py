@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cifar_deploy.core import files, ranks, untrusted
-from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, RECIPE
+from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, RECIPE, TEACHER_WEIGHT, TEMPERATURE
 from cifar_deploy.core.errors import Corrupt, DataError, UnknownName, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.progress import OnProgress
-from cifar_deploy.core.records import Addition, Checkpoint, File, Recipe, Training
+from cifar_deploy.core.records import Addition, Checkpoint, File, Recipe, Teacher, Training
 from cifar_deploy.core.store import Store, as_artifact, check_name, described
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.networks import DEFAULT_NETWORKS, NETWORKS
@@ -26,6 +26,15 @@ _TRAIN_FIRST = "run `cifar-deploy train-all` first, or give another --out"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """Which trained network of the store teaches, and how; see core.records.Teacher."""
+
+    name: str
+    temperature: float = TEMPERATURE
+    weight: float = TEACHER_WEIGHT
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """How to train: the recipe, which decides the weights, and what does not."""
 
@@ -35,6 +44,8 @@ class TrainingSettings:
     limit_test: int | None = None
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
     init: Path | None = None  # where the file of the recipe's first weights is
+    choose_arithmetic: bool = False  # the faster one here, in place of the recipe's
+    teaching: Teaching | None = None  # it becomes the recipe's teacher
 
 
 def fine_tuning(settings: TrainingSettings, init: Path, *, freeze: bool = False) -> TrainingSettings:
@@ -80,7 +91,7 @@ def train(
     settings = settings or TrainingSettings()
     if settings.device != "auto":
         DEVICES.given(settings.device)
-    training = training_of(store, prepared, network, settings.recipe, name=name, force=force)
+    training = training_of(store, prepared, network, settings, name=name, force=force)
     finished = _finished(store, training.name, force)
     unfinished = None if force else store.unfinished(training.name)
     if not unfinished:
@@ -92,7 +103,7 @@ def train(
         app.write(store, as_artifact(finished))  # which earlier versions did not
         return Outcome(value=finished, reused=True)
     threads = settings.threads or ranks.threads()
-    checkpoint = Worker(pool_threads=threads, variables=waiting(), on_progress=on_progress).call(
+    trained = Worker(pool_threads=threads, variables=waiting(), on_progress=on_progress).call(
         worker.train,
         training=training,
         root=store.root,
@@ -102,9 +113,11 @@ def train(
         limit_test=settings.limit_test,
         checkpoint_every_s=settings.checkpoint_every_s,
         init=settings.init,
+        choose_arithmetic=settings.choose_arithmetic and not _is_same(unfinished, training),
+        teacher=checkpoint(store, settings.teaching.name) if settings.teaching else None,
     )
-    app.write(store, as_artifact(checkpoint))
-    return Outcome(value=checkpoint, reused=False)
+    app.write(store, as_artifact(trained))
+    return Outcome(value=trained, reused=False)
 
 
 def follow(
@@ -112,6 +125,8 @@ def follow(
 ) -> None:
     """Train along with the first rank, under torchrun; it alone reads and writes an output folder."""
     settings = settings or TrainingSettings()
+    if settings.teaching:
+        raise _alone(settings.teaching)
     threads = settings.threads or ranks.threads()
     Worker(pool_threads=threads, variables=waiting()).call(
         worker.follow,
@@ -120,6 +135,7 @@ def follow(
         device=settings.device,
         threads=threads,
         init=settings.init,
+        choose_arithmetic=settings.choose_arithmetic,
     )
 
 
@@ -134,10 +150,22 @@ def waiting() -> dict[str, str]:
 
 
 def training_of(
-    store: Store, prepared: Prepared, network: str, recipe: Recipe, *, name: str | None = None, force: bool = False
+    store: Store,
+    prepared: Prepared,
+    network: str,
+    settings: TrainingSettings,
+    *,
+    name: str | None = None,
+    force: bool = False,
 ) -> Training:
-    """What `train` would train. Raises UsageError where it would, before anything is done."""
-    training = _training(prepared, network, name, recipe)
+    """What `train` would train, in the arithmetic that was chosen if it was begun before.
+
+    Raises UsageError where it would, before anything is done.
+    """
+    training = _training(prepared, network, name, settings.recipe)
+    if settings.teaching:
+        teacher = _teacher(store, training, settings.teaching)
+        training = replace(training, recipe=replace(training.recipe, teacher=teacher))
     if force:
         return training
     finished = _finished(store, training.name, force)
@@ -148,12 +176,44 @@ def training_of(
         )
     done = finished and finished.training
     there = [one for one in (store.unfinished(training.name), done) if isinstance(one, Training)]
+    if settings.choose_arithmetic:
+        alike = (training.computed_in(one.recipe.arithmetic) for one in there)
+        training = next((one for one in alike if one in there), training)
     if there and not any(_is_same(one, training) for one in there):
         raise UsageError(
             f"{training.name}: exists already with {there[0].difference(training)}; "
             f"replace it with --force, or keep both with `cifar-deploy train {network} --name NAME`"
         )
     return training
+
+
+def _teacher(store: Store, training: Training, teaching: Teaching) -> Teacher:
+    """Raises UsageError if no network of the store has this name, or if it cannot teach this training."""
+    option = f"--teacher {teaching.name}"
+    if ranks.count() > 1:
+        raise _alone(teaching)
+    teacher = checkpoint(store, teaching.name)
+    if teacher.training.name == training.name:
+        raise UsageError(f"{option}: would be replaced by its own pupil; call that one otherwise with --name")
+    theirs, mine = teacher.training.data, training.data
+    if theirs.classes != mine.classes:
+        raise UsageError(f"{option}: answers with other classes than {mine.source} has; train it on these images first")
+    if (theirs.height, theirs.width, theirs.preprocessing) != (mine.height, mine.width, mine.preprocessing):
+        raise UsageError(
+            f"{option}: takes images of {theirs.width}×{theirs.height} that are prepared otherwise; give the same --size, "
+            "--resize, --crop and --interpolation"
+        )
+    return Teacher(
+        name=teaching.name,
+        network=teacher.training.network,
+        weights=teacher.weights,
+        temperature=teaching.temperature,
+        weight=teaching.weight,
+    )
+
+
+def _alone(teaching: Teaching) -> UsageError:
+    return UsageError(f"--teacher {teaching.name}: needs one process; leave it out, or train without torchrun")
 
 
 def _finished(store: Store, name: str, force: bool) -> Checkpoint | None:

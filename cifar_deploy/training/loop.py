@@ -1,9 +1,8 @@
 """Epoch after epoch, from wherever the training stands."""
 
-import copy
-import dataclasses
 import math
 import time
+from collections.abc import Mapping
 
 import torch
 
@@ -13,21 +12,28 @@ from cifar_deploy.core.progress import duration, report
 from cifar_deploy.core.records import Epoch
 from cifar_deploy.training import batches, curves
 from cifar_deploy.training.clock import Stopwatch
-from cifar_deploy.training.optimise import optimizer_of, set_learning_rate, step
-from cifar_deploy.training.setup import EVALUATION_BATCH, TrainingSetup, evaluate
+from cifar_deploy.training.forecast import seconds_left
+from cifar_deploy.training.optimise import set_learning_rate, step
+from cifar_deploy.training.setup import TrainingSetup, evaluate
 from cifar_deploy.training.state import Position, State, restored
 
-_ESTIMATE_STEPS = 3
 
-
-def run(setup: TrainingSetup, state: State | None, checkpoint_every_s: float, where: str) -> Position:
-    """All epochs, one after the other; only the first rank has a `state`."""
+def run(
+    setup: TrainingSetup,
+    state: State | None,
+    checkpoint_every_s: float,
+    where: str,
+    step_seconds: Mapping[str, float] | None = None,
+) -> Position:
+    """All epochs, one after the other; only the first rank has a `state`. `step_seconds` are kept with it."""
     recipe, group = setup.training.recipe, setup.group
     saved = group.from_first(state.newest() if state else None)
     at = restored(saved, setup.network, setup.optimizer) if saved else Position(curve=[])
+    if step_seconds:
+        at.step_seconds = step_seconds
     steps = len(setup.batches(0))
     total, done = steps * recipe.epochs, len(at.curve) * steps + at.step
-    estimate_s = _estimate(setup, at)
+    estimate_s = seconds_left(setup, at)
     begins = f"going on after epoch {len(at.curve)}, step {at.step}, " if done else ""
     report(
         done, total, milestone=f"{begins}{where}, about {duration(estimate_s)} by a few steps of each size of images"
@@ -57,7 +63,7 @@ def run(setup: TrainingSetup, state: State | None, checkpoint_every_s: float, wh
             milestone=f"epoch {number}/{recipe.epochs}  loss {epoch.loss:.4f}  test accuracy {accuracy:.2%}  "
             f"{at.seconds:.1f} s  {at.images / at.seconds:,.0f} images/s",
         )
-        at = Position(curve=[*at.curve, epoch], changes=at.changes)
+        at = Position(curve=[*at.curve, epoch], changes=at.changes, step_seconds=at.step_seconds)
         begun = now  # so that saving this epoch is in the wall seconds of the next
         if state:
             curves.write(state.folder, at.curve)
@@ -85,7 +91,8 @@ def stretch(setup: TrainingSetup, at: Position, steps: int, longest_s: float) ->
             chosen = epoch.order[index]
             set_learning_rate(setup.optimizer, recipe, (number * steps + index + 0.5) / (recipe.epochs * steps))
             images, labels = epoch.take(group.share(chosen))
-            loss_sum += step(setup.model, setup.optimizer, recipe, images, labels, len(chosen) / group.count)
+            share = len(chosen) / group.count
+            loss_sum += step(setup.model, setup.optimizer, recipe, images, labels, share, setup.teacher)
             at.step, at.images = index + 1, at.images + len(chosen)
             if is_alone and setup.device == "cpu":  # elsewhere it would empty the device's queue
                 at.loss_sum = loss_sum.item()
@@ -110,42 +117,3 @@ def _check(setup: TrainingSetup, at: Position) -> None:
             f"{setup.training.name}: the loss became {at.loss_sum} in epoch {len(at.curve) + 1}, step {at.step}; "
             f"nothing is saved, lower --learning-rate (it was {recipe.learning_rate:g})"
         )
-
-
-def _estimate(setup: TrainingSetup, at: Position) -> float:
-    """Seconds that are left, from a few steps; the network, its statistics and its randomness are then as before."""
-    recipe, arrays, steps = setup.training.recipe, setup.arrays, len(setup.batches(0))
-    height, width = arrays.train_images.shape[1:3]
-    sample = dataclasses.replace(
-        arrays, test_images=arrays.test_images[:EVALUATION_BATCH], test_labels=arrays.test_labels[:EVALUATION_BATCH]
-    )
-    before = copy.deepcopy(setup.network.state_dict())
-    epochs = range(len(at.curve), recipe.epochs)
-    step_s: dict[tuple[int, int], float] = {}
-    with torch.random.fork_rng(devices=[]):
-        for number in epochs:
-            size = batches.scaled(recipe, number, height, width)
-            if size not in step_s:
-                step_s[size] = _step_seconds(setup, setup.batches(number))
-        watch = Stopwatch(setup.device)
-        with watch:
-            evaluate(setup.network, sample, setup.group, setup.trial.layout)
-    setup.network.load_state_dict(before)
-    steps_s = [steps * step_s[batches.scaled(recipe, number, height, width)] for number in epochs]
-    tests_s = watch.seconds * len(epochs) * len(arrays.test_labels) / len(sample.test_labels)
-    return sum(steps_s) * (1 - at.step / (steps * len(epochs))) + tests_s
-
-
-def _step_seconds(setup: TrainingSetup, epoch: batches.Epoch) -> float:
-    """The mean of a few, with an optimizer of their own."""
-    optimizer = optimizer_of(setup.network, setup.training.recipe)
-    setup.begin_training()
-    watch = Stopwatch(setup.device)
-    for index in range(1 + _ESTIMATE_STEPS):
-        if index == 1:
-            watch = Stopwatch(setup.device)  # the first step sets up the kernels
-        with watch:
-            chosen = epoch.order[index % len(epoch)]
-            images, labels = epoch.take(setup.group.share(chosen))
-            step(setup.model, optimizer, setup.training.recipe, images, labels, len(chosen))
-    return watch.seconds / _ESTIMATE_STEPS

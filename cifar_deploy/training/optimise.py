@@ -7,11 +7,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cifar_deploy.core.records import Recipe
+from cifar_deploy.training.arithmetic import computing_in
 
 
-def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    """Cross entropy, summed over the images."""
-    return functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
+def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe, taught: Tensor | None = None) -> Tensor:
+    """Cross entropy, summed over the images.
+
+    With the logits `taught` by a teacher, its weight has the Kullback-Leibler divergence from them, times the square of
+    the temperature, so that its gradients keep their size (Hinton, Vinyals and Dean 2015, section 2).
+    """
+    loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
+    if taught is None:
+        return loss
+    assert recipe.teacher
+    temperature, weight = recipe.teacher.temperature, recipe.teacher.weight
+    mine, theirs = (functional.log_softmax(each / temperature, dim=1) for each in (logits, taught))
+    divergence = functional.kl_div(mine, theirs, reduction="sum", log_target=True) * temperature**2
+    return (1 - weight) * loss + weight * divergence
 
 
 def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -38,7 +50,13 @@ def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, images: Tensor, labels: Tensor, share: float
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    images: Tensor,
+    labels: Tensor,
+    share: float,
+    teacher: nn.Module | None = None,
 ) -> Tensor:
     """One update. The loss before it, summed over these images.
 
@@ -46,9 +64,11 @@ def step(
     once it is averaged over the ranks.
     """
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.arithmetic == "bfloat16"):
+    with computing_in(recipe.arithmetic, images.device.type):
         logits = model(images)
-    loss = loss_of(logits.to(images.dtype), labels, recipe)
+        with torch.no_grad():
+            taught = None if teacher is None else teacher(images).to(images.dtype)
+    loss = loss_of(logits.to(images.dtype), labels, recipe, taught)
     (loss / share).backward()
     optimizer.step()
     return loss.detach()

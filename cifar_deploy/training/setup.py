@@ -12,6 +12,7 @@ from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Layout, Recipe, Training
 from cifar_deploy.networks import complete
+from cifar_deploy.networks.answers import fixed_images, logits_of
 from cifar_deploy.training import batches, ranks
 from cifar_deploy.training.initial import freeze, initialise
 from cifar_deploy.training.optimise import optimizer_of
@@ -45,6 +46,7 @@ class TrainingSetup:
     trial: Trial = field(default_factory=Trial)
     parameters: int = 0  # trainable, those that are frozen included
     frozen: frozenset[str] = frozenset()  # modules that stay in evaluation mode
+    teacher: nn.Module | None = None
 
     def begin_training(self) -> None:
         """Into training mode, but for what is frozen."""
@@ -66,10 +68,12 @@ def setup_of(
     limit_test: int | None,
     group: ranks.Group,
     init: Path | None = None,
+    teacher: nn.Module | None = None,
 ) -> TrainingSetup:
     """The network with its first weights, drawn or from the file `init`, and its images.
 
-    Raises UsageError if the network does not stand its trial, Corrupt if the weights of the file do not fit.
+    Raises UsageError if the network does not stand its trial, or if the `teacher` cannot take the recipe's images.
+    Raises Corrupt if the weights of the file do not fit.
     """
     torch.set_num_threads(threads)
     recipe = training.recipe
@@ -83,6 +87,9 @@ def setup_of(
     if recipe.batch_norm == "synchronised":
         network = group.synchronised(network)
     network = complete.on(device, network, trial.layout)
+    if teacher:
+        teacher = complete.on(device, teacher, trial.layout).eval()
+        _check_teacher(teacher, training)
     setup = TrainingSetup(
         training=training,
         network=network,
@@ -94,6 +101,7 @@ def setup_of(
         trial=trial,
         parameters=parameters,
         frozen=frozen,
+        teacher=teacher,
     )
     if not len(setup.batches(0)):
         few = len(setup.arrays.train_labels)
@@ -115,6 +123,19 @@ def evaluate(network: nn.Module, arrays: Arrays, group: ranks.Group, layout: Lay
             images, labels = all_images[done : done + EVALUATION_BATCH], all_labels[done : done + EVALUATION_BATCH]
             correct += (network(batches.as_input(images, layout)).argmax(1) == labels).sum()
     return group.total(correct).item() / len(arrays.test_labels)
+
+
+def _check_teacher(teacher: nn.Module, training: Training) -> None:
+    """It answers to images of each size that the recipe has."""
+    recipe, data = training.recipe, training.data
+    assert recipe.teacher
+    for height, width in batches.sizes(recipe, data.height, data.width):
+        try:
+            logits_of(recipe.teacher.network, teacher, fixed_images(height, width), len(data.classes))
+        except UsageError as error:
+            raise UsageError(
+                f"--teacher {recipe.teacher.name}: {error}; recipe {recipe.name} has such images, give --recipe original"
+            ) from error
 
 
 def _arrays(folder: Path, recipe: Recipe, limit_test: int | None, device: str) -> Arrays:

@@ -7,7 +7,7 @@ metrics.jsonl                   a line an epoch, for whoever plots them
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Position:
     wall_seconds: float = 0.0
     disturbances: tuple[Disturbance, ...] = ()
     changes: tuple[str, ...] = ()  # of the setting, so far
+    step_seconds: Mapping[str, float] = field(default_factory=dict)  # in each arithmetic, where they were compared
 
 
 class State:

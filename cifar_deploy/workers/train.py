@@ -15,20 +15,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_deploy.core import files, machine, memory
-from cifar_deploy.core.errors import Diverged, Unavailable, UsageError
+from cifar_deploy.core.arrays import choose
+from cifar_deploy.core.errors import Diverged, Unavailable, UsageError, few
 from cifar_deploy.core.progress import counted, report
-from cifar_deploy.core.records import Checkpoint, File, Training
-from cifar_deploy.core.store import WEIGHTS, Store, described
+from cifar_deploy.core.records import Checkpoint, DeadChannels, File, Trained, Training
+from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES
 from cifar_deploy.formats.checkpoint import halved, save_trained
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from cifar_deploy.training.setup import TrainingSetup
 
 _PACKAGES = ("torch", "numpy")
 
 # Weights are stored as float16 if the test accuracy stays so near, 5 images of 10,000.
 _SAME_ACCURACY = 0.0005
+
+# A channel that is zero for so many is dead.
+_DEAD_IMAGES = 2_000
 
 
 def train(
@@ -40,14 +46,17 @@ def train(
     limit_test: int | None,
     checkpoint_every_s: float,
     init: Path | None = None,
+    choose_arithmetic: bool = False,
+    teacher: Checkpoint | None = None,
 ) -> Checkpoint:
     """Train, from the last saved state if there is one, and commit weights and record into the store at `root`.
 
     The state is saved after each epoch, and within one whenever so many seconds have passed, unless there are several
-    ranks. `device` may be "auto". `init` is the file of the recipe's first weights. Raises Diverged when the loss is no longer a number, Unavailable if the device is not
-    here, UsageError if the network cannot take the recipe's images.
+    ranks. `device` may be "auto". `init` is the file of the recipe's first weights. With `choose_arithmetic` the faster
+    one replaces the recipe's. `teacher` is the record of the recipe's. Raises Diverged when the loss is no longer a number, Unavailable if the device is not here,
+    UsageError if the network cannot take the recipe's images.
     """
-    from cifar_deploy.training import curves, loop, ranks
+    from cifar_deploy.training import curves, forecast, loop, ranks
     from cifar_deploy.training.setup import setup_of
     from cifar_deploy.training.state import State
 
@@ -55,8 +64,11 @@ def train(
     store = Store(root)
     folder = store.training_folder(training.name)
     with ranks.joined(device) as group:
-        group.from_first((training, limit_test))
-        setup = setup_of(training, data_folder, device, threads, limit_test, group, init)
+        group.from_first((training, limit_test, choose_arithmetic))
+        taught_by = _loaded(store, teacher) if teacher else None
+        setup = setup_of(training, data_folder, device, threads, limit_test, group, init, taught_by)
+        step_seconds = forecast.choose_arithmetic(setup) if choose_arithmetic else None
+        training = setup.training
         test_images = len(setup.arrays.test_labels)
         setting: dict[str, str | int] = {
             "device": device if device == "cpu" else device_name,
@@ -69,7 +81,11 @@ def train(
         state = State(folder, setting, test_images)
         try:
             ended = loop.run(
-                setup, state, checkpoint_every_s, f"{device} ({device_name}), {counted(threads, 'thread')}"
+                setup,
+                state,
+                checkpoint_every_s,
+                f"{device} ({device_name}), {counted(threads, 'thread')}",
+                step_seconds,
             )
         except Diverged:
             state.remove()  # from there the same recipe would only diverge again
@@ -81,6 +97,9 @@ def train(
     if rounded is not None:
         kept_as = "they are stored so" if half else "too far off, they are stored as float32"
         report(1, 1, milestone=f"with weights as float16: test accuracy {rounded:.2%}; {kept_as}")
+    dead = _dead_channels(setup)
+    if dead:
+        report(1, 1, milestone=f"dead channels in {few(dead)}")
     checkpoint = Checkpoint(
         training=training,
         weights=File(name=WEIGHTS, bytes=0, sha256=""),  # until they are written: then little is left to go wrong
@@ -93,6 +112,8 @@ def train(
         threads=threads,
         ranks=group.count,
         changes=ended.changes,
+        step_seconds=ended.step_seconds,
+        dead_channels=dead,
         rounded_accuracy=rounded,
         layout=setup.trial.layout,
         uncounted=setup.trial.uncounted,
@@ -114,20 +135,32 @@ def train(
     return checkpoint
 
 
-def follow(training: Training, data_folder: Path, device: str, threads: int, init: Path | None = None) -> None:
+def follow(
+    training: Training,
+    data_folder: Path,
+    device: str,
+    threads: int,
+    init: Path | None = None,
+    choose_arithmetic: bool = False,
+) -> None:
     """What every rank but the first does. Raises UsageError if the first one trains something else."""
-    from cifar_deploy.training import loop, ranks
+    from cifar_deploy.training import forecast, loop, ranks
     from cifar_deploy.training.setup import setup_of
 
     device, _ = _device(device)
     with ranks.joined(device) as group:
-        told: tuple[Training, int | None] | None = group.from_first(None)
+        told: tuple[Training, int | None, bool] | None = group.from_first(None)
         if told is None:
             return  # trained before
-        wanted, limit_test = told
+        wanted, limit_test, is_to_be_chosen = told
+        if choose_arithmetic:  # unless the first rank goes on with what was chosen before
+            training = training.computed_in(wanted.recipe.arithmetic)
         if difference := wanted.difference(training):
             raise UsageError(f"the first rank trains {difference}; start all ranks with the same")
-        loop.run(setup_of(training, data_folder, device, threads, limit_test, group, init), None, math.inf, "")
+        setup = setup_of(training, data_folder, device, threads, limit_test, group, init)
+        if is_to_be_chosen:
+            forecast.choose_arithmetic(setup)
+        loop.run(setup, None, math.inf, "")
         group.from_first(None)
 
 
@@ -158,6 +191,32 @@ def _rounded_accuracy(setup: "TrainingSetup") -> float | None:
         return None
     finally:
         network.load_state_dict(before)
+
+
+def _loaded(store: Store, checkpoint: Checkpoint) -> "nn.Module":
+    from cifar_deploy.networks import complete
+
+    origin = Trained(checkpoint=checkpoint)
+    weights = store.verified(as_artifact(origin))[WEIGHTS]
+    return complete.load(origin.network, origin.data, weights, normalisation=origin.normalisation)
+
+
+def _dead_channels(setup: "TrainingSetup") -> tuple[DeadChannels, ...] | None:
+    """Over some of the test images. None if they cannot be found out, which is no reason to lose a training."""
+    from cifar_deploy.networks.dead import dead_channels
+    from cifar_deploy.training import batches
+    from cifar_deploy.training.setup import EVALUATION_BATCH
+
+    images = setup.arrays.test_images
+    chosen = choose(len(images), _DEAD_IMAGES)
+    parts = [chosen[done : done + EVALUATION_BATCH] for done in range(0, len(chosen), EVALUATION_BATCH)]
+    try:
+        found = dead_channels(setup.network, (batches.as_input(images[part], setup.trial.layout) for part in parts))
+    except Exception as error:
+        report(1, 1, milestone=f"warning: no dead channels are counted ({type(error).__name__}: {error})")
+        return None
+    # Without the place of the whole network behind what normalises its input.
+    return tuple(dataclasses.replace(each, layer=each.layer.partition(".")[2] or each.layer) for each in found)
 
 
 def _is_the_same(accuracy: float, other: float, images: int) -> bool:

@@ -16,6 +16,7 @@ from cifar_deploy.core.records import (
     Feed,
     Normalisation,
     Preprocessing,
+    Teacher,
     Tensor,
     Trained,
 )
@@ -67,7 +68,7 @@ def test_every_command_of_the_shipped_results_parses_with_the_settings_of_the_re
         "report",
     ]
     for (_, settings), checkpoint in zip(found, checkpoints.values(), strict=False):
-        shared = ("epochs", "batch_size", "learning_rate", "seed", "batch_norm", "save_fp16", "bf16")
+        shared = ("epochs", "batch_size", "learning_rate", "seed", "batch_norm", "save_fp16", "arithmetic")
         given: dict[str, Any] = {name: settings[name] for name in shared}
         recipe = cli._recipe(str(settings["recipe"]), limit=settings["limit_train"], **given)
         assert recipe == checkpoint.training.recipe and settings["threads"] == checkpoint.threads
@@ -91,8 +92,21 @@ def test_replaced_settings_are_options_and_what_no_option_sets_is_said() -> None
     (train, *_) = of_one(name="original", optimizer="adam", epochs=3, seed=7, arithmetic="bfloat16", limit_train=100)
     settings = parsed(train)
     assert (settings["network"], settings["name"], settings["recipe"]) == ("resnet8", "small", "original")
-    assert (settings["epochs"], settings["seed"], settings["limit_train"], settings["bf16"]) == (3, 7, 100, True)
+    assert (settings["epochs"], settings["seed"], settings["limit_train"], settings["arithmetic"]) == (
+        3,
+        7,
+        100,
+        "bfloat16",
+    )
     assert settings["learning_rate"] is None or "--learning-rate" in train
+
+
+def test_a_teacher_is_named_with_what_its_answers_weigh() -> None:
+    teacher = Teacher(name="large", network="resnet20", weights=file("w"), temperature=2.5, weight=0.75)
+    (train, *_) = found = of_one(name="original", optimizer="adam", teacher=teacher)
+    settings = parsed(train)
+    assert (settings["teacher"], settings["temperature"], settings["weight"]) == ("large", 2.5, 0.75)
+    assert "no option" not in str(found)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from cifar_deploy.core.records import Recipe
+from cifar_deploy.core.records import File, Recipe, Teacher
 from cifar_deploy.training.optimise import learning_rate, loss_of, optimizer_of, set_learning_rate, step
 
 PLAIN = Recipe(name="plain", optimizer="sgd", learning_rate=0.2, epochs=4, batch_size=16, seed=0)
@@ -61,6 +61,37 @@ def test_the_loss_is_summed_and_smoothed() -> None:
     smooth = 0.9 * plain - 0.1 * share.mean(1).sum()
     found = loss_of(logits, labels, dataclasses.replace(PLAIN, label_smoothing=0.1))
     assert found.item() == pytest.approx(smooth.item())
+
+
+TEACHER = Teacher(
+    name="large", network="large", weights=File(name="w", bytes=1, sha256="0" * 64), temperature=2.0, weight=0.75
+)
+
+
+def test_a_teacher_has_its_share_of_the_loss() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
+    taught = torch.tensor([[1.0, 0.5], [3.0, 1.0]])
+    recipe = dataclasses.replace(PLAIN, teacher=TEACHER)
+    mine, theirs = torch.softmax(logits / 2, 1), torch.softmax(taught / 2, 1)
+    divergence = (theirs * (theirs / mine).log()).sum()
+    expected = 0.25 * loss_of(logits, labels, PLAIN) + 0.75 * 2**2 * divergence
+    assert loss_of(logits, labels, recipe, taught).item() == pytest.approx(expected.item())
+    alone = dataclasses.replace(PLAIN, teacher=dataclasses.replace(TEACHER, weight=1.0))
+    assert loss_of(taught, labels, alone, taught).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_pupil_comes_to_answer_as_its_teacher_does_whatever_the_labels_say() -> None:
+    torch.manual_seed(0)
+    teacher, pupil = (nn.Sequential(nn.Flatten(), nn.Linear(12, 4)) for _ in range(2))
+    before = {name: weight.clone() for name, weight in teacher.state_dict().items()}
+    recipe = dataclasses.replace(PLAIN, teacher=dataclasses.replace(TEACHER, weight=1.0), learning_rate=1.0)
+    optimizer, images = optimizer_of(pupil, recipe), torch.rand(64, 3, 2, 2)
+    wrong = (teacher(images).argmax(1) + 1) % 4
+    losses = [step(pupil, optimizer, recipe, images, wrong, 64, teacher).item() for _ in range(300)]
+    assert losses[-1] < losses[0] / 100
+    assert (pupil(images).argmax(1) == teacher(images).argmax(1)).float().mean() > 0.95
+    assert all(torch.equal(weight, before[name]) for name, weight in teacher.state_dict().items())
+    assert all(weight.grad is None for weight in teacher.parameters())
 
 
 def test_bfloat16_rounds_the_computation_and_leaves_the_weights_float32() -> None:

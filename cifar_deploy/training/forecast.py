@@ -1,0 +1,104 @@
+"""Estimates from a few training steps: the time that is left, and the faster arithmetic."""
+
+import contextlib
+import copy
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from cifar_deploy.core import statistics
+from cifar_deploy.core.progress import report
+from cifar_deploy.core.records import Arithmetic, Recipe
+from cifar_deploy.training import batches
+from cifar_deploy.training.clock import Stopwatch
+from cifar_deploy.training.optimise import optimizer_of, step
+from cifar_deploy.training.setup import EVALUATION_BATCH, TrainingSetup, evaluate
+from cifar_deploy.training.state import Position
+
+_ESTIMATE_STEPS = 3
+
+# The exact one, and the one that must be so many times as fast to be taken.
+_ARITHMETICS: tuple[Arithmetic, ...] = ("float32", "bfloat16")
+_WORTH_IT = 1.05
+
+# Pairs of steps, one in each arithmetic: at least the fewest, then more until the time is over.
+_FEWEST_PAIRS, _MOST_PAIRS = 3, 15
+_LONGEST_S = 10.0
+
+
+def seconds_left(setup: TrainingSetup, at: Position) -> float:
+    """Time for the steps and tests to come. Leaves the network and its randomness as they were."""
+    recipe, arrays, steps = setup.training.recipe, setup.arrays, len(setup.batches(0))
+    height, width = arrays.train_images.shape[1:3]
+    sample = dataclasses.replace(
+        arrays, test_images=arrays.test_images[:EVALUATION_BATCH], test_labels=arrays.test_labels[:EVALUATION_BATCH]
+    )
+    epochs = range(len(at.curve), recipe.epochs)
+    step_s: dict[tuple[int, int], float] = {}
+    with _only_trying(setup):
+        for number in epochs:
+            size = batches.scaled(recipe, number, height, width)
+            if size not in step_s:
+                first_s = itertools.islice(_steps_s(setup, recipe, setup.batches(number)), _ESTIMATE_STEPS)
+                step_s[size] = sum(first_s) / _ESTIMATE_STEPS
+        watch = Stopwatch(setup.device)
+        with watch:
+            evaluate(setup.network, sample, setup.group, setup.trial.layout)
+    steps_s = [steps * step_s[batches.scaled(recipe, number, height, width)] for number in epochs]
+    tests_s = watch.seconds * len(epochs) * len(arrays.test_labels) / len(sample.test_labels)
+    return sum(steps_s) * (1 - at.step / (steps * len(epochs))) + tests_s
+
+
+def choose_arithmetic(setup: TrainingSetup) -> Mapping[str, float]:
+    """Replace the arithmetic of the setup's recipe by the faster one. Returns the median seconds of a step in each.
+
+    Times pairs of steps on the last epoch's images, which are the largest. Takes bfloat16 if the median ratio of the pairs
+    is at least 1.05, else float32. The first rank decides for all. Leaves the network and its randomness as they were.
+    """
+    recipe = setup.training.recipe
+    epoch = setup.batches(max(0, recipe.epochs - 1))
+    taken_s: dict[Arithmetic, list[float]] = {arithmetic: [] for arithmetic in _ARITHMETICS}
+    with _only_trying(setup):
+        ways = {each: _steps_s(setup, dataclasses.replace(recipe, arithmetic=each), epoch) for each in _ARITHMETICS}
+        begun = time.perf_counter()
+        for done in range(_MOST_PAIRS):
+            is_over = done >= _FEWEST_PAIRS and time.perf_counter() - begun > _LONGEST_S
+            if setup.group.from_first(is_over):
+                break
+            report(done, _MOST_PAIRS, f"trying {' and '.join(_ARITHMETICS)}")
+            for arithmetic, seconds in ways.items():
+                taken_s[arithmetic].append(next(seconds))
+    exact, other = _ARITHMETICS
+    ratio = statistics.median(slow / fast for slow, fast in zip(taken_s[exact], taken_s[other], strict=True))
+    chosen = setup.group.from_first(other if ratio >= _WORTH_IT else exact)
+    setup.training = setup.training.computed_in(chosen)
+    report(0, 1, milestone=f"arithmetic {chosen}: a step in {other} is {ratio:.2f} times as fast as in {exact}")
+    return {arithmetic: statistics.median(seconds) for arithmetic, seconds in taken_s.items()}
+
+
+@contextlib.contextmanager
+def _only_trying(setup: TrainingSetup) -> Iterator[None]:
+    """Restores weights, batch statistics and random state at the end."""
+    before = copy.deepcopy(setup.network.state_dict())
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        setup.network.load_state_dict(before)
+
+
+def _steps_s(setup: TrainingSetup, recipe: Recipe, epoch: batches.Epoch) -> Iterator[float]:
+    """Seconds of each step, with an optimizer of its own. The first step is left out: it sets up the kernels."""
+    optimizer = optimizer_of(setup.network, recipe)
+    setup.begin_training()
+    for index in itertools.count():
+        watch = Stopwatch(setup.device)
+        with watch:
+            chosen = epoch.order[index % len(epoch)]
+            images, labels = epoch.take(setup.group.share(chosen))
+            step(setup.model, optimizer, recipe, images, labels, len(chosen), setup.teacher)
+        if index:
+            yield watch.seconds
