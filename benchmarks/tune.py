@@ -69,6 +69,10 @@ TRIALS: Mapping[str, Mapping[str, Any]] = {
     "fast, biases 16": {**FAST, "bias_rate": 16.0},
     "fast, biases 4": {**FAST, "bias_rate": 4.0},
     "fast, biases 1": {**FAST, "bias_rate": 1.0},
+    # A bias that decays brings a dead channel back.
+    "fast, biases 16, decay 5e-4": {**FAST, "bias_rate": 16.0, "bias_decay": 5e-4},
+    "fast, biases 16, decay 3e-5": {**FAST, "bias_rate": 16.0, "bias_decay": 3e-5},
+    "fast, biases 4, decay 5e-4": {**FAST, "bias_rate": 4.0, "bias_decay": 5e-4},
 }
 
 
@@ -95,8 +99,14 @@ def _run(store: pipeline.Store, prepared: pipeline.Prepared, network: str, recip
     settings = pipeline.TrainingSettings(recipe=recipe)
     with console.following(name) as on_progress:
         done = pipeline.train(store, prepared, network, settings, name=name, on_progress=on_progress).value
-    found = {"accuracy": done.curve[-1].accuracy, "loss": done.curve[-1].loss, "seconds": round(done.seconds, 1)}
-    print(f"{network:<14} {recipe.name:<20} {found['accuracy']:.2%}  {found['seconds']:.0f} s", flush=True)
+    dead = sum(each.dead for each in done.dead_channels or ())
+    found = {
+        "accuracy": done.curve[-1].accuracy,
+        "loss": done.curve[-1].loss,
+        "seconds": round(done.seconds, 1),
+        "dead": dead,
+    }
+    print(f"{network:<14} {recipe.name:<28} {found['accuracy']:.2%}  {found['seconds']:.0f} s  {dead} dead", flush=True)
     return found
 
 

@@ -255,7 +255,8 @@ class Recipe:
     seed: Count
     limit_train: Count | None = None  # a seeded choice of so many training images; None: all of them
     momentum: NotNegative = 0.0
-    weight_decay: NotNegative = 0.0  # of weights; biases and batch norm's parameters have none
+    weight_decay: NotNegative = 0.0  # of weights; batch norm's scales have none
+    bias_decay: NotNegative = 0.0  # weight decay of biases, batch norm's too
     bias_rate: NotNegative = 1.0  # the learning rate of biases, batch norm's too, as a multiple of all others'
     label_smoothing: Share = 0.0
     warmup: Share = 0.0  # share of all steps in which the learning rate rises from zero to its highest

@@ -38,6 +38,8 @@ NETWORKS: Registry[Network] = Registry(
         "mobilenet": "mobilenet:MOBILENET",
         "mobilenet-0.5": "mobilenet:MOBILENET_050",
         "mobilenet-0.25": "mobilenet:MOBILENET_025",
+        "mobilenet-s8": "mobilenet:MOBILENET_S8",
+        "mobilenet-s8-0.5": "mobilenet:MOBILENET_S8_050",
     },
     libraries=("torchvision", "timm"),
 )

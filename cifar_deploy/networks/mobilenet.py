@@ -1,7 +1,8 @@
 """MobileNet V1 (Howard et al. 2017, table 1) for small images: depthwise, then pointwise convolutions.
 
-The stem's stride is 1 instead of 2, so that a 32x32 image still is 2x2 at the end. Width multiplies every number of
-channels (section 3.3).
+The stem's stride is 1 instead of 2, so that a 32x32 image still is 2x2 at the end. In the networks of total stride 8 the
+first block that halves the image keeps its size, too: the image is 4x4 at the end. Width multiplies every number of channels
+(section 3.3).
 """
 
 from torch import nn
@@ -20,6 +21,7 @@ _BLOCKS = (
     (1024, 2),
     (1024, 1),
 )
+_STRIDE = 16  # of all together
 
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -30,11 +32,14 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: 
     ]
 
 
-def mobilenet(classes: int, width: float) -> nn.Module:
-    inputs = int(32 * width)
+def mobilenet(classes: int, width: float, total_stride: int = _STRIDE) -> nn.Module:
+    """`total_stride` 16, 8, 4 ...: the first blocks that halve the image keep its size instead, until that is the product."""
+    inputs, kept = int(32 * width), _STRIDE // total_stride
     layers = _convolution(3, inputs, 3)
     for channels, stride in _BLOCKS:
         outputs = int(channels * width)
+        if kept > 1 and stride == 2:
+            kept, stride = kept // 2, 1
         layers += _convolution(inputs, inputs, 3, stride, groups=inputs)
         layers += _convolution(inputs, outputs, 1)
         inputs = outputs
@@ -52,4 +57,12 @@ MOBILENET_050 = Network(
 MOBILENET_025 = Network(
     summary="MobileNet V1 of a quarter of the width: 0.22 M parameters",
     build=lambda classes: mobilenet(classes, width=0.25),
+)
+MOBILENET_S8 = Network(
+    summary="MobileNet V1 of total stride 8: 3.22 M parameters, 3.8 times the MACs of mobilenet",
+    build=lambda classes: mobilenet(classes, width=1.0, total_stride=8),
+)
+MOBILENET_S8_050 = Network(
+    summary="MobileNet V1 of total stride 8 and half the width: 0.82 M parameters",
+    build=lambda classes: mobilenet(classes, width=0.5, total_stride=8),
 )

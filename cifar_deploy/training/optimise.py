@@ -27,7 +27,7 @@ def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe, taught: Tensor | Non
 
 
 def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimizer; weights decay, biases and batch norm's parameters (of one dimension) do not."""
+    """The recipe's optimizer. Weights, biases and batch norm's scales have a weight decay and a rate of their own."""
     decaying, scales, biases = [], [], []
     for name, parameter in network.named_parameters():
         if parameter.ndim > 1:
@@ -39,7 +39,7 @@ def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     groups = [
         {"params": decaying, "weight_decay": recipe.weight_decay, "multiple": 1.0},
         {"params": scales, "weight_decay": 0.0, "multiple": 1.0},
-        {"params": biases, "weight_decay": 0.0, "multiple": recipe.bias_rate},
+        {"params": biases, "weight_decay": recipe.bias_decay, "multiple": recipe.bias_rate},
     ]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "adam":

@@ -41,7 +41,7 @@ class ChannelShuffle(nn.Module):
 
 
 class Attention(nn.Module):
-    """As in a vision transformer: tokens with a class token and places, one layer."""
+    """As in a vision transformer: tokens with a class token and places, one layer with its MLP."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,12 +49,16 @@ class Attention(nn.Module):
         self.places = nn.Parameter(torch.randn(1, 17, CHANNELS))
         self.norm = nn.LayerNorm(CHANNELS)
         self.attention = nn.MultiheadAttention(CHANNELS, 2, batch_first=True)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(CHANNELS), nn.Linear(CHANNELS, 16), nn.GELU(), nn.Linear(16, CHANNELS), nn.LayerNorm(CHANNELS)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         tokens = nn.functional.adaptive_avg_pool2d(images, 4).flatten(2).permute(0, 2, 1)
         tokens = torch.cat([self.token.expand(images.shape[0], -1, -1), tokens], dim=1) + self.places
         normed = self.norm(tokens)
-        return (tokens + self.attention(normed, normed, normed, need_weights=False)[0])[:, 0, :, None, None]
+        tokens = tokens + self.attention(normed, normed, normed, need_weights=False)[0]
+        return (tokens + self.mlp(tokens))[:, 0, :, None, None]
 
 
 class LayerNorm2d(nn.LayerNorm):

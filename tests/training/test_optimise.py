@@ -27,17 +27,19 @@ def test_the_learning_rate_rises_and_falls_as_the_recipe_says(
     assert [learning_rate(recipe, done) for done in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx(expected)
 
 
-def test_weights_decay_and_nothing_else_does() -> None:
+@pytest.mark.parametrize("bias_decay", [0.0, 0.03])
+def test_weights_and_biases_decay_as_the_recipe_says_and_nothing_else_does(bias_decay: float) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
-    optimizer = optimizer_of(network, dataclasses.replace(PLAIN, weight_decay=0.01, momentum=0.9))
+    recipe = dataclasses.replace(PLAIN, weight_decay=0.01, bias_decay=bias_decay, momentum=0.9)
+    optimizer = optimizer_of(network, recipe)
     decays = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
     assert {name: decays[parameter] for name, parameter in network.named_parameters()} == {
         "0.weight": 0.01,
-        "0.bias": 0.0,
+        "0.bias": bias_decay,
         "1.weight": 0.0,
-        "1.bias": 0.0,
+        "1.bias": bias_decay,
         "3.weight": 0.01,
-        "3.bias": 0.0,
+        "3.bias": bias_decay,
     }
     assert all(group["nesterov"] for group in optimizer.param_groups)
 
