@@ -82,6 +82,17 @@ class ClassToken(nn.Module):
         return (tokens[:, 1:] + tokens[:, :1]).permute(0, 2, 1).reshape(count, channels, height, width)
 
 
+class LayerScale(nn.Module):
+    """As in ConvNeXt: a factor for each channel, which training makes small, on a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(0.2 * torch.rand(CHANNELS, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + self.scale * torch.relu(images)
+
+
 OPERATORS = {
     "dropout": lambda: nn.Sequential(nn.Dropout2d(0.5), nn.Dropout(0.2)),
     "squeeze and excitation": SqueezeAndExcitation,
@@ -93,6 +104,7 @@ OPERATORS = {
     "attention": Attention,
     "adaptive pooling": lambda: nn.AdaptiveAvgPool2d(4),
     "channel shuffle": ChannelShuffle,
+    "layer scale": LayerScale,
     "class token": ClassToken,
     "depthwise": lambda: nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, groups=CHANNELS),
 }
@@ -160,7 +172,7 @@ def test_an_operator_answers_in_a_format_as_in_the_network(operator: str, format
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["litert", "executorch"])
+@pytest.mark.parametrize("format", ["litert", "litert_int8", "executorch"])
 def test_every_operator_answers_in_a_format_of_an_environment(format: str, tmp_path: Path) -> None:
     plugin = FORMATS[format]
     if lack := lack_of(plugin):
