@@ -10,7 +10,6 @@ from pathlib import Path
 from cifar_deploy.formats import Choices, Format, Source
 from cifar_deploy.formats import onnx as onnx_format
 
-
 # ONNX Runtime 1.32 crashes on a vision transformer whose Gelu is float16: two of its optimizers, NchwcTransformer and
 # FuseFp16InitializerToFp32NodeTransformer, do not go together.
 _FLOAT32 = ("Gelu",)

@@ -69,7 +69,7 @@ def commands(
         if isinstance(training, Addition):
             found[_add(training, checkpoint)] = f"adds {name}{_apart(checkpoint)}"
         else:
-            found[_train(training, checkpoint)] = f"trains {name}{_apart(checkpoint)}"
+            found[training_command(training, checkpoint)] = f"trains {name}{_apart(checkpoint)}"
     for names, options in _exports(shown):
         found[_line("export", *names, *options)] = "exports these"
     for line in _evaluations(shown, all_results):
@@ -114,7 +114,8 @@ def _data(data: Data) -> list[object]:
     return [*words, *_prepared(data)]
 
 
-def _train(training: Training, checkpoint: Checkpoint) -> str:
+def training_command(training: Training, checkpoint: Checkpoint) -> str:
+    """The command that trains a network again as its record says. PATH stands for the place of its images."""
     words: list[object] = ["train", training.network]
     if training.name != training.network:
         words += ["--name", training.name]
