@@ -11,8 +11,7 @@ train() { # CORE NETWORK OPTIONS...
     taskset -c "$1" cifar-deploy train "${@:2}" --dataset image_folder --data-dir "$data" --out "$out/$1"
 }
 
-# bfloat16 halves the ResNet's time. MobileNet was trained before its depthwise convolutions stayed in float32 under bfloat16,
-# which made its step slower then and makes it 1.47 times as fast now (benchmarks/arithmetic.py).
+# bfloat16 halves the ResNet's time. It made MobileNet slower while its depthwise convolutions were in bfloat16, too.
 {
     train 0 resnet18 --recipe fast --arithmetic bfloat16 --save-fp16 --epochs 10
     # With Adam at a constant rate these are the first six of the report's twenty epochs, 16 minutes each.

@@ -27,7 +27,7 @@ def line(checkpoint: Checkpoint) -> str:
     return (
         f"| {training.name} | {training.recipe} | {last.accuracy:.2%} | {stored} | {seconds:,.0f} | {checkpoint.seconds:,.0f} "
         f"| {checkpoint.wall_seconds:,.0f} | {(checkpoint.peak_bytes or 0) / 2**20:,.0f} "
-        f"| {checkpoint.threads} of {checkpoint.machine.processor} | {checkpoint.weights.sha256[:12]} | {said} |"
+        f"| {checkpoint.threads} of {checkpoint.machine.processor} | {said} |"
     )
 
 
@@ -35,10 +35,10 @@ def table(paths: Sequence[Path]) -> None:
     checkpoints = [codec.load(Checkpoint, path, "restore it from git") for path in paths]
     checkpoints.sort(key=lambda found: (found.training.network, found.training.recipe.name, found.training.recipe.seed))
     print(
-        "| training | by | accuracy | as stored | seconds | as spent | wall | peak MiB | threads | weights "
+        "| training | by | accuracy | as stored | seconds | as spent | wall | peak MiB | threads "
         "| verdict on the seconds |"
     )
-    print("|---|---|---:|---:|---:|---:|---:|---:|---|---|---|")
+    print("|---|---|---:|---:|---:|---:|---:|---:|---|---|")
     print("\n".join(map(line, checkpoints)))
 
 

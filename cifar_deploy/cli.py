@@ -32,8 +32,6 @@ from cifar_deploy.core.defaults import (
     RECIPE,
     ROUNDS,
     SECONDS,
-    TEACHER_WEIGHT,
-    TEMPERATURE,
     TIMEOUT_S,
 )
 from cifar_deploy.core.errors import Corrupt, DeployError, FailureKind, Terminated, UsageError, few, one_line, printable
@@ -322,13 +320,14 @@ def train(
     init: options.Init = None,
     freeze: options.Freeze = False,
     teacher: options.Teacher = None,
-    temperature: options.Temperature = TEMPERATURE,
-    weight: options.TeacherWeight = TEACHER_WEIGHT,
+    temperature: options.Temperature = None,
+    weight: options.TeacherWeight = None,
     checkpoint_every: options.CheckpointEvery = CHECKPOINT_EVERY_S,
     limit_train: options.LimitTrain = None,
     limit_test: options.LimitTest = None,
     memory_limit: options.MemoryLimit = None,
     force: options.Force = False,
+    trust_code: options.TrustCode = None,
     as_json: options.AsJson = False,
     out: options.Out = Path("."),
 ) -> None:
@@ -346,8 +345,12 @@ def train(
     elif freeze:
         raise UsageError("--freeze: needs --init, or random weights would be kept; add it, or leave this out")
     if teacher:
-        teaching = pipeline.Teaching(name=teacher, temperature=temperature, weight=weight)
+        given = {"temperature": temperature, "weight": weight}
+        teaching = pipeline.Teaching(name=teacher, **{key: value for key, value in given.items() if value is not None})
         settings = dataclasses.replace(settings, teaching=teaching)
+    elif temperature is not None or weight is not None:
+        option = "--weight" if temperature is None else "--temperature"
+        raise UsageError(f"{option}: needs --teacher; add it, or leave this out")
     kind = documents.TrainDocument if as_json else None
     preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
     _train_alone(out, [network], settings, dataset, data_dir, preparation, kind, name=name, force=force)

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from cifar_deploy.core import limits, trust, units, variables
-from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, COOL_WAIT_S, QUICKSTART_SECONDS, SECONDS, TIMEOUT_S
+from cifar_deploy.core.defaults import (
+    CHECKPOINT_EVERY_S,
+    COOL_WAIT_S,
+    QUICKSTART_SECONDS,
+    SECONDS,
+    TEACHER_WEIGHT,
+    TEMPERATURE,
+    TIMEOUT_S,
+)
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
 if TYPE_CHECKING:
@@ -50,6 +58,12 @@ def _trained(context: typer.Context) -> Iterable[str]:
 def _positive(value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{value:g} is not a positive number")
+    return value
+
+
+def _share(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise typer.BadParameter(f"{value:g} is not between 0 and 1")
     return value
 
 
@@ -391,7 +405,7 @@ SaveFp16 = Annotated[
 ]
 ArithmeticName = Annotated[
     Literal["float32", "bfloat16", "auto"],
-    typer.Option("--arithmetic", help="Of training steps. auto tries both, and takes bfloat16 where it is faster."),
+    typer.Option("--arithmetic", help="Arithmetic of training steps. auto times both and takes the faster."),
 ]
 Init = Annotated[
     Path | None,
@@ -414,22 +428,23 @@ Teacher = Annotated[
     ),
 ]
 Temperature = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--temperature",
         metavar="NUMBER",
-        help="With --teacher: what the logits of both are divided by.",
-        callback=lambda x: _positive(x),
+        help="Divides the logits of teacher and network; needs --teacher.",
+        show_default=f"{TEMPERATURE:g}",
+        callback=lambda x: x if x is None else _positive(x),
     ),
 ]
 TeacherWeight = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--weight",
         metavar="SHARE",
-        min=0,
-        max=1,
-        help="With --teacher: its share in the loss. The labels have the rest.",
+        help="Share of the teacher in the loss; needs --teacher.",
+        show_default=f"{TEACHER_WEIGHT:g}",
+        callback=lambda x: x if x is None else _share(x),
     ),
 ]
 CheckpointEvery = Annotated[

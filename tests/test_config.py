@@ -132,6 +132,7 @@ TYPED = {
         "std": "0.5,0.4,0.3",
         "learning-rate": "0.01",
         "weight": 0.5,
+        "temperature": 2.5,
     },
     **{"max-latency": "5ms", "max-memory": "60MB", "max-size": "4MB", "min-accuracy": "84%", "max-energy": "5mJ"},
     **{"min-throughput": "500/s", "as": "pi5"},

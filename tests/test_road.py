@@ -446,11 +446,14 @@ def test_a_trained_network_teaches_another_one(uninterrupted: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--teacher", "resnet8"], "would be replaced by its own pupil; call that one otherwise with --name"),
+        (["--teacher", "resnet8"], "has the name of the new training; give that another --name"),
         (["--name", "taught", "--teacher", "resnet9"], "resnet9: no trained network has this name; did you mean"),
         (["--name", "taught", "--teacher", "resnet8", "--size", "10"], "give the same --size"),
-        (["--name", "taught", "--teacher", "resnet8", "--weight", "1.5"], "--weight: 1.5 is not 1.0 or less"),
+        (["--name", "taught", "--teacher", "resnet8", "--weight", "1.5"], "--weight: 1.5 is not between 0 and 1"),
+        (["--name", "taught", "--teacher", "resnet8", "--weight", "nan"], "nan is not between 0 and 1"),
         (["--name", "taught", "--teacher", "resnet8", "--temperature", "0"], "0 is not a positive number"),
+        (["--name", "taught", "--weight", "0.5"], "--weight: needs --teacher"),
+        (["--name", "taught", "--temperature", "2"], "--temperature: needs --teacher"),
     ],
 )
 def test_who_cannot_teach_is_refused_with_the_way_out(
@@ -460,6 +463,14 @@ def test_who_cannot_teach_is_refused_with_the_way_out(
     refused = run_here(*_ONE_EPOCH[:-1], *options, "--force", "--out", out)
     assert refused.returncode == 2 and words in " ".join(refused.stderr.split())
     assert Store(out).names() == ["resnet8"] and not Store(out).unfinished("taught")
+
+
+def test_a_damaged_teacher_is_named_with_the_way_out(uninterrupted: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(uninterrupted, tmp_path / "taught"))
+    weights = out / "exported" / "resnet8" / "checkpoint" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    refused = run_here(*_ONE_EPOCH[:-1], "--name", "taught", "--teacher", "resnet8", "--out", out)
+    assert refused.returncode == 1 and "this is of the teacher, so train or add it again" in refused.stderr
 
 
 def test_other_classes_and_several_processes_cannot_be_taught(
@@ -493,6 +504,10 @@ def test_a_training_goes_on_in_the_arithmetic_that_was_chosen(begun: Arithmetic,
         of_this = train.TrainingSettings(recipe=recipe, **settings)
         return train.training_of(store, prepared, "resnet8", of_this, name="small")
 
+    assert wanted(training.recipe, choose_arithmetic=True).recipe.arithmetic == begun
+    # The same images from elsewhere, of which more is known now.
+    moved = replace(training.data, source="the same, unpacked", warnings=("a warning",))
+    prepared = Prepared(data=moved, folder=tmp_path, decoded=False)
     assert wanted(training.recipe, choose_arithmetic=True).recipe.arithmetic == begun
     with pytest.raises(UsageError, match="seed 0, not 9"):
         wanted(replace(training.recipe, seed=9), choose_arithmetic=True)

@@ -11,8 +11,9 @@ from torch.utils.module_tracker import ModuleTracker
 from cifar_deploy.core.records import DeadChannels
 
 _aten = torch.ops.aten
-# ReLU, and ReLU6.
-_RELUS = (_aten.relu, _aten.relu_, _aten.hardtanh, _aten.hardtanh_, _aten.clamp_min, _aten.clamp_min_)
+_RELUS = (_aten.relu, _aten.relu_)
+# ReLU6 and a ReLU that is written as a clamp, if their lower bound is zero.
+_CLAMPS = (_aten.hardtanh, _aten.hardtanh_, _aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_min_)
 
 
 def dead_channels(network: nn.Module, batches: Iterable[Tensor]) -> tuple[DeadChannels, ...]:
@@ -37,6 +38,15 @@ def dead_channels(network: nn.Module, batches: Iterable[Tensor]) -> tuple[DeadCh
     )
 
 
+def _is_relu(function: Any, args: Any, kwargs: Any) -> bool:
+    if function.overloadpacket in _CLAMPS:
+        given = {argument.name: argument.default_value for argument in function._schema.arguments}
+        given.update(zip(given, args, strict=False), **kwargs)
+        lowest = given.get("min_val", given.get("min"))
+        return isinstance(lowest, int | float) and lowest == 0
+    return function.overloadpacket in _RELUS
+
+
 class _Largest(TorchDispatchMode):
     """Records the largest value of each channel behind each ReLU."""
 
@@ -47,7 +57,7 @@ class _Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = function(*args, **(kwargs or {}))
-        if function.overloadpacket in _RELUS and found.ndim > 1:
+        if _is_relu(function, args, kwargs or {}) and found.ndim > 1:
             channels = found.ndim - 1 if found.ndim == 3 else 1  # (N, tokens, C), (N, C, H, W) or (N, C)
             others = [dimension for dimension in range(found.ndim) if dimension != channels]
             self.of_layers[len(self.of_layers), self._layer()] = found.detach().amax(others)

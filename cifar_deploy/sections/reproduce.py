@@ -64,7 +64,8 @@ def commands(
         return {_bench(current): "measures the files again (a name stands for the path of its file)", **report}
     shown = [result for result in current if isinstance(result.job.artifact.origin, Trained)]
     found = {}
-    for name, checkpoint in checkpoints.items():
+    for name in sorted(checkpoints, key=lambda name: len(_teachers(name, checkpoints))):
+        checkpoint = checkpoints[name]
         training = checkpoint.training
         if isinstance(training, Addition):
             found[_add(training, checkpoint)] = f"adds {name}{_apart(checkpoint)}"
@@ -186,11 +187,22 @@ def _replaced(recipe: Recipe) -> Iterator[object]:
             "--teacher",
             teacher.name,
             "--temperature",
-            f"{teacher.temperature:g}",
+            teacher.temperature,
             "--weight",
-            f"{teacher.weight:g}",
+            teacher.weight,
         )
     yield from (flag for field, flag in _FLAGS.items() if field in changed.items())
+
+
+def _teachers(name: str, checkpoints: Mapping[str, Checkpoint]) -> tuple[str, ...]:
+    """The networks that must be trained before this one, its own teacher first."""
+    found: tuple[str, ...] = ()
+    while (checkpoint := checkpoints.get(name)) and checkpoint.recipe and (teacher := checkpoint.recipe.teacher):
+        name = teacher.name
+        if name in found:
+            break
+        found = (*found, name)
+    return found
 
 
 def _apart(checkpoint: Checkpoint) -> str:
@@ -210,6 +222,8 @@ def _apart(checkpoint: Checkpoint) -> str:
     else:
         optional = {*_NUMBERS, *(field for field, _ in _FLAGS), "init", "teacher"}
         told += [f"no option sets its {name.replace('_', ' ')}" for name in _changed(recipe) if name not in optional]
+    if recipe.teacher:
+        told.append(f"train {recipe.teacher.name} first; its weights' sha256 is {recipe.teacher.weights.sha256[:16]}")
     if checkpoint.changes:
         told.append("its setting changed on the way")
     return f" ({'; '.join(told)})" if told else ""

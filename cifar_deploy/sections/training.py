@@ -63,7 +63,7 @@ def curves(checkpoints: Mapping[str, Checkpoint]) -> Lines | None:
 def claims(configurations: Configurations, checkpoints: Mapping[str, Checkpoint]) -> Section | None:
     """Each claim of the original report, our number, and whether it holds here; None if neither of its networks is here.
 
-    A network that was taught by another one is none of the report's.
+    Networks with a teacher are left out.
     """
     rows = [
         Row(labels=(claim,), values={}, words={"reported": reported, "ours": ours, "verdict": verdict})

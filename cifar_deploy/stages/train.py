@@ -177,8 +177,8 @@ def training_of(
     done = finished and finished.training
     there = [one for one in (store.unfinished(training.name), done) if isinstance(one, Training)]
     if settings.choose_arithmetic:
-        alike = (training.computed_in(one.recipe.arithmetic) for one in there)
-        training = next((one for one in alike if one in there), training)
+        alike = ((one, training.computed_in(one.recipe.arithmetic)) for one in there)
+        training = next((wanted for one, wanted in alike if _is_same(one, wanted)), training)
     if there and not any(_is_same(one, training) for one in there):
         raise UsageError(
             f"{training.name}: exists already with {there[0].difference(training)}; "
@@ -192,9 +192,13 @@ def _teacher(store: Store, training: Training, teaching: Teaching) -> Teacher:
     option = f"--teacher {teaching.name}"
     if ranks.count() > 1:
         raise _alone(teaching)
-    teacher = checkpoint(store, teaching.name)
+    try:
+        teacher = checkpoint(store, teaching.name)
+        store.verified(as_artifact(teacher))
+    except Corrupt as error:
+        raise Corrupt(f"{option}: {error}; this is of the teacher, so train or add it again") from error
     if teacher.training.name == training.name:
-        raise UsageError(f"{option}: would be replaced by its own pupil; call that one otherwise with --name")
+        raise UsageError(f"{option}: has the name of the new training; give that another --name")
     theirs, mine = teacher.training.data, training.data
     if theirs.classes != mine.classes:
         raise UsageError(f"{option}: answers with other classes than {mine.source} has; train it on these images first")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from cifar_deploy.core import statistics
+from cifar_deploy.core.errors import UsageError, one_line
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Arithmetic, Recipe
 from cifar_deploy.training import batches
@@ -17,12 +18,14 @@ from cifar_deploy.training.clock import Stopwatch
 from cifar_deploy.training.optimise import optimizer_of, step
 from cifar_deploy.training.setup import EVALUATION_BATCH, TrainingSetup, evaluate
 from cifar_deploy.training.state import Position
+from cifar_deploy.training.trial import try_out
 
 _ESTIMATE_STEPS = 3
 
 # The exact one, and the one that must be so many times as fast to be taken.
 _ARITHMETICS: tuple[Arithmetic, ...] = ("float32", "bfloat16")
 _WORTH_IT = 1.05
+_HOPELESS = 2.0  # times as slow in the first pair: no more are timed
 
 # Pairs of steps, one in each arithmetic: at least the fewest, then more until the time is over.
 _FEWEST_PAIRS, _MOST_PAIRS = 3, 15
@@ -56,27 +59,42 @@ def choose_arithmetic(setup: TrainingSetup) -> Mapping[str, float]:
     """Replace the arithmetic of the setup's recipe by the faster one. Returns the median seconds of a step in each.
 
     Times pairs of steps on the last epoch's images, which are the largest. Takes bfloat16 if the median ratio of the pairs
-    is at least 1.05, else float32. The first rank decides for all. Leaves the network and its randomness as they were.
+    is at least 1.05, else float32. Where the network cannot be trained in bfloat16, nothing is timed. The first rank decides
+    for all. Leaves the network and its randomness as they were.
     """
-    recipe = setup.training.recipe
+    recipe, (exact, other) = setup.training.recipe, _ARITHMETICS
+    if reason := setup.group.from_first(_why_impossible(setup, other)):
+        setup.training = setup.training.computed_in(exact)
+        report(0, 1, milestone=f"arithmetic {exact}: {other} cannot be used ({reason})")
+        return {}
     epoch = setup.batches(max(0, recipe.epochs - 1))
     taken_s: dict[Arithmetic, list[float]] = {arithmetic: [] for arithmetic in _ARITHMETICS}
     with _only_trying(setup):
         ways = {each: _steps_s(setup, dataclasses.replace(recipe, arithmetic=each), epoch) for each in _ARITHMETICS}
         begun = time.perf_counter()
         for done in range(_MOST_PAIRS):
+            is_clear = done > 0 and taken_s[other][0] > _HOPELESS * taken_s[exact][0]
             is_over = done >= _FEWEST_PAIRS and time.perf_counter() - begun > _LONGEST_S
-            if setup.group.from_first(is_over):
+            if setup.group.from_first(is_clear or is_over):
                 break
-            report(done, _MOST_PAIRS, f"trying {' and '.join(_ARITHMETICS)}")
             for arithmetic, seconds in ways.items():
+                report(done, _MOST_PAIRS, f"trying {arithmetic}")
                 taken_s[arithmetic].append(next(seconds))
-    exact, other = _ARITHMETICS
     ratio = statistics.median(slow / fast for slow, fast in zip(taken_s[exact], taken_s[other], strict=True))
     chosen = setup.group.from_first(other if ratio >= _WORTH_IT else exact)
     setup.training = setup.training.computed_in(chosen)
     report(0, 1, milestone=f"arithmetic {chosen}: a step in {other} is {ratio:.2f} times as fast as in {exact}")
     return {arithmetic: statistics.median(seconds) for arithmetic, seconds in taken_s.items()}
+
+
+def _why_impossible(setup: TrainingSetup, arithmetic: Arithmetic) -> str | None:
+    """Tries a network of its own, as every training does before its first step."""
+    report(0, 1, f"trying {arithmetic}")
+    try:
+        try_out(setup.training.computed_in(arithmetic), setup.device, setup.group.count)
+    except UsageError as error:
+        return one_line(str(error), 200)
+    return None
 
 
 @contextlib.contextmanager

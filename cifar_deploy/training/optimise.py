@@ -13,8 +13,9 @@ from cifar_deploy.training.arithmetic import computing_in
 def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe, taught: Tensor | None = None) -> Tensor:
     """Cross entropy, summed over the images.
 
-    With the logits `taught` by a teacher, its weight has the Kullback-Leibler divergence from them, times the square of
-    the temperature, so that its gradients keep their size (Hinton, Vinyals and Dean 2015, section 2).
+    With the logits of a teacher (`taught`), the loss is the weighted mean of the cross entropy and of the Kullback-Leibler
+    divergence from them. The divergence is multiplied by the squared temperature, which keeps the size of its gradients
+    (Hinton, Vinyals and Dean 2015, section 2).
     """
     loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
     if taught is None:

@@ -68,11 +68,12 @@ def setup_of(
     limit_test: int | None,
     group: ranks.Group,
     init: Path | None = None,
-    teacher: nn.Module | None = None,
+    teacher: tuple[nn.Module, Layout] | None = None,
 ) -> TrainingSetup:
     """The network with its first weights, drawn or from the file `init`, and its images.
 
-    Raises UsageError if the network does not stand its trial, or if the `teacher` cannot take the recipe's images.
+    `teacher` is the trained network that teaches, and its layout. Raises UsageError if the network does not stand its trial,
+    or if the teacher cannot take the recipe's images.
     Raises Corrupt if the weights of the file do not fit.
     """
     torch.set_num_threads(threads)
@@ -87,9 +88,7 @@ def setup_of(
     if recipe.batch_norm == "synchronised":
         network = group.synchronised(network)
     network = complete.on(device, network, trial.layout)
-    if teacher:
-        teacher = complete.on(device, teacher, trial.layout).eval()
-        _check_teacher(teacher, training)
+    teaches = _teaching(teacher, training, device) if teacher else None
     setup = TrainingSetup(
         training=training,
         network=network,
@@ -101,7 +100,7 @@ def setup_of(
         trial=trial,
         parameters=parameters,
         frozen=frozen,
-        teacher=teacher,
+        teacher=teaches,
     )
     if not len(setup.batches(0)):
         few = len(setup.arrays.train_labels)
@@ -125,17 +124,27 @@ def evaluate(network: nn.Module, arrays: Arrays, group: ranks.Group, layout: Lay
     return group.total(correct).item() / len(arrays.test_labels)
 
 
-def _check_teacher(teacher: nn.Module, training: Training) -> None:
-    """It answers to images of each size that the recipe has."""
+class _Contiguous(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.contiguous()
+
+
+def _teaching(teacher: tuple[nn.Module, Layout], training: Training, device: str) -> nn.Module:
+    """The teacher on the device, for images in any layout and of each size that the recipe has."""
+    network, layout = teacher
+    network = complete.on(device, network, layout).eval()
+    if layout == "contiguous":
+        network = nn.Sequential(_Contiguous(), network).eval()
     recipe, data = training.recipe, training.data
     assert recipe.teacher
     for height, width in batches.sizes(recipe, data.height, data.width):
         try:
-            logits_of(recipe.teacher.network, teacher, fixed_images(height, width), len(data.classes))
+            logits_of(recipe.teacher.network, network, fixed_images(height, width), len(data.classes))
         except UsageError as error:
-            raise UsageError(
-                f"--teacher {recipe.teacher.name}: {error}; recipe {recipe.name} has such images, give --recipe original"
-            ) from error
+            is_own = (height, width) == (data.height, data.width)
+            way_out = "" if is_own else f"; recipe {recipe.name} has such images, give --recipe original"
+            raise UsageError(f"--teacher {recipe.teacher.name}: {error}{way_out}") from error
+    return network
 
 
 def _arrays(folder: Path, recipe: Recipe, limit_test: int | None, device: str) -> Arrays:

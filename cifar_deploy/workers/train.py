@@ -11,6 +11,7 @@ Under torchrun every rank calls this, each with its own copy of the images; the 
 import copy
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +19,13 @@ from cifar_deploy.core import files, machine, memory
 from cifar_deploy.core.arrays import choose
 from cifar_deploy.core.errors import Diverged, Unavailable, UsageError, few
 from cifar_deploy.core.progress import counted, report
-from cifar_deploy.core.records import Checkpoint, DeadChannels, File, Trained, Training
+from cifar_deploy.core.records import Checkpoint, DeadChannels, File, Layout, Trained, Training
 from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES
 from cifar_deploy.formats.checkpoint import halved, save_trained
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from cifar_deploy.training.setup import TrainingSetup
 
@@ -193,12 +194,13 @@ def _rounded_accuracy(setup: "TrainingSetup") -> float | None:
         network.load_state_dict(before)
 
 
-def _loaded(store: Store, checkpoint: Checkpoint) -> "nn.Module":
+def _loaded(store: Store, checkpoint: Checkpoint) -> tuple["nn.Module", Layout]:
     from cifar_deploy.networks import complete
 
     origin = Trained(checkpoint=checkpoint)
     weights = store.verified(as_artifact(origin))[WEIGHTS]
-    return complete.load(origin.network, origin.data, weights, normalisation=origin.normalisation)
+    network = complete.load(origin.network, origin.data, weights, normalisation=origin.normalisation)
+    return network, checkpoint.layout
 
 
 def _dead_channels(setup: "TrainingSetup") -> tuple[DeadChannels, ...] | None:
@@ -209,9 +211,14 @@ def _dead_channels(setup: "TrainingSetup") -> tuple[DeadChannels, ...] | None:
 
     images = setup.arrays.test_images
     chosen = choose(len(images), _DEAD_IMAGES)
-    parts = [chosen[done : done + EVALUATION_BATCH] for done in range(0, len(chosen), EVALUATION_BATCH)]
+
+    def parts() -> Iterator["Tensor"]:
+        for done in range(0, len(chosen), EVALUATION_BATCH):
+            report.alive(f"looking for dead channels: {done:,} of {len(chosen):,} images")
+            yield batches.as_input(images[chosen[done : done + EVALUATION_BATCH]], setup.trial.layout)
+
     try:
-        found = dead_channels(setup.network, (batches.as_input(images[part], setup.trial.layout) for part in parts))
+        found = dead_channels(setup.network, parts())
     except Exception as error:
         report(1, 1, milestone=f"warning: no dead channels are counted ({type(error).__name__}: {error})")
         return None

@@ -61,6 +61,30 @@ def test_a_relu_that_is_no_module_is_seen_with_features_and_with_tokens() -> Non
     assert [(each.layer, each.dead, each.channels) for each in found] == [("0", 1, 4), ("0", 2, 5)]
 
 
+def _negative(activation: nn.Module) -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), activation)
+    with torch.no_grad():
+        network[0].weight.fill_(0.01)
+        network[0].bias.copy_(torch.tensor([-0.5, 0.5]))
+    return network
+
+
+class _Clamp(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.clamp(min=0)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.ReLU6(), nn.Threshold(0, 0), _Clamp()])
+def test_activations_that_end_at_zero_have_dead_channels(activation: nn.Module) -> None:
+    expected = [] if isinstance(activation, nn.Threshold) else [1]  # which is no ReLU by name
+    assert [each.dead for each in dead_channels(_negative(activation), _batches())] == expected
+
+
+@pytest.mark.parametrize("network", [_negative(nn.Hardtanh()), _negative(nn.Hardswish()), _negative(nn.GELU())])
+def test_a_channel_that_is_negative_lives(network: nn.Module) -> None:
+    assert dead_channels(network, _batches()) == ()
+
+
 @pytest.mark.parametrize("network", [nn.Sequential(nn.Flatten(), nn.Linear(192, 10)), nn.Conv2d(3, 4, 1)])
 def test_a_network_without_a_relu_has_none(network: nn.Module) -> None:
     assert dead_channels(network, _batches()) == ()

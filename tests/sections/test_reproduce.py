@@ -14,11 +14,13 @@ from cifar_deploy.core.records import (
     Data,
     External,
     Feed,
+    File,
     Normalisation,
     Preprocessing,
     Teacher,
     Tensor,
     Trained,
+    Training,
 )
 from cifar_deploy.sections import reproduce
 from cifar_deploy.stages.prepare import preparation
@@ -27,6 +29,7 @@ from tests.probes import a_checkpoint, a_job, a_run, a_session
 from tests.stages.test_pairing import file
 from tests.stages.test_report import no_raw
 
+WEIGHTS = File(name="weights.safetensors", bytes=1, sha256="0" * 64)
 SHIPPED = Path(__file__).parents[2] / "reports" / "results.jsonl"
 
 
@@ -102,11 +105,32 @@ def test_replaced_settings_are_options_and_what_no_option_sets_is_said() -> None
 
 
 def test_a_teacher_is_named_with_what_its_answers_weigh() -> None:
-    teacher = Teacher(name="large", network="resnet20", weights=file("w"), temperature=2.5, weight=0.75)
+    teacher = Teacher(name="large", network="resnet20", weights=WEIGHTS, temperature=2.5, weight=0.75)
     (train, *_) = found = of_one(name="original", optimizer="adam", teacher=teacher)
     settings = parsed(train)
     assert (settings["teacher"], settings["temperature"], settings["weight"]) == ("large", 2.5, 0.75)
     assert "no option" not in str(found)
+
+
+def test_a_teacher_is_trained_before_its_pupil() -> None:
+    checkpoint = a_checkpoint()
+    training = checkpoint.training
+    assert isinstance(training, Training)
+
+    def of(name: str, teacher: str | None) -> Checkpoint:
+        taught = (
+            Teacher(name=teacher, network="resnet20", weights=WEIGHTS, temperature=4, weight=1 / 3) if teacher else None
+        )
+        recipe = dataclasses.replace(training.recipe, teacher=taught)
+        return dataclasses.replace(checkpoint, training=dataclasses.replace(training, name=name, recipe=recipe))
+
+    trainings = {"a": of("a", "b"), "b": of("b", "c"), "c": of("c", None), "d": of("d", "elsewhere")}
+    results = grouped([a_run()])
+    found = reproduce.commands(trainings, results, results)
+    lines = {line.split()[4]: line for line in found if line.startswith("cifar-deploy train")}
+    order = list(lines)
+    assert order.index("c") < order.index("b") < order.index("a")
+    assert f"--weight {1 / 3!r}" in lines["a"] and "train elsewhere first" in found[lines["d"]]
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from cifar_deploy.core import trust
 from cifar_deploy.core.records import Recipe
 from cifar_deploy.training import forecast, ranks
 from cifar_deploy.training.forecast import choose_arithmetic, seconds_left
+from cifar_deploy.training.optimise import optimizer_of
 from cifar_deploy.training.setup import TrainingSetup
 from cifar_deploy.training.state import Position
 from tests.training.test_loop import a_subject
@@ -16,9 +19,11 @@ from tests.training.test_loop import a_subject
 class _Random(nn.Module):
     """Dropout and batch norm: what a try must not leave behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 10) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(48, 10), nn.BatchNorm1d(10), nn.Dropout(0.5))
+        self.layers = nn.Sequential(
+            nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, classes), nn.BatchNorm1d(classes), nn.Dropout(0.5)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)
@@ -26,9 +31,30 @@ class _Random(nn.Module):
 
 
 def _setup() -> TrainingSetup:
+    trust.give(["tests.training.test_forecast:network"])
     setup = a_subject(ranks.Group("cpu"))
     setup.network = setup.model = _Random()
+    setup.training = replace(setup.training, network="tests.training.test_forecast:network")
+    setup.optimizer = optimizer_of(setup.network, replace(setup.training.recipe, momentum=0.9))
     return setup
+
+
+def network(classes: int) -> nn.Module:
+    return _Random(classes)
+
+
+class _Refuses(nn.Module):
+    """Writes a convolution's answers into an array of float32, which bfloat16 does not fit."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layer(images.mean((2, 3)))
+        if logits.dtype != torch.float32:
+            raise RuntimeError("Index put requires the source and destination dtypes match")
+        return logits
 
 
 def _timed(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
@@ -42,7 +68,8 @@ def _timed(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("exact", "other", "chosen"), [(1.0, 0.5, "bfloat16"), (1.0, 0.97, "float32"), (1.0, 1.3, "float32")]
+    ("exact", "other", "chosen"),
+    [(1.0, 0.5, "bfloat16"), (1.0, 0.97, "float32"), (1.0, 1.3, "float32"), (1.0, 9.0, "float32")],
 )
 def test_bfloat16_is_chosen_where_it_is_clearly_faster(
     monkeypatch: pytest.MonkeyPatch, exact: float, other: float, chosen: str
@@ -51,6 +78,28 @@ def test_bfloat16_is_chosen_where_it_is_clearly_faster(
     setup = _setup()
     assert choose_arithmetic(setup) == {"float32": exact, "bfloat16": other}
     assert setup.training.recipe.arithmetic == chosen
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(1.5, 15), (9.0, 1)])
+def test_no_more_steps_are_made_in_what_is_hopeless(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int
+) -> None:
+    made = []
+
+    def counted(setup: TrainingSetup, recipe: Recipe, epoch: object) -> Iterator[float]:
+        while True:
+            made.append(recipe.arithmetic)
+            yield 1.0 if recipe.arithmetic == "float32" else seconds
+
+    monkeypatch.setattr(forecast, "_steps_s", counted)
+    choose_arithmetic(_setup())
+    assert made.count("bfloat16") == steps
+
+
+def test_a_network_that_cannot_be_trained_in_bfloat16_keeps_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.training.test_forecast.network", _Refuses)
+    setup = _setup()
+    assert choose_arithmetic(setup) == {} and setup.training.recipe.arithmetic == "float32"
 
 
 def test_a_try_leaves_nothing_behind() -> None:
