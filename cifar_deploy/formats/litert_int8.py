@@ -25,11 +25,32 @@ def write(source: Source, path: Path) -> Choices:
     with tempfile.TemporaryDirectory(prefix="cifar-deploy-") as box:
         float_path = Path(box) / path.name
         converted = litert_format.write(source, float_path)
+        _flatten_biases(float_path)
         calibrations = [
             Calibration(method=method, images=count, quantise=functools.partial(_quantise, float_path, method))
             for method, count in _CALIBRATIONS
         ]
         return {**converted, **best(source, float_path, path, calibrations, _logits)}
+
+
+def _flatten_biases(path: Path) -> None:
+    """Rewrite the file with every bias of a fully connected layer as one dimension.
+
+    The converter fuses an addition into the layer and keeps its shape, as (1, 1, 1, 768) in ConvNeXt. The quantiser gives such
+    a bias 768 scales along its first dimension, which LiteRT refuses.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(path))
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex].builtinCode
+            if code == schema.BuiltinOperator.FULLY_CONNECTED and len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+                bias = graph.tensors[operator.inputs[2]]
+                if model.buffers[bias.buffer].data is not None:  # it is a constant, and no other layer's answer
+                    bias.shape, bias.shapeSignature = np.array([np.prod(bias.shape)], np.int32), None
+    flatbuffer_utils.write_model(model, str(path))
 
 
 def _quantise(float_path: Path, method: str, images: Images, path: Path) -> None:
