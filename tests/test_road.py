@@ -446,7 +446,7 @@ def test_a_trained_network_teaches_another_one(uninterrupted: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--teacher", "resnet8"], "has the name of the new training; give that another --name"),
+        (["--teacher", "resnet8"], "give that another one by `cifar-deploy train --name`"),
         (["--name", "taught", "--teacher", "resnet9"], "resnet9: no trained network has this name; did you mean"),
         (["--name", "taught", "--teacher", "resnet8", "--size", "10"], "give the same --size"),
         (["--name", "taught", "--teacher", "resnet8", "--weight", "1.5"], "--weight: 1.5 is not between 0 and 1"),

@@ -198,7 +198,9 @@ def _teacher(store: Store, training: Training, teaching: Teaching) -> Teacher:
     except Corrupt as error:
         raise Corrupt(f"{option}: {error}; this is of the teacher, so train or add it again") from error
     if teacher.training.name == training.name:
-        raise UsageError(f"{option}: has the name of the new training; give that another --name")
+        raise UsageError(
+            f"{option}: has the name of the new training; give that another one by `cifar-deploy train --name`"
+        )
     theirs, mine = teacher.training.data, training.data
     if theirs.classes != mine.classes:
         raise UsageError(f"{option}: answers with other classes than {mine.source} has; train it on these images first")
