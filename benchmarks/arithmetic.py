@@ -9,10 +9,9 @@ a few steps. Shown is the median of the rounds' speed-ups over float32, with its
 """
 
 import argparse
-import contextlib
+import dataclasses
 import random
 import time
-from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -21,19 +20,13 @@ from cifar_deploy.core import machine
 from cifar_deploy.core.statistics import paired_ratio
 from cifar_deploy.networks import NETWORKS
 from cifar_deploy.recipes import RECIPES
-from cifar_deploy.training.arithmetic import computing_in
-from cifar_deploy.training.optimise import loss_of, optimizer_of
+from cifar_deploy.training.optimise import optimizer_of, step
 
 BATCH = 128
 STEPS = 3
 
 RECIPE = RECIPES["fast"]
-WAYS: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
-    "float32": lambda: computing_in("float32", "cpu"),
-    "bfloat16": lambda: computing_in("bfloat16", "cpu"),
-    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
-    "compiled": lambda: computing_in("float32", "cpu"),
-}
+WAYS: tuple[str, ...] = ("float32", "bfloat16", "autocast", "compiled")
 
 
 class Way:
@@ -43,7 +36,8 @@ class Way:
         torch.manual_seed(0)
         built = NETWORKS[network].build(10).to(memory_format=torch.channels_last)
         self._optimizer = optimizer_of(built, RECIPE)
-        self._arithmetic = WAYS[name]
+        self._recipe = dataclasses.replace(RECIPE, arithmetic="bfloat16" if name == "bfloat16" else "float32")
+        self._is_autocast = name == "autocast"
         self._network: nn.Module = torch.compile(built) if name == "compiled" else built  # type: ignore[assignment]
         self._images = torch.rand(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
         self._labels = torch.arange(BATCH) % 10
@@ -52,11 +46,8 @@ class Way:
     def turn(self, round: int) -> None:
         begun = time.perf_counter()
         for _ in range(STEPS):
-            self._optimizer.zero_grad(set_to_none=True)
-            with self._arithmetic():
-                logits = self._network(self._images)
-            (loss_of(logits.float(), self._labels, RECIPE) / BATCH).backward()
-            self._optimizer.step()
+            with torch.autocast("cpu", torch.bfloat16, enabled=self._is_autocast):
+                step(self._network, self._optimizer, self._recipe, self._images, self._labels, BATCH)
         self.seconds[round] = (time.perf_counter() - begun) / STEPS
 
 

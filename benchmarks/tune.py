@@ -99,7 +99,7 @@ def _run(store: pipeline.Store, prepared: pipeline.Prepared, network: str, recip
     settings = pipeline.TrainingSettings(recipe=recipe)
     with console.following(name) as on_progress:
         done = pipeline.train(store, prepared, network, settings, name=name, on_progress=on_progress).value
-    dead = sum(each.dead for each in done.dead_channels or ())
+    dead = None if done.dead_channels is None else sum(each.dead for each in done.dead_channels)
     found = {
         "accuracy": done.curve[-1].accuracy,
         "loss": done.curve[-1].loss,

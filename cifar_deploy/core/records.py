@@ -573,9 +573,8 @@ class Checkpoint:
     finished: str  # UTC, ISO 8601
     ranks: AtLeastOne = 1  # processes that trained it together, each with as many threads
     changes: tuple[str, ...] = ()  # of device, threads, ranks, processor or torch when it went on after an interruption
-    step_seconds: Mapping[str, float] = dataclasses.field(
-        default_factory=dict
-    )  # by arithmetic, where the faster was chosen
+    # By arithmetic, where the faster one was chosen.
+    step_seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
     dead_channels: tuple[DeadChannels, ...] | None = None  # of the layers that have some; None if nobody looked
     rounded_accuracy: Share | None = None  # on the test images, of the weights as float16, where that was asked for
     layout: Layout = "channels_last"  # in which the network was trained, and is run by PyTorch

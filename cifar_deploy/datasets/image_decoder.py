@@ -1,8 +1,9 @@
 """Image files to arrays, by Pillow and all cores: RGB, 8 bits, one size, the first frame.
 
 The pixels are those of torchvision's ImageFolder: `Image.open(file).convert("RGB")`. EXIF rotation is not applied. Pillow
-converts images with more than 8 bits a channel. Warnings count the images of both kinds. The size of an image is checked
-before its pixels are decoded. All files are tried. Then one error counts the files that cannot be read.
+converts images with more than 8 bits a channel to 8 bits. A warning counts the rotated images, and another one the converted
+images. The decoder checks the size of an image before it reads the pixels. It tries all files, and then raises one error that
+counts the unreadable files.
 """
 
 import contextlib

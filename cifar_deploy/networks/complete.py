@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from cifar_deploy.core.errors import Corrupt, UsageError
-from cifar_deploy.core.records import Channels, Data, Layout, Normalisation
+from cifar_deploy.core.records import Baseline, Channels, Data, Layout, Normalisation, Trained
 from cifar_deploy.core.registry import load_object
+from cifar_deploy.core.store import WEIGHTS, Store, as_artifact
 from cifar_deploy.networks import NETWORKS, answers, libraries
 
 # In the metadata of a safetensors file: the trained network's logits of the fixed images, as JSON.
@@ -104,6 +105,12 @@ def load(
     lacking = answers.listed(name for name, value in answers.unsaved(complete).items() if answers.holds_numbers(value))
     why = f"its state_dict lacks {lacking}; {REGISTER}, and train again" if lacking else _OUTSIDE
     raise Corrupt(f"{network}: built again with its trained weights, it answers otherwise; {why}")
+
+
+def trained(store: Store, origin: Trained | Baseline) -> nn.Module:
+    """A network of the store with its verified weights, ready for inference on the CPU. Raises Corrupt."""
+    weights = store.verified(as_artifact(origin))[WEIGHTS]
+    return load(origin.network, origin.data, weights, normalisation=origin.normalisation)
 
 
 def read(

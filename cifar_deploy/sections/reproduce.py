@@ -183,14 +183,7 @@ def _replaced(recipe: Recipe) -> Iterator[object]:
     if recipe.init:
         yield from ("--init", recipe.init.name)
     if teacher := recipe.teacher:
-        yield from (
-            "--teacher",
-            teacher.name,
-            "--temperature",
-            teacher.temperature,
-            "--weight",
-            teacher.weight,
-        )
+        yield from ("--teacher", teacher.name, "--temperature", teacher.temperature, "--weight", teacher.weight)
     yield from (flag for field, flag in _FLAGS.items() if field in changed.items())
 
 

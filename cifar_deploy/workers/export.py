@@ -20,7 +20,7 @@ from cifar_deploy.core.errors import ExportError, Unavailable, WrongOutput, load
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Artifact, Checkpoint, Data, External, File, Parity, Trained
 from cifar_deploy.core.registry import need
-from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
+from cifar_deploy.core.store import WEIGHTS, Store, described
 from cifar_deploy.formats import Choices, Source, format_of
 
 # Real test images that the validation looks at; with them the agreement is known to 0.4 points.
@@ -62,8 +62,7 @@ def write(wanted: Artifact, root: Path, reference: Reference, staged: Path) -> W
 
     from cifar_deploy.networks import answers, complete
 
-    weights = Store(root).verified(as_artifact(origin))[WEIGHTS]
-    network = complete.load(origin.network, origin.data, weights, normalisation=origin.normalisation)
+    network = complete.trained(Store(root), origin)
     pixels = validation_pixels(reference.images)
     if not reference.logits.exists():
         # Else a format would be blamed for what the network does itself.
@@ -120,9 +119,7 @@ def write_answers(checkpoint: Checkpoint, root: Path, images: Path, logits: Path
     """
     from cifar_deploy.networks import answers, complete
 
-    artifact, origin = as_artifact(checkpoint), Trained(checkpoint=checkpoint)
-    weights = Store(root).verified(artifact)[WEIGHTS]
-    network = complete.load(origin.network, origin.data, weights, normalisation=origin.normalisation).eval()
+    network = complete.trained(Store(root), Trained(checkpoint=checkpoint)).eval()
     np.save(logits, answers.logits_of_pixels(network, validation_pixels(images), _LOGITS))
     found = answers.logits_of_pixels(network, mapped(images / "test_images.npy"), _LOGITS)
     np.save(labels, found.argmax(axis=1).astype(np.int32))

@@ -19,13 +19,13 @@ from cifar_deploy.core import files, machine, memory
 from cifar_deploy.core.arrays import choose
 from cifar_deploy.core.errors import Diverged, Unavailable, UsageError, few
 from cifar_deploy.core.progress import counted, report
-from cifar_deploy.core.records import Checkpoint, DeadChannels, File, Layout, Trained, Training
-from cifar_deploy.core.store import WEIGHTS, Store, as_artifact, described
+from cifar_deploy.core.records import Checkpoint, DeadChannels, File, Trained, Training
+from cifar_deploy.core.store import WEIGHTS, Store, described
 from cifar_deploy.devices import BY_PREFERENCE, DEVICES
 from cifar_deploy.formats.checkpoint import halved, save_trained
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from cifar_deploy.training.setup import TrainingSetup
 
@@ -54,9 +54,12 @@ def train(
 
     The state is saved after each epoch, and within one whenever so many seconds have passed, unless there are several
     ranks. `device` may be "auto". `init` is the file of the recipe's first weights. With `choose_arithmetic` the faster
-    one replaces the recipe's. `teacher` is the record of the recipe's. Raises Diverged when the loss is no longer a number, Unavailable if the device is not here,
-    UsageError if the network cannot take the recipe's images.
+    one replaces the recipe's. `teacher` is the record of the network that the recipe names as teacher.
+
+    Raises Diverged when the loss is no longer a number, Unavailable if the device is not here, UsageError if the network
+    cannot take the recipe's images.
     """
+    from cifar_deploy.networks import complete
     from cifar_deploy.training import curves, forecast, loop, ranks
     from cifar_deploy.training.setup import setup_of
     from cifar_deploy.training.state import State
@@ -66,7 +69,7 @@ def train(
     folder = store.training_folder(training.name)
     with ranks.joined(device) as group:
         group.from_first((training, limit_test, choose_arithmetic))
-        taught_by = _loaded(store, teacher) if teacher else None
+        taught_by = (complete.trained(store, Trained(checkpoint=teacher)), teacher.layout) if teacher else None
         setup = setup_of(training, data_folder, device, threads, limit_test, group, init, taught_by)
         step_seconds = forecast.choose_arithmetic(setup) if choose_arithmetic else None
         training = setup.training
@@ -192,15 +195,6 @@ def _rounded_accuracy(setup: "TrainingSetup") -> float | None:
         return None
     finally:
         network.load_state_dict(before)
-
-
-def _loaded(store: Store, checkpoint: Checkpoint) -> tuple["nn.Module", Layout]:
-    from cifar_deploy.networks import complete
-
-    origin = Trained(checkpoint=checkpoint)
-    weights = store.verified(as_artifact(origin))[WEIGHTS]
-    network = complete.load(origin.network, origin.data, weights, normalisation=origin.normalisation)
-    return network, checkpoint.layout
 
 
 def _dead_channels(setup: "TrainingSetup") -> tuple[DeadChannels, ...] | None:

@@ -13,7 +13,7 @@ from cifar_deploy.training.arithmetic import computing_in
 
 
 class _Seen(TorchFunctionMode):
-    """Of each convolution, whether it is depthwise, and the type of what comes out."""
+    """Records whether each convolution is depthwise, and the type of its output."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ def network(classes: int) -> nn.Module:
 
 
 class _Refuses(nn.Module):
-    """Writes a convolution's answers into an array of float32, which bfloat16 does not fit."""
+    """Raises an error in every arithmetic but float32."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Refuses(nn.Module):
 
 
 def _timed(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
-    """A clock that knows how long a step in each arithmetic takes."""
+    """Replaces the clock: a step in each arithmetic takes these seconds."""
 
     def steps(setup: TrainingSetup, recipe: Recipe, epoch: object) -> Iterator[float]:
         while True:
