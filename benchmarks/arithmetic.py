@@ -20,6 +20,7 @@ from cifar_deploy.core import machine
 from cifar_deploy.core.statistics import paired_ratio
 from cifar_deploy.networks import NETWORKS
 from cifar_deploy.recipes import RECIPES
+from cifar_deploy.training.batches import Batch
 from cifar_deploy.training.optimise import optimizer_of, step
 
 BATCH = 128
@@ -39,15 +40,15 @@ class Way:
         self._recipe = dataclasses.replace(RECIPE, arithmetic="bfloat16" if name == "bfloat16" else "float32")
         self._is_autocast = name == "autocast"
         self._network: nn.Module = torch.compile(built) if name == "compiled" else built  # type: ignore[assignment]
-        self._images = torch.rand(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
-        self._labels = torch.arange(BATCH) % 10
+        images = torch.rand(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
+        self._batch = Batch(images, torch.arange(BATCH) % 10, images)
         self.seconds: dict[int, float] = {}
 
     def turn(self, round: int) -> None:
         begun = time.perf_counter()
         for _ in range(STEPS):
             with torch.autocast("cpu", torch.bfloat16, enabled=self._is_autocast):
-                step(self._network, self._optimizer, self._recipe, self._images, self._labels, BATCH)
+                step(self._network, self._optimizer, self._recipe, self._batch, BATCH)
         self.seconds[round] = (time.perf_counter() - begun) / STEPS
 
 

@@ -33,6 +33,7 @@ from cifar_deploy.core.records import Recipe, Training
 from cifar_deploy.core.statistics import estimate, paired_ratio
 from cifar_deploy.recipes import RECIPES
 from cifar_deploy.training import loop, ranks
+from cifar_deploy.training.batches import Batch
 from cifar_deploy.training.optimise import step
 from cifar_deploy.training.setup import TrainingSetup, setup_of
 from cifar_deploy.training.state import Position
@@ -94,9 +95,9 @@ class Ours:
 
 def pure(setup: TrainingSetup, steps: int) -> None:
     epoch = setup.batches(0)
-    images, labels = epoch.take(epoch.order[0])
+    batch = epoch.take(epoch.order[0])
     for _ in range(steps):
-        step(setup.model, setup.optimizer, setup.training.recipe, images, labels, len(labels))
+        step(setup.model, setup.optimizer, setup.training.recipe, batch, len(batch.labels))
 
 
 def forever(loader: DataLoader[tuple[Tensor, int]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -108,7 +109,7 @@ def by_loader(setup: TrainingSetup, loaded: Iterator[tuple[Tensor, Tensor]], ste
     for _ in range(steps):
         images, labels = next(loaded)
         images = images.to(memory_format=torch.channels_last)
-        step(setup.model, setup.optimizer, setup.training.recipe, images, labels, len(labels))
+        step(setup.model, setup.optimizer, setup.training.recipe, Batch(images, labels, images), len(labels))
 
 
 def measure(

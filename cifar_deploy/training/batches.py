@@ -6,6 +6,7 @@ epoch's number alone, so a training that goes on in the middle of an epoch sees 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,17 @@ from cifar_deploy.core.records import Layout, Recipe
 
 # For a variance batch norm needs more than one image, on each rank.
 _FEWEST = 2
+
+
+class Batch(NamedTuple):
+    """What a step sees: images float32 (batch, 3, H, W) in [0, 1], labels int64 (batch,).
+
+    `whole` are the same images at their full size, where the recipe makes them smaller.
+    """
+
+    images: Tensor
+    labels: Tensor
+    whole: Tensor
 
 
 class Epoch:
@@ -43,12 +55,12 @@ class Epoch:
     def __len__(self) -> int:
         return len(self.order)
 
-    def take(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """These images, changed: float32 (batch, 3, H, W) in [0, 1]; and their labels, int64 (batch,)."""
-        images = as_input(self._changed(chosen), self._layout)
+    def take(self, chosen: Tensor) -> Batch:
+        """These images, changed, and their labels."""
+        images = whole = as_input(self._changed(chosen), self._layout)
         if images.shape[2:] != (self._height, self._width):
             images = functional.interpolate(images, (self._height, self._width), mode="bilinear", antialias=True)
-        return images, self._labels[chosen]
+        return Batch(images, self._labels[chosen], whole)
 
     def _changed(self, chosen: Tensor) -> Tensor:
         if self._shifts is None and self._flips is None:

@@ -116,7 +116,7 @@ def _steps_s(setup: TrainingSetup, recipe: Recipe, epoch: batches.Epoch) -> Iter
         watch = Stopwatch(setup.device)
         with watch:
             chosen = epoch.order[index % len(epoch)]
-            images, labels = epoch.take(setup.group.share(chosen))
-            step(setup.model, optimizer, recipe, images, labels, len(chosen), setup.teacher)
+            batch = epoch.take(setup.group.share(chosen))
+            step(setup.model, optimizer, recipe, batch, len(chosen), setup.teacher)
         if index:
             yield watch.seconds

@@ -90,9 +90,8 @@ def stretch(setup: TrainingSetup, at: Position, steps: int, longest_s: float) ->
         for index in range(at.step, steps):
             chosen = epoch.order[index]
             set_learning_rate(setup.optimizer, recipe, (number * steps + index + 0.5) / (recipe.epochs * steps))
-            images, labels = epoch.take(group.share(chosen))
-            share = len(chosen) / group.count
-            loss_sum += step(setup.model, setup.optimizer, recipe, images, labels, share, setup.teacher)
+            batch, share = epoch.take(group.share(chosen)), len(chosen) / group.count
+            loss_sum += step(setup.model, setup.optimizer, recipe, batch, share, setup.teacher)
             at.step, at.images = index + 1, at.images + len(chosen)
             if is_alone and setup.device == "cpu":  # elsewhere it would empty the device's queue
                 at.loss_sum = loss_sum.item()

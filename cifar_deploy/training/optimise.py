@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from cifar_deploy.core.records import Recipe
 from cifar_deploy.training.arithmetic import computing_in
+from cifar_deploy.training.batches import Batch
 
 
 def loss_of(logits: Tensor, labels: Tensor, recipe: Recipe, taught: Tensor | None = None) -> Tensor:
@@ -54,22 +55,22 @@ def step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
-    images: Tensor,
-    labels: Tensor,
+    batch: Batch,
     share: float,
     teacher: nn.Module | None = None,
 ) -> Tensor:
     """One update. The loss before it, summed over these images.
 
     `share` is how many images a rank has, in the mean of all ranks: the gradient is that of the mean loss of all images
-    once it is averaged over the ranks.
+    once it is averaged over the ranks. The teacher sees the images at their full size, which it knows.
     """
+    images = batch.images
     optimizer.zero_grad(set_to_none=True)
     with computing_in(recipe.arithmetic, images.device.type):
         logits = model(images)
         with torch.no_grad():
-            taught = None if teacher is None else teacher(images).to(images.dtype)
-    loss = loss_of(logits.to(images.dtype), labels, recipe, taught)
+            taught = None if teacher is None else teacher(batch.whole).to(images.dtype)
+    loss = loss_of(logits.to(images.dtype), batch.labels, recipe, taught)
     (loss / share).backward()
     optimizer.step()
     return loss.detach()

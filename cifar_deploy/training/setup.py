@@ -12,7 +12,6 @@ from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Layout, Recipe, Training
 from cifar_deploy.networks import complete
-from cifar_deploy.networks.answers import fixed_images, logits_of
 from cifar_deploy.training import batches, ranks
 from cifar_deploy.training.initial import freeze, initialise
 from cifar_deploy.training.optimise import optimizer_of
@@ -72,8 +71,7 @@ def setup_of(
 ) -> TrainingSetup:
     """The network with its first weights, drawn or from the file `init`, and its images.
 
-    `teacher` is the trained network that teaches, and its layout. Raises UsageError if the network does not stand its trial,
-    or if the teacher cannot take the recipe's images.
+    `teacher` is the trained network that teaches, and its layout. Raises UsageError if the network does not stand its trial.
     Raises Corrupt if the weights of the file do not fit.
     """
     torch.set_num_threads(threads)
@@ -88,7 +86,7 @@ def setup_of(
     if recipe.batch_norm == "synchronised":
         network = group.synchronised(network)
     network = complete.on(device, network, trial.layout)
-    teaches = _teaching(teacher, training, device) if teacher else None
+    teaches = _teaching(teacher, device) if teacher else None
     setup = TrainingSetup(
         training=training,
         network=network,
@@ -129,22 +127,11 @@ class _Contiguous(nn.Module):
         return images.contiguous()
 
 
-def _teaching(teacher: tuple[nn.Module, Layout], training: Training, device: str) -> nn.Module:
-    """The teacher on the device, for images in any layout and of each size that the recipe has."""
+def _teaching(teacher: tuple[nn.Module, Layout], device: str) -> nn.Module:
+    """The teacher on the device, for images in any layout."""
     network, layout = teacher
     network = complete.on(device, network, layout).eval()
-    if layout == "contiguous":
-        network = nn.Sequential(_Contiguous(), network).eval()
-    recipe, data = training.recipe, training.data
-    assert recipe.teacher
-    for height, width in batches.sizes(recipe, data.height, data.width):
-        try:
-            logits_of(recipe.teacher.network, network, fixed_images(height, width), len(data.classes))
-        except UsageError as error:
-            is_own = (height, width) == (data.height, data.width)
-            way_out = "" if is_own else f"; recipe {recipe.name} has such images, give --recipe original"
-            raise UsageError(f"--teacher {recipe.teacher.name}: {error}{way_out}") from error
-    return network
+    return nn.Sequential(_Contiguous(), network).eval() if layout == "contiguous" else network
 
 
 def _arrays(folder: Path, recipe: Recipe, limit_test: int | None, device: str) -> Arrays:

@@ -124,7 +124,7 @@ def _train(network: nn.Module, training: Training, ranks: int, layout: Layout) -
             images, labels = batches.as_input(pixels.to(device), layout), torch.arange(2, device=device) % classes
             network.train()
             with refusing(name, "cannot be trained"):
-                step(network, optimizer, recipe, images, labels, len(images))
+                step(network, optimizer, recipe, batches.Batch(images, labels, whole=images), len(images))
         logits_of(name, network, fixed_images(data.height, data.width), classes)
     idle = [key for key, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]
     if idle and ranks > 1:

@@ -14,8 +14,9 @@ LABELS = torch.arange(COUNT)  # each image's own number, so that it can be found
 
 
 def everything(recipe: Recipe, number: int, images: Tensor = IMAGES) -> list[tuple[Tensor, Tensor]]:
+    """Images and labels of each step."""
     epoch = batches.Epoch(images, LABELS, recipe, number)
-    return [epoch.take(chosen) for chosen in epoch.order]
+    return [epoch.take(chosen)[:2] for chosen in epoch.order]
 
 
 def mirrored_edges(image: Tensor, down: int, right: int, flip: bool) -> Tensor:
@@ -86,6 +87,9 @@ def test_each_scale_has_its_share_of_the_epochs() -> None:
     shapes = [tuple(everything(recipe, number)[0][0].shape[2:]) for number in range(6)]
     assert shapes == [(8, 6), (8, 6), (12, 9), (12, 9), (16, 12), (16, 12)]
     assert batches.sizes(recipe, 32, 32) == [(16, 16), (24, 24), (32, 32)]
+    small = batches.Epoch(IMAGES, LABELS, recipe, 0)
+    batch = small.take(small.order[0])
+    assert torch.equal(batch.whole, batches.as_input(IMAGES[batch.labels]))  # what a teacher sees
     # Fewer epochs than scales: what is left out are the small ones.
     assert [dataclasses.replace(recipe, epochs=2).scale(number) for number in range(2)] == [0.75, 1.0]
     assert dataclasses.replace(recipe, epochs=1).scale(0) == 1.0

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from cifar_deploy.core.records import File, Recipe, Teacher
+from cifar_deploy.training.batches import Batch
 from cifar_deploy.training.optimise import learning_rate, loss_of, optimizer_of, set_learning_rate, step
 
 PLAIN = Recipe(name="plain", optimizer="sgd", learning_rate=0.2, epochs=4, batch_size=16, seed=0)
@@ -89,11 +90,21 @@ def test_a_pupil_comes_to_answer_as_its_teacher_does_whatever_the_labels_say() -
     recipe = dataclasses.replace(PLAIN, teacher=dataclasses.replace(TEACHER, weight=1.0), learning_rate=1.0)
     optimizer, images = optimizer_of(pupil, recipe), torch.rand(64, 3, 2, 2)
     wrong = (teacher(images).argmax(1) + 1) % 4
-    losses = [step(pupil, optimizer, recipe, images, wrong, 64, teacher).item() for _ in range(300)]
+    losses = [step(pupil, optimizer, recipe, Batch(images, wrong, images), 64, teacher).item() for _ in range(300)]
     assert losses[-1] < losses[0] / 100
     assert (pupil(images).argmax(1) == teacher(images).argmax(1)).float().mean() > 0.95
     assert all(torch.equal(weight, before[name]) for name, weight in teacher.state_dict().items())
     assert all(weight.grad is None for weight in teacher.parameters())
+
+
+def test_a_teacher_sees_the_images_at_their_full_size() -> None:
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 4))  # which takes no other size
+    pupil = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
+    recipe = dataclasses.replace(PLAIN, teacher=TEACHER)
+    batch = Batch(torch.rand(8, 3, 2, 2), torch.arange(8) % 4, torch.rand(8, 3, 4, 4))
+    expected = loss_of(pupil(batch.images), batch.labels, recipe, teacher(batch.whole)).item()
+    assert step(pupil, optimizer_of(pupil, recipe), recipe, batch, 8, teacher).item() == pytest.approx(expected)
 
 
 def test_bfloat16_rounds_the_computation_and_leaves_the_weights_float32() -> None:
@@ -103,7 +114,7 @@ def test_bfloat16_rounds_the_computation_and_leaves_the_weights_float32() -> Non
         torch.manual_seed(0)
         network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10))
         images, labels = torch.rand(16, 3, 8, 8), torch.arange(16) % 10
-        loss = step(network, optimizer_of(network, recipe), recipe, images, labels, 16)
+        loss = step(network, optimizer_of(network, recipe), recipe, Batch(images, labels, images), 16)
         assert loss.dtype == torch.float32 and all(weight.dtype == torch.float32 for weight in network.parameters())
         losses[arithmetic] = loss.item()
     assert losses["bfloat16"] != losses["float32"]

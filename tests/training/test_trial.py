@@ -126,7 +126,7 @@ def test_images_come_in_the_layout_of_the_network(layout: Layout) -> None:
     for scales in ((1.0,), (0.5, 1.0)):
         recipe = dataclasses.replace(RECIPE, scales=scales, epochs=2)
         epoch = batches.Epoch(pixels, torch.arange(16), recipe, 0, layout)
-        images, _ = epoch.take(epoch.order[0])
+        images = epoch.take(epoch.order[0]).images
         assert images.is_contiguous(memory_format=formats[layout])
         assert not images.is_contiguous(
             memory_format=formats["contiguous" if layout == "channels_last" else "channels_last"]

@@ -13,6 +13,7 @@ from torch import Tensor
 from cifar_deploy.core.records import Recipe
 from cifar_deploy.networks import NETWORKS
 from cifar_deploy.training import ranks
+from cifar_deploy.training.batches import Batch
 from cifar_deploy.training.optimise import optimizer_of, set_learning_rate, step
 
 STEPS = 5
@@ -54,7 +55,7 @@ def trained(group: ranks.Group, batch_norm: str) -> dict[str, Tensor]:
         chosen = torch.arange(40)[index : index + BATCHES[index % len(BATCHES)]]
         set_learning_rate(optimizer, recipe, index / STEPS)
         own = group.share(chosen)
-        loss = step(model, optimizer, recipe, images[own], labels[own], len(chosen) / group.count)
+        loss = step(model, optimizer, recipe, Batch(images[own], labels[own], images[own]), len(chosen) / group.count)
         losses.append(group.total(loss))
     group.settle(network)
     return {**network.state_dict(), "losses": torch.stack(losses)}
