@@ -6,7 +6,7 @@ all of it back as it was:
 - signal handlers, sys.unraisablehook, the standard streams, sys.argv, sys.path and modules from the working directory;
 - the working directory, the environment (`--memory-limit` sets a variable) and the folder that tempfile remembers;
 - warning filters, the root logger's handlers and level, logging.raiseExceptions;
-- the names that trust was given, cli's log file, process's signal that has come, and every functools cache of the program.
+- the names that trust was given, the log file of steps, process's signal that has come, and every functools cache of the program.
 
 What is left out: the tree of commands and the page's template, which nothing changes and which take longer to make than to
 use; and the kernel's groups of core.limits, which a process makes once for all its workers.
@@ -30,7 +30,7 @@ from typing import Any
 
 import pytest
 
-from cifar_deploy import __main__, cli, process
+from cifar_deploy import __main__, cli, process, steps
 from cifar_deploy.core import interpreter, launch, limits, progress, trust, worker
 from cifar_deploy.reports import html
 
@@ -99,7 +99,10 @@ def _as_a_worker(folder: Path, setting: launch.Setting) -> Iterator[None]:
     Existing objects are frozen first. A real worker collects little garbage before it measures.
     """
     import torch
-    import torch._inductor.codecache  # it remembers the temporary folder of its import, and here that of a worker is gone soon
+
+    with _keep_environment():  # the import adds a variable
+        # It remembers the temporary folder of its import, and that of a worker is gone soon.
+        import torch._inductor.codecache
 
     threads, seed = torch.get_num_threads(), torch.get_rng_state()
     streams = sys.stdout, sys.stderr
@@ -184,16 +187,16 @@ def _keep_logging() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _keep_program() -> Iterator[None]:
-    given, log_file = set(trust._given), cli._log_file
+    given, log_file = set(trust._given), steps.log_file
     trust._given.clear()
-    cli._log_file = None
+    steps.log_file = None
     _forget()
     try:
         yield
     finally:
         trust._given.clear()
         trust._given.update(given)
-        cli._log_file = log_file
+        steps.log_file = log_file
         process._code, process._is_raising, process._since = None, False, 0.0
         _forget()
 
