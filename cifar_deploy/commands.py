@@ -41,6 +41,10 @@ def today(argument: str) -> str:
     return f"{_FORMER.get(name, name)}{equals}{value}"
 
 
+# Of each command, too: typer keeps the help option of its first context, which need not be inside that of the program.
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
 class App(typer.Typer):
     """Its groups are Groups, its commands Commands."""
 
@@ -50,11 +54,11 @@ class App(typer.Typer):
             cls=Group,
             rich_markup_mode=None,
             pretty_exceptions_enable=False,
-            context_settings={"help_option_names": ["-h", "--help"]},
+            context_settings=_HELP,
         )
 
     def command(self, name: str | None = None, **how: Any) -> Callable[[_Function], _Function]:
-        return super().command(name, cls=Command, **how)
+        return super().command(name, cls=Command, context_settings=_HELP, **how)
 
 
 class _Explained:

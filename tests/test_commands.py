@@ -145,6 +145,11 @@ def test_every_command_points_to_its_own_help(name: str, tmp_path: Path) -> None
     assert_refused(run_here(*name.split(), "--frobnicate", cwd=tmp_path), 2, f"ee `cifar-deploy {name} --help`")
 
 
+def test_a_command_has_its_help_in_a_context_of_its_own() -> None:
+    for name, command in (("train", ROOT.commands["train"]), ("env create", ROOT.commands["env"].commands["create"])):
+        assert command.make_context(name, [], resilient_parsing=True).help_option_names == ["-h", "--help"]
+
+
 def test_help_is_printed_whatever_else_is_wrong_of_the_arguments() -> None:
     for line in ("train --help", "train a b c --help", "report x -h", "env create -h"):
         done = run_here(*line.split())
