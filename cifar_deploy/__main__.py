@@ -5,9 +5,9 @@ from cifar_deploy import process
 
 def main() -> None:
     process.begin()
-    from cifar_deploy import cli
+    from cifar_deploy import main
 
-    cli.main()
+    main.main()
 
 
 if __name__ == "__main__":

@@ -1,26 +1,18 @@
-"""The commands: one short function each, and the one place where errors become exit codes."""
+"""The commands: one short function each."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import functools
-import logging
-import os
-import stat
-import sys
-import traceback
-import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from typer.exceptions import Abort
 
 import cifar_deploy
-from cifar_deploy import commands, config, options, process
+from cifar_deploy import config, options, process, steps
 from cifar_deploy.commands import App
 from cifar_deploy.core.defaults import (
     CHECKPOINT_EVERY_S,
@@ -34,7 +26,7 @@ from cifar_deploy.core.defaults import (
     SECONDS,
     TIMEOUT_S,
 )
-from cifar_deploy.core.errors import Corrupt, DeployError, FailureKind, Terminated, UsageError, few, one_line, printable
+from cifar_deploy.core.errors import Corrupt, DeployError, FailureKind, UsageError, few
 from cifar_deploy.core.on_first_use import Module
 from cifar_deploy.networks import DEFAULT_NETWORKS
 
@@ -44,7 +36,7 @@ if TYPE_CHECKING:
     from cifar_deploy.choice import choose as choosing
     from cifar_deploy.core import affinity, environment, files, machine, progress, ranks, untrusted
     from cifar_deploy.core.environment import Made
-    from cifar_deploy.core.records import Artifact, Checkpoint, Isa, Recipe, Result
+    from cifar_deploy.core.records import Artifact, Isa, Recipe, Result
     from cifar_deploy.core.store import Store
     from cifar_deploy.core.table import Table
     from cifar_deploy.remote import inventory as inventory_
@@ -62,7 +54,6 @@ if TYPE_CHECKING:
     from cifar_deploy.stages import rounds as rounds_stage
     from cifar_deploy.stages import track as track_stage
     from cifar_deploy.stages import train as train_stage
-    from cifar_deploy.workers.track import Tracked
 else:
     console, documents, environments, pipeline, recipes, selftest = (
         Module(f"cifar_deploy.{name}")
@@ -85,14 +76,8 @@ else:
     )
     quickstart_stage = Module("cifar_deploy.stages.quickstart")
 
-log = logging.getLogger(__name__)
-_log_file: Path | None = None
-
 # The command that torchrun may start.
 _SHARED = "train"
-
-_WARNINGS_SHOWN = 10
-
 
 app = App(help="Train image classifiers, export them, measure them on this machine, and see which to ship.")
 
@@ -203,21 +188,21 @@ def run(
         threads=train_threads,
         limit_test=limit_test,
     )
-    tally = _Tally(by_name=bool(format or backend or device not in ("auto", "cpu")), metrics_by_name=bool(metric))
+    tally = steps.Tally(by_name=bool(format or backend or device not in ("auto", "cpu")), metrics_by_name=bool(metric))
     artifacts: list[pipeline.Outcome[Artifact]] = []
     results: list[pipeline.Outcome[Result]] = []
     table: Table | None = None
     paths: Sequence[Path] = ()
-    with _store(out) as store:
-        trainings = _train(store, networks, training, dataset, data_dir, preparation, tally, force=force)
+    with steps.output_folder(out) as store:
+        trainings = steps.train(store, networks, training, dataset, data_dir, preparation, tally, force=force)
         if names := [trained.value.training.name for trained in trainings.trained]:
-            artifacts = _export(store, names, format, force, tally, calibration_data=calibration_data)
+            artifacts = steps.export(store, names, format, force, tally, calibration_data=calibration_data)
             devices = ["cpu"] if device == "auto" else [device]
             planned = pipeline.plan(
                 store, names, formats=format, backends=backend, devices=devices, metrics=metric, conditions=conditions
             )
-            results = _evaluate(store, planned, settings, force, tally)
-            table, paths = _report(store, view)
+            results = steps.evaluate(store, planned, settings, force, tally)
+            table, paths = steps.report(store, view)
     if as_json:
         tables = documents.Tables.of(table, paths) if table else None
         all_trained = documents.Trainings.of(store, *trainings)
@@ -246,8 +231,8 @@ def quickstart(
     settings = pipeline.EvaluationSettings(
         sampling=pipeline.Sampling(rounds=rounds), controls=False, overhead=False, timeout_s=timeout
     )
-    tally = _Tally()
-    with _store(out) as store:
+    tally = steps.Tally()
+    with steps.output_folder(out) as store:
         networks = pipeline.shipped(store)
         for shipped in networks:
             console.say("network", console.checkpoint_line(shipped.value) + "  (shipped)")
@@ -257,7 +242,7 @@ def quickstart(
             console.say("", "accuracy the number recorded in training, instead of a measured one.")
         names = [shipped.value.training.name for shipped in networks]
         formats = quickstart_stage.formats(has_images)
-        artifacts = _export(store, names, formats, force, tally)
+        artifacts = steps.export(store, names, formats, force, tally)
         planned = pipeline.plan(
             store,
             names,
@@ -266,8 +251,8 @@ def quickstart(
             metrics=quickstart_stage.metrics(),
             conditions=conditions,
         )
-        results = _evaluate(store, planned, settings, force, tally)
-        table, paths = _report(store, view)
+        results = steps.evaluate(store, planned, settings, force, tally)
+        table, paths = steps.report(store, view)
     if as_json:
         tables = documents.Tables.of(table, paths)
         console.print_document(documents.QuickstartDocument.of(store, networks, artifacts, results, tables))
@@ -288,7 +273,7 @@ def data(
     as_json: options.AsJson = False,
 ) -> None:
     """Fetch or read a data set, check it, keep it decoded in the cache, and describe it."""
-    prepared = _prepare(
+    prepared = steps.prepare(
         dataset, data_dir, prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
     )
     if as_json:
@@ -353,7 +338,7 @@ def train(
         raise UsageError(f"{option}: needs --teacher; add it, or leave this out")
     kind = documents.TrainDocument if as_json else None
     preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
-    _train_alone(out, [network], settings, dataset, data_dir, preparation, kind, name=name, force=force)
+    steps.train_alone(out, [network], settings, dataset, data_dir, preparation, kind, name=name, force=force)
 
 
 @app.command()
@@ -397,7 +382,7 @@ def train_all(
     kind = documents.TrainAllDocument if as_json else None
     preparation = prepare_stage.preparation(size, resize, crop, interpolation, classes, skip_broken)
     networks = network or list(DEFAULT_NETWORKS)
-    _train_alone(out, networks, settings, dataset, data_dir, preparation, kind, force=force)
+    steps.train_alone(out, networks, settings, dataset, data_dir, preparation, kind, force=force)
 
 
 @app.command()
@@ -446,8 +431,8 @@ def add(
         limit_test=limit_test,
     )
     add_stage.check(name, given)
-    with _store(out) as store:
-        prepared = _prepare(dataset, data_dir, preparation)
+    with steps.output_folder(out) as store:
+        prepared = steps.prepare(dataset, data_dir, preparation)
         with console.following("add") as on_progress:
             added = pipeline.add(store, prepared, name, given, force=force, on_progress=on_progress)
         console.say("add", console.checkpoint_line(added.value) + ("  (added before)" if added.reused else ""))
@@ -471,9 +456,9 @@ def export(
 ) -> None:
     """Export trained networks to deployment formats, each validated against the network on real images."""
     plan_stage.check_names(formats=format)
-    tally = _Tally(by_name=bool(format))
-    with _store(out) as store:
-        artifacts = _export(store, name or [], format, force, tally, input, calibration_data)
+    tally = steps.Tally(by_name=bool(format))
+    with steps.output_folder(out) as store:
+        artifacts = steps.export(store, name or [], format, force, tally, input, calibration_data)
     if as_json:
         console.print_document(documents.ExportDocument.of(store, artifacts))
     tally.exit()
@@ -522,10 +507,10 @@ def evaluate(
         timeout_s=timeout,
         config_file=config.file(),
     )
-    tally = _Tally(by_name=bool(format or backend or device), metrics_by_name=bool(metric))
+    tally = steps.Tally(by_name=bool(format or backend or device), metrics_by_name=bool(metric))
     if soak is not None:
         conditions = dataclasses.replace(conditions, seconds=max(seconds, rounds_stage.SUSTAINED_RUN_S))
-    with _store(out) as store:
+    with steps.output_folder(out) as store:
         planned = pipeline.plan(
             store,
             name or [],
@@ -535,8 +520,8 @@ def evaluate(
             metrics=metric,
             conditions=conditions,
         )
-        results = _evaluate(store, planned, settings, force, tally)
-        _say_what_to_ship(store, planned)
+        results = steps.evaluate(store, planned, settings, force, tally)
+        steps.say_what_to_ship(store, planned)
     if as_json:
         console.print_document(documents.EvaluateDocument.of(store, results))
     tally.exit()
@@ -607,7 +592,7 @@ def bench(
         timeout_s=timeout,
         config_file=config.file(),
     )
-    tally = _Tally(by_name=bool(backend))
+    tally = steps.Tally(by_name=bool(backend))
     with console.following("bench") as on_progress, _bench_store(out) as store:
         planned = pipeline.plan_external(
             file,
@@ -633,7 +618,7 @@ def bench(
             tally.add(kind if name in ran else "failed")  # a file was asked for by name, whatever kept it from running
         table, paths = pipeline.report(store, planned)
     paths = paths if out else []
-    _print_report(table, paths, view)
+    steps.print_report(table, paths, view)
     if as_json:
         console.print_document(documents.BenchDocument(report=documents.Tables.of(table, paths)))
     tally.exit("above")
@@ -643,7 +628,7 @@ def bench(
 def _bench_store(out: Path | None) -> Iterator[Store]:
     """A folder below `out`, apart from what `evaluate` keeps there; without `out` one that is gone at the end."""
     if out:
-        with _store(out / "bench") as store:
+        with steps.output_folder(out / "bench") as store:
             if store.names():
                 raise UsageError(f"--out: {store.root} holds trained networks; give another folder")
             yield store
@@ -674,7 +659,7 @@ def pack(
 ) -> None:
     """Write exports, test images and the program that measures them into one file, for another device."""
     settings = _packing(backend, metric, threads, batch_size, seconds, rounds, budget, cpus, controls)
-    with _store(out) as store, console.following("pack") as show:
+    with steps.output_folder(out) as store, console.following("pack") as show:
         packed = pipeline.pack(
             store, to, name or [], formats=format, images=images, settings=settings, on_progress=show
         )
@@ -696,7 +681,7 @@ def import_(
         untrusted.check_named(path, "give a *.results.zip, or a folder of results")
     imported: list[pipeline.Imported] = []
     failed: dict[Path, DeployError] = {}
-    with _store(out) as store:
+    with steps.output_folder(out) as store:
         for path in file:
             try:
                 with console.following("import") as show:
@@ -704,7 +689,7 @@ def import_(
             except Corrupt as error:
                 failed[path] = error
                 if len(file) > 1:
-                    _print_error(str(error))
+                    process.print_error(str(error))
                 continue
             console.print_imported(imported[-1])
     if as_json:
@@ -733,9 +718,9 @@ def report(
         raise UsageError("--mlflow-experiment: needs --mlflow; add it, or leave this out")
     if mlflow:
         track_stage.check_tracking(mlflow, mlflow_experiment)
-    with _store(out) as store:
-        table, paths = _report(store, view, machine or ())
-        tracked = _track(store, mlflow, mlflow_experiment, view, machine or ()) if mlflow else None
+    with steps.output_folder(out) as store:
+        table, paths = steps.report(store, view, machine or ())
+        tracked = steps.track(store, mlflow, mlflow_experiment, view, machine or ()) if mlflow else None
     if as_json:
         console.print_document(documents.ReportDocument(report=documents.Tables.of(table, paths), mlflow=tracked))
 
@@ -799,7 +784,7 @@ def profile(
 ) -> None:
     """Show how long each operator of an artifact takes on the processor, and how many convolutions run in INT8."""
     machine.check_threads(threads)
-    with _store(out) as store, console.following("profile"):
+    with steps.output_folder(out) as store, console.following("profile"):
         found = pipeline.profile(
             store, name, format=format, backend=backend, threads=threads, seconds=seconds, trusted=trust
         )
@@ -809,7 +794,7 @@ def profile(
     for section in profile_stage.sections(found):
         console.print_section(section)
     console.line()
-    console.say("trace", f"{_from_here(trace)}  (for chrome://tracing or Perfetto)")
+    console.say("trace", f"{steps.from_here(trace)}  (for chrome://tracing or Perfetto)")
     if as_json:
         console.print_document(documents.ProfileDocument.of(found, trace))
 
@@ -1019,7 +1004,7 @@ def device_ssh(
         arguments=devices_stage.arguments(cool_to, cool_wait),
     )
     packing = _packing(backend, metric, threads, batch_size, seconds, rounds, budget, cpus, controls)
-    with _store(out) as store, files.temporary_folder() as folder:
+    with steps.output_folder(out) as store, files.temporary_folder() as folder:
         if not pack:
             with console.following("pack") as show:
                 packed = pipeline.pack(
@@ -1052,53 +1037,6 @@ def device_ssh(
         raise DeployError(
             f"{few(failed)}: could not be measured to the end; the reasons are above, and the same command goes on"
         )
-
-
-class _Tally:
-    """Failures so far. What was not asked for by name may be unavailable without being one.
-
-    `by_name` is whether formats, backends or devices were, `metrics_by_name` whether metrics were.
-    """
-
-    def __init__(self, by_name: bool = False, metrics_by_name: bool = False) -> None:
-        self._by_name = by_name
-        self._metrics_by_name = metrics_by_name
-        self._failures = 0
-
-    def add(self, kind: FailureKind, of_metric: bool = False) -> None:
-        """`of_metric` if it was met in measuring, and not before."""
-        is_asked = self._by_name or (of_metric and self._metrics_by_name)
-        if is_asked or kind not in ("unsupported", "unavailable"):
-            self._failures += 1
-
-    def exit(self, where: str = "above and in the report") -> None:
-        if self._failures:
-            raise DeployError(f"{self._failures} of the asked could not be done; the reasons are {where}")
-
-
-@contextlib.contextmanager
-def _store(out: Path) -> Iterator[Store]:
-    """The output folder, locked; what happens inside is logged there."""
-    global _log_file
-    with pipeline.Store(out) as store:
-        _log_file = store.log
-        if os.path.lexists(store.log) and not stat.S_ISREG(store.log.lstat().st_mode):
-            raise DeployError(f"{store.log}: is no regular file; delete it, or give another --out")
-        logging.raiseExceptions = False  # a full disk takes no log; the error's own line says so
-        handler = logging.FileHandler(store.log, encoding="utf-8", errors="backslashreplace", delay=True)
-        handler.setFormatter(_Printable("%(asctime)s %(name)s %(message)s"))
-        handler.addFilter(logging.Filter(cifar_deploy.__name__))  # packages tell much that is of no use here
-        logging.basicConfig(handlers=[handler], level=logging.DEBUG, force=True)
-        if used := config.used():
-            log.info("%s", used)
-        yield store
-
-
-class _Printable(logging.Formatter):
-    """Lines that a terminal shows as they are: names of files, and what workers printed, may hold anything."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def _recipe(
@@ -1188,181 +1126,6 @@ def _conditions(
     )
 
 
-def _prepare(dataset: str, data_dir: Path | None, preparation: pipeline.Preparation) -> pipeline.Prepared:
-    with console.following(dataset) as on_progress:
-        prepared = pipeline.prepare(dataset, data_dir, preparation, on_progress=on_progress)
-    origin = "" if prepared.decoded else "  (from the cache)"
-    console.say("data", f"{prepared.data}, fingerprint {prepared.data.fingerprint[:16]}{origin}")
-    if prepared.data.preprocessing:
-        console.say("", f"preprocessing: {prepared.data.preprocessing}")
-    for warning in prepared.data.warnings or ():
-        console.say("", f"warning: {warning}")
-    return prepared
-
-
-def _train_alone(
-    out: Path,
-    networks: Sequence[str],
-    settings: pipeline.TrainingSettings,
-    dataset: str,
-    data_dir: Path | None,
-    preparation: pipeline.Preparation,
-    document: type[documents.TrainDocument] | type[documents.TrainAllDocument] | None,
-    *,
-    name: str | None = None,
-    force: bool,
-) -> None:
-    """A command that trains, and does nothing else. Its document is printed, if there is to be one."""
-    plan_stage.check_names(networks, devices=[] if settings.device == "auto" else [settings.device])
-    _check_threads(settings.threads, "--threads")
-    ranks.check_batch(settings.recipe.batch_size)
-    if ranks.rank() > 0:  # the first rank alone says anything, unless it goes wrong
-        pipeline.follow(pipeline.prepare(dataset, data_dir, preparation), networks[0], settings, name=name)
-        return
-    tally = _Tally()
-    with _store(out) as store:
-        trainings = _train(store, networks, settings, dataset, data_dir, preparation, tally, name=name, force=force)
-    if document:
-        console.print_document(document.of(store, *trainings))
-    trainings.raise_if_none()
-    tally.exit()
-
-
-class _Trainings(NamedTuple):
-    prepared: pipeline.Prepared
-    trained: list[pipeline.Outcome[Checkpoint]]
-    failed: dict[str, DeployError]  # by name
-
-    def raise_if_none(self) -> None:
-        """Of one network alone, its error is the command's."""
-        if len(self.failed) == 1 and not self.trained:
-            raise next(iter(self.failed.values()))
-
-
-def _train(
-    store: Store,
-    networks: Sequence[str],
-    settings: pipeline.TrainingSettings,
-    dataset: str,
-    data_dir: Path | None,
-    preparation: pipeline.Preparation,
-    tally: _Tally,
-    *,
-    name: str | None = None,
-    force: bool,
-) -> _Trainings:
-    """Train each network. One that fails does not keep the next from it."""
-    for network in networks:
-        train_stage.name_of(network, name)
-    prepared = _prepare(dataset, data_dir, preparation)
-    wanted = [
-        train_stage.training_of(store, prepared, network, settings, name=name, force=force).recipe
-        for network in networks
-    ]
-    trainings = _Trainings(prepared, [], {})
-    for network, recipe in zip(networks, wanted, strict=True):
-        console.say("train", f"{name or network}: {recipe}")
-        try:
-            with console.following(network) as on_progress:
-                trained = pipeline.train(
-                    store, prepared, network, settings, name=name, force=force, on_progress=on_progress
-                )
-        except UsageError:
-            raise
-        except DeployError as error:
-            trainings.failed[train_stage.name_of(network, name)] = error
-            if len(networks) > 1:
-                tally.add("failed")  # a network that was asked for, whatever kept it from being trained
-                _print_error(str(error))
-            continue
-        console.say("", console.checkpoint_line(trained.value) + ("  (trained before)" if trained.reused else ""))
-        trainings.trained.append(trained)
-    return trainings
-
-
-def _export(
-    store: Store,
-    names: Sequence[str],
-    formats: Sequence[str] | None,
-    force: bool,
-    tally: _Tally,
-    input: Literal["float32", "uint8"] = "float32",
-    calibration_data: Path | None = None,
-) -> list[pipeline.Outcome[Artifact]]:
-    artifacts = []
-    with console.following("export") as on_progress:
-        for exported in pipeline.export(
-            store,
-            names,
-            formats,
-            input=input,
-            calibration_data=calibration_data,
-            force=force,
-            on_progress=on_progress,
-        ):
-            console.say(
-                "export", console.artifact_line(exported.value) + ("  (exported before)" if exported.reused else "")
-            )
-            if exported.value.failure:
-                tally.add(exported.value.failure.kind)
-            for _ in exported.value.mismatches:
-                tally.add("wrong output")
-            artifacts.append(exported)
-    return artifacts
-
-
-def _evaluate(
-    store: Store,
-    planned: Sequence[pipeline.Planned],
-    settings: pipeline.EvaluationSettings,
-    force: bool,
-    tally: _Tally,
-) -> list[pipeline.Outcome[Result]]:
-    results = []
-    unavailable: Counter[str] = Counter()  # by reason, which is shown once
-    with console.following("evaluate") as on_progress:
-        for outcome in pipeline.evaluate(store, planned, settings, force=force, on_progress=on_progress):
-            result = outcome.value
-            results.append(outcome)
-            if result.failure and not evaluate_stage.is_expected(result):
-                tally.add(result.failure.kind, of_metric=outcome.tried)
-            if result.failure and result.failure.kind == "unavailable":
-                unavailable[result.failure.reason] += 1
-                if unavailable[result.failure.reason] > 1:
-                    continue
-            if result.failure or (not outcome.reused and evaluate_stage.is_measured(result.job)):
-                console.say("evaluate", console.result_line(result))
-    if more := unavailable.total() - len(unavailable):
-        console.say("evaluate", f"{progress.counted(more, 'more result')} unavailable, for a reason given above")
-    if reused := sum(outcome.reused for outcome in results):
-        console.say("evaluate", f"{reused} of {len(results)} results were measured before  (--force to repeat)")
-    return results
-
-
-def _say_what_to_ship(store: Store, planned: Sequence[pipeline.Planned]) -> None:
-    """The answer in three lines; nothing where too little was measured for one."""
-    with contextlib.suppress(UsageError):
-        choice = pipeline.choose(store, planned=planned)
-        if choice.winner:
-            console.print_answer(answer.lines(choice))
-
-
-def _report(store: Store, view: console.View, machines: Sequence[str] = ()) -> tuple[Table, list[Path]]:
-    table, paths = pipeline.report(store, machines=machines)
-    _print_report(table, paths, view)
-    return table, paths
-
-
-def _track(store: Store, uri: str, experiment: str | None, view: console.View, machines: Sequence[str] = ()) -> Tracked:
-    with console.following("mlflow") as on_progress:
-        tracked = pipeline.track(store, uri, experiment=experiment, machines=machines, on_progress=on_progress)
-    if view != "answer":
-        before = f", {progress.counted(tracked.reused, 'run')} logged before" if tracked.reused else ""
-        logged = f"{progress.counted(tracked.logged, 'run')} logged{before}"
-        console.say("mlflow", f"{tracked.experiment} at {track_stage.shown(uri)}: {logged}")
-    return tracked
-
-
 def _view(all_tables: bool, wide: bool, quiet: bool) -> console.View:
     """What of a report is printed. Raises UsageError if two are asked for."""
     asked: dict[console.View, bool] = {"all": all_tables, "wide": wide, "answer": quiet}
@@ -1372,126 +1135,7 @@ def _view(all_tables: bool, wide: bool, quiet: bool) -> console.View:
     return views[0] if views else "summary"
 
 
-def _print_report(table: Table, paths: Sequence[Path], view: console.View) -> None:
-    console.print_table(table, view)
-    if view == "answer":
-        return
-    if paths:
-        console.line()
-    for path in paths:
-        console.say("report", _from_here(path))
-
-
-def _from_here(path: Path) -> str:
-    try:
-        return os.path.relpath(path)
-    except OSError:  # here is gone
-        return str(path)
-
-
 @functools.cache
 def tree() -> Any:
     """All commands, as click knows them: the same in each call, and 90 ms to make."""
     return typer.main.get_command(app)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command line and leave with its exit code: 0, 1, 2, 130 or 143, and one line for every error."""
-    process.begin()
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
-    process.end(_exit_code([argument for argument in arguments if argument != "--debug"], debug))
-
-
-def _exit_code(arguments: list[str], debug: bool) -> int:
-    try:
-        with process.signals_raised(), _warnings_shown(debug):
-            code = _outcome(arguments, debug)
-    except KeyboardInterrupt:
-        _print_error(f"interrupted; {_how_to_go_on(arguments)}")
-        code = 130
-    except Terminated:
-        _print_error(f"terminated; {_how_to_go_on(arguments)}")
-        code = 143
-    lost = process.lost_output()
-    return _not_done(lost, debug) if lost and not code else code
-
-
-def _outcome(arguments: list[str], debug: bool) -> int:
-    """The exit code of whatever is not a signal."""
-    try:
-        code = tree().main(arguments, prog_name="cifar-deploy", standalone_mode=False)
-        if code == 130:  # typer answers Ctrl-C itself, and says nothing
-            raise KeyboardInterrupt
-        return code if isinstance(code, int) else 0
-    except Abort:
-        raise KeyboardInterrupt from None
-    except DeployError as error:
-        return _failed(str(error), error.exit_code, debug)
-    except SystemExit as left:  # raised by shell completion, and by rich and typer when the reader of a pipe has gone
-        return 1 if left.code else 0
-    except OSError as error:
-        return _not_done(error, debug)
-    except Exception:
-        log.exception("internal error")
-        return _failed(f"internal error, please report; details in {_log_file or 'the traceback of --debug'}", 1, debug)
-
-
-def _not_done(error: OSError, debug: bool) -> int:
-    """What the system refused is named, but for a pipe whose reader has gone, as with `| head`."""
-    if isinstance(error, BrokenPipeError):
-        return 1
-    return _failed(f"{error.filename or 'system'}: {error.strerror or error}; mend that and run it again", 1, debug)
-
-
-@contextlib.contextmanager
-def _warnings_shown(debug: bool) -> Iterator[None]:
-    """A warning is a line on stderr. Of many only the first are shown, and the others counted."""
-    count = 0
-
-    def show(message: Warning | str, *_: object) -> None:
-        nonlocal count
-        count += 1
-        log.warning("%s", message)
-        if debug or count <= _WARNINGS_SHOWN:
-            process.complain(one_line(f"cifar-deploy: warning: {message}"))
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            if not debug and count > _WARNINGS_SHOWN:
-                process.complain(f"cifar-deploy: warning: {count - _WARNINGS_SHOWN} more warnings; --debug shows them")
-
-
-def _how_to_go_on(arguments: list[str]) -> str:
-    has_out = config.gives("out") or any(argument.startswith(("-o", "--out")) for argument in arguments)
-    if arguments[:1] == ["bench"] and not has_out:
-        return "nothing is kept; with --out the same command would go on"
-    if arguments[:2] == ["env", "create"]:
-        return "nothing was changed; the same command starts over"
-    if arguments[:1] == ["predict"]:
-        return "nothing was predicted; the same command starts over"
-    if arguments[:1] == ["profile"]:
-        return "no profile was made; the same command starts over"
-    if config.gives("force") or "--force" in map(commands.today, arguments):
-        if arguments[:1] == ["train"]:
-            return "if a state was saved, the same command without --force goes on from there"
-        return "with --force the same command starts over"
-    return "the same command goes on from here"
-
-
-def _failed(message: str, code: int, debug: bool) -> int:
-    _print_error(message)
-    if debug:
-        for line in traceback.format_exc().splitlines():
-            process.complain(printable(line))
-    elif code != UsageError.exit_code:  # a wrong command line says all of itself, and leaves nothing behind
-        log.debug("%s", message, exc_info=True)
-    return code
-
-
-def _print_error(message: str) -> None:
-    who = f"rank {ranks.rank()}: " if ranks.count() > 1 else ""
-    process.complain(one_line(f"cifar-deploy: error: {who}{message}"))

@@ -76,6 +76,15 @@ def complain(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+def print_error(message: str) -> None:
+    """An error as a line on stderr, with the rank where there are several."""
+    from cifar_deploy.core import ranks
+    from cifar_deploy.core.errors import one_line
+
+    who = f"rank {ranks.rank()}: " if ranks.count() > 1 else ""
+    complain(one_line(f"cifar-deploy: error: {who}{message}"))
+
+
 def _on_signal(number: int, _: object) -> None:
     global _code, _since
     if _code is not None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cifar_deploy import cli, commands
+from cifar_deploy import cli, commands, steps
 from cifar_deploy.core.machine import allowed_threads
 from tests.conftest import FEW_IMAGES, TINY, run_cli
 from tests.in_process import run_here
@@ -278,7 +278,10 @@ def test_help_answers_without_importing_what_commands_need() -> None:
     assert "typer" in imported and not imported & {"numpy", "pandas", "PIL", "onnx", "torch", "rich.progress"}
     own = {name for name in imported if name.startswith("cifar_deploy.")}
     assert own <= {
-        *(f"cifar_deploy.{name}" for name in ("process", "cli", "options", "commands", "config", "networks")),
+        *(
+            f"cifar_deploy.{name}"
+            for name in ("process", "main", "cli", "steps", "options", "commands", "config", "networks")
+        ),
         *(f"cifar_deploy.core{name}" for name in ("", ".defaults", ".errors", ".on_first_use")),
         *(
             f"cifar_deploy.core.{name}"
@@ -359,6 +362,6 @@ def test_a_report_is_named_even_if_the_working_directory_is_gone_by_then(
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
-    assert cli._from_here(tmp_path / "report.md") == "../report.md"
+    assert steps.from_here(tmp_path / "report.md") == "../report.md"
     gone.rmdir()
-    assert cli._from_here(tmp_path / "report.md") == str(tmp_path / "report.md")
+    assert steps.from_here(tmp_path / "report.md") == str(tmp_path / "report.md")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from cifar_deploy import cli, config, pipeline
+from cifar_deploy import cli, config, main, pipeline
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.defaults import ROUNDS
 from cifar_deploy.core.errors import Corrupt, DeployError, one_line
@@ -604,9 +604,9 @@ def test_a_name_that_is_a_pages_code_is_shown_as_text(road: Path, tmp_path: Path
 def test_what_follows_an_interruption_heeds_the_file() -> None:
     Path("named.toml").write_text('[bench]\nfile = "x"\nout = "kept"\n[evaluate]\nforce = true\n')
     parsed("bench", ["--config", "named.toml"])
-    assert cli._how_to_go_on(["bench", "--config", "named.toml"]) == "the same command goes on from here"
+    assert main._how_to_go_on(["bench", "--config", "named.toml"]) == "the same command goes on from here"
     parsed("evaluate", ["--config", "named.toml"])
-    assert cli._how_to_go_on(["evaluate"]) == "with --force the same command starts over"
+    assert main._how_to_go_on(["evaluate"]) == "with --force the same command starts over"
 
 
 def test_the_page_names_what_a_found_file_cannot_give() -> None:

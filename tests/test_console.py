@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cifar_deploy import cli, console, documents, pipeline
+from cifar_deploy import console, documents, main, pipeline, steps
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.journal import grouped, read_lines
 from cifar_deploy.core.progress import Progress
@@ -59,7 +59,7 @@ def test_an_error_and_its_traceback_show_hostile_text_as_text(
         raise DeployError(EVIL)
 
     monkeypatch.setattr(pipeline, "catalogue", refuse)
-    assert cli._exit_code(["list"], debug=True) == 1
+    assert main._exit_code(["list"], debug=True) == 1
     _, errors = capfd.readouterr()
     assert "Traceback" in errors and all(line.isprintable() for line in errors.split("\n"))
 
@@ -79,7 +79,7 @@ def test_of_many_warnings_the_first_are_shown_and_the_rest_counted(monkeypatch: 
 
 
 def test_the_log_shows_hostile_text_as_text(tmp_path: Path) -> None:
-    with cli._store(tmp_path):
+    with steps.output_folder(tmp_path):
         logging.getLogger("cifar_deploy").warning("%s\nnext", EVIL)
     text = (tmp_path / "log.txt").read_text()
     assert all(line.isprintable() for line in text.split("\n")) and "\nnext\n" in text

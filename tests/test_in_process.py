@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from cifar_deploy import cli, process
+from cifar_deploy import cli, process, steps
 from cifar_deploy.core import machine, progress, trust
 from cifar_deploy.core.errors import DataError, WorkerFailed
 from cifar_deploy.core.isolate import Worker
@@ -81,7 +81,7 @@ def _state() -> dict[str, Any]:
         "imports": (list(sys.argv), list(sys.path), "mine" in sys.modules),
         "here": (Path.cwd(), dict(os.environ), tempfile.tempdir),
         "warnings": (list(warnings.filters), warnings.showwarning),
-        "log": (list(root.handlers), root.level, logging.raiseExceptions, cli._log_file),
+        "log": (list(root.handlers), root.level, logging.raiseExceptions, steps.log_file),
         "trusted": trust.given(),
         "signal": (process._code, process._is_raising, process._since),
         "caches": [cached.cache_info().currsize for cached in (machine._this, machine.commit, prepare._verified)],

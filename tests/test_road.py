@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from cifar_deploy import cli, pipeline
+from cifar_deploy import main, pipeline
 from cifar_deploy.core import codec, cooling, machine, sealing
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Unavailable, UsageError
@@ -253,7 +253,7 @@ def test_a_second_run_measures_nothing_again_and_imports_no_torch(copy: Path) ->
     before = (copy / "reports" / "results.jsonl").read_bytes()
     code = (
         "import sys\n"
-        "from cifar_deploy.cli import main\n"
+        "from cifar_deploy.main import main\n"
         "try:\n"
         f"    main({['run', *TINY, '--network', 'resnet8', *FEW_FORMATS, *FEW_BACKENDS, *QUICK, '--out', str(copy)]!r})\n"
         "except SystemExit as end:\n"
@@ -615,7 +615,7 @@ def test_what_was_begun_again_and_interrupted_goes_on_without_again(uninterrupte
     ],
 )
 def test_whoever_interrupts_a_command_is_told_how_to_go_on(command: list[str], words: str) -> None:
-    assert words in cli._how_to_go_on(command)
+    assert words in main._how_to_go_on(command)
 
 
 _FOUR_EPOCHS = ["train", "resnet8", "--dataset", "digits", "--epochs", "4", "--limit-train", "512", "--out"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cifar_deploy import cli, console, selftest
+from cifar_deploy import console, main, selftest
 from cifar_deploy.core import isolate, statistics
 from cifar_deploy.core.errors import WorkerFailed
 from cifar_deploy.core.records import Result
@@ -182,10 +182,10 @@ def test_the_command_says_what_it_expected_and_fails_if_a_check_did(
     check = Check(name="a wait of 1 ms", outcome=outcome, expected="1 ms", found="2 ms")
     monkeypatch.setattr(selftest, "run", lambda on_progress: iter([check]))
     monkeypatch.setattr(console, "out", Console())
-    assert cli._exit_code(["selftest"], debug=False) == code
+    assert main._exit_code(["selftest"], debug=False) == code
     shown = capsys.readouterr()
     assert f"{outcome:<9} a wait of 1 ms: 2 ms  (expected: 1 ms)" in " ".join(shown.out.split("\n"))
     assert ("do not trust what is measured here" in shown.err) == (code == 1)
-    assert cli._exit_code(["selftest", "--json"], debug=False) == code
+    assert main._exit_code(["selftest", "--json"], debug=False) == code
     printed = subprocess.CompletedProcess([], code, stdout=capsys.readouterr().out)
     assert document_of(printed, "selftest")["checks"][0]["outcome"] == outcome
