@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import venv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -31,10 +31,12 @@ def install(wanted: Environment, folder: Path) -> Made:
     # Not the bare folders, for then what is installed there as editable would be missing.
     parents = "".join(f"import site; site.addsitedir({place!r})\n" for place in package_folders())
     (own / "parent.pth").write_text(parents)
-    pip = ("-m", "pip", "install", "--no-input", "--progress-bar", "off", *wanted.packages)
-    if failed := _run(folder, pip, step=1):
+    # pip takes the parent's packages for broken where this environment has another version of what they need.
+    pip = ("-m", "pip", "install", "--no-input", "--no-warn-conflicts", "--progress-bar", "off", *wanted.packages)
+    if failed := _run(folder, pip, lambda line: report(1, _STEPS, line[:80])):
         raise DeployError(f"environment {wanted.name}: pip cannot install {' '.join(wanted.packages)} ({failed})")
-    if failed := _run(folder, ("-c", f"import {', '.join(wanted.brings)}"), step=2):
+    report(2, _STEPS, f"importing {', '.join(wanted.brings)}")
+    if failed := _run(folder, ("-c", f"import {', '.join(wanted.brings)}")):
         raise DeployError(f"environment {wanted.name}: {', '.join(wanted.brings)} cannot be imported ({failed})")
     made = Made(
         packages=wanted.packages,
@@ -56,11 +58,8 @@ def _path_behind(folder: Path) -> tuple[str, ...]:
     return tuple(place for place in path if not Path(place).is_relative_to(folder))
 
 
-def _run(folder: Path, arguments: Sequence[str], step: int) -> str | None:
-    """Start the environment's Python; None if it ends well, else what it says went wrong.
-
-    Its lines are shown as progress, and kept in the log.
-    """
+def _run(folder: Path, arguments: Sequence[str], on_line: Callable[[str], object] = lambda line: None) -> str | None:
+    """Start the environment's Python; None if it ends well, else what it says went wrong. Its lines are kept in the log."""
     # -I: neither the user's folder nor PYTHONPATH shall lend it packages that its workers may do without.
     process = subprocess.Popen(
         [environment.python_in(folder), "-I", *arguments],
@@ -76,7 +75,7 @@ def _run(folder: Path, arguments: Sequence[str], step: int) -> str | None:
         if line:
             print(line)
             lines.append(line)
-            report(step, _STEPS, line[:80])
+            on_line(line)
     if process.wait() == 0:
         return None
     # pip's first error is the cause, and what follows from it comes behind; a traceback ends with its cause.

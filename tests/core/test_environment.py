@@ -21,6 +21,7 @@ from cifar_deploy.core.environment import Environment
 from cifar_deploy.core.errors import Unavailable
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.locks import Lock
+from cifar_deploy.workers.install import install
 from tests import probes
 from tests.conftest import ROOT, heed_signals, wait_until_free
 from tests.in_process import run_here
@@ -170,6 +171,18 @@ def test_one_that_is_damaged_is_made_anew(content: str | None, words: str, own_c
     assert words in str(TINY_ENVIRONMENT.lack())
     assert not pipeline.create_environment(NAME).reused
     assert TINY_ENVIRONMENT.lack() is None
+
+
+def test_what_the_parent_would_lack_is_no_error(
+    wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_wheel(wheels, "pluggy", "99.0")  # too new for the parent's pytest
+    wanted = replace(TINY_ENVIRONMENT, packages=("pluggy==99.0",), brings=("pluggy",))
+    made = install(wanted, tmp_path / "made")
+    assert made.versions == {"pluggy": "99.0"}
+    said = capsys.readouterr().out
+    assert "Successfully installed pluggy-99.0" in said
+    assert "ERROR" not in said and "incompatible" not in said
 
 
 @pytest.mark.slow
