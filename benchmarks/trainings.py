@@ -25,7 +25,7 @@ def line(checkpoint: Checkpoint) -> str:
     stored = "–" if checkpoint.rounded_accuracy is None else f"{checkpoint.rounded_accuracy:.2%}"
     said = "; ".join((verdict.word, *verdict.reasons)) if verdict else "not watched"
     return (
-        f"| {training.name} | {training.recipe} | {last.accuracy:.2%} | {stored} | {seconds:,.0f} | {checkpoint.seconds:,.0f} "
+        f"| {training.name} | {training.network} | {training.recipe} | {last.accuracy:.2%} | {stored} | {seconds:,.0f} | {checkpoint.seconds:,.0f} "
         f"| {checkpoint.wall_seconds:,.0f} | {(checkpoint.peak_bytes or 0) / 2**20:,.0f} "
         f"| {checkpoint.threads} of {checkpoint.machine.processor} | {said} |"
     )
@@ -35,10 +35,10 @@ def table(paths: Sequence[Path]) -> None:
     checkpoints = [codec.load(Checkpoint, path, "restore it from git") for path in paths]
     checkpoints.sort(key=lambda found: (found.training.network, found.training.recipe.name, found.training.recipe.seed))
     print(
-        "| training | by | accuracy | as stored | seconds | as spent | wall | peak MiB | threads "
+        "| training | network | by | accuracy | as stored | seconds | as spent | wall | peak MiB | threads "
         "| verdict on the seconds |"
     )
-    print("|---|---|---:|---:|---:|---:|---:|---:|---|---|")
+    print("|---|---|---|---:|---:|---:|---:|---:|---:|---|---|")
     print("\n".join(map(line, checkpoints)))
 
 
