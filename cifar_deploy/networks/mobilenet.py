@@ -5,6 +5,8 @@ first block that halves the image keeps its size, too: the image is 4x4 at the e
 (section 3.3).
 """
 
+from collections.abc import Container
+
 from torch import nn
 
 from cifar_deploy.networks import Network
@@ -21,7 +23,6 @@ _BLOCKS = (
     (1024, 2),
     (1024, 1),
 )
-_STRIDE = 16  # of all together
 
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -32,14 +33,15 @@ def _convolution(inputs: int, outputs: int, size: int, stride: int = 1, groups: 
     ]
 
 
-def mobilenet(classes: int, width: float, total_stride: int = _STRIDE) -> nn.Module:
-    """`total_stride` 16, 8, 4 ...: the first blocks that halve the image keep its size instead, until that is the product."""
-    inputs, kept = int(32 * width), _STRIDE // total_stride
+def mobilenet(classes: int, width: float, left_out: Container[int] = ()) -> nn.Module:
+    """`left_out` are halvings, counted from 1: these blocks keep the image's size."""
+    inputs, halvings = int(32 * width), 0
     layers = _convolution(3, inputs, 3)
     for channels, stride in _BLOCKS:
         outputs = int(channels * width)
-        if kept > 1 and stride == 2:
-            kept, stride = kept // 2, 1
+        if stride == 2:
+            halvings += 1
+            stride = 1 if halvings in left_out else 2
         layers += _convolution(inputs, inputs, 3, stride, groups=inputs)
         layers += _convolution(inputs, outputs, 1)
         inputs = outputs
@@ -60,9 +62,9 @@ MOBILENET_025 = Network(
 )
 MOBILENET_S8 = Network(
     summary="MobileNet V1 of total stride 8: 3.22 M parameters, 3.8 times the MACs of mobilenet",
-    build=lambda classes: mobilenet(classes, width=1.0, total_stride=8),
+    build=lambda classes: mobilenet(classes, width=1.0, left_out=(1,)),
 )
 MOBILENET_S8_050 = Network(
     summary="MobileNet V1 of total stride 8 and half the width: 0.82 M parameters",
-    build=lambda classes: mobilenet(classes, width=0.5, total_stride=8),
+    build=lambda classes: mobilenet(classes, width=0.5, left_out=(1,)),
 )

@@ -39,7 +39,7 @@ def test_normalise_takes_the_mean_away_and_divides() -> None:
     torch.testing.assert_close(out.std((0, 2, 3)), torch.ones(3), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["resnet20", "mobilenet-0.25", "mobilenet", "resnet18"])
+@pytest.mark.parametrize("name", ["resnet20", "mobilenet-0.25", "mobilenet-s8-0.5", "mobilenet", "resnet18"])
 def test_the_shipped_weights_are_those_of_the_network(name: str) -> None:
     """A tensor that is called otherwise would make everybody's weights unreadable."""
     store = Store(Path(__file__).parents[2])
