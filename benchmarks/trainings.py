@@ -1,7 +1,8 @@
 """The trainings that docs/results.md compares, from their own records: python benchmarks/trainings.py [--command NETWORK | FOLDER ...]
 
 Without arguments it prints a line for each. The records are checkpoint.json of the networks in exported/ and, of those that are
-not shipped, the files in reports/trainings/. The weights that lie there are to be shipped once they are evaluated. FOLDER is another output folder, whose trainings are printed instead.
+not shipped, the files in reports/trainings/. The weights that lie there are to be shipped once they are evaluated.
+FOLDER is another output folder, whose trainings are printed instead.
 --command prints the command that trains a shipped network again. The accuracy is that of the last epoch's weights, as they
 were trained and as they are stored.
 """
@@ -25,8 +26,8 @@ def line(checkpoint: Checkpoint) -> str:
     stored = "–" if checkpoint.rounded_accuracy is None else f"{checkpoint.rounded_accuracy:.2%}"
     said = "; ".join((verdict.word, *verdict.reasons)) if verdict else "not watched"
     return (
-        f"| {training.name} | {training.network} | {training.recipe} | {last.accuracy:.2%} | {stored} | {seconds:,.0f} | {checkpoint.seconds:,.0f} "
-        f"| {checkpoint.wall_seconds:,.0f} | {(checkpoint.peak_bytes or 0) / 2**20:,.0f} "
+        f"| {training.name} | {training.network} | {training.recipe} | {last.accuracy:.2%} | {stored} | {seconds:,.0f} "
+        f"| {checkpoint.seconds:,.0f} | {checkpoint.wall_seconds:,.0f} | {(checkpoint.peak_bytes or 0) / 2**20:,.0f} "
         f"| {checkpoint.threads} of {checkpoint.machine.processor} | {said} |"
     )
 
