@@ -1,4 +1,4 @@
-"""A command line from its arguments to its exit code: the one place where errors become exit codes."""
+"""Run a command line. Errors become exit codes here alone."""
 
 import contextlib
 import logging

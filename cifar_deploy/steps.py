@@ -1,4 +1,4 @@
-"""Steps that several commands take: the stages, each told on the terminal as it goes, and their failures counted."""
+"""Steps that several commands share: run a stage, print its progress and results, count its failures."""
 
 from __future__ import annotations
 
