@@ -296,6 +296,7 @@ def train(
     epochs: options.Epochs = None,
     batch_size: options.RecipeBatch = None,
     learning_rate: options.LearningRate = None,
+    bias_rate: options.BiasRate = None,
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
@@ -318,7 +319,9 @@ def train(
 ) -> None:
     """Train one network; go on with it if it was interrupted. Several processes may share the work: start it by torchrun."""
     settings = pipeline.TrainingSettings(
-        recipe=_recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, save_fp16, arithmetic),
+        recipe=_recipe(
+            recipe, epochs, batch_size, learning_rate, seed, limit_train, bias_rate, batch_norm, save_fp16, arithmetic
+        ),
         choose_arithmetic=arithmetic == "auto",
         device=device,
         threads=threads,
@@ -356,6 +359,7 @@ def train_all(
     epochs: options.Epochs = None,
     batch_size: options.RecipeBatch = None,
     learning_rate: options.LearningRate = None,
+    bias_rate: options.BiasRate = None,
     seed: options.Seed = None,
     threads: options.AllThreads = None,
     device: options.TrainDevice = "auto",
@@ -372,7 +376,9 @@ def train_all(
 ) -> None:
     """Train several networks under the same recipe, one after the other."""
     settings = pipeline.TrainingSettings(
-        recipe=_recipe(recipe, epochs, batch_size, learning_rate, seed, limit_train, batch_norm, save_fp16, arithmetic),
+        recipe=_recipe(
+            recipe, epochs, batch_size, learning_rate, seed, limit_train, bias_rate, batch_norm, save_fp16, arithmetic
+        ),
         choose_arithmetic=arithmetic == "auto",
         device=device,
         threads=threads,
@@ -1046,6 +1052,7 @@ def _recipe(
     learning_rate: float | None,
     seed: int | None,
     limit: int | None,
+    bias_rate: float | None = None,
     batch_norm: str = "synchronised",
     save_fp16: bool = False,
     arithmetic: str = "float32",
@@ -1057,6 +1064,7 @@ def _recipe(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "bias_rate": bias_rate,
         "seed": seed,
         "limit_train": limit,
     }

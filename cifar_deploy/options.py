@@ -375,6 +375,16 @@ LearningRate = Annotated[
         callback=lambda x: x if x is None else _positive(x),
     ),
 ]
+BiasRate = Annotated[
+    float | None,
+    typer.Option(
+        "--bias-rate",
+        metavar="NUMBER",
+        help="Learning rate of biases, as a multiple of all others'.",
+        show_default=_RECIPES,
+        callback=lambda x: x if x is None else _positive(x),
+    ),
+]
 Seed = Annotated[
     int | None,
     typer.Option(

@@ -45,6 +45,7 @@ HARMLESS = {
         "backend",
         "batch-norm",
         "batch-size",
+        "bias-rate",
         "budget",
         "calibration-data",
         "channels",

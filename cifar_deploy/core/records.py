@@ -276,6 +276,7 @@ class Recipe:
         told = [
             self.optimizer,
             f"learning rate {self.learning_rate:g}",
+            *([] if self.bias_rate == 1 else [f"of biases {self.learning_rate * self.bias_rate:g}"]),
             counted(self.epochs, "epoch"),
             f"batch {self.batch_size}",
             f"seed {self.seed}",

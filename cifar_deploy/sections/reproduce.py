@@ -41,6 +41,7 @@ _NUMBERS = {
     "epochs": "--epochs",
     "batch_size": "--batch-size",
     "learning_rate": "--learning-rate",
+    "bias_rate": "--bias-rate",
     "seed": "--seed",
     "limit_train": "--limit-train",
     "batch_norm": "--batch-norm",

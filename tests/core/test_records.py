@@ -59,3 +59,10 @@ def test_the_first_difference_of_two_trainings_is_in_words() -> None:
     more = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, batch_size=8))
     assert training.difference(training) is None
     assert more.difference(training) == "batch size 8, not 4"
+
+
+def test_a_recipe_tells_the_learning_rate_of_biases_where_it_is_another() -> None:
+    recipe = a_checkpoint().training.recipe
+    plain = dataclasses.replace(recipe, learning_rate=0.2, bias_rate=1.0)
+    assert "learning rate 0.2, 1 epoch," in str(dataclasses.replace(plain, epochs=1))
+    assert "learning rate 0.2, of biases 0.8, 1 epoch," in str(dataclasses.replace(plain, epochs=1, bias_rate=4.0))

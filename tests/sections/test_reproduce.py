@@ -71,7 +71,7 @@ def test_every_command_of_the_shipped_results_parses_with_the_settings_of_the_re
         "report",
     ]
     for (_, settings), checkpoint in zip(found, checkpoints.values(), strict=False):
-        shared = ("epochs", "batch_size", "learning_rate", "seed", "batch_norm", "save_fp16", "arithmetic")
+        shared = ("epochs", "batch_size", "learning_rate", "bias_rate", "seed", "batch_norm", "save_fp16", "arithmetic")
         given: dict[str, Any] = {name: settings[name] for name in shared}
         recipe = cli._recipe(str(settings["recipe"]), limit=settings["limit_train"], **given)
         assert recipe == checkpoint.training.recipe and settings["threads"] == checkpoint.threads
@@ -92,7 +92,9 @@ def test_every_command_of_the_shipped_results_parses_with_the_settings_of_the_re
 
 
 def test_replaced_settings_are_options_and_what_no_option_sets_is_said() -> None:
-    (train, *_) = of_one(name="original", optimizer="adam", epochs=3, seed=7, arithmetic="bfloat16", limit_train=100)
+    (train, *_) = of_one(
+        name="original", optimizer="adam", epochs=3, bias_rate=4.0, seed=7, arithmetic="bfloat16", limit_train=100
+    )
     settings = parsed(train)
     assert (settings["network"], settings["name"], settings["recipe"]) == ("resnet8", "small", "original")
     assert (settings["epochs"], settings["seed"], settings["limit_train"], settings["arithmetic"]) == (
@@ -102,6 +104,7 @@ def test_replaced_settings_are_options_and_what_no_option_sets_is_said() -> None
         "bfloat16",
     )
     assert settings["learning_rate"] is None or "--learning-rate" in train
+    assert settings["bias_rate"] == 4.0
 
 
 def test_a_teacher_is_named_with_what_its_answers_weigh() -> None:
