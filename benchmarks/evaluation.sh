@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make reports/ anew, of the networks in exported/ on this machine; from the project's folder: benchmarks/evaluation.sh DATA_DIR OUT
-# DATA_DIR is as for --dataset image_folder; OUT holds every format and all results. With the four networks two hours or
+# DATA_DIR is as for --dataset image_folder; OUT holds every format and all results. With the five networks three hours or
 # more, in which the machine should do nothing else; stop it and start it again as you like, it goes on.
 set -euo pipefail
 data=$1 out=$2

@@ -1,7 +1,7 @@
 """The trainings that docs/results.md compares, from their own records: python benchmarks/trainings.py [--command NETWORK | FOLDER ...]
 
 Without arguments it prints a line for each. The records are checkpoint.json of the networks in exported/ and, of those that are
-not shipped, the files in reports/trainings/. The weights that lie there are to be shipped once they are evaluated.
+not shipped, the files in reports/trainings/.
 FOLDER is another output folder, whose trainings are printed instead.
 --command prints the command that trains a shipped network again. The accuracy is that of the last epoch's weights, as they
 were trained and as they are stored.
