@@ -65,16 +65,21 @@ def test_every_command_of_the_shipped_results_parses_with_the_settings_of_the_re
     lines = list(reproduce.commands(checkpoints, current, results))
     found = [(line.split()[1], parsed(line)) for line in lines]
     assert [command for command, _ in found] == [
-        *["train"] * 4,
-        *["export"] * (len(found) - 6),
+        *["train"] * len(checkpoints),
+        *["export"] * (len(found) - len(checkpoints) - 2),
         "evaluate",
         "report",
     ]
-    for (_, settings), checkpoint in zip(found, checkpoints.values(), strict=False):
+    for _, settings in found[: len(checkpoints)]:
+        checkpoint = checkpoints[str(settings["name"] or settings["network"])]
         shared = ("epochs", "batch_size", "learning_rate", "bias_rate", "seed", "batch_norm", "save_fp16", "arithmetic")
         given: dict[str, Any] = {name: settings[name] for name in shared}
         recipe = cli._recipe(str(settings["recipe"]), limit=settings["limit_train"], **given)
-        assert recipe == checkpoint.training.recipe and settings["threads"] == checkpoint.threads
+        wanted = checkpoint.training.recipe
+        teacher = wanted.teacher
+        taught = (teacher.name, teacher.temperature, teacher.weight) if teacher else (None, None, None)
+        assert recipe == dataclasses.replace(wanted, teacher=None) and settings["threads"] == checkpoint.threads
+        assert (settings["teacher"], settings["temperature"], settings["weight"]) == taught
     evaluate = found[-2][1]
     jobs = [result.job for result in current if isinstance(result.job.artifact.origin, Trained)]
     exported = {
