@@ -21,6 +21,9 @@ time all_that_can export --out "$out"
 all_that_can export --out "$out" --input uint8 --format onnx --format onnx_int8 --format openvino_ir
 all_that_can evaluate --out "$out"
 all_that_can evaluate --out "$out" --metric accuracy --max-isa avx2 --max-isa sse41
-cifar-deploy report --out "$out"
+# With an empty cache the page shows none of the test images: they are not ours to ship.
+empty=$(mktemp -d)
+CIFAR_DEPLOY_CACHE=$empty cifar-deploy report --out "$out"
+rm -r "$empty"
 cp "$out"/reports/report{.md,.svg,.html,.csv,-wide.csv} reports
 cp "$out"/reports/results.jsonl reports

@@ -235,7 +235,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 @pytest.mark.slow
 @in_a_browser
-@pytest.mark.parametrize(("width", "height", "screens"), [(1400, 900, 6), (390, 844, 14)])
+@pytest.mark.parametrize(("width", "height", "screens"), [(1400, 900, 8), (390, 844, 15)])
 def test_the_shipped_results_keep_to_their_screens(
     browser: Page, tmp_path: Path, shipped: Table, width: int, height: int, screens: int
 ) -> None:
