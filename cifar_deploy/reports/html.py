@@ -161,7 +161,7 @@ def _drawn(chart: Chart) -> dict[str, Any]:
         case Scatter():
             return {
                 "drawn": [_markup(charts.scatter(chart, _WIDE, 400), "on-wide")],
-                "narrow": [_markup(charts.scatter(chart, _NARROW, 260, key_below=True), "on-narrow")],
+                "narrow": [_markup(charts.scatter(chart, _NARROW, 245, key_below=True), "on-narrow")],
             }
         case Forest():
             is_half = len(chart.panels) == 2
