@@ -67,6 +67,19 @@ def _share(value: float) -> float:
     return value
 
 
+def _checked(
+    option: str, help: str, default: str, metavar: str = "NUMBER", check: Callable[[float], float] = _positive
+) -> Any:
+    """An option that need not be given. What is given passes `check`."""
+    return typer.Option(
+        option,
+        metavar=metavar,
+        help=help,
+        show_default=default,
+        callback=lambda value: None if value is None else check(value),
+    )
+
+
 def _parsed(parse: Callable[[str, str], Any], option: str) -> Callable[[Any], Any]:
     """`parse` from core.units, for typer, which gives the default as it is."""
 
@@ -365,25 +378,9 @@ AllThreads = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Threads for training.", show_default="all that are allowed"),
 ]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        "--learning-rate",
-        metavar="NUMBER",
-        help="Learning rate at its highest.",
-        show_default=_RECIPES,
-        callback=lambda x: x if x is None else _positive(x),
-    ),
-]
+LearningRate = Annotated[float | None, _checked("--learning-rate", "Learning rate at its highest.", _RECIPES)]
 BiasRate = Annotated[
-    float | None,
-    typer.Option(
-        "--bias-rate",
-        metavar="NUMBER",
-        help="Learning rate of biases, as a multiple of all others'.",
-        show_default=_RECIPES,
-        callback=lambda x: x if x is None else _positive(x),
-    ),
+    float | None, _checked("--bias-rate", "Learning rate of biases, as a multiple of all others'.", _RECIPES)
 ]
 Seed = Annotated[
     int | None,
@@ -439,22 +436,12 @@ Teacher = Annotated[
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(
-        "--temperature",
-        metavar="NUMBER",
-        help="Divides the logits of teacher and network; needs --teacher.",
-        show_default=f"{TEMPERATURE:g}",
-        callback=lambda x: x if x is None else _positive(x),
-    ),
+    _checked("--temperature", "Divides the logits of teacher and network; needs --teacher.", f"{TEMPERATURE:g}"),
 ]
 TeacherWeight = Annotated[
     float | None,
-    typer.Option(
-        "--weight",
-        metavar="SHARE",
-        help="Share of the teacher in the loss; needs --teacher.",
-        show_default=f"{TEACHER_WEIGHT:g}",
-        callback=lambda x: x if x is None else _share(x),
+    _checked(
+        "--weight", "Share of the teacher in the loss; needs --teacher.", f"{TEACHER_WEIGHT:g}", "SHARE", check=_share
     ),
 ]
 CheckpointEvery = Annotated[
@@ -850,13 +837,7 @@ Std = Annotated[
 ]
 Scale = Annotated[
     float | None,
-    typer.Option(
-        "--scale",
-        callback=lambda value: None if value is None else _positive(value),
-        metavar="X",
-        help="Multiply by this after --mean and --std: 255 where a file takes pixels in 0..255.",
-        show_default="1",
-    ),
+    _checked("--scale", "Multiply by this after --mean and --std: 255 where a file takes pixels in 0..255.", "1", "X"),
 ]
 ChannelOrder = Annotated[
     Literal["rgb", "bgr"] | None,
