@@ -508,6 +508,10 @@ def with_speeds(results: list[Result], factor_of: dict[str, float]) -> list[Resu
     return made
 
 
+def trained_names(results: list[Result]) -> int:
+    return len({result.job.artifact.name for result in results if isinstance(result.job.artifact.origin, Trained)})
+
+
 def test_of_many_configurations_those_that_matter_fit_a_screen_of_100_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     a, raw = compare._read_results(SHIPPED)
     b = with_speeds(a, {"onnx": 1.5, "litert_int8": 0.5, "executorch_int8": 0.4})
@@ -518,7 +522,7 @@ def test_of_many_configurations_those_that_matter_fit_a_screen_of_100_columns(mo
     console.print_comparison(list(comparison.counts(pairs)), comparison.excerpt(pairs, 0.05), "summary")
     lines = screen.getvalue().splitlines()
     assert len(lines) <= 60 and max(map(len, lines)) <= 100
-    names = len({result.job.artifact.name for result in a if isinstance(result.job.artifact.origin, Trained)})
+    names = trained_names(a)
     assert lines[2] == f"  latency:     {18 * names} ties, {2 * names} faster, {2 * names} slower, {names} missing"
     rows = [line.split()[:4] for line in lines if line.startswith(("! ", "  resnet20 "))]
     of_one = [row for row in rows if "resnet20" in row]
@@ -569,8 +573,7 @@ def test_a_summary_says_as_much_as_is_asked_for(tmp_path: Path) -> None:
 def test_the_main_columns_of_the_shipped_results_fit_a_terminal_of_100_columns() -> None:
     results, raw = compare._read_results(SHIPPED)
     section = comparison.section(compare.pairs_of(results, results, raw, raw))
-    trained = [result for result in results if isinstance(result.job.artifact.origin, Trained)]
-    assert len(section.rows) == 23 * len({result.job.artifact.name for result in trained})
+    assert len(section.rows) == 23 * trained_names(results)
     parts = list(console._parts(section, 100))
     assert all(Width.get(console.out, console.out.options.update(width=10_000), part).maximum <= 100 for part in parts)
     heads = [[str(column.header).partition("\n")[0] for column in part.columns[3:]] for part in parts]
