@@ -20,27 +20,34 @@ ROOT = Path(__file__).parents[1]
 CHECKPOINTS = "exported/*/checkpoint/checkpoint.json"
 
 
-def line(checkpoint: Checkpoint) -> str:
+def line(name: str, checkpoint: Checkpoint) -> str:
     training, last = checkpoint.training, checkpoint.curve[-1]
     seconds, verdict = judge_training(checkpoint)
     stored = "–" if checkpoint.rounded_accuracy is None else f"{checkpoint.rounded_accuracy:.2%}"
     said = "; ".join((verdict.word, *verdict.reasons)) if verdict else "not watched"
     return (
-        f"| {training.name} | {training.network} | {training.recipe} | {last.accuracy:.2%} | {stored} | {seconds:,.0f} "
+        f"| {name} | {training.network} | {training.recipe} | {last.accuracy:.2%} | {stored} | {seconds:,.0f} "
         f"| {checkpoint.seconds:,.0f} | {checkpoint.wall_seconds:,.0f} | {(checkpoint.peak_bytes or 0) / 2**20:,.0f} "
         f"| {checkpoint.threads} of {checkpoint.machine.processor} | {said} |"
     )
 
 
+def _name(path: Path) -> str:
+    """Of a folder exported/NAME/checkpoint, or of a file NAME.json: there a record's own name may be another's, too."""
+    return path.parents[1].name if path.name == "checkpoint.json" else path.stem
+
+
 def table(paths: Sequence[Path]) -> None:
-    checkpoints = [codec.load(Checkpoint, path, "restore it from git") for path in paths]
-    checkpoints.sort(key=lambda found: (found.training.network, found.training.recipe.name, found.training.recipe.seed))
+    checkpoints = [(_name(path), codec.load(Checkpoint, path, "restore it from git")) for path in paths]
+    checkpoints.sort(
+        key=lambda found: (found[1].training.network, found[1].training.recipe.name, found[1].training.recipe.seed)
+    )
     print(
         "| training | network | by | accuracy | as stored | seconds | as spent | wall | peak MiB | threads "
         "| verdict on the seconds |"
     )
     print("|---|---|---|---:|---:|---:|---:|---:|---:|---|---|")
-    print("\n".join(map(line, checkpoints)))
+    print("\n".join(line(name, checkpoint) for name, checkpoint in checkpoints))
 
 
 def command(network: str) -> str:
