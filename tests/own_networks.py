@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 _calls = itertools.count()
 
@@ -51,6 +52,23 @@ def tied(classes: int) -> nn.Module:
     first, second = nn.Linear(48, 48, bias=False), nn.Linear(48, 48, bias=False)
     second.weight = first.weight
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), first, nn.ReLU(), second, _head(classes))
+
+
+def partly_dead(classes: int) -> nn.Module:
+    """Three channels of its first layer and two of its second are zero for every image, and get no gradient."""
+    network = Of(
+        lambda self, images: self.head(self.last(functional.relu(self.first(images)).mean((2, 3)))),
+        first=nn.Conv2d(3, 8, 1),
+        last=nn.Sequential(nn.Linear(8, 6), nn.ReLU()),
+        head=_head(classes, 6),
+    )
+    layers: tuple[Any, ...] = (network.first, network.last[0])  # type: ignore[index]
+    with torch.no_grad():
+        for layer, dead in zip(layers, (3, 2), strict=True):
+            layer.weight.fill_(0.1)
+            layer.bias.fill_(1)
+            layer.bias[:dead] = -100
+    return network
 
 
 def views(classes: int) -> nn.Module:
@@ -401,6 +419,15 @@ def keeps_its_graph(classes: int) -> nn.Module:
 
 
 # What answers otherwise from call to call
+
+
+def recomputes(classes: int) -> nn.Module:
+    """Its depthwise convolution is computed again in the backward pass, where bfloat16 leaves it in float32 no more."""
+    return Of(
+        lambda self, images: self.head(_small(checkpoint(self.depthwise, images, use_reentrant=False))),
+        depthwise=nn.Conv2d(3, 3, 3, groups=3),
+        head=_head(classes),
+    )
 
 
 def noisy(classes: int) -> nn.Module:

@@ -16,6 +16,7 @@ class Device(Requirements):
     summary: str
     probe: Callable[[], str]  # what it is, for people; raises Unavailable, with the reason, if it is not here
     peak_bytes: Callable[[], int | None]  # most ever allocated on it; None if it has no memory of its own
+    restart_peak: Callable[[], None] = lambda: None  # let peak_bytes begin again at what is allocated now
 
 
 DEVICES: Registry[Device] = Registry(

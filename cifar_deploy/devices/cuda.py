@@ -19,4 +19,12 @@ def peak_bytes() -> int | None:
     return torch.cuda.max_memory_allocated()
 
 
-DEVICE = Device(summary="an NVIDIA GPU", probe=probe, peak_bytes=peak_bytes, requires=("torch",))
+def restart_peak() -> None:
+    import torch
+
+    torch.cuda.reset_peak_memory_stats()
+
+
+DEVICE = Device(
+    summary="an NVIDIA GPU", probe=probe, peak_bytes=peak_bytes, restart_peak=restart_peak, requires=("torch",)
+)

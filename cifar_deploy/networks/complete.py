@@ -137,6 +137,11 @@ def on(device: str, network: nn.Module, layout: Layout = "channels_last") -> nn.
     return network.to(memory_format=torch.channels_last) if layout == "channels_last" else network
 
 
+def body(complete: nn.Module) -> nn.Module:
+    """The network of `build` without what normalises its input."""
+    return complete.get_submodule("1")
+
+
 def _body(network: str, data: Data) -> nn.Module:
     classes = len(data.classes)
     if NETWORKS.is_of_library(network):

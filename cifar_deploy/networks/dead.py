@@ -1,12 +1,15 @@
 """Dead channels: those whose ReLU gives zero for every one of many images. They cost time and carry no information."""
 
-from collections.abc import Iterable
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.module_tracker import ModuleTracker
 
 from cifar_deploy.core.records import DeadChannels
 
@@ -15,27 +18,84 @@ _RELUS = (_aten.relu, _aten.relu_)
 # ReLU6 and a ReLU that is written as a clamp, if their lower bound is zero.
 _CLAMPS = (_aten.hardtanh, _aten.hardtanh_, _aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_min_)
 
+# Their outputs have the channels in the last dimension.
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 
-def dead_channels(network: nn.Module, batches: Iterable[Tensor]) -> tuple[DeadChannels, ...]:
+
+def dead_channels(
+    network: nn.Module, batches: Iterable[Tensor], body: nn.Module | None = None
+) -> tuple[DeadChannels, ...]:
     """The layers with dead channels, in the order of computation. Leaves the network in evaluation mode.
+
+    A layer is the module of its ReLU. Where that module computes other things, too, or several times, the layer is the one
+    with weights before it: "relu after NAME".
 
     Args:
         network: Any; ReLU and ReLU6 are found as modules and as functions.
         batches: Images (N, 3, H, W), as the network takes them.
+        body: The part of the network in which layers are named; all of it by default.
     """
     network.eval()
-    largest: dict[tuple[int, str], Tensor] = {}
+    largest: dict[tuple[int, _Place], Tensor] = {}
     for images in batches:
-        tracker = ModuleTracker()
-        with torch.no_grad(), tracker, _Largest(tracker) as seen:
+        with torch.no_grad(), _placed(network if body is None else body) as at, _Largest(at) as seen:
             network(images)
-        for place, values in seen.of_layers.items():
+        for place, values in seen.of_places.items():
             largest[place] = torch.maximum(largest[place], values) if place in largest else values
+    uses = Counter(place.module for _, place in largest)
     return tuple(
-        DeadChannels(layer=layer, dead=dead, channels=len(values))
-        for (_, layer), values in largest.items()
+        DeadChannels(layer=place.layer(uses[place.module] == 1), dead=dead, channels=len(values))
+        for (_, place), values in largest.items()
         if (dead := int((values <= 0).sum()))
     )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in a network something is computed."""
+
+    module: str = ""  # the innermost
+    is_leaf: bool = False  # which has no modules within it
+    before: str = ""  # the last module with weights of its own that was computed
+    channels_last: bool = False  # in the output of that one
+
+    def layer(self, is_alone: bool) -> str:
+        if (self.is_leaf and is_alone) or not self.before:
+            return self.module or "the network"
+        return f"relu after {self.before}"
+
+
+class _At:
+    """The place of what is computed now."""
+
+    def __init__(self) -> None:
+        self.entered: list[tuple[str, bool]] = []
+        self.before, self.channels_last = "", False
+
+    @property
+    def place(self) -> _Place:
+        module, is_leaf = self.entered[-1] if self.entered else ("", False)
+        return _Place(module, is_leaf, self.before, self.channels_last)
+
+
+@contextlib.contextmanager
+def _placed(network: nn.Module) -> Iterator[_At]:
+    """Follows the calls of a network's modules in the block."""
+    at, names = _At(), {id(module): name for name, module in network.named_modules()}
+
+    def enter(module: nn.Module, _: Any) -> None:
+        if (name := names.get(id(module))) is not None:
+            at.entered.append((name, not any(module.children())))
+
+    def leave(module: nn.Module, *_: Any) -> None:
+        if (name := names.get(id(module))) is not None:
+            at.entered.pop()
+            if module._parameters:
+                at.before, at.channels_last = name, isinstance(module, _CHANNELS_LAST)
+
+    # Hooks of all modules: a torch.jit.ScriptModule takes none of its own.
+    with register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True):
+        yield at
 
 
 def _is_relu(function: Any, args: Any, kwargs: Any) -> bool:
@@ -50,19 +110,19 @@ def _is_relu(function: Any, args: Any, kwargs: Any) -> bool:
 class _Largest(TorchDispatchMode):
     """Records the largest value of each channel behind each ReLU."""
 
-    def __init__(self, tracker: ModuleTracker) -> None:
+    def __init__(self, at: _At) -> None:
         super().__init__()
-        self._tracker = tracker
-        self.of_layers: dict[tuple[int, str], Tensor] = {}
+        self._at = at
+        self.of_places: dict[tuple[int, _Place], Tensor] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = function(*args, **(kwargs or {}))
         if _is_relu(function, args, kwargs or {}) and found.ndim > 1:
-            channels = found.ndim - 1 if found.ndim == 3 else 1  # (N, tokens, C), (N, C, H, W) or (N, C)
+            place = self._at.place
+            is_last = (
+                place.channels_last or found.ndim == 3
+            )  # (N, H, W, C) or (N, tokens, C), else (N, C, H, W) or (N, C)
+            channels = found.ndim - 1 if is_last else 1
             others = [dimension for dimension in range(found.ndim) if dimension != channels]
-            self.of_layers[len(self.of_layers), self._layer()] = found.detach().amax(others)
+            self.of_places[len(self.of_places), place] = found.detach().amax(others)
         return found
-
-    def _layer(self) -> str:
-        """The innermost module; the tracker's names begin with the class of the whole network."""
-        return max(self._tracker.parents, key=len).partition(".")[2]

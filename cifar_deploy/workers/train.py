@@ -71,7 +71,12 @@ def train(
         group.from_first((training, limit_test, choose_arithmetic))
         taught_by = (complete.trained(store, Trained(checkpoint=teacher)), teacher.layout) if teacher else None
         setup = setup_of(training, data_folder, device, threads, limit_test, group, init, taught_by)
-        step_seconds = forecast.choose_arithmetic(setup) if choose_arithmetic else None
+        step_seconds = None
+        if choose_arithmetic:
+            step_seconds = forecast.choose_arithmetic(setup)
+            # What is only tried is no part of the training's memory.
+            memory.restart_peak()
+            DEVICES[device].restart_peak()
         training = setup.training
         test_images = len(setup.arrays.test_labels)
         setting: dict[str, str | int] = {
@@ -199,6 +204,7 @@ def _rounded_accuracy(setup: "TrainingSetup") -> float | None:
 
 def _dead_channels(setup: "TrainingSetup") -> tuple[DeadChannels, ...] | None:
     """Over some of the test images. None if they cannot be found out, which is no reason to lose a training."""
+    from cifar_deploy.networks import complete
     from cifar_deploy.networks.dead import dead_channels
     from cifar_deploy.training import batches
     from cifar_deploy.training.setup import EVALUATION_BATCH
@@ -212,12 +218,10 @@ def _dead_channels(setup: "TrainingSetup") -> tuple[DeadChannels, ...] | None:
             yield batches.as_input(images[chosen[done : done + EVALUATION_BATCH]], setup.trial.layout)
 
     try:
-        found = dead_channels(setup.network, parts())
+        return dead_channels(setup.network, parts(), complete.body(setup.network))
     except Exception as error:
         report(1, 1, milestone=f"warning: no dead channels are counted ({type(error).__name__}: {error})")
         return None
-    # Without the place of the whole network behind what normalises its input.
-    return tuple(dataclasses.replace(each, layer=each.layer.partition(".")[2] or each.layer) for each in found)
 
 
 def _is_the_same(accuracy: float, other: float, images: int) -> bool:

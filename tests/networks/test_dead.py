@@ -2,6 +2,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.module import (
+    _global_forward_hooks,
+    _global_forward_hooks_always_called,
+    _global_forward_pre_hooks,
+)
 
 from cifar_deploy.core.records import DeadChannels
 from cifar_deploy.networks.dead import dead_channels
@@ -58,7 +63,51 @@ def test_a_relu_that_is_no_module_is_seen_with_features_and_with_tokens() -> Non
         network.second.bias.fill_(50)
         network.first.bias[0] = network.second.bias[2] = network.second.bias[4] = -100
     found = dead_channels(nn.Sequential(network), _batches())
-    assert [(each.layer, each.dead, each.channels) for each in found] == [("0", 1, 4), ("0", 2, 5)]
+    assert [str(each) for each in found] == ["relu after 0.first (1 of 4)", "relu after 0.second (2 of 5)"]
+    found = dead_channels(nn.Sequential(nn.Identity(), network), _batches(), network)
+    assert [each.layer for each in found] == ["relu after first", "relu after second"]
+
+
+class _Shared(nn.Module):
+    """A ReLU for two layers, and a layer with the channels in the last of four dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.second = nn.Linear(4, 6)
+        self.act = nn.ReLU()
+        self.own = nn.Sequential(nn.Linear(6, 5), nn.ReLU())
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.act(self.norm(self.first(images))).permute(0, 2, 3, 1)
+        logits: Tensor = self.own(self.act(self.second(found)))
+        return logits.mean((1, 2))
+
+
+def test_each_use_of_a_shared_relu_is_named_by_what_comes_before_it() -> None:
+    network = _Shared()
+    with torch.no_grad():
+        for layer, dead in ((network.norm, [3]), (network.second, [1, 4, 5]), (network.own[0], [0])):
+            assert isinstance(layer, nn.BatchNorm2d | nn.Linear)
+            layer.weight.fill_(0.01)
+            layer.bias.fill_(50)
+            layer.bias[dead] = -1000
+    found = [str(each) for each in dead_channels(network, _batches())]
+    assert found == ["relu after norm (1 of 4)", "relu after second (3 of 6)", "own.1 (1 of 5)"]
+
+
+def test_nothing_of_it_stays_whatever_the_network_raises() -> None:
+    with pytest.raises(RuntimeError):
+        dead_channels(_Shared(), [torch.rand(2, 5, 8, 8)])
+    assert not (_global_forward_hooks or _global_forward_pre_hooks or _global_forward_hooks_always_called)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_a_part_that_is_compiled_is_a_layer_as_any() -> None:
+    network = nn.Sequential(torch.jit.script(_negative(nn.ReLU())), nn.Conv2d(2, 2, 1), nn.ReLU())
+    with torch.no_grad():
+        network[1].bias.copy_(torch.tensor([9.0, -9.0]))
+    assert [each.dead for each in dead_channels(network, _batches())] == [1, 1]
 
 
 def _negative(activation: nn.Module) -> nn.Module:

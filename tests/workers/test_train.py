@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from cifar_deploy.backends.pytorch import load
-from cifar_deploy.core import launch
+from cifar_deploy.core import launch, memory
 from cifar_deploy.core.arrays import as_input
 from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.core.records import Checkpoint, Recipe, Training
 from cifar_deploy.core.store import Store, as_artifact
 from cifar_deploy.stages.train import waiting
-from cifar_deploy.training import setup
+from cifar_deploy.training import forecast, setup
 from cifar_deploy.workers import train as stage
 from tests.conftest import TINY
 from tests.in_process import run_here
@@ -76,6 +76,30 @@ def test_what_cannot_be_counted_is_recorded_with_the_reason(images: Path) -> Non
     assert Store(images / "out").checkpoint("own") == checkpoint
 
 
+def test_the_record_names_the_layers_with_dead_channels(images: Path) -> None:
+    checkpoint = train("partly_dead", images)
+    assert checkpoint.dead_channels
+    assert [str(each) for each in checkpoint.dead_channels] == ["relu after first (3 of 8)", "last.1 (2 of 6)"]
+    assert Store(images / "out").checkpoint("own") == checkpoint
+
+
+@pytest.mark.skipif(not memory.restart_peak(), reason="the kernel lets no process restart its peak memory")
+def test_what_is_only_tried_is_no_part_of_the_peak_memory(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried_bytes = 300 << 20
+
+    def try_both(_: object) -> dict[str, float]:
+        np.ones(tried_bytes, np.uint8)
+        return {"float32": 1.0, "bfloat16": 0.5}
+
+    train("tied", images)
+    before = memory.resident_bytes()
+    monkeypatch.setattr(forecast, "choose_arithmetic", try_both)
+    training = Training(name="both", network="tests.own_networks:tied", recipe=RECIPE, data=DATA)
+    found = stage.train(training, images / "out", images, "cpu", 1, None, 600.0, choose_arithmetic=True)
+    assert found.peak_bytes and before and found.peak_bytes < before + tried_bytes / 2
+    assert found.step_seconds == {"float32": 1.0, "bfloat16": 0.5}
+
+
 def test_a_network_that_is_refused_leaves_nothing_behind(images: Path) -> None:
     with pytest.raises(UsageError, match="register_buffer"):
         train("random_buffer", images)
@@ -125,6 +149,7 @@ def test_the_threads_of_a_training_sleep_while_they_wait(tmp_path: Path, monkeyp
         return start(local, folder, setting)
 
     monkeypatch.setattr(launch.Local, "start", seen)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     assert run_here("train", "resnet8", *TINY, "--threads", "1", "--out", tmp_path).returncode == 0
     assert settings[-1].variables == {"OMP_WAIT_POLICY": "PASSIVE"}
 
