@@ -18,6 +18,7 @@ from cifar_deploy.core import limits, trust, units, variables
 from cifar_deploy.core.defaults import (
     CHECKPOINT_EVERY_S,
     COOL_WAIT_S,
+    HIGHEST_TEMPERATURE,
     QUICKSTART_SECONDS,
     SECONDS,
     TEACHER_WEIGHT,
@@ -64,6 +65,12 @@ def _positive(value: float) -> float:
 def _share(value: float) -> float:
     if not 0 <= value <= 1:
         raise typer.BadParameter(f"{value:g} is not between 0 and 1")
+    return value
+
+
+def _temperature(value: float) -> float:
+    if not 0 < value <= HIGHEST_TEMPERATURE:
+        raise typer.BadParameter(f"{value:g} is not above 0 and at most {HIGHEST_TEMPERATURE:g}")
     return value
 
 
@@ -436,7 +443,12 @@ Teacher = Annotated[
 ]
 Temperature = Annotated[
     float | None,
-    _checked("--temperature", "Divides the logits of teacher and network; needs --teacher.", f"{TEMPERATURE:g}"),
+    _checked(
+        "--temperature",
+        "Divides the logits of teacher and network; needs --teacher.",
+        f"{TEMPERATURE:g}",
+        check=_temperature,
+    ),
 ]
 TeacherWeight = Annotated[
     float | None,

@@ -116,6 +116,7 @@ def train_alone(
     if settings.threads is not None:
         machine.check_threads(settings.threads, "--threads")
     ranks.check_batch(settings.recipe.batch_size)
+    train_stage.check_alone(settings)
     if ranks.rank() > 0:  # the first rank alone says anything, unless it goes wrong
         pipeline.follow(pipeline.prepare(dataset, data_dir, preparation), networks[0], settings, name=name)
         return
@@ -153,7 +154,7 @@ def train(
 ) -> Trainings:
     """Train each network. One that fails does not keep the next from it."""
     for network in networks:
-        train_stage.name_of(network, name)
+        train_stage.check_teacher(store, settings, train_stage.name_of(network, name))
     prepared = prepare(dataset, data_dir, preparation)
     wanted = [
         train_stage.training_of(store, prepared, network, settings, name=name, force=force).recipe

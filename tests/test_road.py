@@ -21,7 +21,7 @@ from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Unavailable, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.locks import Lock
-from cifar_deploy.core.records import Arithmetic, Baseline, Begun, Recipe, Training, UnderLimit
+from cifar_deploy.core.records import Arithmetic, Baseline, Begun, Recipe, Teacher, Training, UnderLimit
 from cifar_deploy.core.store import Store
 from cifar_deploy.devices import DEVICES
 from cifar_deploy.metrics import default_metrics
@@ -439,6 +439,12 @@ def test_a_trained_network_teaches_another_one(uninterrupted: Path, tmp_path: Pa
     assert (found.name, found.weights, found.temperature, found.weight) == ("resnet8", teacher.weights, 4.0, 0.5)
     assert pupil.weights != teacher.weights and f"taught by resnet8 ({teacher.weights.sha256[:12]})" in done.stdout
     assert "trained before" in run_here(*taught).stdout
+    # A recipe of a record brings its teacher.
+    with workers_here(), Store(out) as store:
+        prepared = pipeline.prepare("digits", None)
+        settings = train.TrainingSettings(recipe=pupil.recipe, limit_test=pupil.test_images, threads=pupil.threads)
+        again = pipeline.train(store, prepared, pupil.training.network, settings, name="again").value
+    assert again.recipe == pupil.recipe and again.curve[-1].accuracy == pupil.curve[-1].accuracy
     refused = run_here(*_ONE_EPOCH[:-1], "--name", "taught", "--out", out)
     assert refused.returncode == 2 and "exists already with teacher resnet8" in refused.stderr
 
@@ -447,11 +453,15 @@ def test_a_trained_network_teaches_another_one(uninterrupted: Path, tmp_path: Pa
     ("options", "words"),
     [
         (["--teacher", "resnet8"], "give that another one by `cifar-deploy train --name`"),
-        (["--name", "taught", "--teacher", "resnet9"], "resnet9: no trained network has this name; did you mean"),
+        (
+            ["--name", "taught", "--teacher", "resnet9"],
+            "--teacher: resnet9: no trained network has this name; did you mean",
+        ),
         (["--name", "taught", "--teacher", "resnet8", "--size", "10"], "give the same --size"),
         (["--name", "taught", "--teacher", "resnet8", "--weight", "1.5"], "--weight: 1.5 is not between 0 and 1"),
         (["--name", "taught", "--teacher", "resnet8", "--weight", "nan"], "nan is not between 0 and 1"),
-        (["--name", "taught", "--teacher", "resnet8", "--temperature", "0"], "0 is not a positive number"),
+        (["--name", "taught", "--teacher", "resnet8", "--temperature", "0"], "0 is not above 0 and at most 100"),
+        (["--name", "taught", "--teacher", "resnet8", "--temperature", "101"], "101 is not above 0 and at most 100"),
         (["--name", "taught", "--weight", "0.5"], "--weight: needs --teacher"),
         (["--name", "taught", "--temperature", "2"], "--temperature: needs --teacher"),
     ],
@@ -471,6 +481,33 @@ def test_a_damaged_teacher_is_named_with_the_way_out(uninterrupted: Path, tmp_pa
     weights.write_bytes(weights.read_bytes()[:-1])
     refused = run_here(*_ONE_EPOCH[:-1], "--name", "taught", "--teacher", "resnet8", "--out", out)
     assert refused.returncode == 1 and "this is of the teacher, so train or add it again" in refused.stderr
+
+
+def test_a_teacher_that_is_not_there_is_missed_before_the_images_are_read(tmp_path: Path) -> None:
+    command = ["train", "resnet8", "--teacher", "large", "--dataset", "image_folder", "--data-dir", tmp_path / "none"]
+    refused = run_here(*command, "--out", tmp_path)
+    told = "--teacher large: no trained network has this name, nor any other; train it first (`cifar-deploy train NETWORK --name"
+    assert refused.returncode == 2 and told in refused.stderr
+
+
+def test_the_teacher_and_the_first_weights_of_a_recipe_are_those_that_it_names(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    store, wanted = Store(uninterrupted), a_checkpoint().training.recipe
+    found = store.checkpoint("resnet8")
+    assert found
+    prepared = Prepared(data=found.training.data, folder=tmp_path, decoded=False)
+    teacher = Teacher(name="resnet8", network="resnet8", weights=found.weights, temperature=2.5, weight=0.5)
+
+    def training(**recipe: Any) -> Training:
+        settings = train.TrainingSettings(recipe=replace(wanted, **recipe))
+        return train.training_of(store, prepared, "resnet20", settings)
+
+    assert training(teacher=teacher).recipe.teacher == teacher
+    with pytest.raises(UsageError, match="--teacher resnet8: has other weights here"):
+        training(teacher=replace(teacher, weights=replace(found.weights, sha256="0" * 64)))
+    with pytest.raises(UsageError, match="recipe: begins from the weights of"):
+        training(init=found.weights)
 
 
 def test_other_classes_and_several_processes_cannot_be_taught(

@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 from cifar_deploy.core.codec import to_json
+from cifar_deploy.core.defaults import HIGHEST_TEMPERATURE
 from cifar_deploy.core.errors import FailureKind
 from cifar_deploy.core.progress import counted
 
@@ -126,6 +127,7 @@ AtLeastOne: TypeAlias = Annotated[int, Within(least=1)]
 NotNegative: TypeAlias = Annotated[float, NOT_NEGATIVE]
 Positive: TypeAlias = Annotated[float, Within(least=0, open=True)]
 Share: TypeAlias = Annotated[float, Within(least=0, most=1)]
+Temperature: TypeAlias = Annotated[float, Within(least=0, most=HIGHEST_TEMPERATURE, open=True)]
 Time: TypeAlias = Annotated[str, Moment()]
 
 
@@ -234,12 +236,13 @@ class Teacher:
     name: str  # in the store
     network: str
     weights: File
-    temperature: Positive  # divides the logits of both networks
+    temperature: Temperature  # divides the logits of both networks
     weight: Share  # of its answers in the loss; the labels have the rest
 
     def __str__(self) -> str:
         return (
-            f"{self.name} ({self.weights.sha256[:12]}) at temperature {self.temperature:g} and weight {self.weight:g}"
+            f"{self.name} ({self.weights.sha256[:12]}) at temperature {self.temperature:.15g} "
+            f"and weight {self.weight:.15g}"
         )
 
 

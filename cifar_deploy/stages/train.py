@@ -45,7 +45,14 @@ class TrainingSettings:
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
     init: Path | None = None  # where the file of the recipe's first weights is
     choose_arithmetic: bool = False  # the faster one here, in place of the recipe's
-    teaching: Teaching | None = None  # it becomes the recipe's teacher
+    teaching: Teaching | None = None  # it becomes the recipe's teacher; None: the recipe's own teaches, if it has one
+
+    @property
+    def taught_by(self) -> Teaching | None:
+        """The settings' own, or that of a recipe that is from a record."""
+        if self.teaching or not (teacher := self.recipe.teacher):
+            return self.teaching
+        return Teaching(name=teacher.name, temperature=teacher.temperature, weight=teacher.weight)
 
 
 def fine_tuning(settings: TrainingSettings, init: Path, *, freeze: bool = False) -> TrainingSettings:
@@ -114,7 +121,7 @@ def train(
         checkpoint_every_s=settings.checkpoint_every_s,
         init=settings.init,
         choose_arithmetic=settings.choose_arithmetic and not _is_same(unfinished, training),
-        teacher=checkpoint(store, settings.teaching.name) if settings.teaching else None,
+        teacher=checkpoint(store, teacher.name) if (teacher := training.recipe.teacher) else None,
     )
     app.write(store, as_artifact(trained))
     return Outcome(value=trained, reused=False)
@@ -125,12 +132,11 @@ def follow(
 ) -> None:
     """Train along with the first rank, under torchrun; it alone reads and writes an output folder."""
     settings = settings or TrainingSettings()
-    if settings.teaching:
-        raise _alone(settings.teaching)
+    check_alone(settings)
     threads = settings.threads or ranks.threads()
     Worker(pool_threads=threads, variables=waiting()).call(
         worker.follow,
-        training=_training(prepared, network, name, settings.recipe),
+        training=_training(prepared, network, name, settings),
         data_folder=prepared.folder,
         device=settings.device,
         threads=threads,
@@ -162,9 +168,9 @@ def training_of(
 
     Raises UsageError where it would, before anything is done.
     """
-    training = _training(prepared, network, name, settings.recipe)
-    if settings.teaching:
-        teacher = _teacher(store, training, settings.teaching)
+    training = _training(prepared, network, name, settings)
+    if settings.taught_by:
+        teacher = _teacher(store, training, settings)
         training = replace(training, recipe=replace(training.recipe, teacher=teacher))
     if force:
         return training
@@ -187,19 +193,58 @@ def training_of(
     return training
 
 
-def _teacher(store: Store, training: Training, teaching: Teaching) -> Teacher:
-    """Raises UsageError if no network of the store has this name, or if it cannot teach this training."""
-    option = f"--teacher {teaching.name}"
-    if ranks.count() > 1:
-        raise _alone(teaching)
+def check_alone(settings: TrainingSettings) -> None:
+    """Raises UsageError if there is a teacher and, under torchrun, other processes."""
+    if settings.taught_by and ranks.count() > 1:
+        raise UsageError(f"{_option(settings.taught_by)}: needs one process; leave it out, or train without torchrun")
+
+
+def check_teacher(store: Store, settings: TrainingSettings, name: str) -> None:
+    """What can be said of the teacher of a new training, of this name, before its images are read.
+
+    Raises UsageError if no other network of the store has the teacher's name, Corrupt if its files are damaged.
+    """
+    check_alone(settings)
+    if teaching := settings.taught_by:
+        _teaching(store, teaching, name)
+
+
+def _option(teaching: Teaching) -> str:
+    return f"--teacher {teaching.name}"
+
+
+def _teaching(store: Store, teaching: Teaching, name: str) -> Checkpoint:
+    option = _option(teaching)
+    if teaching.name == name:
+        raise UsageError(
+            f"{option}: has the name of the new training; give that another one by `cifar-deploy train --name`"
+        )
+    if not store.names():
+        raise UsageError(
+            f"{option}: no trained network has this name, nor any other; train it first (`cifar-deploy train NETWORK "
+            f"--name {teaching.name}`), or take it in (`cifar-deploy add`)"
+        )
     try:
         teacher = checkpoint(store, teaching.name)
         store.verified(as_artifact(teacher))
     except Corrupt as error:
         raise Corrupt(f"{option}: {error}; this is of the teacher, so train or add it again") from error
-    if teacher.training.name == training.name:
+    except UsageError as error:
+        raise UsageError(f"--teacher: {error}") from error
+    return teacher
+
+
+def _teacher(store: Store, training: Training, settings: TrainingSettings) -> Teacher:
+    """Raises UsageError if no network of the store has this name, or if it cannot teach this training."""
+    check_alone(settings)
+    teaching = settings.taught_by
+    assert teaching
+    option, teacher = _option(teaching), _teaching(store, teaching, training.name)
+    wanted = None if settings.teaching else settings.recipe.teacher
+    if wanted and wanted.weights.sha256 != teacher.weights.sha256:
         raise UsageError(
-            f"{option}: has the name of the new training; give that another one by `cifar-deploy train --name`"
+            f"{option}: has other weights here ({teacher.weights.sha256[:12]}) than the recipe's teacher "
+            f"({wanted.weights.sha256[:12]}); bring those, or give a teacher of your own as teaching"
         )
     theirs, mine = teacher.training.data, training.data
     if theirs.classes != mine.classes:
@@ -218,10 +263,6 @@ def _teacher(store: Store, training: Training, teaching: Teaching) -> Teacher:
     )
 
 
-def _alone(teaching: Teaching) -> UsageError:
-    return UsageError(f"--teacher {teaching.name}: needs one process; leave it out, or train without torchrun")
-
-
 def _finished(store: Store, name: str, force: bool) -> Checkpoint | None:
     """A damaged record raises Corrupt, unless the network is trained again, or was begun to be."""
     try:
@@ -236,8 +277,11 @@ def _is_same(there: Training | None, wanted: Training) -> bool:
     return there is not None and there.difference(wanted) is None
 
 
-def _training(prepared: Prepared, network: str, name: str | None, recipe: Recipe) -> Training:
+def _training(prepared: Prepared, network: str, name: str | None, settings: TrainingSettings) -> Training:
+    recipe = settings.recipe
     NETWORKS.given(network)
+    if recipe.init and not settings.init:
+        raise UsageError(f"recipe: begins from the weights of {recipe.init}; give that file as the settings' init")
     if not prepared.data.train_images:
         raise DataError(f"{prepared.data.source}: has test images alone; add train/ beside them, with the same classes")
     ranks.check_batch(recipe.batch_size)

@@ -29,7 +29,11 @@ def computing_in(arithmetic: Arithmetic, device: str) -> Iterator[None]:
 
 
 class _DepthwiseInFloat32(TorchFunctionMode):
-    """Finds them by their arguments, so that it holds for any network, and for convolutions that are no modules."""
+    """Finds them by their arguments, so that it holds for convolutions that are no modules, too.
+
+    Not seen, and computed as autocast has them, are those within a torch.jit.ScriptModule, and those that
+    torch.utils.checkpoint computes again: it restores autocast alone, and raises an error or rounds otherwise.
+    """
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -91,10 +91,13 @@ def _why_impossible(setup: TrainingSetup, arithmetic: Arithmetic) -> str | None:
     """Tries a network of its own, as every training does before its first step."""
     report(0, 1, f"trying {arithmetic}")
     try:
-        try_out(setup.training.computed_in(arithmetic), setup.device, setup.group.count)
+        trial = try_out(setup.training.computed_in(arithmetic), setup.device, setup.group.count)
     except UsageError as error:
         return one_line(str(error), 200)
-    return None
+    mine, other = setup.trial.layout, trial.layout
+    return (
+        None if mine == other else f"it takes {other} images, and {setup.training.recipe.arithmetic} takes {mine} ones"
+    )
 
 
 @contextlib.contextmanager

@@ -62,14 +62,15 @@ def step(
     """One update. The loss before it, summed over these images.
 
     `share` is how many images a rank has, in the mean of all ranks: the gradient is that of the mean loss of all images
-    once it is averaged over the ranks. The teacher sees the images at their full size, which it knows.
+    once it is averaged over the ranks. The teacher sees the images at their full size, which it knows, and computes in
+    float32: its answers are the same whatever the arithmetic of its pupil.
     """
     images = batch.images
     optimizer.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        taught = None if teacher is None else teacher(batch.whole)
     with computing_in(recipe.arithmetic, images.device.type):
         logits = model(images)
-        with torch.no_grad():
-            taught = None if teacher is None else teacher(batch.whole).to(images.dtype)
     loss = loss_of(logits.to(images.dtype), batch.labels, recipe, taught)
     (loss / share).backward()
     optimizer.step()

@@ -118,12 +118,15 @@ def _train(network: nn.Module, training: Training, ranks: int, layout: Layout) -
     recipe = dataclasses.replace(training.recipe, learning_rate=min(training.recipe.learning_rate, 1e-3))
     optimizer = optimizer_of(network, recipe)
     device = next(network.parameters()).device
+    failed, arithmetic = "cannot be trained", recipe.arithmetic
+    if arithmetic != "float32":
+        failed += f" in {arithmetic}; give --arithmetic float32"
     for _ in range(_ROUNDS):
         for height, width in batches.sizes(recipe, data.height, data.width):
             pixels = (fixed_images(height, width) * 255).byte().permute(0, 2, 3, 1).contiguous()
             images, labels = batches.as_input(pixels.to(device), layout), torch.arange(2, device=device) % classes
             network.train()
-            with refusing(name, "cannot be trained"):
+            with refusing(name, failed):
                 step(network, optimizer, recipe, batches.Batch(images, labels, whole=images), len(images))
         logits_of(name, network, fixed_images(data.height, data.width), classes)
     idle = [key for key, weight in network.named_parameters() if weight.requires_grad and weight.grad is None]

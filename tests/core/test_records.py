@@ -8,7 +8,7 @@ import pytest
 
 from cifar_deploy.core.codec import from_json, to_json
 from cifar_deploy.core.errors import Corrupt
-from cifar_deploy.core.records import Job, UnderIsa
+from cifar_deploy.core.records import File, Job, Teacher, UnderIsa
 from tests.probes import a_checkpoint, a_job
 
 
@@ -59,6 +59,20 @@ def test_the_first_difference_of_two_trainings_is_in_words() -> None:
     more = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, batch_size=8))
     assert training.difference(training) is None
     assert more.difference(training) == "batch size 8, not 4"
+
+
+def test_a_difference_never_looks_like_none() -> None:
+    training = a_checkpoint().training
+    weights = File(name="w", bytes=1, sha256="0" * 64)
+    teacher = Teacher(name="t", network="t", weights=weights, temperature=4.0, weight=0.9)
+    one, other = (
+        dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, teacher=each))
+        for each in (teacher, dataclasses.replace(teacher, temperature=4.0000001))
+    )
+    assert one.difference(other) == (
+        "teacher t (000000000000) at temperature 4 and weight 0.9, "
+        "not t (000000000000) at temperature 4.0000001 and weight 0.9"
+    )
 
 
 def test_a_recipe_tells_the_learning_rate_of_biases_where_it_is_another() -> None:

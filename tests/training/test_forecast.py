@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from cifar_deploy.core import trust
-from cifar_deploy.core.records import Recipe
+from cifar_deploy.core.records import File, Recipe, Teacher
 from cifar_deploy.training import forecast, ranks
 from cifar_deploy.training.forecast import choose_arithmetic, seconds_left
 from cifar_deploy.training.optimise import optimizer_of
 from cifar_deploy.training.setup import TrainingSetup
 from cifar_deploy.training.state import Position
+from cifar_deploy.training.trial import Trial
 from tests.training.test_loop import a_subject
 
 
@@ -98,6 +99,22 @@ def test_no_more_steps_are_made_in_what_is_hopeless(
 
 def test_a_network_that_cannot_be_trained_in_bfloat16_keeps_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.training.test_forecast.network", _Refuses)
+    setup = _setup()
+    assert choose_arithmetic(setup) == {} and setup.training.recipe.arithmetic == "float32"
+
+
+def test_a_teacher_that_refuses_bfloat16_teaches_all_the_same() -> None:
+    setup = _setup()
+    setup.teacher = _Refuses(10).eval()
+    teacher = Teacher(
+        name="t", network="t", weights=File(name="w", bytes=1, sha256="0" * 64), temperature=4, weight=0.9
+    )
+    setup.training = replace(setup.training, recipe=replace(setup.training.recipe, teacher=teacher))
+    assert set(choose_arithmetic(setup)) == {"float32", "bfloat16"}
+
+
+def test_bfloat16_that_takes_another_layout_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecast, "try_out", lambda *_: Trial(layout="contiguous"))
     setup = _setup()
     assert choose_arithmetic(setup) == {} and setup.training.recipe.arithmetic == "float32"
 

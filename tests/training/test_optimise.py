@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cifar_deploy.core.records import File, Recipe, Teacher
 from cifar_deploy.training.batches import Batch
@@ -95,6 +95,21 @@ def test_a_pupil_comes_to_answer_as_its_teacher_does_whatever_the_labels_say() -
     assert (pupil(images).argmax(1) == teacher(images).argmax(1)).float().mean() > 0.95
     assert all(torch.equal(weight, before[name]) for name, weight in teacher.state_dict().items())
     assert all(weight.grad is None for weight in teacher.parameters())
+
+
+def test_a_teacher_computes_in_float32_whatever_its_pupil_does() -> None:
+    class Noted(nn.Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            found = super().forward(images.flatten(1))
+            types.append(found.dtype)
+            return found
+
+    types: list[torch.dtype] = []
+    pupil, teacher = Noted(12, 4), Noted(12, 4)
+    recipe = dataclasses.replace(PLAIN, teacher=TEACHER, arithmetic="bfloat16")
+    images = torch.rand(8, 3, 2, 2)
+    step(pupil, optimizer_of(pupil, recipe), recipe, Batch(images, torch.arange(8) % 4, images), 8, teacher)
+    assert sorted(map(str, types)) == ["torch.bfloat16", "torch.float32"]
 
 
 def test_a_teacher_sees_the_images_at_their_full_size() -> None:

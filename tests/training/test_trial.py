@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 
 import numpy as np
 import pytest
@@ -89,6 +90,13 @@ def test_a_network_that_cannot_be_trusted_is_refused_with_the_way_out(name: str,
     assert str(refused.value).startswith(f"tests.own_networks:{name}: ")
     assert all(word in str(refused.value) for word in words), refused.value
     assert len(str(refused.value)) <= 300
+
+
+def test_what_cannot_be_trained_in_bfloat16_is_told_of_float32() -> None:
+    assert tried("recomputes").layout == "channels_last"
+    told = re.escape("recomputes: cannot be trained in bfloat16; give --arithmetic float32 (CheckpointError")
+    with pytest.raises(UsageError, match=told):
+        tried("recomputes", dataclasses.replace(RECIPE, arithmetic="bfloat16"))
 
 
 def test_several_ranks_need_a_gradient_of_every_parameter() -> None:
