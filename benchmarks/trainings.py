@@ -1,27 +1,30 @@
-"""The trainings that docs/results.md compares, from their own records: python benchmarks/trainings.py [--command NETWORK | FOLDER ...]
+"""The trainings that docs/results.md compares, from their own records: python benchmarks/trainings.py [FOLDER ...]
 
-Without arguments it prints a line for each. The records are checkpoint.json of the networks in exported/ and, of those that are
-not shipped, the files in reports/trainings/.
-FOLDER is another output folder, whose trainings are printed instead.
---command prints the command that trains a shipped network again. The accuracy is that of the last epoch's weights, as they
-were trained and as they are stored.
+It prints a line for each. The records are checkpoint.json of the networks in exported/ and, of those that are not shipped,
+the files in reports/trainings/. FOLDER is another output folder, whose trainings are printed instead.
+The accuracy is that of the last epoch's weights, as they were trained and as they are stored.
+
+--command NETWORK [-- OPTION ...] prints the command that trains a shipped network again. Each OPTION replaces the record's.
+--teacher-of NETWORK prints the name of its teacher, if it has one.
 """
 
 import argparse
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cifar_deploy.core import codec
 from cifar_deploy.core.records import Checkpoint, Training
 from cifar_deploy.core.verdict import judge_training
-from cifar_deploy.sections.reproduce import training_command
+from cifar_deploy.sections.reproduce import apart, training_command
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS = "exported/*/checkpoint/checkpoint.json"
 
 
-def line(name: str, checkpoint: Checkpoint) -> str:
-    training, last = checkpoint.training, checkpoint.curve[-1]
+def line(name: str, training: Training, checkpoint: Checkpoint) -> str:
+    last = checkpoint.curve[-1]
     seconds, verdict = judge_training(checkpoint)
     stored = "–" if checkpoint.rounded_accuracy is None else f"{checkpoint.rounded_accuracy:.2%}"
     said = "; ".join((verdict.word, *verdict.reasons)) if verdict else "not watched"
@@ -39,33 +42,62 @@ def _name(path: Path) -> str:
 
 def table(paths: Sequence[Path]) -> None:
     checkpoints = [(_name(path), codec.load(Checkpoint, path, "restore it from git")) for path in paths]
-    checkpoints.sort(
-        key=lambda found: (found[1].training.network, found[1].training.recipe.name, found[1].training.recipe.seed)
-    )
+    trained = [(name, found.training, found) for name, found in checkpoints if isinstance(found.training, Training)]
+    trained.sort(key=lambda found: (found[1].network, found[1].recipe.name, found[1].recipe.seed))
     print(
         "| training | network | by | accuracy | as stored | seconds | as spent | wall | peak MiB | threads "
         "| verdict on the seconds |"
     )
     print("|---|---|---|---:|---:|---:|---:|---:|---:|---|---|")
-    print("\n".join(line(name, checkpoint) for name, checkpoint in checkpoints))
+    print("\n".join(line(*found) for found in trained))
 
 
-def command(network: str) -> str:
+def command(training: Training, checkpoint: Checkpoint, options: Sequence[str]) -> str:
+    """The record's command with these options in place of its own."""
+    given = {word.partition("=")[0] for word in options if word.startswith("--")}
+    kept = [
+        word
+        for group in _groups(shlex.split(training_command(training, checkpoint)))
+        for word in group
+        if group[0] not in given
+    ]
+    return shlex.join([*kept, *options])
+
+
+def _groups(words: Sequence[str]) -> Iterator[list[str]]:
+    """Each option with its value; before them what is no option."""
+    group: list[str] = []
+    for word in words:
+        if word.startswith("--"):
+            yield group
+            group = []
+        group.append(word)
+    yield group
+
+
+def _shipped(network: str) -> tuple[Training, Checkpoint]:
     path = ROOT / "exported" / network / "checkpoint" / "checkpoint.json"
     checkpoint = codec.load(Checkpoint, path, "name one of the folders in exported/")
     assert isinstance(checkpoint.training, Training)
-    return training_command(checkpoint.training, checkpoint)
+    return checkpoint.training, checkpoint
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="*", type=Path)
+    parser.add_argument("folder", nargs="*")
     parser.add_argument("--command", metavar="NETWORK")
+    parser.add_argument("--teacher-of", metavar="NETWORK")
     arguments = parser.parse_args()
     if arguments.command:
-        print(command(arguments.command))
+        training, checkpoint = _shipped(arguments.command)
+        print(command(training, checkpoint, arguments.folder))
+        if told := apart(checkpoint, {}):
+            print(told.strip(), file=sys.stderr)
+    elif arguments.teacher_of:
+        if teacher := _shipped(arguments.teacher_of)[0].recipe.teacher:
+            print(teacher.name)
     elif arguments.folder:
-        table([path for folder in arguments.folder for path in folder.glob(CHECKPOINTS)])
+        table([path for folder in arguments.folder for path in Path(folder).glob(CHECKPOINTS)])
     else:
         table([*ROOT.glob(CHECKPOINTS), *ROOT.glob("reports/trainings/*.json")])
 

@@ -69,9 +69,9 @@ def commands(
         checkpoint = checkpoints[name]
         training = checkpoint.training
         if isinstance(training, Addition):
-            found[_add(training, checkpoint)] = f"adds {name}{_apart(checkpoint)}"
+            found[_add(training, checkpoint)] = f"adds {name}{apart(checkpoint, checkpoints)}"
         else:
-            found[training_command(training, checkpoint)] = f"trains {name}{_apart(checkpoint)}"
+            found[training_command(training, checkpoint)] = f"trains {name}{apart(checkpoint, checkpoints)}"
     for names, options in _exports(shown):
         found[_line("export", *names, *options)] = "exports these"
     for line in _evaluations(shown, all_results):
@@ -199,8 +199,8 @@ def _teachers(name: str, checkpoints: Mapping[str, Checkpoint]) -> tuple[str, ..
     return found
 
 
-def _apart(checkpoint: Checkpoint) -> str:
-    """What no option says."""
+def apart(checkpoint: Checkpoint, others: Mapping[str, Checkpoint]) -> str:
+    """What no option of its command says, in brackets. `others` are networks by name, its teacher among them."""
     training, told = checkpoint.training, []
     if training.data.dataset == _GIVEN_DATA:
         told.append("PATH: the folder or .zip of the images")
@@ -216,8 +216,10 @@ def _apart(checkpoint: Checkpoint) -> str:
     else:
         optional = {*_NUMBERS, *(field for field, _ in _FLAGS), "init", "teacher"}
         told += [f"no option sets its {name.replace('_', ' ')}" for name in _changed(recipe) if name not in optional]
-    if recipe.teacher:
-        told.append(f"train {recipe.teacher.name} first; its weights' sha256 is {recipe.teacher.weights.sha256[:16]}")
+    if teacher := recipe.teacher:
+        there = others.get(teacher.name)
+        verb = "add" if there and isinstance(there.training, Addition) else "train"
+        told.append(f"{verb} {teacher.name} first; its weights' sha256 is {teacher.weights.sha256[:16]}")
     if checkpoint.changes:
         told.append("its setting changed on the way")
     return f" ({'; '.join(told)})" if told else ""

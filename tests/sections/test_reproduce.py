@@ -10,6 +10,7 @@ import pytest
 from cifar_deploy import cli
 from cifar_deploy.core.journal import grouped, read_lines
 from cifar_deploy.core.records import (
+    Addition,
     Checkpoint,
     Data,
     External,
@@ -139,6 +140,9 @@ def test_a_teacher_is_trained_before_its_pupil() -> None:
     order = list(lines)
     assert order.index("c") < order.index("b") < order.index("a")
     assert f"--weight {1 / 3!r}" in lines["a"] and "train elsewhere first" in found[lines["d"]]
+    elsewhere = Addition(name="c", network="resnet20", data=training.data, normalisation=None, weights=WEIGHTS)
+    trainings["c"] = dataclasses.replace(checkpoint, training=elsewhere, curve=())
+    assert "add c first" in reproduce.commands(trainings, results, results)[lines["b"]]
 
 
 @pytest.mark.parametrize(
