@@ -33,6 +33,8 @@ _FORMER = {
     "--sustain": "--soak",
     "--unlike": "--allow-mismatch",
 }
+# Former flags that are a value of an option today.
+_REPLACED = {"--bf16": "--arithmetic bfloat16"}
 
 
 def today(argument: str) -> str:
@@ -229,6 +231,8 @@ def _told(error: TyperException, context: Any) -> str:
         return f"{context.command_path}: {error.format_message().rstrip('.')}; {_see(context)}"
     if given not in options and any(given in option.opts for option in config.options()):
         return f"{given}: belongs behind the command; write `{context.command_path} COMMAND {given}`"
+    if (replaced := _REPLACED.get(given)) and replaced.split()[0] in options:
+        return f"{given}: has another name now; give {replaced}"
     if given not in options:
         return f"{given}: no option of `{context.command_path}` has this name; {_or_help(given, options, context)}"
     fault = "takes no value" if options[given].is_flag else "needs a value"

@@ -269,6 +269,12 @@ def test_a_former_name_of_an_option_is_understood_and_shown_nowhere(
     assert unknown.returncode == 2 and "no option of" in unknown.stderr
 
 
+def test_a_former_flag_is_told_what_it_is_now(tmp_path: Path) -> None:
+    done = run_here("train", "resnet8", "--bf16", "--out", tmp_path)
+    assert done.returncode == 2 and "error: --bf16: has another name now; give --arithmetic bfloat16" in done.stderr
+    assert "no option of" in run_here("report", "--bf16").stderr
+
+
 def test_help_answers_without_importing_what_commands_need() -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "cifar_deploy", "--help"], capture_output=True, text=True
