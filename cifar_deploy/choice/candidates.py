@@ -60,6 +60,14 @@ class Candidate:
         return value.number if value else math.inf
 
     @property
+    def trained_on(self) -> tuple[object, ...] | None:
+        """What its training time depends on beside the training; None where that time is unknown or noisy."""
+        checkpoint, time = self.artifact.checkpoint, self.of_one.get("training_time")
+        if not checkpoint or not time or (time.verdict and time.verdict.word != "stable"):
+            return None
+        return checkpoint.machine.chip, checkpoint.device, checkpoint.device_name, checkpoint.threads, checkpoint.ranks
+
+    @property
     def latency_s(self) -> float:
         return self.number("latency", "p50")
 

@@ -72,7 +72,10 @@ class NearMiss:
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What the next step of the Pareto set costs for each percentage point of accuracy; infinite where it is not known."""
+    """What the next step of the Pareto set costs for each percentage point of accuracy; infinite where it is not known.
+
+    Of training it is known where both networks were trained on the same processor, with as many threads, undisturbed.
+    """
 
     candidate: Candidate
     points: float
@@ -223,6 +226,7 @@ def _price(field: Field, candidates: Sequence[Candidate], winner: Candidate) -> 
     candidate = _fastest(field, better, "next").candidate
     assert candidate.accuracy is not None and winner.accuracy is not None
     points = (candidate.accuracy - winner.accuracy) * 100
+    trained_alike = winner.trained_on is not None and winner.trained_on == candidate.trained_on
 
     def a_point(number: Callable[[Candidate], float]) -> float:
         ours, theirs = number(winner), number(candidate)
@@ -234,5 +238,5 @@ def _price(field: Field, candidates: Sequence[Candidate], winner: Candidate) -> 
         latency_s=a_point(lambda each: each.latency_s),
         memory_bytes=a_point(lambda each: each.number("memory", "peak")),
         size_bytes=a_point(lambda each: each.number("file_size", "bytes")),
-        training_s=a_point(lambda each: each.number("training_time", "seconds")),
+        training_s=a_point(lambda each: each.number("training_time", "seconds")) if trained_alike else math.inf,
     )

@@ -1,8 +1,10 @@
 """The choice: what qualifies wins by the stated rule, a tie goes to the more frugal, and what is not to be trusted never wins."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from cifar_deploy.core.records import Disturbance, Failure, Job, Measurement, Pa
 from cifar_deploy.core.statistics import confidence_in_rounds, confidence_in_share, difference
 from cifar_deploy.core.store import Store
 from cifar_deploy.stages.report import current_of
-from tests.probes import a_job, a_run, a_session, calm
+from tests.probes import a_checkpoint, a_job, a_run, a_session, calm
 
 IMAGES = 10_000
 
@@ -46,6 +48,7 @@ class Shelf:
         mib: float = 50,
         kib: float = 100,
         minutes: float | None = None,
+        trained: Mapping[str, Any] = MappingProxyType({}),
         gauge: Disturbance | None = None,
         parity: tuple[Parity, ...] | None = None,
         rounds: int = 7,
@@ -54,7 +57,7 @@ class Shelf:
         job = replace(a_job(format=format), backend=backend)
         assert isinstance(job.artifact.origin, Trained)
         checkpoint = job.artifact.origin.checkpoint
-        origin = Trained(checkpoint=replace(checkpoint, training=replace(checkpoint.training, name=name)))
+        origin = Trained(checkpoint=replace(checkpoint, training=replace(checkpoint.training, name=name), **trained))
         if parity is None:
             parity = (Parity(backend=backend, images=256, largest_difference=0, largest_logit=1, agreement=1),)
         job = replace(job, artifact=replace(job.artifact, origin=origin, parity=parity))
@@ -363,6 +366,26 @@ def test_the_json_says_the_same() -> None:
     assert found["winner"]["values"]["latency.p50"]["number"] == pytest.approx(0.002)
     assert found["next_point"]["a_point"]["training_s"] == pytest.approx(3000, rel=1e-3)
     assert document(three().choose(latency(0.1)))["winner"] is None
+
+
+@pytest.mark.parametrize(
+    ("trained", "is_known"),
+    [
+        ({}, True),
+        ({"threads": 2}, False),
+        ({"device": "cuda"}, False),
+        ({"machine": replace(a_checkpoint().machine, instructions=("avx_vnni",))}, False),
+        ({"changes": ("from epoch 2 with threads 2, not 1",)}, False),
+        (
+            {"curve": [replace(one, disturbances=(calm(seconds=60, run_delay=0.9),)) for one in a_checkpoint().curve]},
+            False,
+        ),
+    ],
+)
+def test_a_training_costs_more_only_than_one_that_ran_alike(trained: dict[str, Any], is_known: bool) -> None:
+    shelf = Shelf().add("small", 1, 0.80, minutes=10).add("large", 10, 0.892, minutes=80, trained=trained)
+    price = shelf.choose(latency(2)).price
+    assert price and math.isfinite(price.training_s) == is_known
 
 
 def test_a_price_that_is_not_known_is_null() -> None:
