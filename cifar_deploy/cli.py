@@ -768,7 +768,7 @@ def choose(
     )
     store = pipeline.Store(out)
     choices = pipeline.choices(store, constraints, machines=machine or ())
-    console.print_choices(choices)
+    console.print_choices(choices, {title: choose_stage.absence(store, choice) for title, choice in choices.items()})
     if as_json:
         console.print_document(documents.ChooseDocument.of_all(store, choices))
     if told := choose_stage.refusal(choices):

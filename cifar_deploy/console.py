@@ -294,7 +294,7 @@ def _room(view: View) -> int:
 
 
 def print_answer(lines: Sequence[str]) -> None:
-    """Three lines at most, each wrapped at words."""
+    """The answer and what is to be known of it, each wrapped at words."""
     line()
     for number, text in enumerate(lines):
         _paragraph(text, style="bold" if number == 0 else None)
@@ -359,11 +359,13 @@ def _print_remarks(remarks: Mapping[str, tuple[str, ...]]) -> None:
             line(f"  {text}")
 
 
-def print_choices(choices: Mapping[str, Choice]) -> None:
-    """The answer for each device; its name stands before it where there are several."""
+def print_choices(choices: Mapping[str, Choice], absences: Mapping[str, str | None]) -> None:
+    """The answer for each device; its name stands before it where there are several. Last, that its files are not here."""
     for title, choice in choices.items():
         headline, *reasons = answer.lines(choice)
-        print_answer((f"{title}: {headline}" if len(choices) > 1 else headline, *reasons))
+        absence = absences[title]
+        told = [f"{title}: {headline}" if len(choices) > 1 else headline, *reasons, *([absence] if absence else [])]
+        print_answer(told)
         _print_choice(choice)
 
 

@@ -45,6 +45,7 @@ from cifar_deploy.core.table import Answer, Health, Row, Section, Table, Value
 from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary
+from cifar_deploy.stages import choose as choose_stage
 from cifar_deploy.stages.compare import Difference, Machines, column_of
 from cifar_deploy.stages.pairing import Match
 from cifar_deploy.stages.predict import Predicted
@@ -476,6 +477,7 @@ class Shippable:
 
     configuration: Configuration
     files: tuple[str, ...]
+    is_here: bool  # whether they lie there; `export` makes those that do not
     values: Mapping[str, Measured]
     speed_up: Measured | None  # over PyTorch eager; over the first file, of an external model
     doubts: tuple[str, ...]
@@ -528,6 +530,7 @@ def _shippable(store: pipeline.Store, candidate: Candidate) -> dict[str, Any]:
     return {
         "configuration": candidate.configuration,
         "files": _paths(store, candidate.artifact),
+        "is_here": choose_stage.is_here(store, candidate.artifact),
         "values": {key: value for summary in candidate.of_one.values() for key, value in _measured(summary).items()},
         "speed_up": Measured.of(found, "1") if found else None,
         "doubts": tuple(candidate.doubts),

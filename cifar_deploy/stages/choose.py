@@ -1,10 +1,12 @@
 """Results -> the choice of what to ship. It reads results and what lies behind them, nothing else."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from cifar_deploy.choice import answer
 from cifar_deploy.choice.choose import Choice, Constraints
-from cifar_deploy.core.store import Store
+from cifar_deploy.core.records import Artifact, External
+from cifar_deploy.core.store import CHECKPOINT, Store
 from cifar_deploy.stages.machines import measured, restricted
 from cifar_deploy.stages.plan import Planned
 from cifar_deploy.stages.report import Chosen, read
@@ -35,6 +37,24 @@ def choose(
 ) -> Choice:
     """As `choices`, of one device: the named one, or the first."""
     return next(iter(choices(store, constraints, planned, [machine] if machine else []).values()))
+
+
+def is_here(store: Store, artifact: Artifact) -> bool:
+    """Whether the files of an artifact lie in the output folder; an external model is the user's own to keep."""
+    if isinstance(artifact.origin, External):
+        return True
+    return all((store.folder_of(artifact) / file.name).is_file() for file in artifact.files)
+
+
+def absence(store: Store, choice: Choice) -> str | None:
+    """That what is to be shipped is not in the output folder, with the way to it; None if it is, or if nothing is."""
+    if not choice.winner or is_here(store, artifact := choice.winner.artifact):
+        return None
+    if artifact.format == CHECKPOINT:
+        return f"Its weights are not here: bring {store.folder_of(artifact)} along."
+    given = "" if artifact.input == "float32" else f" --input {artifact.input}"
+    command = f"cifar-deploy export {shlex.quote(artifact.name)} --format {artifact.format}{given}"
+    return f"Its files are not here: `{command}` makes them."
 
 
 def refusal(found: Mapping[str, Choice]) -> str | None:

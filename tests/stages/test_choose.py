@@ -1,13 +1,17 @@
 """The choice for each device: the same limits, a way to name one, and when the command fails."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cifar_deploy.choice.choose import Constraints
+from cifar_deploy.choice.choose import Choice, Constraints
 from cifar_deploy.choice.limits import Limit
+from cifar_deploy.core.records import Artifact
 from cifar_deploy.core.store import Store
-from cifar_deploy.stages.choose import choices, choose, refusal
+from cifar_deploy.metrics.summary import Summary
+from cifar_deploy.stages.choose import absence, choices, choose, refusal
 from tests.fleet import ARM, HOME, INT8, ONNX, PI5, Fleet
 from tests.in_process import run_here
 from tests.schemas import document_of
@@ -46,6 +50,38 @@ def test_an_emulated_device_is_no_failure_unless_it_is_alone(store: Store) -> No
     assert (refusal(choices(store, machines=[EMULATED])) or "").startswith(
         "Nothing is picked: the processor is emulated"
     )
+
+
+def test_files_that_are_not_here_are_named_with_the_command_that_makes_them(store: Store, tmp_path: Path) -> None:
+    here = Store(shutil.copytree(store.root, tmp_path / "here"))
+    found = choices(here, fastest(3))
+    winner = found["home"].winner
+    assert winner and winner.artifact.files and absence(here, found["pi5"]) is None
+    told = f"Its files are not here: `cifar-deploy export {winner.artifact.name} --format onnx_int8` makes them."
+    assert absence(here, found["home"]) == told
+    command = ["choose", "--machine", "home", "--out", here.root]
+    assert told in " ".join(run_here(*command).stdout.split())
+    assert not document_of(run_here(*command, "--json"), "choose")["winner"]["is_here"]
+    pixels = replace(winner.artifact, input="uint8")
+    assert "--format onnx_int8 --input uint8`" in (absence(here, _of(found["home"], pixels)) or "")
+    weights = replace(winner.artifact, format="checkpoint")
+    assert "Its weights are not here: bring " in (absence(here, _of(found["home"], weights)) or "")
+    for file in winner.artifact.files:
+        path = here.folder_of(winner.artifact) / file.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert absence(here, found["home"]) is None
+    assert document_of(run_here(*command, "--json"), "choose")["winner"]["is_here"]
+
+
+def _of(choice: Choice, artifact: Artifact) -> Choice:
+    """The choice with another artifact as its winner."""
+    assert choice.winner
+    of_one = {
+        metric: Summary(replace(summary.result, job=replace(summary.result.job, artifact=artifact)))
+        for metric, summary in choice.winner.of_one.items()
+    }
+    return replace(choice, winner=replace(choice.winner, of_one=of_one))
 
 
 def test_nobody_is_told_to_time_an_emulated_processor(tmp_path: Path) -> None:
