@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.charts import Axis, Forest, Panel, Span
 from cifar_deploy.core.progress import counted
 from cifar_deploy.core.records import Result, Session
 from cifar_deploy.core.table import Column, Value
+from cifar_deploy.core.verdict import Verdict
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Configuration, Summary, against_itself, compared_by
 from cifar_deploy.sections.common import (
@@ -37,6 +39,9 @@ SPEED_UP = Column(
 # Of a network, so many lines fit beside the others'.
 _MOST_ROWS = 24
 _MOST_PANELS = 8
+
+# Verdicts of a latency, the best first.
+_BY_DOUBT = ("stable", "noisy", "invalid")
 
 
 def timed_of(configurations: Configurations) -> Configurations:
@@ -76,10 +81,22 @@ def ranks(configurations: Configurations, controls: Sequence[Result]) -> tuple[d
 
 
 def speed_up(of_one: dict[str, Summary], reference: dict[str, Summary] | None) -> Value | None:
-    """How many times faster a configuration is than the reference: the median of the ratios in the rounds that both have."""
-    ours = of_one.get("latency")
-    ratio = paired_ratio(reference.get("latency") if reference else None, ours, compared_by("latency"))
-    return Value(number=ratio.value, estimate=ratio, verdict=ours.verdict) if ours and ratio else None
+    """How many times faster a configuration is than the reference: the median of the ratios in the rounds that both have.
+
+    It is as doubtful as the more doubtful of the two latencies.
+    """
+    ours, theirs = of_one.get("latency"), reference.get("latency") if reference else None
+    ratio = paired_ratio(theirs, ours, compared_by("latency"))
+    if not ours or not theirs or not ratio:
+        return None
+    return Value(number=ratio.value, estimate=ratio, verdict=_worse(ours.verdict, theirs.verdict))
+
+
+def _worse(ours: Verdict | None, reference: Verdict | None) -> Verdict | None:
+    places = [_BY_DOUBT.index(verdict.word) if verdict else 0 for verdict in (ours, reference)]
+    if reference and places[1] > places[0]:
+        return replace(reference, reasons=tuple(f"of the reference: {reason}" for reason in reference.reasons))
+    return ours
 
 
 def where_measured(configurations: Configurations) -> str:

@@ -388,6 +388,25 @@ def test_a_training_costs_more_only_than_one_that_ran_alike(trained: dict[str, A
     assert price and math.isfinite(price.training_s) == is_known
 
 
+@pytest.mark.parametrize(
+    ("of_eager", "of_other", "word", "begins"),
+    [
+        (calm(), calm(), "stable", ""),
+        (calm(run_delay=0.3), calm(), "noisy", "of the reference: "),
+        (calm(), calm(run_delay=0.3), "noisy", "7 of 7 rounds disturbed: CPU contention"),
+        (calm(run_delay=0.9), calm(run_delay=0.3), "invalid", "of the reference: "),
+    ],
+)
+def test_a_speed_up_is_as_doubtful_as_the_latency_that_it_is_over(
+    of_eager: Disturbance, of_other: Disturbance, word: str, begins: str
+) -> None:
+    shelf = Shelf().add("one", 2, 0.9, gauge=of_eager)
+    winner = shelf.add("one", 1, 0.9, format="onnx", backend="onnxruntime", gauge=of_other).choose().winner
+    assert winner and winner.speed_up and winner.speed_up.number == pytest.approx(2)
+    verdict = winner.speed_up.verdict
+    assert verdict and verdict.word == word and "".join(verdict.reasons[:1]).startswith(begins)
+
+
 def test_a_price_that_is_not_known_is_null() -> None:
     shelf = Shelf().add("small", 1, 0.80).add("large", 10, 0.892)
     costs = document(shelf.choose(latency(2)))["next_point"]["a_point"]
