@@ -34,6 +34,9 @@ CONFIDENCE = 0.95
 # With fewer rounds even the least and the greatest of them do not enclose the median with 95 % confidence.
 ROUNDS_FOR_AN_INTERVAL = 6
 
+# Before a place that several configurations share.
+TIE = "T-"
+
 # Of one round, whose median is all that is used of them: calls have settled by the fifth.
 SAMPLES_A_ROUND = 5
 
@@ -188,7 +191,7 @@ def ranks(rounds: Sequence[Mapping[int, float]], noise: float) -> list[str]:
     place = 1
     for group in groups:
         for index in group:
-            places[index] = f"T-{place}" if len(group) > 1 else str(place)
+            places[index] = f"{TIE}{place}" if len(group) > 1 else str(place)
         place += len(group)
     return places
 

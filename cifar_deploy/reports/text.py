@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from cifar_deploy.core.errors import one_line
 from cifar_deploy.core.progress import counted
+from cifar_deploy.core.statistics import TIE
 from cifar_deploy.core.table import Column, Excerpt, Row, Section, Table
 
 # A doubt as one character.
@@ -54,9 +55,13 @@ def some(those: Sequence[str]) -> str:
 def legend(excerpt: Excerpt, spared: Sequence[str], full: str) -> Iterator[str]:
     """What the marks and the doubts mean, and what is left out."""
     found = {value.verdict.word for row in excerpt.rows for value in row.values.values() if value.verdict}
+    doubts = [f"{mark} {word}" for word, mark in DOUBTS.items() if word in found]
+    rank = excerpt.columns.get("rank")
+    if rank and rank.title not in spared and any(row.words.get("rank", "").startswith(TIE) for row in excerpt.rows):
+        doubts.append(f"{TIE} a tie in latency")
     texts = [
         "; ".join(f"{mark} {meaning}" for mark, meaning in excerpt.marks.items()),
-        ", ".join(f"{mark} {word}" for word, mark in DOUBTS.items() if word in found),
+        "; ".join(doubts),
         f"Not shown at this width: {', '.join(spared)} (--wide)" if spared and excerpt.rows else "",
         f"{counted(excerpt.more, 'more configuration' if excerpt.rows else 'configuration')} {full}"
         if excerpt.more
