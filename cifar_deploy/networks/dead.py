@@ -119,9 +119,8 @@ class _Largest(TorchDispatchMode):
         found = function(*args, **(kwargs or {}))
         if _is_relu(function, args, kwargs or {}) and found.ndim > 1:
             place = self._at.place
-            is_last = (
-                place.channels_last or found.ndim == 3
-            )  # (N, H, W, C) or (N, tokens, C), else (N, C, H, W) or (N, C)
+            # (N, H, W, C), (N, tokens, C), (N, C, H, W) or (N, C)
+            is_last = place.channels_last or found.ndim == 3
             channels = found.ndim - 1 if is_last else 1
             others = [dimension for dimension in range(found.ndim) if dimension != channels]
             self.of_places[len(self.of_places), place] = found.detach().amax(others)
