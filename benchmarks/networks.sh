@@ -25,6 +25,7 @@ train() { # CORE NETWORK OPTIONS...
     train 1 mobilenet-s8-0.5 --recipe fast --arithmetic bfloat16 --save-fp16
     # The original report's comparison, and its accuracy in less than half of the time of the original recipe's 20 epochs.
     train 1 mobilenet --recipe original --name mobilenet-paper
+    train 1 mobilenet-s8-0.5 --recipe original --arithmetic bfloat16 --name mobilenet-s8-0.5-paper
     train 1 mobilenet --recipe fast --epochs 10 --name mobilenet-10
     # The small ones, with three seeds.
     train 1 resnet8 --recipe fast
@@ -44,6 +45,9 @@ train() { # CORE NETWORK OPTIONS...
     done
     for seed in 0 2; do
         train 1 mobilenet-0.25 --recipe fast --seed "$seed" --bias-rate 4 --teacher resnet20 --name "bias4-taught-seed$seed"
+    done
+    for network in resnet20 mobilenet; do
+        train 1 "$network" --recipe fast --bias-rate 4 --name "$network-bias4"
     done
 } &
 wait
