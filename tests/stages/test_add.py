@@ -11,6 +11,7 @@ from cifar_deploy.core.store import Store
 from cifar_deploy.networks import complete
 from cifar_deploy.stages.add import TrainedElsewhere
 from cifar_deploy.stages.prepare import prepare
+from tests.conftest import TINY
 from tests.in_process import run_here
 
 pytestmark = pytest.mark.usefixtures("workers_here")
@@ -170,3 +171,27 @@ def test_without_training_images_mean_and_std_are_asked_for(trained_file):
     alone = dataclasses.replace(prepared, data=dataclasses.replace(prepared.data, train_images=0))
     with pytest.raises(UsageError, match="there are no training images to take them from"):
         addition_of(alone, "mine", TrainedElsewhere(network="resnet8", weights=trained_file))
+
+
+def test_it_teaches_a_network_that_is_trained_here(tmp_path, trained_file):
+    mine = ["mine", "--network", "resnet8", "--weights", trained_file]
+    assert _add(tmp_path, *mine, "--mean", "0.5", "--std", "0.25").returncode == 0
+    taught = ["train", "resnet8", "--name", "pupil", "--teacher", "mine", *TINY, "--threads", "1", "--out", tmp_path]
+    done = run_here(*taught)
+    assert done.returncode == 0, done.stderr
+    teacher, pupil = Store(tmp_path).checkpoint("mine"), Store(tmp_path).checkpoint("pupil")
+    assert pupil.recipe.teacher.weights == teacher.weights
+    # Another file under the same name is another teacher.
+    assert _add(tmp_path, *mine, "--mean", "0.5", "--std", "0.25", "--force").returncode == 0
+    assert "trained before" in run_here(*taught).stdout
+    assert _add(tmp_path, *mine[:3], "--weights", _other(trained_file, tmp_path), "--force").returncode == 0
+    refused = run_here(*taught)
+    assert refused.returncode == 2 and "pupil: exists already with teacher mine" in refused.stderr
+
+
+def _other(path, folder):
+    """Weights like those of the file, and others."""
+    held = torch.load(path, weights_only=True)
+    held["state_dict"] = {name: value * 2 for name, value in held["state_dict"].items()}
+    torch.save(held, folder / "other.ckpt")
+    return folder / "other.ckpt"
