@@ -12,7 +12,7 @@ row() { grep -E "^\|(---| training | $network )"; }
 
 echo "Shipped:"
 python benchmarks/trainings.py . | row
-# With weights of its own, a teacher trained again would teach otherwise.
+# A teacher that is trained again has other weights, so its pupil would be another one.
 for teacher in $(python benchmarks/trainings.py --teacher-of "$network"); do
     [ -e "$out/exported/$teacher" ] && continue
     rm -rf "$out/teacher.part"

@@ -65,7 +65,7 @@ def command(training: Training, checkpoint: Checkpoint, options: Sequence[str]) 
 
 
 def _groups(words: Sequence[str]) -> Iterator[list[str]]:
-    """Each option with its value; before them what is no option."""
+    """The words before the first option, then each option with its value."""
     group: list[str] = []
     for word in words:
         if word.startswith("--"):
@@ -84,20 +84,20 @@ def _shipped(network: str) -> tuple[Training, Checkpoint]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="*")
+    parser.add_argument("rest", nargs="*", metavar="FOLDER", help="with --command: options")
     parser.add_argument("--command", metavar="NETWORK")
     parser.add_argument("--teacher-of", metavar="NETWORK")
     arguments = parser.parse_args()
     if arguments.command:
         training, checkpoint = _shipped(arguments.command)
-        print(command(training, checkpoint, arguments.folder))
+        print(command(training, checkpoint, arguments.rest))
         if told := apart(checkpoint, {}):
             print(told.strip(), file=sys.stderr)
     elif arguments.teacher_of:
         if teacher := _shipped(arguments.teacher_of)[0].recipe.teacher:
             print(teacher.name)
-    elif arguments.folder:
-        table([path for folder in arguments.folder for path in Path(folder).glob(CHECKPOINTS)])
+    elif arguments.rest:
+        table([path for folder in arguments.rest for path in Path(folder).glob(CHECKPOINTS)])
     else:
         table([*ROOT.glob(CHECKPOINTS), *ROOT.glob("reports/trainings/*.json")])
 

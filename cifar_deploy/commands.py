@@ -33,7 +33,7 @@ _FORMER = {
     "--sustain": "--soak",
     "--unlike": "--allow-mismatch",
 }
-# Former flags that are a value of an option today.
+# Former flags, with the option and the value that replace them.
 _REPLACED = {"--bf16": "--arithmetic bfloat16"}
 
 

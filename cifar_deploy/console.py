@@ -294,7 +294,7 @@ def _room(view: View) -> int:
 
 
 def print_answer(lines: Sequence[str]) -> None:
-    """The answer and what is to be known of it, each wrapped at words."""
+    """Prints each line wrapped at words, the first one bold."""
     line()
     for number, text in enumerate(lines):
         _paragraph(text, style="bold" if number == 0 else None)
@@ -360,7 +360,7 @@ def _print_remarks(remarks: Mapping[str, tuple[str, ...]]) -> None:
 
 
 def print_choices(choices: Mapping[str, Choice], absences: Mapping[str, str | None]) -> None:
-    """The answer for each device; its name stands before it where there are several. Last, that its files are not here."""
+    """The answer for each device, with its name if there are several, and with a line if its files are not here."""
     for title, choice in choices.items():
         headline, *reasons = answer.lines(choice)
         absence = absences[title]

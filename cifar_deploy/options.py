@@ -77,7 +77,7 @@ def _temperature(value: float) -> float:
 def _checked(
     option: str, help: str, default: str, metavar: str = "NUMBER", check: Callable[[float], float] = _positive
 ) -> Any:
-    """An option that need not be given. What is given passes `check`."""
+    """An optional number that `check` accepts."""
     return typer.Option(
         option,
         metavar=metavar,

@@ -422,7 +422,7 @@ def keeps_its_graph(classes: int) -> nn.Module:
 
 
 def recomputes(classes: int) -> nn.Module:
-    """Its depthwise convolution is computed again in the backward pass, where bfloat16 leaves it in float32 no more."""
+    """Recomputes its depthwise convolution in the backward pass, where it runs in bfloat16 instead of float32."""
     return Of(
         lambda self, images: self.head(_small(checkpoint(self.depthwise, images, use_reentrant=False))),
         depthwise=nn.Conv2d(3, 3, 3, groups=3),

@@ -61,7 +61,7 @@ class Candidate:
 
     @property
     def trained_on(self) -> tuple[object, ...] | None:
-        """What its training time depends on beside the training; None where that time is unknown or noisy."""
+        """The hardware and parallelism of its training; None if the training time is unknown or noisy."""
         checkpoint, time = self.artifact.checkpoint, self.of_one.get("training_time")
         if not checkpoint or not time or (time.verdict and time.verdict.word != "stable"):
             return None

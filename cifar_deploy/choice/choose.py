@@ -74,7 +74,7 @@ class NearMiss:
 class Price:
     """What the next step of the Pareto set costs for each percentage point of accuracy; infinite where it is not known.
 
-    Of training it is known where both networks were trained on the same processor, with as many threads, undisturbed.
+    The price in training needs two networks that were trained on the same processor, with as many threads, undisturbed.
     """
 
     candidate: Candidate

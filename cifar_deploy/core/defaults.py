@@ -24,7 +24,7 @@ CHECKPOINT_EVERY_S = 600.0
 # Of a teacher's answers, as in Tian et al. 2020, "Contrastive representation distillation", section 4.
 TEMPERATURE = 4.0
 TEACHER_WEIGHT = 0.9
-# Above it the divergence, which is multiplied by the squared temperature, is the rounding of float32.
+# Above it rounding errors of float32 dominate the divergence, which is multiplied by the squared temperature.
 HIGHEST_TEMPERATURE = 100.0
 
 # What is taken where none is named.

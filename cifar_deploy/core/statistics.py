@@ -34,7 +34,7 @@ CONFIDENCE = 0.95
 # With fewer rounds even the least and the greatest of them do not enclose the median with 95 % confidence.
 ROUNDS_FOR_AN_INTERVAL = 6
 
-# Before a place that several configurations share.
+# Prefix of a place that several configurations share.
 TIE = "T-"
 
 # Of one round, whose median is all that is used of them: calls have settled by the fifth.

@@ -18,7 +18,7 @@ _RELUS = (_aten.relu, _aten.relu_)
 # ReLU6 and a ReLU that is written as a clamp, if their lower bound is zero.
 _CLAMPS = (_aten.hardtanh, _aten.hardtanh_, _aten.clamp, _aten.clamp_, _aten.clamp_min, _aten.clamp_min_)
 
-# Their outputs have the channels in the last dimension.
+# Modules whose outputs have the channels in the last dimension.
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
 
 
@@ -27,8 +27,8 @@ def dead_channels(
 ) -> tuple[DeadChannels, ...]:
     """The layers with dead channels, in the order of computation. Leaves the network in evaluation mode.
 
-    A layer is the module of its ReLU. Where that module computes other things, too, or several times, the layer is the one
-    with weights before it: "relu after NAME".
+    A layer has the name of its ReLU module. A functional or shared ReLU is named by the layer with weights before it:
+    "relu after NAME".
 
     Args:
         network: Any; ReLU and ReLU6 are found as modules and as functions.
@@ -52,12 +52,12 @@ def dead_channels(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in a network something is computed."""
+    """A position in the computation of a network."""
 
-    module: str = ""  # the innermost
-    is_leaf: bool = False  # which has no modules within it
-    before: str = ""  # the last module with weights of its own that was computed
-    channels_last: bool = False  # in the output of that one
+    module: str = ""  # the innermost module
+    is_leaf: bool = False  # whether the module has no modules within it
+    before: str = ""  # the last module with weights that ran
+    channels_last: bool = False  # whether the output of `before` has its channels last
 
     def layer(self, is_alone: bool) -> str:
         if (self.is_leaf and is_alone) or not self.before:
@@ -66,7 +66,7 @@ class _Place:
 
 
 class _At:
-    """The place of what is computed now."""
+    """The current position: the modules that are running, and the last one with weights that ran."""
 
     def __init__(self) -> None:
         self.entered: list[tuple[str, bool]] = []

@@ -83,7 +83,7 @@ def ranks(configurations: Configurations, controls: Sequence[Result]) -> tuple[d
 def speed_up(of_one: dict[str, Summary], reference: dict[str, Summary] | None) -> Value | None:
     """How many times faster a configuration is than the reference: the median of the ratios in the rounds that both have.
 
-    It is as doubtful as the more doubtful of the two latencies.
+    Its verdict is the worse one of the two latencies.
     """
     ours, theirs = of_one.get("latency"), reference.get("latency") if reference else None
     ratio = paired_ratio(theirs, ours, compared_by("latency"))

@@ -200,7 +200,7 @@ def _teachers(name: str, checkpoints: Mapping[str, Checkpoint]) -> tuple[str, ..
 
 
 def apart(checkpoint: Checkpoint, others: Mapping[str, Checkpoint]) -> str:
-    """What no option of its command says, in brackets. `others` are networks by name, its teacher among them."""
+    """The conditions that no option of its command covers, in brackets. `others` are networks by name, its teacher among them."""
     training, told = checkpoint.training, []
     if training.data.dataset == _GIVEN_DATA:
         told.append("PATH: the folder or .zip of the images")

@@ -40,14 +40,14 @@ def choose(
 
 
 def is_here(store: Store, artifact: Artifact) -> bool:
-    """Whether the files of an artifact lie in the output folder; an external model is the user's own to keep."""
+    """Whether the files of an artifact are in the output folder. External models always count as here."""
     if isinstance(artifact.origin, External):
         return True
     return all((store.folder_of(artifact) / file.name).is_file() for file in artifact.files)
 
 
 def absence(store: Store, choice: Choice) -> str | None:
-    """That what is to be shipped is not in the output folder, with the way to it; None if it is, or if nothing is."""
+    """A sentence that the files to ship are missing, with the command that makes them; None if they are there."""
     if not choice.winner or is_here(store, artifact := choice.winner.artifact):
         return None
     if artifact.format == CHECKPOINT:

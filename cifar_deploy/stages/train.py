@@ -169,9 +169,8 @@ def training_of(
     Raises UsageError where it would, before anything is done.
     """
     training = _training(prepared, network, name, settings)
-    if settings.taught_by:
-        teacher = _teacher(store, training, settings)
-        training = replace(training, recipe=replace(training.recipe, teacher=teacher))
+    if found := check_teacher(store, settings, training.name):
+        training = replace(training, recipe=replace(training.recipe, teacher=_teacher(found, training, settings)))
     if force:
         return training
     finished = _finished(store, training.name, force)
@@ -199,21 +198,15 @@ def check_alone(settings: TrainingSettings) -> None:
         raise UsageError(f"{_option(settings.taught_by)}: needs one process; leave it out, or train without torchrun")
 
 
-def check_teacher(store: Store, settings: TrainingSettings, name: str) -> None:
-    """What can be said of the teacher of a new training, of this name, before its images are read.
+def check_teacher(store: Store, settings: TrainingSettings, name: str) -> Checkpoint | None:
+    """The teacher of a new training of this name, checked without its images; None if it has no teacher.
 
-    Raises UsageError if no other network of the store has the teacher's name, Corrupt if its files are damaged.
+    Raises UsageError if no other network of the store has the teacher's name, or if there are other processes.
+    Raises Corrupt if the teacher's files are damaged.
     """
     check_alone(settings)
-    if teaching := settings.taught_by:
-        _teaching(store, teaching, name)
-
-
-def _option(teaching: Teaching) -> str:
-    return f"--teacher {teaching.name}"
-
-
-def _teaching(store: Store, teaching: Teaching, name: str) -> Checkpoint:
+    if not (teaching := settings.taught_by):
+        return None
     option = _option(teaching)
     if teaching.name == name:
         raise UsageError(
@@ -234,12 +227,15 @@ def _teaching(store: Store, teaching: Teaching, name: str) -> Checkpoint:
     return teacher
 
 
-def _teacher(store: Store, training: Training, settings: TrainingSettings) -> Teacher:
-    """Raises UsageError if no network of the store has this name, or if it cannot teach this training."""
-    check_alone(settings)
+def _option(teaching: Teaching) -> str:
+    return f"--teacher {teaching.name}"
+
+
+def _teacher(teacher: Checkpoint, training: Training, settings: TrainingSettings) -> Teacher:
+    """The record of a teacher. Raises UsageError if it cannot teach this training."""
     teaching = settings.taught_by
     assert teaching
-    option, teacher = _option(teaching), _teaching(store, teaching, training.name)
+    option = _option(teaching)
     wanted = None if settings.teaching else settings.recipe.teacher
     if wanted and wanted.weights.sha256 != teacher.weights.sha256:
         raise UsageError(

@@ -31,8 +31,8 @@ def computing_in(arithmetic: Arithmetic, device: str) -> Iterator[None]:
 class _DepthwiseInFloat32(TorchFunctionMode):
     """Finds them by their arguments, so that it holds for convolutions that are no modules, too.
 
-    Not seen, and computed as autocast has them, are those within a torch.jit.ScriptModule, and those that
-    torch.utils.checkpoint computes again: it restores autocast alone, and raises an error or rounds otherwise.
+    It does not see convolutions within a torch.jit.ScriptModule: those run in bfloat16. torch.utils.checkpoint restores
+    autocast alone, so a recomputed depthwise convolution runs in bfloat16, too. Non-reentrant checkpoints then fail.
     """
 
     def __torch_function__(

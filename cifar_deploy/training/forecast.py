@@ -95,9 +95,9 @@ def _why_impossible(setup: TrainingSetup, arithmetic: Arithmetic) -> str | None:
     except UsageError as error:
         return one_line(str(error), 200)
     mine, other = setup.trial.layout, trial.layout
-    return (
-        None if mine == other else f"it takes {other} images, and {setup.training.recipe.arithmetic} takes {mine} ones"
-    )
+    if mine != other:
+        return f"it takes {other} images, and {setup.training.recipe.arithmetic} takes {mine} ones"
+    return None
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ def train(
         step_seconds = None
         if choose_arithmetic:
             step_seconds = forecast.choose_arithmetic(setup)
-            # What is only tried is no part of the training's memory.
+            # The steps that were only timed are no part of the training's memory.
             memory.restart_peak()
             DEVICES[device].restart_peak()
         training = setup.training
