@@ -54,11 +54,11 @@ class Verdict:
 
 
 # What a reason of a verdict tells without its numbers, by words that only such a reason has.
-AT_CHANCE = "accuracy is not above chance, or over too few images"
+_AT_CHANCE = "accuracy is not above chance, or over too few images"
 _CAUSES = {
-    "commonest class": AT_CHANCE,
-    "got the same label": AT_CHANCE,
-    "are of one class": AT_CHANCE,
+    "commonest class": _AT_CHANCE,
+    "got the same label": _AT_CHANCE,
+    "are of one class": _AT_CHANCE,
     "run-queue delay": "CPU contention (run-queue delay)",
     "steal time": "steal time (hypervisor)",
     "by other processes": "interrupted by other processes",

@@ -1,10 +1,11 @@
 """How far the measurements may be believed, in one line, and every doubt by its cause."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.table import Health
-from cifar_deploy.core.verdict import AT_CHANCE, cause
+from cifar_deploy.core.verdict import cause
 from cifar_deploy.metrics.summary import Summary, is_timed
 from cifar_deploy.sections.common import Configurations, doubted, is_of_training, metrics_of
 
@@ -13,11 +14,11 @@ _PLURALS = {"latency": "latencies", "throughput": "throughputs"}
 
 def health(configurations: Configurations, overheads: Configurations, control: Sequence[float]) -> Health | None:
     """None if nothing was judged. `control` is what the same configuration differed by from itself."""
-    unstable, judged_values, causes = [], 0, _causes(configurations | overheads)
-    doubted = [each for each, of in configurations.items() if any(map(_is_doubted_share, of.values()))]
+    unstable, judged_values, why, causes = [], 0, Counter[str](), _causes(configurations | overheads)
+    at_chance = [each for each, of in configurations.items() if any(map(_is_doubted_share, of.values()))]
     shares = (
-        f"Accuracy not above chance, or over too few images: {len(doubted)} of {len(configurations)}."
-        if doubted
+        f"Accuracy not above chance, or over too few images: {len(at_chance)} of {len(configurations)}."
+        if at_chance
         else ""
     )
     for metric in metrics_of(configurations):
@@ -26,17 +27,17 @@ def health(configurations: Configurations, overheads: Configurations, control: S
         ]
         verdicts = [verdict for verdict in judged if verdict]
         judged_values += len(verdicts)
-        count = sum(verdict.word != "stable" for verdict in verdicts)
-        if count:
-            unstable.append(f"{count} of {len(verdicts)} {_PLURALS.get(metric, metric)}")
+        doubtful = [verdict for verdict in verdicts if verdict.word != "stable"]
+        why.update(each for verdict in doubtful for each in dict.fromkeys(map(cause, verdict.reasons)))
+        if doubtful:
+            unstable.append(f"{len(doubtful)} of {len(verdicts)} {_PLURALS.get(metric, metric)}")
     if not judged_values:
         return Health(line=shares, causes=causes) if shares else None
     noise = statistics.noise(control) if control else statistics.NOISE_BETWEEN_SESSIONS
     stability = "Every timed value is stable."
     if unstable:
-        timed = [each for each in causes if each != AT_CHANCE]
-        main = max(timed, key=lambda each: len(causes[each]))
-        stability = f"Unstable: {' and '.join(unstable)}. Main cause: {main}."
+        counted = ", ".join(f"{each} ({count})" for each, count in why.most_common())
+        stability = f"Unstable: {' and '.join(unstable)}. Causes: {counted}."
     line = " ".join(filter(None, (shares, stability, f"Differences below {noise:.1%} are not claimed.")))
     return Health(line=line, causes=causes)
 

@@ -52,6 +52,7 @@ def timed(
     middle: float,
     *,
     rounds: int = 7,
+    step: float = 0.001,
     control: bool = False,
     gauge: Disturbance | None = None,
 ) -> list[Run]:
@@ -61,11 +62,19 @@ def timed(
             session=session,
             round=index,
             control=control,
-            value=middle * (1 + 0.001 * (index - 3)),
+            value=middle * (1 + step * (index - 3)),
             disturbance=gauge,
         )
         for index in range(rounds)
     ]
+
+
+def no_op(job: Job) -> Job:
+    """What measures the runtime of `job` alone."""
+    data = job.artifact.data
+    assert data
+    origin = Baseline(network="module:no_op", data=data, weights=File(name="weights", bytes=1, sha256="1" * 64))
+    return replace(job, artifact=replace(job.artifact, origin=origin))
 
 
 def section(table: Table, title: str) -> Section:
@@ -213,10 +222,7 @@ def test_rounds_that_lie_too_far_apart_to_tell_are_no_verdict_on_fewer_bits() ->
 
 
 def test_the_floor_is_of_the_same_runtime_and_session() -> None:
-    data = ONNX.artifact.data
-    assert data
-    origin = Baseline(network="module:no_op", data=data, weights=File(name="weights", bytes=1, sha256="1" * 64))
-    overhead = replace(ONNX, artifact=replace(ONNX.artifact, origin=origin))
+    overhead = no_op(ONNX)
     session = a_session(EAGER, ONNX, overhead)
     runs = [*timed(EAGER, session, 0.004), *timed(ONNX, session, 0.001), *timed(overhead, session, 0.00001)]
     ship = section(report.build(grouped(runs), no_raw), "What to ship")
@@ -544,7 +550,7 @@ def test_doubts_are_grouped_by_their_cause_and_failures_by_their_reason() -> Non
     ]
     table = report.build(grouped(runs), no_raw)
     assert table.health
-    assert table.health.line.startswith("Unstable: 2 of 2 latencies. Main cause: CPU contention (run-queue delay).")
+    assert table.health.line.startswith("Unstable: 2 of 2 latencies. Causes: CPU contention (run-queue delay) (2).")
     assert {cause: len(lines) for cause, lines in table.health.causes.items()} == {
         "CPU contention (run-queue delay)": 2
     }
@@ -554,6 +560,19 @@ def test_doubts_are_grouped_by_their_cause_and_failures_by_their_reason() -> Non
             "small onnx on onnxruntime (cpu), memory",
         )
     }
+
+
+def test_causes_are_counted_over_the_numbers_that_the_line_counts() -> None:
+    empty = [no_op(EAGER), no_op(ONNX)]
+    session = a_session(EAGER, ONNX, *empty)
+    falling = [replace(run, round=6 - run.round) for run in timed(EAGER, session, 0.004, step=0.02)]
+    both = timed(ONNX, session, 0.001, step=0.02, gauge=calm(run_delay=0.2))
+    alone = [run for job in empty for run in timed(job, session, 0.00001, gauge=calm(run_delay=0.2))]
+    health = report.build(grouped([*falling, *both, *alone]), no_raw).health
+    assert health
+    moved, contention = "the median moved from the first to the last rounds", "CPU contention (run-queue delay)"
+    assert health.line.startswith(f"Unstable: 2 of 2 latencies. Causes: {moved} (2), {contention} (1).")
+    assert {cause: len(lines) for cause, lines in health.causes.items()} == {contention: 3, moved: 2}, "no-op ones too"
 
 
 def test_failures_alone_make_a_report_that_says_that_nothing_qualifies() -> None:
