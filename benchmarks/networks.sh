@@ -18,6 +18,7 @@ train() { # CORE NETWORK OPTIONS...
     # With Adam at a constant rate these are the first six of the report's twenty epochs, 16 minutes each.
     train 0 resnet18 --recipe original --arithmetic bfloat16 --epochs 6 --name resnet18-paper
 } &
+first=$!
 {
     train 1 mobilenet --recipe fast --save-fp16
     train 1 resnet20 --recipe fast --save-fp16
@@ -27,6 +28,14 @@ train() { # CORE NETWORK OPTIONS...
     train 1 mobilenet --recipe original --name mobilenet-paper
     train 1 mobilenet-s8-0.5 --recipe original --arithmetic bfloat16 --name mobilenet-s8-0.5-paper
     train 1 mobilenet --recipe fast --epochs 10 --name mobilenet-10
+    # Forms of MobileNet by the original recipe; MobileNet V2 in bfloat16.
+    train 1 mobilenet-0.25 --recipe original --epochs 3 --name forms-none
+    for form in first third last third-and-last second-version; do
+        arithmetic=float32
+        [ "$form" != second-version ] || arithmetic=bfloat16
+        PYTHONPATH=benchmarks train 1 "forms:${form//-/_}" --recipe original --arithmetic "$arithmetic" --epochs 3 \
+            --name "forms-$form"
+    done
     # The small ones, with three seeds.
     train 1 resnet8 --recipe fast
     for network in resnet20 resnet8; do
@@ -50,10 +59,14 @@ train() { # CORE NETWORK OPTIONS...
         train 1 "$network" --recipe fast --bias-rate 4 --name "$network-bias4"
     done
 } &
-wait
+second=$!
+failed=0
+wait "$first" || failed=1
+wait "$second" || failed=1
 
 # The shipped ones go to exported/ by hand; what else is compared keeps its record.
 for record in "$out"/[01]/exported/*/checkpoint/checkpoint.json; do
     name=$(basename "$(dirname "$(dirname "$record")")")
     [ -e "exported/$name" ] || install -D -m 644 "$record" "reports/trainings/$name.json"
 done
+[ "$failed" = 0 ] || { echo "networks.sh: a training failed, see above; run it again to go on" >&2; exit 1; }
