@@ -1,6 +1,6 @@
-"""What each step sees: which images, moved and mirrored how, and at what size.
+"""What each step sees: which images, cropped and flipped how, and at what size.
 
-All images lie on the device as uint8. A batch is gathered from them in one indexing operation that moves and mirrors at
+All images lie on the device as uint8. A batch is gathered from them in one indexing operation that crops and flips at
 the same time; nothing is done image by image. An epoch's order and changes are drawn from the recipe's seed and the
 epoch's number alone, so a training that goes on in the middle of an epoch sees what it would have seen.
 """
@@ -98,7 +98,7 @@ def sizes(recipe: Recipe, height: int, width: int) -> Sequence[tuple[int, int]]:
 
 
 def _flips(recipe: Recipe, epoch: int, count: int, random: torch.Generator) -> Tensor | None:
-    """Bool (count,), or None where no image is mirrored.
+    """Bool (count,), or None where no image is flipped.
 
     Alternating: half of the images, drawn once for the whole training, in the even epochs, and the others in the odd
     ones, so that two epochs show each image both ways (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", section 3.6).
@@ -117,7 +117,7 @@ def _places(size: int, count: int, shifts: Tensor | None, flips: Tensor | None, 
     if flips is not None:
         places = torch.where(flips[:, None], size - 1 - places, places)
     if shifts is not None:
-        # Mirrored at both edges, which are not doubled: -1 is 1, and size is size - 2.
+        # Reflected at both edges, which are not doubled: -1 is 1, and size is size - 2.
         places = (places + shifts[:, None]).abs()
         places = size - 1 - (size - 1 - places).abs()
     return places

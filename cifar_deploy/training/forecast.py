@@ -7,13 +7,11 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping
 
-import torch
-
 from cifar_deploy.core import statistics
 from cifar_deploy.core.errors import UsageError, one_line
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Arithmetic, Recipe
-from cifar_deploy.training import batches
+from cifar_deploy.training import batches, randomness
 from cifar_deploy.training.clock import Stopwatch
 from cifar_deploy.training.optimise import optimizer_of, step
 from cifar_deploy.training.setup import EVALUATION_BATCH, TrainingSetup, evaluate
@@ -50,13 +48,13 @@ def seconds_left(setup: TrainingSetup, at: Position) -> float:
         watch = Stopwatch(setup.device)
         with watch:
             evaluate(setup.network, sample, setup.group, setup.trial.layout)
-    steps_s = [steps * step_s[batches.scaled(recipe, number, height, width)] for number in epochs]
+    of_epochs = [step_s[batches.scaled(recipe, number, height, width)] for number in epochs]
     tests_s = watch.seconds * len(epochs) * len(arrays.test_labels) / len(sample.test_labels)
-    return sum(steps_s) * (1 - at.step / (steps * len(epochs))) + tests_s
+    return steps * sum(of_epochs) - at.step * of_epochs[0] + tests_s
 
 
-def choose_arithmetic(setup: TrainingSetup) -> Mapping[str, float]:
-    """Replace the arithmetic of the setup's recipe by the faster one. Returns the median seconds of a step in each.
+def faster_arithmetic(setup: TrainingSetup) -> tuple[Arithmetic, Mapping[str, float]]:
+    """The faster one, and the median seconds of a step in each.
 
     Times pairs of steps on the last epoch's images, which are the largest. Takes bfloat16 if the median ratio of the pairs
     is at least 1.05, else float32. Where the network cannot be trained in bfloat16, nothing is timed. The first rank decides
@@ -64,9 +62,8 @@ def choose_arithmetic(setup: TrainingSetup) -> Mapping[str, float]:
     """
     recipe, (exact, other) = setup.training.recipe, _ARITHMETICS
     if reason := setup.group.from_first(_why_impossible(setup, other)):
-        setup.training = setup.training.computed_in(exact)
         report(0, 1, milestone=f"arithmetic {exact}: {other} cannot be used ({reason})")
-        return {}
+        return exact, {}
     epoch = setup.batches(max(0, recipe.epochs - 1))
     taken_s: dict[Arithmetic, list[float]] = {arithmetic: [] for arithmetic in _ARITHMETICS}
     with _only_trying(setup):
@@ -82,9 +79,8 @@ def choose_arithmetic(setup: TrainingSetup) -> Mapping[str, float]:
                 taken_s[arithmetic].append(next(seconds))
     ratio = statistics.median(slow / fast for slow, fast in zip(taken_s[exact], taken_s[other], strict=True))
     chosen = setup.group.from_first(other if ratio >= _WORTH_IT else exact)
-    setup.training = setup.training.computed_in(chosen)
     report(0, 1, milestone=f"arithmetic {chosen}: a step in {other} is {ratio:.2f} times as fast as in {exact}")
-    return {arithmetic: statistics.median(seconds) for arithmetic, seconds in taken_s.items()}
+    return chosen, {arithmetic: statistics.median(seconds) for arithmetic, seconds in taken_s.items()}
 
 
 def _why_impossible(setup: TrainingSetup, arithmetic: Arithmetic) -> str | None:
@@ -105,7 +101,7 @@ def _only_trying(setup: TrainingSetup) -> Iterator[None]:
     """Restores weights, batch statistics and random state at the end."""
     before = copy.deepcopy(setup.network.state_dict())
     try:
-        with torch.random.fork_rng(devices=[]):
+        with randomness.kept():
             yield
     finally:
         setup.network.load_state_dict(before)

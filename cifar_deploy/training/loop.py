@@ -14,6 +14,7 @@ from cifar_deploy.training import batches, curves
 from cifar_deploy.training.clock import Stopwatch
 from cifar_deploy.training.forecast import seconds_left
 from cifar_deploy.training.optimise import set_learning_rate, step
+from cifar_deploy.training.randomness import mixed, seed_all
 from cifar_deploy.training.setup import TrainingSetup, evaluate
 from cifar_deploy.training.state import Position, State, restored
 
@@ -25,7 +26,11 @@ def run(
     where: str,
     step_seconds: Mapping[str, float] | None = None,
 ) -> Position:
-    """All epochs, one after the other; only the first rank has a `state`. `step_seconds` are kept with it."""
+    """All epochs, one after the other; only the first rank has a `state`. `step_seconds` are kept with it.
+
+    Raises Diverged if the loss is no longer a number, Corrupt if the saved state cannot be read or is of something else,
+    DeployError if its epochs were tested on other images, Unwritable if a state cannot be saved.
+    """
     recipe, group = setup.training.recipe, setup.group
     saved = group.from_first(state.newest() if state else None)
     at = restored(saved, setup.network, setup.optimizer) if saved else Position(curve=[])
@@ -73,11 +78,11 @@ def run(
 
 
 def stretch(setup: TrainingSetup, at: Position, steps: int, longest_s: float) -> None:
-    """Steps until the epoch ends or `longest_s` have passed, counted in `at`."""
+    """Steps until the epoch ends or `longest_s` have passed, counted in `at`. Raises Diverged if the loss is no number."""
     recipe, group, number = setup.training.recipe, setup.group, len(at.curve)
     is_alone = group.count == 1  # together with others nothing may depend on this rank's own clock
     if at.step == 0 or not is_alone:  # for networks with dropout; a state keeps the first rank's alone
-        torch.manual_seed(batches.seed(recipe, number) + group.rank * 2**40 + at.step * 2**20)
+        seed_all(mixed(batches.seed(recipe, number), group.rank, at.step))
     setup.begin_training()
     epoch = setup.batches(number)
     precision = torch.float32 if setup.device == "mps" else torch.float64

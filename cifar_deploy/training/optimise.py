@@ -34,7 +34,7 @@ def optimizer_of(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     for name, parameter in network.named_parameters():
         if parameter.ndim > 1:
             decaying.append(parameter)
-        elif name.rpartition(".")[2] == "bias":
+        elif "bias" in name.rpartition(".")[2]:  # "in_proj_bias" of attention and "bias_ih_l0" of an LSTM, too
             biases.append(parameter)
         else:
             scales.append(parameter)

@@ -15,7 +15,8 @@ from cifar_deploy.networks import complete
 from cifar_deploy.training import batches, ranks
 from cifar_deploy.training.initial import freeze, initialise
 from cifar_deploy.training.optimise import optimizer_of
-from cifar_deploy.training.trial import Trial, seed_all, try_out
+from cifar_deploy.training.randomness import seed_all
+from cifar_deploy.training.trial import Trial, try_out
 
 # Large enough to be fast, small enough for the memory of a small board.
 EVALUATION_BATCH = 250

@@ -20,6 +20,7 @@ from cifar_deploy.core.errors import Corrupt, DeployError, one_line
 from cifar_deploy.core.generations import Generations
 from cifar_deploy.core.progress import report
 from cifar_deploy.core.records import Disturbance, Epoch
+from cifar_deploy.training import randomness
 
 
 @dataclass(kw_only=True)
@@ -47,14 +48,14 @@ class State:
         self._generations = Generations(folder, "state", ".pt")
 
     def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, at: Position) -> None:
+        """As the newest state; the one before it stays. Raises Unwritable if it cannot be written."""
         saved = {
             "network": network.state_dict(),
             "optimizer": optimizer.state_dict(),
             "position": to_json(at),
             "setting": self._setting,
             "test_images": self._test_images,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+            **randomness.state(),
         }
         self._generations.write(lambda path: torch.save(saved, path))
 
@@ -94,7 +95,7 @@ class State:
 
 
 def restored(saved: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
-    """Where the training stood; the network, the optimizer and torch's random state are again as they were there.
+    """Where the training stood; the network, the optimizer and the random numbers are again as they were there.
 
     Raises Corrupt if the state is of something else.
     """
@@ -105,7 +106,5 @@ def restored(saved: dict[str, Any], network: nn.Module, optimizer: torch.optim.O
         raise Corrupt(
             f"the saved state is of another network or version ({one_line(str(error), 100)}); start over with --force"
         ) from error
-    torch.set_rng_state(saved["random"])
-    if saved["random_cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(saved["random_cuda"])
+    randomness.restore(saved)
     return from_json(Position, saved["position"])

@@ -7,11 +7,8 @@ that do so with the one that is trained. Then it is thrown away.
 import contextlib
 import dataclasses
 import io
-import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,8 +19,9 @@ from cifar_deploy.core.store import WEIGHTS
 from cifar_deploy.formats.checkpoint import save_trained
 from cifar_deploy.networks import answers, complete, counting
 from cifar_deploy.networks.answers import fixed_images, listed, logits_of, refusing
-from cifar_deploy.training import batches
+from cifar_deploy.training import batches, randomness
 from cifar_deploy.training.optimise import optimizer_of, step
+from cifar_deploy.training.randomness import seed_all
 
 # The faster one first.
 _LAYOUTS: tuple[Layout, ...] = ("channels_last", "contiguous")
@@ -46,18 +44,11 @@ def try_out(training: Training, device: str, ranks: int) -> Trial:
 
     Raises UsageError, with the cause and the way out, if any of it fails in every layout.
     """
-    with _randomness_kept():
+    with randomness.kept():
         for layout in _LAYOUTS[:-1]:
             with contextlib.suppress(UsageError):
                 return _tried_out(training, device, ranks, layout)
         return _tried_out(training, device, ranks, _LAYOUTS[-1])
-
-
-def seed_all(seed: int) -> None:
-    """Seed all that a network may draw its first weights from."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
 
 
 def _tried_out(training: Training, device: str, ranks: int, layout: Layout) -> Trial:
@@ -181,14 +172,3 @@ def _changing(network: nn.Module, other: nn.Module) -> list[str]:
     """What the `state_dict` lacks and two builds have not in common."""
     mine, theirs = answers.unsaved(network), answers.unsaved(other)
     return [name for name, value in mine.items() if not answers.are_equal(value, theirs.get(name))]
-
-
-@contextlib.contextmanager
-def _randomness_kept() -> Iterator[None]:
-    numpys, pythons = np.random.get_state(), random.getstate()
-    try:
-        with torch.random.fork_rng(devices=[]):  # a GPU's is seeded before the first step
-            yield
-    finally:
-        np.random.set_state(numpys)
-        random.setstate(pythons)

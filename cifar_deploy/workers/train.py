@@ -57,7 +57,8 @@ def train(
     one replaces the recipe's. `teacher` is the record of the network that the recipe names as teacher.
 
     Raises Diverged when the loss is no longer a number, Unavailable if the device is not here, UsageError if the network
-    cannot take the recipe's images.
+    cannot take the recipe's images, Corrupt if the weights of `init`, the teacher or the saved state are damaged or of
+    something else, DeployError if the saved state was tested on other images, Unwritable if the disk takes no more.
     """
     from cifar_deploy.networks import complete
     from cifar_deploy.training import curves, forecast, loop, ranks
@@ -73,7 +74,8 @@ def train(
         setup = setup_of(training, data_folder, device, threads, limit_test, group, init, taught_by)
         step_seconds = None
         if choose_arithmetic:
-            step_seconds = forecast.choose_arithmetic(setup)
+            arithmetic, step_seconds = forecast.faster_arithmetic(setup)
+            setup.training = setup.training.computed_in(arithmetic)
             # The steps that were only timed are no part of the training's memory.
             memory.restart_peak()
             DEVICES[device].restart_peak()
@@ -168,7 +170,8 @@ def follow(
             raise UsageError(f"the first rank trains {difference}; start all ranks with the same")
         setup = setup_of(training, data_folder, device, threads, limit_test, group, init)
         if is_to_be_chosen:
-            forecast.choose_arithmetic(setup)
+            arithmetic, _ = forecast.faster_arithmetic(setup)
+            setup.training = setup.training.computed_in(arithmetic)
         loop.run(setup, None, math.inf, "")
         group.from_first(None)
 

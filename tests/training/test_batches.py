@@ -19,7 +19,7 @@ def everything(recipe: Recipe, number: int, images: Tensor = IMAGES) -> list[tup
     return [epoch.take(chosen)[:2] for chosen in epoch.order]
 
 
-def mirrored_edges(image: Tensor, down: int, right: int, flip: bool) -> Tensor:
+def reflected_edges(image: Tensor, down: int, right: int, flip: bool) -> Tensor:
     """What one image becomes, by torch's own padding: the slow way."""
     image = image.permute(2, 0, 1).float()
     margin = max(abs(down), abs(right), 1)
@@ -47,7 +47,18 @@ def test_every_epoch_has_an_order_of_its_own_and_the_same_again() -> None:
         assert torch.equal(images, again) and torch.equal(labels, labels_again)
 
 
-def test_a_moved_and_mirrored_image_is_what_padding_and_cropping_make() -> None:
+def test_each_seed_has_orders_and_changes_of_its_own() -> None:
+    recipe = dataclasses.replace(PLAIN, shift=2, flip="random")
+    first, second = (everything(dataclasses.replace(recipe, seed=seed), 0) for seed in (0, 1))
+    assert [labels.tolist() for _, labels in first] != [labels.tolist() for _, labels in second]
+    by_label = [
+        dict(zip(torch.cat([each for _, each in of]).tolist(), torch.cat([each for each, _ in of]), strict=True))
+        for of in (first, second)
+    ]
+    assert any(not torch.equal(image, by_label[1][label]) for label, image in by_label[0].items())
+
+
+def test_a_cropped_and_flipped_image_is_what_padding_and_cropping_make() -> None:
     recipe = dataclasses.replace(PLAIN, shift=3, flip="random")
     seen = set()
     for images, labels in everything(recipe, 0):
@@ -57,7 +68,7 @@ def test_a_moved_and_mirrored_image_is_what_padding_and_cropping_make() -> None:
                 for down in range(-3, 4)
                 for right in range(-3, 4)
                 for flip in (False, True)
-                if torch.allclose(image, mirrored_edges(IMAGES[label], down, right, flip))
+                if torch.allclose(image, reflected_edges(IMAGES[label], down, right, flip))
             }
             assert len(matches) == 1, f"image {label} is no crop of itself"
             seen |= matches

@@ -56,6 +56,27 @@ def test_biases_have_a_rate_of_their_own() -> None:
     }
 
 
+def test_biases_of_attention_and_lstm_are_biases() -> None:
+    network = nn.ModuleDict({"attention": nn.MultiheadAttention(4, 2), "lstm": nn.LSTM(4, 4)})
+    optimizer = optimizer_of(network, dataclasses.replace(PLAIN, bias_rate=16.0))
+    multiples = {parameter: group["multiple"] for group in optimizer.param_groups for parameter in group["params"]}
+    fast = {name for name, parameter in network.named_parameters() if multiples[parameter] == 16.0}
+    assert fast == {
+        "attention.in_proj_bias",
+        "attention.out_proj.bias",
+        "lstm.bias_ih_l0",
+        "lstm.bias_hh_l0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
+)
+def test_the_optimizer_is_the_one_that_the_recipe_names(name: str, kind: type) -> None:
+    recipe = dataclasses.replace(PLAIN, optimizer=name)  # type: ignore[arg-type]
+    assert type(optimizer_of(nn.Linear(2, 2), recipe)) is kind
+
+
 def test_the_loss_is_summed_and_smoothed() -> None:
     logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
     share = torch.log_softmax(logits, 1)

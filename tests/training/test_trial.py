@@ -11,7 +11,8 @@ import torch
 from cifar_deploy.core.errors import UsageError
 from cifar_deploy.core.records import Layout, Recipe, Training
 from cifar_deploy.training import batches
-from cifar_deploy.training.trial import Trial, seed_all, try_out
+from cifar_deploy.training.randomness import seed_all
+from cifar_deploy.training.trial import Trial, try_out
 from tests.probes import a_checkpoint
 
 RECIPE = Recipe(name="plain", optimizer="adam", learning_rate=0.001, epochs=1, batch_size=8, seed=0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cifar_deploy.backends.pytorch import load
 from cifar_deploy.core import launch, memory
@@ -15,7 +16,7 @@ from cifar_deploy.core.errors import DeployError, UsageError
 from cifar_deploy.core.records import Checkpoint, Recipe, Training
 from cifar_deploy.core.store import Store, as_artifact
 from cifar_deploy.stages.train import waiting
-from cifar_deploy.training import forecast, setup
+from cifar_deploy.training import forecast, ranks, setup
 from cifar_deploy.workers import train as stage
 from tests.conftest import TINY
 from tests.in_process import run_here
@@ -87,13 +88,13 @@ def test_the_record_names_the_layers_with_dead_channels(images: Path) -> None:
 def test_what_is_only_tried_is_no_part_of_the_peak_memory(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried_bytes = 300 << 20
 
-    def try_both(_: object) -> dict[str, float]:
+    def try_both(_: object) -> tuple[str, dict[str, float]]:
         np.ones(tried_bytes, np.uint8)
-        return {"float32": 1.0, "bfloat16": 0.5}
+        return "bfloat16", {"float32": 1.0, "bfloat16": 0.5}
 
     train("tied", images)
     before = memory.resident_bytes()
-    monkeypatch.setattr(forecast, "choose_arithmetic", try_both)
+    monkeypatch.setattr(forecast, "faster_arithmetic", try_both)
     training = Training(name="both", network="tests.own_networks:tied", recipe=RECIPE, data=DATA)
     found = stage.train(training, images / "out", images, "cpu", 1, None, 600.0, choose_arithmetic=True)
     assert found.peak_bytes and before and found.peak_bytes < before + tried_bytes / 2
@@ -114,6 +115,41 @@ def test_a_rounded_accuracy_that_fails_costs_no_training(images: Path, monkeypat
     checkpoint = train("tied", images, dataclasses.replace(RECIPE, weights="float16"))
     assert checkpoint.rounded_accuracy is None and len(checkpoint.curve) == RECIPE.epochs
     Store(images / "out").verified(as_artifact(checkpoint))
+
+
+@pytest.mark.parametrize(("images_off", "rounded"), [(0, True), (1, False)])
+def test_weights_are_rounded_only_if_the_accuracy_stays(
+    images: Path, monkeypatch: pytest.MonkeyPatch, images_off: int, rounded: bool
+) -> None:
+    accuracy = train("tied", images).curve[-1].accuracy
+    monkeypatch.setattr(stage, "_rounded_accuracy", lambda _: accuracy - images_off / 30)
+    recipe = dataclasses.replace(RECIPE, weights="float16")
+    checkpoint = stage.train(
+        Training(name="rounded", network="tests.own_networks:tied", recipe=recipe, data=DATA),
+        *(images / "out", images, "cpu", torch.get_num_threads(), None, 600.0),
+    )
+    assert checkpoint.rounded_accuracy == accuracy - images_off / 30
+    (path,) = Store(images / "out").verified(as_artifact(checkpoint)).values()
+    assert (torch.float16 in {value.dtype for value in load_file(path).values()}) == rounded
+
+
+@pytest.mark.parametrize(("off", "same"), [(0, True), (5, True), (-5, True), (6, False), (-6, False)])
+def test_five_images_of_ten_thousand_make_no_other_accuracy(off: int, same: bool) -> None:
+    assert stage._is_the_same((9_000 + off) / 10_000, 0.9, 10_000) == same
+
+
+def test_each_seed_chooses_training_images_of_its_own(images: Path) -> None:
+    def chosen(seed: int) -> list[list[int]]:
+        recipe = dataclasses.replace(RECIPE, seed=seed, limit_train=12)
+        training = Training(name="own", network="tests.own_networks:tied", recipe=recipe, data=DATA)
+        group = ranks.Group("cpu")
+        arrays = setup.setup_of(training, images, "cpu", torch.get_num_threads(), None, group).arrays
+        assert len(arrays.test_labels) == 30
+        return sorted(arrays.train_images.flatten(1).tolist())
+
+    first, other = chosen(0), chosen(1)
+    assert len(first) == len(other) == 12 and first != other
+    assert chosen(0) == first
 
 
 @pytest.mark.parametrize("network", ["tied", "remembers_its_first_call"])
