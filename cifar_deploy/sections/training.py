@@ -1,13 +1,15 @@
 """What it cost to train, and the original report's comparison with our numbers beside its own."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 
 from cifar_deploy.core import statistics
 from cifar_deploy.core.charts import Axis, Lines
-from cifar_deploy.core.records import Checkpoint
+from cifar_deploy.core.records import Checkpoint, Recipe
 from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.metrics import METRICS
 from cifar_deploy.metrics.summary import Summary
+from cifar_deploy.recipes import RECIPES
 from cifar_deploy.sections.common import (
     Configurations,
     correct_of,
@@ -20,9 +22,11 @@ from cifar_deploy.sections.common import (
 
 # The original report's test accuracies, by the network of ours that stands for each of its two.
 ORIGINAL_REPORT = {"mobilenet": 0.8418, "resnet18": 0.8368}
-_REPORT_EPOCHS = 20
 _MOST_CURVES = 8
 _REPORT_RECIPE = "original"
+
+# What the report does not state, and no reader would call another recipe.
+_UNSTATED = ("name", "seed", "batch_norm", "arithmetic", "weights")
 
 
 def cost(configurations: Configurations) -> Section:
@@ -40,7 +44,7 @@ def cost(configurations: Configurations) -> Section:
 
 
 def curves(checkpoints: Mapping[str, Checkpoint]) -> Lines | None:
-    """Test accuracy over the seconds of training, of each network; None without an epoch."""
+    """Test accuracy over the minutes of training, of each network; None without an epoch."""
     lines = {}
     for name, checkpoint in list(checkpoints.items())[:_MOST_CURVES]:
         spent, points = 0.0, []
@@ -82,6 +86,47 @@ def claims(configurations: Configurations, checkpoints: Mapping[str, Checkpoint]
     )
 
 
+def _repetitions(
+    network: str, configurations: Configurations, checkpoints: Mapping[str, Checkpoint]
+) -> dict[str, dict[str, Summary]]:
+    """The trainings of a network of the report, by name, through PyTorch eager. Those with a teacher are left out."""
+    return {
+        name: eager
+        for name, checkpoint in checkpoints.items()
+        if checkpoint.training.network == network and not _is_taught(checkpoint)
+        if (eager := _eager(name, configurations))
+    }
+
+
+def _compared(
+    configurations: Configurations, checkpoints: Mapping[str, Checkpoint]
+) -> Mapping[str, tuple[str, dict[str, Summary]]]:
+    """One training of each network of the report that is here, with its name and accuracy.
+
+    By the report's recipe, if each of its networks was trained so. Else the one that has the network's name, else the first.
+    """
+    tested = {
+        network: {
+            name: eager
+            for name, eager in _repetitions(network, configurations, checkpoints).items()
+            if "accuracy" in eager and eager["accuracy"].result.measurement
+        }
+        for network in ORIGINAL_REPORT
+    }
+    repeated = {
+        network: [name for name in of if (recipe := checkpoints[name].recipe) and _is_the_reports(recipe)]
+        for network, of in tested.items()
+    }
+    if not all(repeated.values()):
+        repeated = {network: sorted(of, key=lambda name: name != network) for network, of in tested.items()}
+    return {network: (names[0], tested[network][names[0]]) for network, names in repeated.items() if names}
+
+
+def _is_the_reports(recipe: Recipe) -> bool:
+    own = RECIPES[_REPORT_RECIPE]
+    return dataclasses.replace(recipe, **{name: getattr(own, name) for name in _UNSTATED}) == own
+
+
 def _eager(name: str, configurations: Configurations) -> dict[str, Summary] | None:
     """A network through PyTorch eager; None if it is not there."""
     return next((of for each, of in configurations.items() if each.name == name and is_eager(each)), None)
@@ -95,17 +140,15 @@ def _claims(
     configurations: Configurations, checkpoints: Mapping[str, Checkpoint]
 ) -> Iterator[tuple[str, str, str, str]]:
     counts: dict[str, tuple[int, int]] = {}
-    for network, reported in ORIGINAL_REPORT.items():
-        eager = {} if _is_taught(checkpoints.get(network)) else _eager(network, configurations) or {}
-        if "accuracy" not in eager or not eager["accuracy"].result.measurement:
-            continue
+    for network, (name, eager) in _compared(configurations, checkpoints).items():
+        reported = ORIGINAL_REPORT[network]
         correct, images = correct_of(eager["accuracy"].result)
-        counts[network] = correct, images
+        counts[name] = correct, images
         low, high = statistics.wilson(correct, images)
         verdict = "higher here" if low > reported else "lower here" if high < reported else "holds"
-        yield f"accuracy of {network}", f"{reported:.2%}", f"{correct / images:.2%}", verdict
+        yield f"accuracy of {name}", f"{reported:.2%}", f"{correct / images:.2%}", verdict
     if len(counts) == len(ORIGINAL_REPORT):
-        (first, second), (of_first, of_second) = ORIGINAL_REPORT, ORIGINAL_REPORT.values()
+        (first, second), (of_first, of_second) = counts, ORIGINAL_REPORT.values()
         ours = counts[first][0] / counts[first][1] - counts[second][0] / counts[second][1]
         low, high = statistics.difference(*counts[first], *counts[second])
         verdict = "holds" if low > 0 else "does not hold: the reverse" if high < 0 else "cannot be told"
@@ -131,13 +174,11 @@ def original_report(configurations: Configurations, checkpoints: dict[str, Check
     }
     rows, notes = [], []
     for network, reported in ORIGINAL_REPORT.items():
-        for name, checkpoint in checkpoints.items():
-            eager = _eager(name, configurations)
-            if checkpoint.training.network == network and eager and not _is_taught(checkpoint):
-                row = row_of((name,), eager, columns)
-                values = {**row.values, "reported": Value(number=reported)}
-                rows.append(Row(labels=row.labels, values=values, failures=row.failures, words=row.words))
-                notes += _unlike_the_report(name, checkpoint, eager)
+        for name, eager in _repetitions(network, configurations, checkpoints).items():
+            row = row_of((name,), eager, columns)
+            values = {**row.values, "reported": Value(number=reported)}
+            rows.append(Row(labels=row.labels, values=values, failures=row.failures, words=row.words))
+            notes += _unlike_the_report(name, checkpoints[name], eager)
     if not rows:
         return None
     notes.append(
@@ -165,14 +206,14 @@ def _unlike_the_report(name: str, checkpoint: Checkpoint, eager: dict[str, Summa
     recipe = checkpoint.recipe
     if not recipe:
         return [*notes, f"{name} was trained elsewhere, by a recipe that is not known here."]
-    if (recipe.name, recipe.epochs, recipe.learning_rate, recipe.limit_train) != (
-        _REPORT_RECIPE,
-        _REPORT_EPOCHS,
-        0.001,
-        None,
-    ):
+    if not _is_the_reports(recipe):
+        own = RECIPES[_REPORT_RECIPE]
         notes.append(
-            f"The report trained for {_REPORT_EPOCHS} epochs with Adam at 0.001; {name} was trained by {recipe}."
+            f"The report trained for {own.epochs} epochs with Adam at {own.learning_rate:g}; {name} was trained by {recipe}."
+        )
+    if training.data.preprocessing:
+        notes.append(
+            f"The report says nothing of resized images; those of {name} were prepared so: {training.data.preprocessing}."
         )
     if recipe.arithmetic != "float32":
         notes.append(f"{name} was trained in {recipe.arithmetic}, which the report's was hardly.")

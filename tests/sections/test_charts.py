@@ -166,31 +166,5 @@ def test_a_curve_is_the_accuracy_over_the_minutes_of_training() -> None:
     assert found.lines == {"small": ((pytest.approx(1 / 60), 50.0), (pytest.approx(2 / 60), 100.0))}
 
 
-@pytest.mark.parametrize(
-    ("correct", "verdicts"),
-    [
-        ((842, 837), ["holds", "holds", "cannot be told"]),
-        ((880, 900), ["higher here", "higher here", "cannot be told"]),
-        ((700, 900), ["lower here", "higher here", "does not hold: the reverse"]),
-        ((900, 700), ["higher here", "lower here", "holds"]),
-    ],
-)
-def test_each_claim_of_the_original_report_has_a_verdict(correct: tuple[int, int], verdicts: list[str]) -> None:
-    jobs = [named(EAGER, name) for name in ("mobilenet", "resnet18")]
-    runs = [labelled(job, count) for job, count in zip(jobs, correct, strict=True)]
-    table = built([(job, 1.0) for job in jobs], *runs)
-    (claims,) = (section for section in table.sections if section.title == "Claims of the original report")
-    assert [row.words["verdict"] for row in claims.rows] == verdicts
-    assert [row.labels[0] for row in claims.rows][2] == "mobilenet is more accurate than resnet18"
-
-
 def test_what_was_not_measured_has_no_chart() -> None:
     assert {each.part for each in built([(ONNX, 1.0)]).charts} == {"speed", "training"}
-
-
-def test_an_accuracy_without_its_count_of_correct_images_is_charted_by_its_share() -> None:
-    jobs = [named(EAGER, name) for name in ("mobilenet", "resnet18")]
-    runs = [once(job, "accuracy", accuracy=0.9, images=1000) for job in jobs]
-    table = built([(job, 1.0) for job in jobs], *runs)
-    (claims,) = (section for section in table.sections if section.title == "Claims of the original report")
-    assert [row.words["ours"] for row in claims.rows] == ["90.00%", "90.00%", "+0.00 points"]
