@@ -6,7 +6,7 @@ image_folder. All ways train the same network on batches of 128, channels last, 
 rounds' speed-ups over that pure step (forward, backward and update on one fixed batch that is ready) with its interval; and of
 our own loop the share of its time that lies outside of such steps, which a noisy machine leaves as it is.
 
-    paper, fast    this program's own loop: gather, move, mirror, convert, count, watch the machine, report
+    original, fast this program's own loop: gather, crop, flip, convert, count, watch the machine, report
     DataLoader     torchvision's transforms on PIL images, the same crops and flips, read by so many workers
 """
 
@@ -39,7 +39,7 @@ from cifar_deploy.training.setup import TrainingSetup, setup_of
 from cifar_deploy.training.state import Position
 from cifar_deploy.workers.prepare import Prepared
 
-ROUNDS = 15
+ROUNDS = 15  # unless --rounds says otherwise
 TURN_S = 10.0  # each way and round, about: what an epoch costs once weighs on these few steps alone
 PAUSE_S = 2.0  # after a turn of a DataLoader: its workers read a few batches ahead
 
@@ -76,14 +76,14 @@ class Ours:
     """Our own loop; `outside` is, of each turn, the share of its time outside of the steps."""
 
     def __init__(self, setup: TrainingSetup) -> None:
-        self._subject = setup
+        self._setup = setup
         self._in_steps_s = 0.0
         self.outside: list[float] = []
 
     def __call__(self, steps: int) -> None:
         self._in_steps_s = 0.0
         with unittest.mock.patch.object(loop, "step", self._step):
-            taken_s = seconds_of(lambda steps: loop.stretch(self._subject, Position(curve=[]), steps, math.inf), steps)
+            taken_s = seconds_of(lambda steps: loop.stretch(self._setup, Position(curve=[]), steps, math.inf), steps)
         self.outside.append(1 - self._in_steps_s / taken_s)
 
     def _step(self, *arguments: Any) -> Tensor:
@@ -113,15 +113,15 @@ def by_loader(setup: TrainingSetup, loaded: Iterator[tuple[Tensor, Tensor]], ste
 
 
 def measure(
-    network: str, prepared: Prepared, loaders: bool
+    network: str, prepared: Prepared, loaders: bool, rounds: int
 ) -> tuple[int, dict[str, dict[int, float]], dict[str, Sequence[float]]]:
     """How many steps a turn has; for each way its turns' seconds by round; and what of ours lay outside of the steps."""
-    fast, paper = (prepared_setup(network, RECIPES[name], prepared) for name in ("fast", "original"))
-    ours = {"fast": Ours(fast), "original": Ours(paper)}
+    fast, original = (prepared_setup(network, RECIPES[name], prepared) for name in ("fast", "original"))
+    ours = {"fast": Ours(fast), "original": Ours(original)}
     ways: dict[str, Callable[[int], None]] = {
         "pure step, fast": functools.partial(pure, fast),
         "fast": ours["fast"],
-        "pure step, paper": functools.partial(pure, paper),
+        "pure step, original": functools.partial(pure, original),
         "original": ours["original"],
     }
     for workers in (0, 2) if loaders else ():
@@ -134,7 +134,7 @@ def measure(
     steps = min(len(fast.batches(0)), math.ceil(2 * TURN_S / seconds_of(ways["pure step, fast"], 2)))
     seconds: dict[str, dict[int, float]] = {way: {} for way in ways}
     order = random.Random(0)
-    for number in range(ROUNDS):
+    for number in range(rounds):
         recipes = order.sample(["fast", "original"], 2)
         for way in sorted(order.sample(list(ways), len(ways)), key=lambda way: recipes.index(recipe_of(way))):
             seconds[way][number] = seconds_of(ways[way], steps)
@@ -156,14 +156,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("network", nargs="*", default=["mobilenet", "resnet8"])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--without-loader", action="store_true")
     arguments = parser.parse_args()
     prepared = pipeline.prepare("image_folder", arguments.data_dir)
     for network in arguments.network:
-        steps, seconds, outside = measure(network, prepared, not arguments.without_loader)
+        steps, seconds, outside = measure(network, prepared, not arguments.without_loader, arguments.rounds)
         threads = machine.allowed_threads()
         print(
-            f"{network}, {steps} steps of 128 images, {ROUNDS} rounds, {threads} threads, speed-up over the pure step:"
+            f"{network}, {steps} steps of 128 images, {arguments.rounds} rounds, {threads} threads, speed-up over the pure step:"
         )
         for way, by_round in seconds.items():
             rate = steps * 128 / float(np.median(list(by_round.values())))
