@@ -148,6 +148,8 @@ def _bar() -> Iterator[Progress]:
 
 def checkpoint_line(checkpoint: Checkpoint) -> str:
     reached = "" if checkpoint.accuracy is None else f"test accuracy {checkpoint.accuracy:.2%}"
+    if reached and checkpoint.test_images < (there := checkpoint.training.data.test_images):
+        reached += f" on {checkpoint.test_images:,} of {there:,} test images"
     if not checkpoint.recipe:
         return f"{checkpoint.training.name}: {reached}, trained elsewhere"
     epochs = progress.counted(len(checkpoint.curve), "epoch")

@@ -1,6 +1,7 @@
 """The whole road, as a user goes it: one command, a second time, interrupted, damaged."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -560,6 +561,7 @@ def test_the_faster_arithmetic_is_chosen_once_and_recorded(of_all: Path) -> None
     assert arithmetic == "float32" or is_faster
     again = run_here(*chosen, out)
     assert again.returncode == 0 and "trained before" in again.stdout
+    assert re.search(r"test accuracy \d+\.\d\d% on 64 of 3\d\d test images after 1 epoch", again.stdout), again.stdout
     other = "float32" if arithmetic == "bfloat16" else "bfloat16"
     refused = run_here(*_ONE_EPOCH[:-1], "--arithmetic", other, "--out", out)
     assert refused.returncode == 2 and f"arithmetic {arithmetic}, not {other}" in refused.stderr

@@ -253,7 +253,7 @@ class Recipe:
     name: str
     optimizer: Literal["adam", "adamw", "sgd"]  # sgd with Nesterov momentum, where it has a momentum
     learning_rate: NotNegative  # at its highest
-    epochs: Count
+    epochs: AtLeastOne
     batch_size: AtLeastOne
     seed: Count
     limit_train: Count | None = None  # a seeded choice of so many training images; None: all of them
@@ -264,7 +264,7 @@ class Recipe:
     label_smoothing: Share = 0.0
     warmup: Share = 0.0  # share of all steps in which the learning rate rises from zero to its highest
     decay: Literal["none", "linear", "cosine"] = "none"  # how it falls to zero after that
-    shift: Count = 0  # pixels by which each image is moved at most, each way; what is then missing is mirrored
+    shift: Count = 0  # random crop: by so many pixels each way at most; what is then missing is reflected
     flip: Literal["none", "random", "alternating"] = "none"  # alternating: each image every other epoch
     batch_norm: Literal["synchronised", "per-rank"] = "synchronised"  # statistics of all ranks together, or each's own
     arithmetic: Arithmetic = "float32"  # of convolutions, in training; weights stay float32
@@ -445,6 +445,8 @@ class Training:
             return difference
         for field in dataclasses.fields(Recipe):
             mine, theirs = getattr(self.recipe, field.name), getattr(other.recipe, field.name)
+            if field.name == "init" and mine and theirs and mine.sha256 == theirs.sha256:
+                continue  # the same weights under another name
             if mine != theirs:
                 return f"{field.name.replace('_', ' ')} {_shown(mine)}, not {_shown(theirs)}"
         return None

@@ -9,7 +9,7 @@ from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, RECIPE, TEACHER_WEIGH
 from cifar_deploy.core.errors import Corrupt, DataError, UnknownName, UsageError
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome
-from cifar_deploy.core.progress import OnProgress
+from cifar_deploy.core.progress import OnProgress, counted
 from cifar_deploy.core.records import Addition, Checkpoint, File, Recipe, Teacher, Training
 from cifar_deploy.core.store import Store, as_artifact, check_name, described
 from cifar_deploy.devices import DEVICES
@@ -92,7 +92,10 @@ def train(
     One that was begun with `force` and interrupted goes on without it. The state is saved after each epoch, and within
     one every `checkpoint_every_s` of the settings.
 
-    Raises UsageError if the name belongs to a training that differs in network, data or recipe, unless `force`.
+    Raises UsageError if the name belongs to a training that differs in network, data or recipe, unless `force`, or if the
+    network cannot take the images. Raises DataError if there are no training images, Corrupt if a record, the teacher or the
+    saved state is damaged, DeployError if the saved state was tested on other images, Diverged, Unavailable without the
+    device, and Unwritable if the disk takes no more.
     Under torchrun this is for the first rank; the others `follow`.
     """
     settings = settings or TrainingSettings()
@@ -281,7 +284,13 @@ def _training(prepared: Prepared, network: str, name: str | None, settings: Trai
     if not prepared.data.train_images:
         raise DataError(f"{prepared.data.source}: has test images alone; add train/ beside them, with the same classes")
     ranks.check_batch(recipe.batch_size)
-    return Training(name=name_of(network, name), network=network, recipe=recipe, data=prepared.data)
+    data = prepared.data
+    if recipe.shift >= min(data.height, data.width):  # what is then missing is mirrored, and there is not so much of it
+        raise UsageError(
+            f"{data.source}: images of {data.width}×{data.height} are too small for the recipe's random crop of "
+            f"±{counted(recipe.shift, 'pixel')}; give --recipe original"
+        )
+    return Training(name=name_of(network, name), network=network, recipe=recipe, data=data)
 
 
 def name_of(network: str, name: str | None = None) -> str:

@@ -61,6 +61,20 @@ def test_the_first_difference_of_two_trainings_is_in_words() -> None:
     assert more.difference(training) == "batch size 8, not 4"
 
 
+def test_the_same_first_weights_in_a_file_of_another_name_make_no_difference() -> None:
+    training = a_checkpoint().training
+    given, renamed, other = (
+        dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, init=init))
+        for init in (
+            File(name="a.pt", bytes=1, sha256="1" * 64),
+            File(name="b.pt", bytes=1, sha256="1" * 64),
+            File(name="a.pt", bytes=1, sha256="2" * 64),
+        )
+    )
+    assert renamed.difference(given) is None
+    assert other.difference(given) and training.difference(given) and given.difference(training)
+
+
 def test_a_difference_never_looks_like_none() -> None:
     training = a_checkpoint().training
     weights = File(name="w", bytes=1, sha256="0" * 64)

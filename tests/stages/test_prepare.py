@@ -13,6 +13,7 @@ from cifar_deploy.datasets import AS_IS, Preparation
 from cifar_deploy.stages import prepare as stage
 from cifar_deploy.stages.prepare import preparation
 from cifar_deploy.workers.prepare import prepare
+from tests import pictures
 from tests.datasets.folders import save
 from tests.in_process import run_here
 
@@ -161,6 +162,22 @@ def test_one_folder_is_enough_for_a_network_whose_outputs_are_named(tmp_path: Pa
     save(tmp_path / "images/val/cat/0.png", 0)
     prepared = prepare("image_folder", tmp_path / "images", Preparation(classes=("dog", "cat")))
     assert prepared.array("test_labels").tolist() == [1] and prepared.data.train_images == 0
+
+
+@pytest.mark.usefixtures("workers_here")
+@pytest.mark.parametrize(("recipe", "refused"), [("fast", True), ("original", False)])
+def test_images_that_are_no_larger_than_a_random_crop_moves_them_are_refused(
+    tmp_path: Path, recipe: str, refused: bool
+) -> None:
+    images = pictures.folder(tmp_path / "images", side=2)
+    given = ("--dataset", "image_folder", "--data-dir", images, "--recipe", recipe, "--epochs", "1")
+    done = run_here(
+        "train", "tests.own_networks:tied", *given, "--out", tmp_path / "out", "--trust-code", "tests.own_networks:tied"
+    )
+    assert (
+        "images of 2×2 are too small for the recipe's random crop of ±2 pixels; give --recipe original" in done.stderr
+    ) == refused
+    assert (done.returncode == 2) == refused
 
 
 @pytest.mark.usefixtures("workers_here")
