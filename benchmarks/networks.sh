@@ -15,8 +15,7 @@ train() { # CORE NETWORK OPTIONS...
 {
     train 0 resnet18 --recipe fast --arithmetic bfloat16 --save-fp16
     train 0 resnet18 --recipe fast --arithmetic bfloat16 --epochs 10 --name resnet18-10
-    # With Adam at a constant rate these are the first six of the report's twenty epochs, 16 minutes each.
-    train 0 resnet18 --recipe original --arithmetic bfloat16 --epochs 6 --name resnet18-paper
+    train 0 resnet18 --recipe original --arithmetic bfloat16 --name resnet18-paper
 } &
 first=$!
 {
