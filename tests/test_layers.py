@@ -70,6 +70,7 @@ TORCH_AT_THE_TOP = {
             "initial",
             "loop",
             "optimise",
+            "randomness",
             "ranks",
             "state",
             "setup",
