@@ -208,7 +208,7 @@ def run(
         all_trained = documents.Trainings.of(store, *trainings)
         console.print_document(documents.RunDocument.of_all(store, all_trained, artifacts, results, tables))
     trainings.raise_if_none()
-    tally.exit()
+    tally.exit("above and in the report")
 
 
 @app.command()
@@ -256,7 +256,7 @@ def quickstart(
     if as_json:
         tables = documents.Tables.of(table, paths)
         console.print_document(documents.QuickstartDocument.of(store, networks, artifacts, results, tables))
-    tally.exit()
+    tally.exit("above and in the report")
 
 
 @app.command()
@@ -627,7 +627,7 @@ def bench(
     steps.print_report(table, paths, view)
     if as_json:
         console.print_document(documents.BenchDocument(report=documents.Tables.of(table, paths)))
-    tally.exit("above")
+    tally.exit()
 
 
 @contextlib.contextmanager

@@ -56,10 +56,23 @@ def _trained(context: typer.Context) -> Iterable[str]:
     return Store(context.params.get("out") or ".").names()
 
 
+# Beyond all that anyone trains with, and small enough for every number that is made of them.
+_MOST_EPOCHS, _LARGEST_BATCH, _HIGHEST_RATE, _MOST_TIMES = 1_000_000, 1_000_000, 1e30, 1e6
+
+
 def _positive(value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise typer.BadParameter(f"{value:g} is not a positive number")
     return value
+
+
+def _up_to(most: float) -> Callable[[float], float]:
+    def check(value: float) -> float:
+        if _positive(value) > most:
+            raise typer.BadParameter(f"{value:g} is more than {most:g}")
+        return value
+
+    return check
 
 
 def _share(value: float) -> float:
@@ -371,23 +384,38 @@ RecipeName = Annotated[
     str, typer.Option("--recipe", metavar="RECIPE", help="How to train.", autocompletion=_names("recipes:RECIPES"))
 ]
 Epochs = Annotated[
-    int | None, typer.Option("--epochs", metavar="N", min=1, help="Epochs to train.", show_default=_RECIPES)
+    int | None,
+    typer.Option("--epochs", metavar="N", min=1, max=_MOST_EPOCHS, help="Epochs to train.", show_default=_RECIPES),
 ]
 TrainBatch = Annotated[
     int | None,
-    typer.Option("--train-batch-size", metavar="N", min=2, help="Images in a training step.", show_default=_RECIPES),
+    typer.Option(
+        "--train-batch-size",
+        metavar="N",
+        min=2,
+        max=_LARGEST_BATCH,
+        help="Images in a training step.",
+        show_default=_RECIPES,
+    ),
 ]
 RecipeBatch = Annotated[
     int | None,
-    typer.Option("--batch-size", metavar="N", min=2, help="Images in a training step.", show_default=_RECIPES),
+    typer.Option(
+        "--batch-size", metavar="N", min=2, max=_LARGEST_BATCH, help="Images in a training step.", show_default=_RECIPES
+    ),
 ]
 AllThreads = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Threads for training.", show_default="all that are allowed"),
 ]
-LearningRate = Annotated[float | None, _checked("--learning-rate", "Learning rate at its highest.", _RECIPES)]
+LearningRate = Annotated[
+    float | None, _checked("--learning-rate", "Learning rate at its highest.", _RECIPES, check=_up_to(_HIGHEST_RATE))
+]
 BiasRate = Annotated[
-    float | None, _checked("--bias-rate", "Learning rate of biases, as a multiple of all others'.", _RECIPES)
+    float | None,
+    _checked(
+        "--bias-rate", "Learning rate of biases, as a multiple of all others'.", _RECIPES, check=_up_to(_MOST_TIMES)
+    ),
 ]
 Seed = Annotated[
     int | None,

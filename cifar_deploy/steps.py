@@ -57,7 +57,7 @@ class Tally:
         if is_asked or kind not in ("unsupported", "unavailable"):
             self._failures += 1
 
-    def exit(self, where: str = "above and in the report") -> None:
+    def exit(self, where: str = "above") -> None:
         if self._failures:
             raise DeployError(f"{self._failures} of the asked could not be done; the reasons are {where}")
 
@@ -155,6 +155,7 @@ def train(
     """Train each network. One that fails does not keep the next from it."""
     for network in networks:
         train_stage.check_teacher(store, settings, train_stage.name_of(network, name))
+    train_stage.check_found(store, networks, name, force)
     prepared = prepare(dataset, data_dir, preparation)
     wanted = [
         train_stage.training_of(store, prepared, network, settings, name=name, force=force).recipe
@@ -162,16 +163,17 @@ def train(
     ]
     trainings = Trainings(prepared, [], {})
     for network, recipe in zip(networks, wanted, strict=True):
-        console.say("train", f"{name or network}: {recipe}")
+        title = train_stage.name_of(network, name)
+        console.say("train", f"{title}: {recipe}")
         try:
-            with console.following(network) as on_progress:
+            with console.following(title) as on_progress:
                 trained = pipeline.train(
                     store, prepared, network, settings, name=name, force=force, on_progress=on_progress
                 )
-        except UsageError:
-            raise
         except DeployError as error:
-            trainings.failed[train_stage.name_of(network, name)] = error
+            if isinstance(error, UsageError) and len(networks) == 1:
+                raise
+            trainings.failed[title] = error
             if len(networks) > 1:
                 tally.add("failed")  # a network that was asked for, whatever kept it from being trained
                 process.print_error(str(error))
@@ -220,21 +222,22 @@ def evaluate(
     tally: Tally,
 ) -> list[pipeline.Outcome[Result]]:
     results = []
-    unavailable: Counter[str] = Counter()  # by reason, which is shown once
+    told: Counter[tuple[str, ...]] = Counter()  # what is shown once: a package that is missing, a file that is damaged
     with console.following("evaluate") as on_progress:
         for outcome in pipeline.evaluate(store, planned, settings, force=force, on_progress=on_progress):
             result = outcome.value
             results.append(outcome)
             if result.failure and not evaluate_stage.is_expected(result):
                 tally.add(result.failure.kind, of_metric=outcome.tried)
-            if result.failure and result.failure.kind == "unavailable":
-                unavailable[result.failure.reason] += 1
-                if unavailable[result.failure.reason] > 1:
+            if result.failure and result.failure.kind in ("unavailable", "load error"):
+                of_file = (result.job.artifact.title,) if result.failure.kind == "load error" else ()
+                told[*of_file, result.failure.reason] += 1
+                if told[*of_file, result.failure.reason] > 1:
                     continue
             if result.failure or (not outcome.reused and evaluate_stage.is_measured(result.job)):
                 console.say("evaluate", console.result_line(result))
-    if more := unavailable.total() - len(unavailable):
-        console.say("evaluate", f"{progress.counted(more, 'more result')} unavailable, for a reason given above")
+    if more := told.total() - len(told):
+        console.say("evaluate", f"{progress.counted(more, 'more result')} missing, for a reason given above")
     if reused := sum(outcome.reused for outcome in results):
         console.say("evaluate", f"{reused} of {len(results)} results were measured before  (--force to repeat)")
     return results

@@ -15,6 +15,7 @@ from PIL import Image
 
 from cifar_deploy import cli, commands, steps
 from cifar_deploy.core.machine import allowed_threads
+from tests import pictures
 from tests.conftest import FEW_IMAGES, TINY, run_cli
 from tests.in_process import run_here
 from tests.test_docs import COMMANDS
@@ -203,6 +204,61 @@ def test_a_network_that_takes_one_size_of_images_is_refused_by_a_recipe_that_cha
     )
     assert_refused(done, 2, "cannot take images of 24×24", "recipe fast", "--recipe original")
     assert not list(tmp_path.glob("training/*")) and not list(tmp_path.glob("exported/*"))
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_a_network_that_is_refused_does_not_keep_the_next_from_being_trained(tmp_path: Path) -> None:
+    networks = ("--network", "tests.plugins:wrong_shape", "--network", "tests.plugins:linear")
+    done = run_here("train-all", *networks, *TINY, "--out", tmp_path)
+    assert done.returncode == 1 and "tests.plugins:wrong_shape: " in done.stderr, done.stderr
+    assert "1 of the asked could not be done; the reasons are above\n" in done.stderr
+    assert [path.name for path in (tmp_path / "exported").iterdir()] == ["tests.plugins-linear"]
+    assert "tests.plugins-linear: epoch 1/1" in done.stdout, "by the training's own name"
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_images_of_ones_own_without_their_data_set_are_told_of_it(tmp_path: Path) -> None:
+    pictures.folder(tmp_path / "images")
+    done = run_here("train", "resnet8", "--data-dir", tmp_path / "images", "--out", tmp_path / "out")
+    assert_refused(done, 1, "holds no CIFAR-10", "add --dataset image_folder")
+    (tmp_path / "images.tar.gz").write_bytes(b"abc")
+    done = run_here(
+        "train",
+        "resnet8",
+        "--dataset",
+        "image_folder",
+        "--data-dir",
+        tmp_path / "images.tar.gz",
+        "--out",
+        tmp_path / "out",
+    )
+    assert_refused(done, 1, "is not a whole zip file", "give a folder or a .zip")
+
+
+def test_a_training_that_needs_more_memory_than_it_may_take_says_what_to_do(tmp_path: Path) -> None:
+    done = run_here(*("train", "resnet8", "--name", "large", *FEW_IMAGES, "--memory-limit", "150M", "--out", tmp_path))
+    assert_refused(
+        done, 1, "cifar-deploy: error: large under a limit of 150 MiB", "give a smaller --batch-size, or more memory"
+    )
+
+
+@pytest.mark.usefixtures("workers_here")
+def test_a_limit_that_limits_nothing_is_no_part_of_a_training(tmp_path: Path) -> None:
+    line = (
+        "train",
+        "tests.plugins:linear",
+        "--dataset",
+        "digits",
+        "--epochs",
+        "1",
+        "--limit-test",
+        "64",
+        "--out",
+        tmp_path,
+    )
+    done = run_here(*line, "--limit-train", "5000000")
+    assert done.returncode == 0 and "training images" not in done.stdout.partition("train ")[2], done.stderr
+    assert "trained before" in run_here(*line).stdout
 
 
 @pytest.mark.usefixtures("workers_here")

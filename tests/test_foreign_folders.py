@@ -262,7 +262,10 @@ def test_a_network_whose_record_is_damaged_can_be_trained_again(foreign: Path) -
     path = foreign / "exported" / "resnet8" / "checkpoint" / "checkpoint.json"
     path.write_text(path.read_text().replace('"threads": 1', '"threads": 2').replace('"epochs": 1', '"epochs": 2'))
     refused = run_here("train", "resnet8", *TINY, "--out", foreign)
-    assert refused.returncode == 1 and "run `cifar-deploy train --force`" in refused.stderr
+    assert (
+        refused.returncode == 1
+        and "restore it from a copy, or run `cifar-deploy train NETWORK --force`" in refused.stderr
+    )
     done = run_here("train", "resnet8", *TINY, "--out", foreign, "--force")
     assert done.returncode == 0 and Store(foreign).checkpoint("resnet8"), done.stderr
 

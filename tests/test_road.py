@@ -286,6 +286,10 @@ def test_a_damaged_artifact_is_refused_before_it_is_parsed(copy: Path) -> None:
     done = run_here("evaluate", "--backend", "onnxruntime", "--metric", "memory", "--force", "--out", copy)
     assert done.returncode == 1
     assert "load error" in done.stdout and "model.onnx" in done.stdout and "sha256" in done.stdout
+    assert "run `cifar-deploy export resnet8 --format onnx --force`" in done.stdout
+    both = ("--metric", "memory", "--metric", "accuracy", "--format", "onnx", "--rounds", "1", "--seconds", "0.1s")
+    done = run_here("evaluate", "--backend", "onnxruntime", *both, "--force", "--out", copy)
+    assert done.stdout.count("load error") == 1 and "1 more result missing, for a reason given above" in done.stdout
     mended = run_here("export", "--format", "onnx", "--out", copy)
     assert mended.returncode == 0 and "exported before" not in mended.stdout
 
@@ -481,7 +485,7 @@ def test_a_damaged_teacher_is_named_with_the_way_out(uninterrupted: Path, tmp_pa
     weights = out / "exported" / "resnet8" / "checkpoint" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     refused = run_here(*_ONE_EPOCH[:-1], "--name", "taught", "--teacher", "resnet8", "--out", out)
-    assert refused.returncode == 1 and "this is of the teacher, so train or add it again" in refused.stderr
+    assert refused.returncode == 1 and "run `cifar-deploy train resnet8 --name resnet8 --force`" in refused.stderr
 
 
 def test_a_teacher_that_is_not_there_is_missed_before_the_images_are_read(tmp_path: Path) -> None:
@@ -643,7 +647,7 @@ def test_what_was_begun_again_and_interrupted_goes_on_without_again(uninterrupte
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["train", "resnet8"], "the same command goes on from here"),
+        (["train", "resnet8"], "the same command goes on from what was saved"),
         (["train", "resnet8", "--force"], "without --force goes on from there"),
         (["evaluate", "--force"], "with --force the same command starts over"),
         (["bench", "model.onnx"], "nothing is kept; with --out the same command would go on"),
@@ -667,7 +671,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
 ) -> None:
     whole, broken = _trained(of_all, "four epochs", _FOUR_EPOCHS), tmp_path / "broken"
     errors = _interrupted(broken, number, [*_FOUR_EPOCHS, str(broken)])
-    assert number == signal.SIGKILL or "the same command goes on from here" in errors
+    assert number == signal.SIGKILL or "the same command goes on from what was saved" in errors
     assert not (broken / "exported" / "resnet8" / "checkpoint" / "checkpoint.json").exists()
 
     resumed = run_here(*_FOUR_EPOCHS, broken)

@@ -44,14 +44,15 @@ class UnknownName(UsageError):
     """A network, format, backend ... that does not exist."""
 
     @classmethod
-    def among(cls, kind: str, name: str, known: Iterable[str]) -> "UnknownName":
+    def among(cls, kind: str, name: str, known: Iterable[str], or_else: str = "") -> "UnknownName":
+        """With the nearest of the known names; without a near one, with all of them and what else there may be."""
         known = list(known)
         near = get_close_matches(name, known, n=1, cutoff=0.5)
         if near:
             hint = f"did you mean {near[0]!r}?"
         else:
             listed = ", ".join(known)
-            hint = f"there are: {listed if len(listed) < _LONG_LIST else few(known)}"
+            hint = f"there are: {listed if len(listed) < _LONG_LIST else few(known)}{or_else}"
         return cls(f"{name}: no {kind} has this name; {hint}")
 
 

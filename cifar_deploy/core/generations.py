@@ -53,7 +53,7 @@ class Generations:
         for number in sorted(recorded, reverse=True):
             path = self._version(number)
             try:
-                loaded = load(verified(path, codec.load(File, self._record(number), "delete it")))
+                loaded = load(verified(path, codec.load(File, self._record(number), "delete it"), "delete it"))
             except Corrupt as error:
                 on_damage(str(error).split(";")[0])
             except Exception as error:  # whatever a version of another program makes the loader raise

@@ -35,6 +35,7 @@ _LOG_BYTES = 2**16
 class Worker:
     """A fresh Python for each call: how it is started, and how long it may be silent."""
 
+    what: str | None = None  # that it does, for the messages about its end; None: the name of the function
     interpreter: Interpreter | None = None  # None: the Python that runs now
     pool_threads: int = 1  # see Setting
     variables: Mapping[str, str] = field(default_factory=dict)  # see Setting
@@ -80,16 +81,16 @@ class Worker:
             tail = _tail(folder / "log.txt")
             if not in_time:
                 log.warning("%s: no progress for %s s, killed\n%s", name, timeout_s, tail)
-                raise WorkerFailed(f"{name}: no progress for {timeout_s:g} s; killed", "timed out", tail)
+                raise WorkerFailed(f"{self.what or name}: no progress for {timeout_s:g} s; killed", "timed out", tail)
             if not (folder / "reply.json").exists():
                 with files.errors_named(folder / "reply.json"):
                     files.raise_if_full(folder / "reply.part")  # half an answer on a full disk
                 kind, how = _ending(running.status, killed_for_memory=cgroups.oom_kills(counting) > kills)
                 log.warning("%s: %s\n%s", name, how, tail)
-                raise WorkerFailed(f"{name}{_under(limit, kind)}: the worker {how}", kind, tail)
+                raise WorkerFailed(f"{self.what or name}{_under(limit, kind)}: the worker {how}", kind, tail)
             answer = json.loads((folder / "reply.json").read_text())
         if "error" in answer:
-            raise _as_raised(name, answer["error"], limit, tail)
+            raise _as_raised(self.what or name, answer["error"], limit, tail)
         return answer["value"]
 
 
@@ -130,16 +131,16 @@ def _tail(path: Path) -> str:
         return "\n".join(file.read(_LOG_BYTES).decode(errors="replace").splitlines()[-_LOG_LINES:])
 
 
-def _as_raised(function: str, error: dict[str, str], limit: Limit | None, tail: str) -> errors.DeployError:
+def _as_raised(what: str, error: dict[str, str], limit: Limit | None, tail: str) -> errors.DeployError:
     if expected := errors.by_name(error["type"]):
         return expected(error["message"])
-    log.warning("%s raised %s\n%s", function, error["type"], tail)
+    log.warning("%s raised %s\n%s", what, error["type"], tail)
     kind: Any = error["kind"]
-    return WorkerFailed(f"{function}{_under(limit, kind)}: {error['type']}: {error['message']}", kind, tail)
+    return WorkerFailed(f"{what}{_under(limit, kind)}: {error['type']}: {error['message']}", kind, tail)
 
 
 def _under(limit: Limit | None, kind: FailureKind) -> str:
     """The limit that may have been too little, and what sets it."""
     if not limit or kind != "out of memory":
         return ""
-    return f" under a limit of {limits.shown(limit.bytes)} ({limit.kind}; {limits.VARIABLE} sets it)"
+    return f" under a limit of {limits.shown(limit.bytes)} ({limit.kind}; --memory-limit or {limits.VARIABLE} sets it)"

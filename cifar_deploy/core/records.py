@@ -438,18 +438,21 @@ class Training:
         return dataclasses.replace(self, recipe=dataclasses.replace(self.recipe, arithmetic=arithmetic))
 
     def difference(self, other: "Training") -> str | None:
-        """The first thing in which the two differ, in words, or None."""
+        """In what the two differ, in words, or None. Of another network, other data or another recipe only that is said."""
         if self.network != other.network:
             return f"network {self.network}, not {other.network}"
         if difference := self.data.difference(other.data):
             return difference
+        if self.recipe.name != other.recipe.name:
+            return f"recipe {self.recipe.name}, not {other.recipe.name}"
+        told = []
         for field in dataclasses.fields(Recipe):
             mine, theirs = getattr(self.recipe, field.name), getattr(other.recipe, field.name)
             if field.name == "init" and mine and theirs and mine.sha256 == theirs.sha256:
                 continue  # the same weights under another name
             if mine != theirs:
-                return f"{field.name.replace('_', ' ')} {_shown(mine)}, not {_shown(theirs)}"
-        return None
+                told.append(f"{field.name.replace('_', ' ')} {_shown(mine)}, not {_shown(theirs)}")
+        return " and ".join(told) or None
 
 
 @dataclass(frozen=True, kw_only=True)

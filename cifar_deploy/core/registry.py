@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import cifar_deploy
 from cifar_deploy.core import interpreter, trust
-from cifar_deploy.core.errors import Lack, Unavailable, UnknownName, UsageError
+from cifar_deploy.core.errors import Lack, Unavailable, UnknownName, UsageError, is_out_of_memory
 from cifar_deploy.core.interpreter import Interpreter
 
 if TYPE_CHECKING:
@@ -75,8 +75,14 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def check(self, name: str) -> str:
         """`name`, if it can be one of ours or is module:object; else UnknownName. Imports nothing."""
+        module, _, attribute = name.partition(":")
+        if module.endswith(".py") or os.sep in module:
+            stem = os.path.basename(module).removesuffix(".py")
+            raise UnknownName(
+                f"{name}: is a file, not a module; start where it lies, and write {stem}:{attribute or 'OBJECT'}"
+            )
         if name not in self._entries and ":" not in name:
-            raise UnknownName.among(self.kind, name, self._entries)
+            raise UnknownName.among(self.kind, name, self._entries, "; your own is named module:OBJECT")
         return name
 
     def given(self, name: str) -> str:
@@ -108,18 +114,35 @@ def load_object(kind: str, name: str) -> Any:
     # Only now, and for the user's own code alone: what lies there may have the name of a module that others look for.
     if not _is_ours(name) and os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
+    if not attribute:
+        raise UnknownName(f"{name}: names no object of module {module_name}; write module:OBJECT")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError, TypeError) as error:  # the last two for a name like ":x" or ".x:y"
+    except (Exception, SystemExit) as error:  # its own code runs: anything may come
+        if is_out_of_memory(error):
+            raise
+        why, remedy = _not_imported(module_name, error)
         raise UsageError(
-            f"{name}: module {module_name!r} of this {kind} cannot be imported ({error}); "
-            "start where it lies, or set PYTHONPATH"
+            f"{name}: module {module_name!r} of this {kind} cannot be imported ({why}); {remedy}"
         ) from error
     try:
         return getattr(module, attribute)
     except AttributeError:
         public = [word for word in vars(module) if not word.startswith("_")]
         raise UnknownName.among(f"object in module {module_name}", attribute, public or ["nothing"]) from None
+
+
+def _not_imported(module: str, error: BaseException) -> tuple[str, str]:
+    """The cause and the way out."""
+    if isinstance(error, ValueError | TypeError) and (not module or module.startswith(".")):
+        return str(error), "start where it lies, or set PYTHONPATH"
+    if isinstance(error, ModuleNotFoundError):
+        missing = error.name or ""
+        if module == missing or module.startswith(f"{missing}."):
+            return str(error), "start where it lies, or set PYTHONPATH"
+        return f"it imports {missing}, which is not here", f"install {missing}, or set PYTHONPATH"
+    remedy = "run only what defines the object when it is imported" if isinstance(error, SystemExit) else "mend it"
+    return f"{type(error).__name__}: {error}", remedy
 
 
 def _is_ours(name: str) -> bool:

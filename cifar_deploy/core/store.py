@@ -21,6 +21,7 @@ import contextlib
 import errno
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from cifar_deploy.core.journal import Fault, Journal, Lines, grouped
 from cifar_deploy.core.locks import Lock
 from cifar_deploy.core.profile import Profile
 from cifar_deploy.core.records import (
+    Addition,
     Artifact,
     Baseline,
     Begun,
@@ -54,9 +56,8 @@ FOR_APPS = (LABELS, PREPROCESSING, EXAMPLE) = ("labels.txt", "preprocessing.json
 # Files that training writes beside the weights, for plotting.
 _BESIDE_WEIGHTS = ("metrics.jsonl", "tensorboard")
 
-_RESTORE = "restore it from a copy, or run `cifar-deploy train --force`"
+_RESTORE = "restore it from a copy, or run `cifar-deploy train NETWORK --force`"
 _EXPORT_AGAIN = "run `cifar-deploy export --force`"
-_MAKE_AGAIN = "run `cifar-deploy train --force` or `cifar-deploy export --force`"
 _PROFILE_AGAIN = "run `cifar-deploy profile` again"
 
 _PROFILE = ".profile.json"
@@ -261,7 +262,8 @@ class Store:
 
         No parser has seen them. What is opened is taken from here, by its name, and from nowhere else.
         """
-        return {file.name: verified(self._place(artifact, file), file) for file in artifact.files}
+        remedy = _remedy(artifact)
+        return {file.name: verified(self._place(artifact, file), file, remedy) for file in artifact.files}
 
     @contextlib.contextmanager
     def view(self, artifact: Artifact) -> Iterator[Mapping[str, Path]]:
@@ -387,7 +389,7 @@ def set_apart(artifact: Artifact, folder: Path, alone: Path) -> Mapping[str, Pat
         place = untrusted.inside(folder, file.name)
         if place.exists():
             untrusted.link(place, alone / file.name)
-        verified(place, file, alone / file.name)
+        verified(place, file, _remedy(artifact), alone / file.name)
     return {file.name: alone / file.name for file in artifact.files}
 
 
@@ -412,11 +414,29 @@ def described(path: Path) -> File:
     return File(name=path.name, bytes=path.stat().st_size, sha256=untrusted.sha256(path))
 
 
-def verified(path: Path, record: File, copy: Path | None = None) -> Path:
-    """`path`, if the file there, or its `copy`, has the size and the hash of its record; else Corrupt."""
+def _remedy(artifact: Artifact) -> str:
+    """What makes a damaged file of an artifact again."""
+    origin, name = artifact.origin, shlex.quote(artifact.name)
+    if isinstance(origin, External):
+        return "restore it from a copy"
+    if isinstance(origin, Baseline):
+        return "delete its folder, and it is made again"
+    if artifact.format and artifact.format != CHECKPOINT:
+        format = shlex.quote(artifact.format)
+        if artifact.input != "float32":
+            return f"run `cifar-deploy export {name} --format {format} --input {artifact.input} --force`"
+        return f"run `cifar-deploy export {name} --format {format} --force`"
+    training = origin.checkpoint.training
+    if isinstance(training, Addition):
+        return f"restore it from a copy, or add it again by `cifar-deploy add {name} --force`"
+    return f"restore it from a copy, or run `cifar-deploy train {shlex.quote(training.network)} --name {name} --force`"
+
+
+def verified(path: Path, record: File, remedy: str, copy: Path | None = None) -> Path:
+    """`path`, if the file there, or its `copy`, has the size and the hash of its record; else Corrupt, with the remedy."""
     read = copy or path
     if not read.exists():
-        raise Corrupt(f"{path}: is missing; {_MAKE_AGAIN}")
+        raise Corrupt(f"{path}: is missing; {remedy}")
     if read.stat().st_size != record.bytes or untrusted.sha256(read) != record.sha256:
-        raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); {_MAKE_AGAIN}")
+        raise Corrupt(f"{path}: is not the file its record describes (sha256 differs); {remedy}")
     return path

@@ -96,7 +96,9 @@ def _place(data_dir: Path) -> Path:
     for archive in (data_dir / "cifar-10-python.tar.gz", data_dir):
         if archive.exists() and not archive.is_dir():
             return archive
-    raise DataError(f"--data-dir: {data_dir} holds no CIFAR-10 (no cifar-10-batches-py, no archive); {_ELSEWHERE}")
+    has_splits = any((data_dir / split).is_dir() for split in ("train", "test"))
+    remedy = "for images of your own add --dataset image_folder" if has_splits else _ELSEWHERE
+    raise DataError(f"--data-dir: {data_dir} holds no CIFAR-10 (no cifar-10-batches-py, no archive); {remedy}")
 
 
 def _contents(place: Path, names: Collection[str]) -> Iterator[tuple[str, bytes]]:

@@ -148,7 +148,8 @@ def _in_zip(path: Path, splits_of: Callable[[Collection[str]], tuple[str, ...]])
         archive = zipfile.ZipFile(file)
     except Exception as error:  # BadZipFile, and whatever a damaged name or number makes it raise
         file.close()
-        raise DataError(f"{path}: is not a whole zip file ({error}); fetch it again") from error
+        remedy = "fetch it again" if path.suffix.lower() == ".zip" else "give a folder or a .zip"
+        raise DataError(f"{path}: is not a whole zip file ({error}); {remedy}") from error
     weakref.finalize(archive, file.close)  # ZipFile leaves a file open that it was given
     guessed: set[str] = set()
     listed: list[tuple[PurePosixPath, _Kind, zipfile.ZipInfo]] = []

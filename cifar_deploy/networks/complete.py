@@ -80,6 +80,16 @@ def build(network: str, data: Data, normalisation: Normalisation | None = None) 
     return complete
 
 
+def find(network: str) -> None:
+    """What `build` begins with, without building anything. Raises as it does."""
+    if NETWORKS.is_of_library(network):
+        libraries.find(network)
+    elif ":" in network:
+        load_object("network", network)
+    else:
+        NETWORKS.check(network)
+
+
 def load(
     network: str,
     data: Data,
@@ -153,7 +163,7 @@ def _custom(network: str, classes: int) -> nn.Module:
     function = load_object("network", network)
     try:
         body = function(classes) if _takes_classes(function) else function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{network}: calling it with {classes} classes raised {type(error).__name__}: {error}"
         ) from error

@@ -25,16 +25,40 @@ def build(network: str, classes: int, height: int, width: int) -> nn.Module:
     Raises Unavailable if the library is missing, UnknownName with the nearest name if its list lacks this one, and
     UsageError if the library does not build it for such images.
     """
+    find(network)
+    library, _, name = network.partition(":")
+    return _BUILDERS[library](network, name, classes, height, width)
+
+
+def find(network: str) -> None:
+    """Raises Unavailable if the library is missing, and UnknownName if its list lacks this network."""
     library, _, name = network.partition(":")
     need("network", network, Requirements(requires=(library,)))
-    return _BUILDERS[library](network, name, classes, height, width)
+    _check(network, name, _LISTS[library]())
+
+
+def _of_torchvision() -> Collection[str]:
+    import torchvision
+
+    # Of this module alone: its whole list has detectors and segmentations too.
+    listed: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return listed
+
+
+def _of_timm() -> Collection[str]:
+    """What timm itself may see: it would follow hf-hub:... to a host, and local-dir:... to a file."""
+    import timm
+
+    # A name with a tag (resnet18.a1_in1k) is that of weights, whose network it is.
+    return {*timm.list_models(), *timm.list_pretrained()}
+
+
+_LISTS: Mapping[str, Callable[[], Collection[str]]] = {"torchvision": _of_torchvision, "timm": _of_timm}
 
 
 def _torchvision(network: str, name: str, classes: int, height: int, width: int) -> nn.Module:
     import torchvision
 
-    # Of this module alone: torchvision's whole list has detectors and segmentations too.
-    _check(network, name, torchvision.models.list_models(module=torchvision.models))
     size: dict[str, Any] = {}
     if name.startswith("vit_"):
         size = {"image_size": height}
@@ -48,9 +72,6 @@ def _torchvision(network: str, name: str, classes: int, height: int, width: int)
 def _timm(network: str, name: str, classes: int, height: int, width: int) -> nn.Module:
     import timm
 
-    # Before timm sees the name: it would follow hf-hub:... to a host, and local-dir:... to a file. A name with a tag
-    # (resnet18.a1_in1k) is that of weights, whose network it is.
-    _check(network, name, {*timm.list_models(), *timm.list_pretrained()})
     configuration = timm.get_pretrained_cfg(name)
     size: dict[str, Any] = {}
     if configuration and configuration.fixed_input_size and configuration.input_size[1:] != (height, width):

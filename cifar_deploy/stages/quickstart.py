@@ -38,7 +38,7 @@ def _copied(store: Store, source: Traversable) -> Outcome[Checkpoint]:
             with files.errors_named(place):
                 (staged / name).write_bytes((source / name).read_bytes())
         checkpoint = codec.load(Checkpoint, staged / "checkpoint.json", _REMEDY)
-        verified(staged / WEIGHTS, checkpoint.weights)
+        verified(staged / WEIGHTS, checkpoint.weights, _REMEDY)
         if not there:
             store.save_checkpoint(checkpoint, staged)
             return Outcome(value=checkpoint, reused=False)

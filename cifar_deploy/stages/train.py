@@ -1,12 +1,14 @@
 """A recipe and data -> a trained network: finished before, gone on with, or trained now."""
 
+import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cifar_deploy.core import files, ranks, untrusted
 from cifar_deploy.core.defaults import CHECKPOINT_EVERY_S, RECIPE, TEACHER_WEIGHT, TEMPERATURE
-from cifar_deploy.core.errors import Corrupt, DataError, UnknownName, UsageError
+from cifar_deploy.core.errors import Corrupt, DataError, Unavailable, UnknownName, UsageError, WorkerFailed, few
 from cifar_deploy.core.isolate import Worker
 from cifar_deploy.core.outcome import Outcome
 from cifar_deploy.core.progress import OnProgress, counted
@@ -113,19 +115,26 @@ def train(
         app.write(store, as_artifact(finished))  # which earlier versions did not
         return Outcome(value=finished, reused=True)
     threads = settings.threads or ranks.threads()
-    trained = Worker(pool_threads=threads, variables=waiting(), on_progress=on_progress).call(
-        worker.train,
-        training=training,
-        root=store.root,
-        data_folder=prepared.folder,
-        device=settings.device,
-        threads=threads,
-        limit_test=settings.limit_test,
-        checkpoint_every_s=settings.checkpoint_every_s,
-        init=settings.init,
-        choose_arithmetic=settings.choose_arithmetic and not _is_same(unfinished, training),
-        teacher=checkpoint(store, teacher.name) if (teacher := training.recipe.teacher) else None,
-    )
+    own = Worker(what=training.name, pool_threads=threads, variables=waiting(), on_progress=on_progress)
+    try:
+        trained = own.call(
+            worker.train,
+            training=training,
+            root=store.root,
+            data_folder=prepared.folder,
+            device=settings.device,
+            threads=threads,
+            limit_test=settings.limit_test,
+            checkpoint_every_s=settings.checkpoint_every_s,
+            init=settings.init,
+            choose_arithmetic=settings.choose_arithmetic and not _is_same(unfinished, training),
+            teacher=checkpoint(store, teacher.name) if (teacher := training.recipe.teacher) else None,
+        )
+    except WorkerFailed as error:
+        if error.kind != "out of memory":
+            raise
+        more = f"{error}; give a smaller --batch-size, or more memory (--memory-limit)"
+        raise WorkerFailed(more, error.kind, error.log) from error
     app.write(store, as_artifact(trained))
     return Outcome(value=trained, reused=False)
 
@@ -137,7 +146,7 @@ def follow(
     settings = settings or TrainingSettings()
     check_alone(settings)
     threads = settings.threads or ranks.threads()
-    Worker(pool_threads=threads, variables=waiting()).call(
+    Worker(what=name_of(network, name), pool_threads=threads, variables=waiting()).call(
         worker.follow,
         training=_training(prepared, network, name, settings),
         data_folder=prepared.folder,
@@ -146,6 +155,22 @@ def follow(
         init=settings.init,
         choose_arithmetic=settings.choose_arithmetic,
     )
+
+
+def check_found(store: Store, networks: Sequence[str], name: str | None = None, force: bool = False) -> None:
+    """Raises UsageError for the first network of the user's or of a library that is not to be found. No images are needed.
+
+    What goes on, or is finished, is not looked for. The other networks are known by their names.
+    """
+    names = {network: name_of(network, name) for network in networks}
+    new = [
+        network
+        for network in networks
+        if force or not (names[network] in store.names() or store.unfinished(names[network]))
+    ]
+    if own := [network for network in new if ":" in network]:
+        with contextlib.suppress(Unavailable):  # the training itself will say so, and the others do not need it
+            Worker(what=few(own)).call(worker.find, own)
 
 
 def waiting() -> dict[str, str]:
@@ -224,7 +249,7 @@ def check_teacher(store: Store, settings: TrainingSettings, name: str) -> Checkp
         teacher = checkpoint(store, teaching.name)
         store.verified(as_artifact(teacher))
     except Corrupt as error:
-        raise Corrupt(f"{option}: {error}; this is of the teacher, so train or add it again") from error
+        raise Corrupt(f"{option}: {error}") from error
     except UsageError as error:
         raise UsageError(f"--teacher: {error}") from error
     return teacher
@@ -290,6 +315,8 @@ def _training(prepared: Prepared, network: str, name: str | None, settings: Trai
             f"{data.source}: images of {data.width}×{data.height} are too small for the recipe's random crop of "
             f"±{counted(recipe.shift, 'pixel')}; give --recipe original"
         )
+    if recipe.limit_train and recipe.limit_train >= data.train_images:
+        recipe = replace(recipe, limit_train=None)  # it limits nothing
     return Training(name=name_of(network, name), network=network, recipe=recipe, data=data)
 
 

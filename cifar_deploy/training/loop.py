@@ -65,7 +65,7 @@ def run(
         report(
             number * steps,
             total,
-            milestone=f"epoch {number}/{recipe.epochs}  loss {epoch.loss:.4f}  test accuracy {accuracy:.2%}  "
+            milestone=f"epoch {number}/{recipe.epochs}  loss {_shown(epoch.loss)}  test accuracy {accuracy:.2%}  "
             f"{at.seconds:.1f} s  {at.images / at.seconds:,.0f} images/s",
         )
         at = Position(curve=[*at.curve, epoch], changes=at.changes, step_seconds=at.step_seconds)
@@ -101,7 +101,7 @@ def stretch(setup: TrainingSetup, at: Position, steps: int, longest_s: float) ->
             if is_alone and setup.device == "cpu":  # elsewhere it would empty the device's queue
                 at.loss_sum = loss_sum.item()
                 _check(setup, at)
-                shown = f"loss {at.loss_sum / at.images:.3f}  "
+                shown = f"loss {_shown(at.loss_sum / at.images, 3)}  "
             report(
                 number * steps + at.step,
                 recipe.epochs * steps,
@@ -112,6 +112,11 @@ def stretch(setup: TrainingSetup, at: Position, steps: int, longest_s: float) ->
     at.loss_sum, at.seconds = group.total(loss_sum).item(), watch.seconds
     at.disturbances += (gauges.disturbance,)
     _check(setup, at)
+
+
+def _shown(loss: float, digits: int = 4) -> str:
+    """Short, however large it has become."""
+    return f"{loss:.{digits}f}" if loss < 1e4 else f"{loss:.3g}"
 
 
 def _check(setup: TrainingSetup, at: Position) -> None:

@@ -146,6 +146,20 @@ def train(
     return checkpoint
 
 
+def find(networks: list[str]) -> None:
+    """Raises UsageError for the first network that no name leads to, and then Unavailable if a library is not here."""
+    from cifar_deploy.networks import complete
+
+    missing = []
+    for network in networks:
+        try:
+            complete.find(network)
+        except Unavailable as error:
+            missing.append(error)
+    if missing:
+        raise missing[0]
+
+
 def follow(
     training: Training,
     data_folder: Path,

@@ -55,7 +55,9 @@ def test_a_worker_has_a_limit_even_if_nobody_asked_for_one(kind: str) -> None:
     with limits.at_most(100 * _MIB), pytest.raises(WorkerFailed) as caught:
         Worker().call(probes.hold, mebibytes=200)
     assert caught.value.kind == "out of memory"
-    assert re.search(r"under a limit of 100 MiB \(.+; CIFAR_DEPLOY_MEMORY_LIMIT sets it\)", str(caught.value))
+    assert re.search(
+        r"under a limit of 100 MiB \(.+; --memory-limit or CIFAR_DEPLOY_MEMORY_LIMIT sets it\)", str(caught.value)
+    )
     assert Worker().call(probes.hold, mebibytes=200) == 200 * _MIB
 
 

@@ -59,6 +59,10 @@ def test_the_first_difference_of_two_trainings_is_in_words() -> None:
     more = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, batch_size=8))
     assert training.difference(training) is None
     assert more.difference(training) == "batch size 8, not 4"
+    other = dataclasses.replace(training, recipe=dataclasses.replace(more.recipe, seed=7))
+    assert other.difference(training) == "batch size 8, not 4 and seed 7, not 0"
+    by_another = dataclasses.replace(training, recipe=dataclasses.replace(other.recipe, name="sgd"))
+    assert by_another.difference(training) == "recipe sgd, not adam"
 
 
 def test_the_same_first_weights_in_a_file_of_another_name_make_no_difference() -> None:

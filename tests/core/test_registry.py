@@ -56,9 +56,44 @@ def test_the_current_folder_is_searched_for_code_that_was_given_alone(
     assert str(tmp_path) not in sys.path
 
 
-def test_a_module_that_cannot_be_imported_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="no_such_module"):
-        THINGS[THINGS.given("no_such_module:thing")]
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (None, "cannot be imported (No module named 'users_own'); start where it lies, or set PYTHONPATH"),
+        (
+            "import nothere_at_all",
+            "(it imports nothere_at_all, which is not here); install nothere_at_all, or set PYTHONPATH",
+        ),
+        ("from numpy import nothing_so_named", "(ImportError: cannot import name 'nothing_so_named' from 'numpy'"),
+        ("def build(:", "(SyntaxError: "),
+        ("open('/no/such/file')", "(FileNotFoundError: [Errno 2] No such file or directory: '/no/such/file'); mend it"),
+        ("raise SystemExit(2)", "(SystemExit: 2); run only what defines the object when it is imported"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_a_usage_error_with_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str | None, told: str
+) -> None:
+    if code:
+        (tmp_path / "users_own.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    with pytest.raises(UsageError) as raised:
+        THINGS[THINGS.given("users_own:thing")]
+    assert str(raised.value).startswith("users_own:thing: module 'users_own' of this thing cannot be imported (")
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["my_net.py:build", "./my_net.py:build", "/home/me/my_net:build", "src/my_net.py"])
+def test_the_name_of_a_file_is_refused_with_that_of_its_module(name: str) -> None:
+    with pytest.raises(
+        UnknownName, match=r"is a file, not a module; start where it lies, and write my_net:(build|OBJECT)"
+    ):
+        THINGS.given(name)
+
+
+def test_a_name_that_is_near_none_may_be_the_users_own() -> None:
+    with pytest.raises(UnknownName, match=r"there are: progress, broken; your own is named module:OBJECT"):
+        THINGS.given("my_net.build")
 
 
 @pytest.mark.parametrize("name", ["tests.probes:describ", "tests.probes:"])

@@ -15,6 +15,7 @@ import pytest
 
 from cifar_deploy.core import files, locks, sealing, upgrades
 from cifar_deploy.core.errors import Busy, Corrupt, UsageError
+from cifar_deploy.core.records import Addition
 from cifar_deploy.core.store import Store, as_artifact, check_name, described, verified
 from tests.probes import a_checkpoint
 
@@ -163,17 +164,38 @@ def test_records_of_before_there_were_versions_are_read(name: str, made: Store) 
         assert read_all(made) == before
 
 
+def test_damaged_weights_are_named_with_the_command_that_makes_them_again(made: Store) -> None:
+    checkpoint = made.checkpoint("small")
+    assert checkpoint
+    for format in ("checkpoint", "onnx"):
+        (made.artifact_folder("small", format) / "weights.safetensors").write_bytes(b"abd")
+    exported = replace(as_artifact(checkpoint), format="onnx")
+    addition = Addition(
+        name="small", network="resnet8", data=checkpoint.training.data, normalisation=None, weights=None
+    )
+    added = as_artifact(replace(checkpoint, training=addition))
+    for artifact, remedy in (
+        (as_artifact(checkpoint), "restore it from a copy, or run `cifar-deploy train resnet8 --name small --force`"),
+        (exported, "run `cifar-deploy export small --format onnx --force`"),
+        (replace(exported, input="uint8"), "run `cifar-deploy export small --format onnx --input uint8 --force`"),
+        (added, "restore it from a copy, or add it again by `cifar-deploy add small --force`"),
+    ):
+        with pytest.raises(Corrupt) as raised:
+            made.verified(artifact)
+        assert str(raised.value).endswith(f"; {remedy}")
+
+
 @pytest.mark.parametrize("content", [b"abd", b"abcd", b"", None])
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"abc")
     record = described(path)
-    assert verified(path, record) == path
+    assert verified(path, record, "restore it") == path
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(Corrupt, match=r"weights\.safetensors: is (missing|not the file)"):
-        verified(path, record)
+    with pytest.raises(Corrupt, match=r"weights\.safetensors: is (missing|not the file).*; restore it$"):
+        verified(path, record, "restore it")
 
 
 @pytest.mark.parametrize(
