@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import sys
 import textwrap
 import time
@@ -37,12 +38,15 @@ _LOG_WIDTH = 160
 _LOG_INTERVAL_S = 30.0
 # Between two columns.
 _PADDING = 2
+# Of a table of few rows that a narrow screen divides.
+_MOST_PARTS, _FEW_ROWS = 2, 10
 # Lines about a file from elsewhere, of a kind.
 _MOST_SAID = 10
 
+
 # Text is text: no markup, no emoji for :bomb:.
 PLAIN: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
-out = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH, **PLAIN)
+out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _LOG_WIDTH, **PLAIN)
 err = Console(stderr=True, **PLAIN)
 
 
@@ -69,7 +73,16 @@ def say(verb: str, text: str) -> None:
     """A line of progress: the step, and its outcome."""
     # A line on the same screen as a bar has to go through the bar's console, which makes room for it.
     through = err if _shown and out.is_terminal and err.is_terminal and not out.quiet else out
-    through.print(printable(f"{verb:<9} {text}"))
+    told = printable(f"{verb:<9} {text}")
+    for part in _wrapped(told, through.width, " " * 10) if through.is_terminal else [told]:
+        through.print(part)
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    """At words, which may be paths or options and are never broken; further lines are indented."""
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
 
 
 def line(text: str = "") -> None:
@@ -429,21 +442,62 @@ def _hanging(beside: str, text: str) -> None:
 
 
 def print_section(section: Section) -> None:
-    for part in _parts(section, out.width):
-        line()
-        out.print(part, soft_wrap=False)
+    """As tables. Row by row, where the screen is too narrow for the names and a number, or a few rows would be torn to pieces."""
+    line()
+    parts = list(_parts(section, out.width))
+    if _narrowest(section) > out.width or (len(parts) > _MOST_PARTS and len(section.rows) <= _FEW_ROWS):
+        _print_rows(section)
+    else:
+        for number, part in enumerate(parts):
+            if number:
+                line()
+            out.print(part, soft_wrap=False)
     for note in section.notes:
         line(f"  {note}")
 
 
-def _parts(section: Section, width: int) -> Iterator[RichTable]:
-    """The section as one table, or as several with the same labels where the screen is too narrow for all columns."""
-    labels = [[title, *(row.labels[place] for row in section.rows)] for place, title in enumerate(section.label_titles)]
-    room = width - sum(map(_width, labels))
-    widths = {
+def _print_rows(section: Section) -> None:
+    """Each row's names, and its numbers below them. None of them is cut or broken in two, if it fits at all."""
+    _paragraph(section.title, style="bold")
+    for row in section.rows:
+        _paragraph(", ".join(filter(None, row.labels)))
+        titles = {
+            key: f"{column.title}, {column.unit}" if column.unit else column.title
+            for key, column in section.columns.items()
+        }
+        told = [printable(f"{titles[key]}: {row.text(key, column)}") for key, column in section.columns.items()]
+        shown = "  "
+        for text in told:
+            if shown.strip() and cell_len(f"{shown}; {text}") > out.width:
+                out.print(shown)
+                shown = "  "
+            shown = f"{shown}; {text}" if shown.strip() else f"  {text}"
+        out.print(shown)
+
+
+def _labels_width(section: Section) -> int:
+    columns = (
+        [title, *(row.labels[place] for row in section.rows)] for place, title in enumerate(section.label_titles)
+    )
+    return sum(map(_width, columns))
+
+
+def _widths(section: Section) -> dict[str, int]:
+    """Of each column, with the space behind it."""
+    return {
         key: _width([column.title, column.unit, *(row.text(key, column) for row in section.rows)])
         for key, column in section.columns.items()
     }
+
+
+def _narrowest(section: Section) -> int:
+    """How wide a screen has to be for the section's names and its widest number."""
+    return _labels_width(section) + max(_widths(section).values(), default=0) - _PADDING
+
+
+def _parts(section: Section, width: int) -> Iterator[RichTable]:
+    """The section as one table, or as several with the same labels where the screen is too narrow for all columns."""
+    room, widths = width - _labels_width(section), _widths(section)
     parts: list[list[str]] = []
     left = 0
     for group in _together(widths):

@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # What is shown on a page fits into this.
-COLUMNS = 100
+COLUMNS = 160
 
 # Commands that take less than a few seconds.
 FAST = {"choose", "compare", "doctor", "list", "report", "env list", "--help", "--version"}

@@ -13,6 +13,8 @@ from cifar_deploy import console, documents, main, pipeline, steps
 from cifar_deploy.core.errors import DeployError
 from cifar_deploy.core.journal import grouped, read_lines
 from cifar_deploy.core.progress import Progress
+from cifar_deploy.core.statistics import Estimate
+from cifar_deploy.core.table import Column, Row, Section, Value
 from cifar_deploy.stages.report import build
 from tests.in_process import run_here
 from tests.reports.tables import table_of
@@ -102,3 +104,47 @@ def test_a_narrow_screen_shows_fewer_columns_and_says_which_but_no_number_in_par
     if width in left_out:
         assert (f"Not shown at this width: {left_out[width]} (--wide)" in told) == (left_out[width] is not None)
     assert ("9.57~" in winner) == (width >= 80), "the speed-up is the last column to go"
+
+
+def _picks() -> Section:
+    estimate = Estimate(value=1.182, low=1.154, high=1.269, kind="interval")
+    columns = {
+        name: Column(title=name, unit="ms", stored_unit="ms", digits=3, interval=True)
+        for name in ("latency", "load", "first inference")
+    }
+    values = {name: Value(number=1.182, estimate=estimate) for name in columns}
+    labels = ("best trade-off, most accurate", "mobilenet-0.25", "openvino_int8", "onnxruntime")
+    rows = tuple(Row(labels=labels, values=values) for _ in range(2))
+    return Section(title="Picks", label_titles=("pick", "network", "format", "backend"), columns=columns, rows=rows)
+
+
+@pytest.mark.parametrize(("width", "tables"), [(45, 0), (60, 0), (80, 0), (100, 0), (130, 2), (200, 1)])
+def test_no_name_and_no_number_of_a_section_is_cut(monkeypatch: pytest.MonkeyPatch, width: int, tables: int) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        console, "out", Console(file=screen, force_terminal=True, color_system=None, width=width, **console.PLAIN)
+    )
+    console.print_section(_picks())
+    shown = screen.getvalue()
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= width
+    for text in ("latency", "first inference", "accurate", "openvino_int8", "onnxruntime"):
+        assert text in shown
+    assert shown.count("1.182 [1.154, 1.269]") == 6
+    assert shown.count("first inference, ms: ") == (0 if tables else 2), "a line of it for each row, or a column"
+    assert shown.count("continued") == max(0, tables - 1)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_line_of_progress_is_wrapped_at_words_and_indented(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(
+        console, "out", Console(file=screen, force_terminal=True, color_system=None, width=width, **console.PLAIN)
+    )
+    console.say(
+        "",
+        "resnet8: epoch 1/2  loss 1.8156  test accuracy 81.94%  1.6 s  500 images/s, in /a/long/path-of-a-file.json",
+    )
+    first, *others = screen.getvalue().splitlines()
+    assert first.startswith("          resnet8: epoch") and others
+    assert all(len(line) <= width and line.startswith(" " * 10 + line.strip()[0]) for line in others)
+    assert "/a/long/path-of-a-file.json" in others[-1]
