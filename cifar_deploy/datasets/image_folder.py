@@ -5,6 +5,7 @@ all images to one. Everything here is untrusted input. Pillow's decoders of thes
 is never run or written.
 """
 
+import contextlib
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,11 +36,11 @@ def identify(data_dir: Path | None) -> str:
     files = image_files.find(path)
     listing = hashlib.sha256()
     for entry in files.images:
-        try:
+        size, written_ns = 0, 0  # of one that is not there, as a link may lead to none: reading it will say so
+        with contextlib.suppress(OSError):
             status = (path / entry).stat()
-        except OSError as error:
-            raise DataError(f"{path / entry}: cannot be read ({error.strerror}); mend or remove it") from error
-        _add(listing, entry, status.st_size, status.st_mtime_ns)
+            size, written_ns = status.st_size, status.st_mtime_ns
+        _add(listing, entry, size, written_ns)
     for name in (*files.classes, *files.not_read):
         _add(listing, name)
     return f"folder{_READING}-{listing.hexdigest()[:16]}"

@@ -14,7 +14,7 @@ from cifar_deploy.core.errors import DataError, one_line
 from cifar_deploy.core.records import Preprocessing
 from cifar_deploy.datasets import Preparation
 from cifar_deploy.datasets.image_decoder import _words
-from cifar_deploy.datasets.image_folder import load
+from cifar_deploy.datasets.image_folder import identify, load
 from tests.datasets.folders import both, random_pixels, refused, save, zipped
 
 
@@ -244,6 +244,15 @@ def test_images_that_cannot_be_read_can_be_left_out_and_are_counted(of_any_size:
     alone = load(of_any_size, ANY_SIZE)
     assert np.array_equal(alone.train_images, loaded.train_images)
     assert np.array_equal(alone.test_images, loaded.test_images)
+
+
+def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_read(of_any_size: Path) -> None:
+    (of_any_size / "train/dog/none.png").symlink_to("nowhere.png")
+    identify(of_any_size)
+    with pytest.raises(DataError, match=r"train/dog/none\.png .*No such file.*; mend, .*--skip-broken"):
+        load(of_any_size, ANY_SIZE)
+    loaded = load(of_any_size, Preparation(preprocessing=ANY_SIZE.preprocessing, skip_broken=True))
+    assert "train/dog/none.png" not in loaded.train_names and "left out" in str(loaded.warnings)
 
 
 def test_a_class_of_which_no_image_can_be_read_is_refused(images: Path) -> None:

@@ -33,6 +33,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_cache_that_takes_no_lock_is_read_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(folder: Path) -> AbstractContextManager[None]:
+        raise OSError(errno.EROFS, "Read-only file system", f"{folder}.lock")
+
+    made = prepare.prepare("digits", None)
+    monkeypatch.setattr(image_cache, "locked", refused)
+    found = prepare.prepare("digits", None)
+    assert (found.data, found.folder, found.decoded) == (made.data, made.folder, False)
+    (made.folder / "test_labels.npy").write_bytes(b"damaged")
+    with pytest.raises(DataError, match="Read-only file system; the cache is set by CIFAR_DEPLOY_CACHE"):
+        prepare.prepare("digits", None)
+
+
 def test_the_digits_are_all_there_with_every_class_in_proportion() -> None:
     prepared = prepare.prepare("digits", None)
     assert prepared.decoded
