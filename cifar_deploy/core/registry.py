@@ -129,7 +129,10 @@ def load_object(kind: str, name: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         public = [word for word in vars(module) if not word.startswith("_")]
-        raise UnknownName.among(f"object in module {module_name}", attribute, public or ["nothing"]) from None
+        file = getattr(module, "__file__", None) or ""
+        # One of Python's own, or of a package, may have the name of the user's.
+        lies = "" if file.startswith(os.getcwd()) else f" ({file or 'built in'})"
+        raise UnknownName.among(f"object in module {module_name}{lies}", attribute, public or ["nothing"]) from None
 
 
 def _not_imported(module: str, error: BaseException) -> tuple[str, str]:

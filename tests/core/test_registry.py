@@ -83,6 +83,15 @@ def test_a_module_that_cannot_be_imported_is_a_usage_error_with_the_cause(
     assert told in str(raised.value)
 
 
+def test_a_module_that_is_not_the_users_is_named_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "colorsys.py").write_text("def build(classes): ...\n")
+    with pytest.raises(UnknownName, match=r"build: no object in module colorsys \(/.*colorsys\.py\) has this name"):
+        THINGS[THINGS.given("colorsys:build")]
+
+
 @pytest.mark.parametrize("name", ["my_net.py:build", "./my_net.py:build", "/home/me/my_net:build", "src/my_net.py"])
 def test_the_name_of_a_file_is_refused_with_that_of_its_module(name: str) -> None:
     with pytest.raises(
