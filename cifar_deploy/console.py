@@ -44,9 +44,15 @@ _MOST_PARTS, _FEW_ROWS = 2, 10
 _MOST_SAID = 10
 
 
+def _columns() -> int:
+    """The width that the environment gives; 0 if it gives none."""
+    given = os.environ.get("COLUMNS", "")
+    return int(given) if given.isdecimal() else 0
+
+
 # Text is text: no markup, no emoji for :bomb:.
 PLAIN: Any = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
-out = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _LOG_WIDTH, **PLAIN)
+out = Console(width=None if sys.stdout.isatty() else _columns() or _LOG_WIDTH, **PLAIN)
 err = Console(stderr=True, **PLAIN)
 
 
@@ -73,16 +79,17 @@ def say(verb: str, text: str) -> None:
     """A line of progress: the step, and its outcome."""
     # A line on the same screen as a bar has to go through the bar's console, which makes room for it.
     through = err if _shown and out.is_terminal and err.is_terminal and not out.quiet else out
-    told = printable(f"{verb:<9} {text}")
-    for part in _wrapped(told, through.width, " " * 10) if through.is_terminal else [told]:
+    beside, told = f"{verb:<9} ", printable(text)
+    for part in _wrapped(told, through.width, beside) if through.is_terminal else [beside + told]:
         through.print(part)
 
 
-def _wrapped(text: str, width: int, indent: str) -> list[str]:
-    """At words, which may be paths or options and are never broken; further lines are indented."""
-    return textwrap.wrap(
-        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
-    )
+def _wrapped(text: str, width: int, beside: str) -> list[str]:
+    """`text` to the right of the first words, wrapped at words, which may be paths or options and are never broken."""
+    indent = " " * cell_len(beside)
+    room = max(1, width - len(indent))
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return [f"{indent if number else beside}{part}" for number, part in enumerate(lines)]
 
 
 def line(text: str = "") -> None:
@@ -428,16 +435,7 @@ def print_diagnosis(found: Diagnosis) -> None:
 
 def _hanging(beside: str, text: str) -> None:
     """Wrapped at words, to the right of the first words. No word is broken: it may be a path or an option."""
-    width = min(out.width, 80)
-    wrapped = textwrap.wrap(
-        printable(text),
-        width,
-        initial_indent=beside,
-        subsequent_indent=" " * len(beside),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    for part in wrapped:
+    for part in _wrapped(printable(text), min(out.width, 80), beside):
         line(part)
 
 
@@ -460,19 +458,22 @@ def _print_rows(section: Section) -> None:
     """Each row's names, and its numbers below them. None of them is cut or broken in two, if it fits at all."""
     _paragraph(section.title, style="bold")
     for row in section.rows:
-        _paragraph(", ".join(filter(None, row.labels)))
-        titles = {
-            key: f"{column.title}, {column.unit}" if column.unit else column.title
-            for key, column in section.columns.items()
-        }
-        told = [printable(f"{titles[key]}: {row.text(key, column)}") for key, column in section.columns.items()]
-        shown = "  "
-        for text in told:
-            if shown.strip() and cell_len(f"{shown}; {text}") > out.width:
-                out.print(shown)
-                shown = "  "
-            shown = f"{shown}; {text}" if shown.strip() else f"  {text}"
-        out.print(shown)
+        _print_whole(
+            [f"{title}: {label}" for title, label in zip(section.label_titles, row.labels, strict=True) if label], ""
+        )
+        titles = {key: f"{column.title}, {column.unit}".removesuffix(", ") for key, column in section.columns.items()}
+        _print_whole([f"{titles[key]}: {row.text(key, column)}" for key, column in section.columns.items()], "  ")
+
+
+def _print_whole(texts: Sequence[str], indent: str) -> None:
+    """As many on each line as fit."""
+    shown = ""
+    for text in map(printable, texts):
+        if shown and cell_len(f"{indent}{shown}; {text}") > out.width:
+            out.print(f"{indent}{shown}")
+            shown, indent = "", "  "
+        shown = f"{shown}; {text}" if shown else text
+    out.print(f"{indent}{shown}")
 
 
 def _labels_width(section: Section) -> int:

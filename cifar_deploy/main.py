@@ -103,7 +103,7 @@ def _how_to_go_on(arguments: list[str]) -> str:
         if arguments[:1] == ["train"]:
             return "if a state was saved, the same command without --force goes on from there"
         return "with --force the same command starts over"
-    if arguments[:1] in (["train"], ["train-all"], ["run"]):  # of a training that may be nothing yet
+    if arguments[:1] in (["train"], ["train-all"], ["run"]):  # nothing, perhaps
         return "the same command goes on from what was saved"
     return "the same command goes on from here"
 

@@ -1,4 +1,4 @@
 import os
 
-# Of pytest's own terminal, in each process of its own. What the program prints in a process of the tests is as wide as a log.
+# Some pytest sets it. Without it the output is as wide as in a log.
 os.environ.pop("COLUMNS", None)

@@ -216,6 +216,14 @@ def test_a_network_that_is_refused_does_not_keep_the_next_from_being_trained(tmp
     assert "tests.plugins-linear: epoch 1/1" in done.stdout, "by the training's own name"
 
 
+def test_a_module_that_ends_its_process_keeps_no_other_from_being_trained(tmp_path: Path) -> None:
+    (tmp_path / "ends_here.py").write_text("import os\nos._exit(3)\n")
+    networks = ("--network", "ends_here:build", "--network", "resnet8")
+    done = run_here("train-all", *networks, *FEW_IMAGES, "--epochs", "1", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 1 and "ends_here-build: the worker left with exit code 3" in done.stderr, done.stderr
+    assert [path.name for path in (tmp_path / "out" / "exported").iterdir()] == ["resnet8"]
+
+
 @pytest.mark.usefixtures("workers_here")
 def test_images_of_ones_own_without_their_data_set_are_told_of_it(tmp_path: Path) -> None:
     pictures.folder(tmp_path / "images")
@@ -238,7 +246,7 @@ def test_images_of_ones_own_without_their_data_set_are_told_of_it(tmp_path: Path
 def test_a_training_that_needs_more_memory_than_it_may_take_says_what_to_do(tmp_path: Path) -> None:
     done = run_here(*("train", "resnet8", "--name", "large", *FEW_IMAGES, "--memory-limit", "150M", "--out", tmp_path))
     assert_refused(
-        done, 1, "cifar-deploy: error: large under a limit of 150 MiB", "give a smaller --batch-size, or more memory"
+        done, 1, "cifar-deploy: error: large under a limit of 150 MiB", "give a smaller training batch, or more memory"
     )
 
 

@@ -450,6 +450,8 @@ class Training:
             mine, theirs = getattr(self.recipe, field.name), getattr(other.recipe, field.name)
             if field.name == "init" and mine and theirs and mine.sha256 == theirs.sha256:
                 continue  # the same weights under another name
+            if field.name == "limit_train":  # one of all images or more limits nothing
+                mine, theirs = (each if each and each < self.data.train_images else None for each in (mine, theirs))
             if mine != theirs:
                 told.append(f"{field.name.replace('_', ' ')} {_shown(mine)}, not {_shown(theirs)}")
         return " and ".join(told) or None

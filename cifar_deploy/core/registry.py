@@ -76,7 +76,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def check(self, name: str) -> str:
         """`name`, if it can be one of ours or is module:object; else UnknownName. Imports nothing."""
         module, _, attribute = name.partition(":")
-        if module.endswith(".py") or os.sep in module:
+        if module.endswith(".py") or (os.sep in module and os.path.exists(f"{module}.py")):
             stem = os.path.basename(module).removesuffix(".py")
             raise UnknownName(
                 f"{name}: is a file, not a module; start where it lies, and write {stem}:{attribute or 'OBJECT'}"
@@ -141,9 +141,10 @@ def _not_imported(module: str, error: BaseException) -> tuple[str, str]:
         return str(error), "start where it lies, or set PYTHONPATH"
     if isinstance(error, ModuleNotFoundError):
         missing = error.name or ""
-        if module == missing or module.startswith(f"{missing}."):
+        if missing.partition(".")[0] == module.partition(".")[0]:  # the module itself, or another one of its package
             return str(error), "start where it lies, or set PYTHONPATH"
-        return f"it imports {missing}, which is not here", f"install {missing}, or set PYTHONPATH"
+        if missing:
+            return f"it imports {missing}, which is not here", f"install {missing}, or set PYTHONPATH"
     remedy = "run only what defines the object when it is imported" if isinstance(error, SystemExit) else "mend it"
     return f"{type(error).__name__}: {error}", remedy
 

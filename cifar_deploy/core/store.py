@@ -428,8 +428,8 @@ def _remedy(artifact: Artifact) -> str:
         return f"run `cifar-deploy export {name} --format {format} --force`"
     training = origin.checkpoint.training
     if isinstance(training, Addition):
-        return f"restore it from a copy, or add it again by `cifar-deploy add {name} --force`"
-    return f"restore it from a copy, or run `cifar-deploy train {shlex.quote(training.network)} --name {name} --force`"
+        return f"restore it from a copy, or run its `cifar-deploy add {name} ... --force` with its options"
+    return f"restore it from a copy, or run its `cifar-deploy train {shlex.quote(training.network)} ... --force` with its options"
 
 
 def verified(path: Path, record: File, remedy: str, copy: Path | None = None) -> Path:

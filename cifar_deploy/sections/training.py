@@ -103,7 +103,7 @@ def _compared(
 ) -> Mapping[str, tuple[str, dict[str, Summary]]]:
     """One training of each network of the report that is here, with its name and accuracy.
 
-    By the report's recipe, if each of its networks was trained so. Else the one that has the network's name, else the first.
+    By the report's recipe, if each of them was trained so. Else the one that has the network's name, else the first.
     """
     tested = {
         network: {
@@ -117,7 +117,7 @@ def _compared(
         network: [name for name in of if (recipe := checkpoints[name].recipe) and _is_the_reports(recipe)]
         for network, of in tested.items()
     }
-    if not all(repeated.values()):
+    if not all(repeated[network] for network, of in tested.items() if of):
         repeated = {network: sorted(of, key=lambda name: name != network) for network, of in tested.items()}
     return {network: (names[0], tested[network][names[0]]) for network, names in repeated.items() if names}
 

@@ -133,7 +133,7 @@ def train(
     except WorkerFailed as error:
         if error.kind != "out of memory":
             raise
-        more = f"{error}; give a smaller --batch-size, or more memory (--memory-limit)"
+        more = f"{error}; give a smaller training batch, or more memory"
         raise WorkerFailed(more, error.kind, error.log) from error
     app.write(store, as_artifact(trained))
     return Outcome(value=trained, reused=False)
@@ -169,7 +169,9 @@ def check_found(store: Store, networks: Sequence[str], name: str | None = None, 
         if force or not (names[network] in store.names() or store.unfinished(names[network]))
     ]
     if own := [network for network in new if ":" in network]:
-        with contextlib.suppress(Unavailable):  # the training itself will say so, and the others do not need it
+        with contextlib.suppress(
+            Unavailable, WorkerFailed
+        ):  # the training itself will say so, and keep no other from its own
             Worker(what=few(own)).call(worker.find, own)
 
 
@@ -310,7 +312,7 @@ def _training(prepared: Prepared, network: str, name: str | None, settings: Trai
         raise DataError(f"{prepared.data.source}: has test images alone; add train/ beside them, with the same classes")
     ranks.check_batch(recipe.batch_size)
     data = prepared.data
-    if recipe.shift >= min(data.height, data.width):  # what is then missing is mirrored, and there is not so much of it
+    if recipe.shift >= min(data.height, data.width):  # missing pixels are reflected, and there are not so many
         raise UsageError(
             f"{data.source}: images of {data.width}×{data.height} are too small for the recipe's random crop of "
             f"±{counted(recipe.shift, 'pixel')}; give --recipe original"

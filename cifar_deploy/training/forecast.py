@@ -64,7 +64,7 @@ def faster_arithmetic(setup: TrainingSetup) -> tuple[Arithmetic, Mapping[str, fl
     if reason := setup.group.from_first(_why_impossible(setup, other)):
         report(0, 1, milestone=f"arithmetic {exact}: {other} cannot be used ({reason})")
         return exact, {}
-    epoch = setup.batches(max(0, recipe.epochs - 1))
+    epoch = setup.batches(recipe.epochs - 1)
     taken_s: dict[Arithmetic, list[float]] = {arithmetic: [] for arithmetic in _ARITHMETICS}
     with _only_trying(setup):
         ways = {each: _steps_s(setup, dataclasses.replace(recipe, arithmetic=each), epoch) for each in _ARITHMETICS}

@@ -54,13 +54,15 @@ def test_a_machine_of_before_a_field_was_known_keeps_its_keys() -> None:
     assert dataclasses.replace(job, machine=dataclasses.replace(job.machine, id="0123456789ab")).key != job.key
 
 
-def test_the_first_difference_of_two_trainings_is_in_words() -> None:
+def test_the_differences_of_two_trainings_are_in_words() -> None:
     training = a_checkpoint().training
     more = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, batch_size=8))
     assert training.difference(training) is None
     assert more.difference(training) == "batch size 8, not 4"
     other = dataclasses.replace(training, recipe=dataclasses.replace(more.recipe, seed=7))
     assert other.difference(training) == "batch size 8, not 4 and seed 7, not 0"
+    limited = dataclasses.replace(training, recipe=dataclasses.replace(training.recipe, limit_train=50_000))
+    assert limited.difference(training) is None and training.difference(limited) is None, "it has four images"
     by_another = dataclasses.replace(training, recipe=dataclasses.replace(other.recipe, name="sgd"))
     assert by_another.difference(training) == "recipe sgd, not adam"
 

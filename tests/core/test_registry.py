@@ -65,6 +65,8 @@ def test_the_current_folder_is_searched_for_code_that_was_given_alone(
             "(it imports nothere_at_all, which is not here); install nothere_at_all, or set PYTHONPATH",
         ),
         ("from numpy import nothing_so_named", "(ImportError: cannot import name 'nothing_so_named' from 'numpy'"),
+        ("import users_own.layers", "cannot be imported (No module named 'users_own.layers'"),
+        ("raise ModuleNotFoundError('please install einops')", "(ModuleNotFoundError: please install einops); mend it"),
         ("def build(:", "(SyntaxError: "),
         ("open('/no/such/file')", "(FileNotFoundError: [Errno 2] No such file or directory: '/no/such/file'); mend it"),
         ("raise SystemExit(2)", "(SystemExit: 2); run only what defines the object when it is imported"),
@@ -92,8 +94,13 @@ def test_a_module_that_is_not_the_users_is_named_with_its_place(
         THINGS[THINGS.given("colorsys:build")]
 
 
-@pytest.mark.parametrize("name", ["my_net.py:build", "./my_net.py:build", "/home/me/my_net:build", "src/my_net.py"])
-def test_the_name_of_a_file_is_refused_with_that_of_its_module(name: str) -> None:
+@pytest.mark.parametrize("name", ["my_net.py:build", "./my_net.py:build", "src/my_net:build", "src/my_net.py"])
+def test_the_name_of_a_file_is_refused_with_that_of_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "my_net.py").touch()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(
         UnknownName, match=r"is a file, not a module; start where it lies, and write my_net:(build|OBJECT)"
     ):
@@ -103,6 +110,8 @@ def test_the_name_of_a_file_is_refused_with_that_of_its_module(name: str) -> Non
 def test_a_name_that_is_near_none_may_be_the_users_own() -> None:
     with pytest.raises(UnknownName, match=r"there are: progress, broken; your own is named module:OBJECT"):
         THINGS.given("my_net.build")
+    with pytest.raises(UnknownName, match="microsoft/resnet-18: no thing has this name"):
+        THINGS.given("microsoft/resnet-18")
 
 
 @pytest.mark.parametrize("name", ["tests.probes:describ", "tests.probes:"])

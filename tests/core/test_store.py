@@ -175,10 +175,13 @@ def test_damaged_weights_are_named_with_the_command_that_makes_them_again(made: 
     )
     added = as_artifact(replace(checkpoint, training=addition))
     for artifact, remedy in (
-        (as_artifact(checkpoint), "restore it from a copy, or run `cifar-deploy train resnet8 --name small --force`"),
+        (
+            as_artifact(checkpoint),
+            "restore it from a copy, or run its `cifar-deploy train resnet8 ... --force` with its options",
+        ),
         (exported, "run `cifar-deploy export small --format onnx --force`"),
         (replace(exported, input="uint8"), "run `cifar-deploy export small --format onnx --input uint8 --force`"),
-        (added, "restore it from a copy, or add it again by `cifar-deploy add small --force`"),
+        (added, "restore it from a copy, or run its `cifar-deploy add small ... --force` with its options"),
     ):
         with pytest.raises(Corrupt) as raised:
             made.verified(artifact)

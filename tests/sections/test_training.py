@@ -99,6 +99,12 @@ def test_trainings_by_the_reports_recipe_are_compared_where_each_network_has_one
     assert claims and [row.labels[0] for row in claims.rows][:2] == [f"accuracy of {name}" for name in compared]
 
 
+def test_the_repetition_of_one_network_is_compared_where_the_other_is_not_here() -> None:
+    jobs = [trained("mobilenet", recipe=FAST), trained("mobilenet-paper", "mobilenet", ORIGINAL)]
+    claims = claims_of(report_of(jobs, [870, 720]))
+    assert claims and [row.labels[0] for row in claims.rows] == ["accuracy of mobilenet-paper"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
