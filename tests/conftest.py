@@ -161,7 +161,7 @@ def own_folders(of_all: Path) -> Iterator[None]:
     patch.setenv("CIFAR_DEPLOY_CACHE", str(own_cache))
     patch.setenv("CIFAR_DEPLOY_STATE", str(of_all / "state"))
     patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
-    patch.setenv("COLUMNS", "200")
+    patch.setenv("COLUMNS", "160")  # as wide as a log, which is what a process of the tests prints
     # The tests' own networks are no records' invention, though tests hand them to functions that only records reach.
     names = re.findall(r"^def (\w+)", (Path(__file__).parent / "own_networks.py").read_text(), re.M)
     trust.give(f"tests.own_networks:{name}" for name in names)
