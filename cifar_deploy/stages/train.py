@@ -169,9 +169,8 @@ def check_found(store: Store, networks: Sequence[str], name: str | None = None, 
         if force or not (names[network] in store.names() or store.unfinished(names[network]))
     ]
     if own := [network for network in new if ":" in network]:
-        with contextlib.suppress(
-            Unavailable, WorkerFailed
-        ):  # the training itself will say so, and keep no other from its own
+        # Of what else is wrong the training itself will say so, and keep no other from its own.
+        with contextlib.suppress(Unavailable, WorkerFailed):
             Worker(what=few(own)).call(worker.find, own)
 
 
