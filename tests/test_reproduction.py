@@ -29,7 +29,7 @@ def _command(network: str, *options: str) -> subprocess.CompletedProcess[str]:
 def test_options_replace_those_of_the_record() -> None:
     shipped = _command("resnet18", "--data-dir", "a&b c", "--threads=1", "--seed", "3")
     assert shipped.stdout.split("--recipe fast ")[1] == (
-        "--arithmetic bfloat16 --save-fp16 --device cpu --data-dir 'a&b c' --threads=1 --seed 3\n"
+        "--bias-rate 16 --arithmetic bfloat16 --save-fp16 --device cpu --data-dir 'a&b c' --threads=1 --seed 3\n"
     )
     assert "its setting changed on the way" in shipped.stderr
 

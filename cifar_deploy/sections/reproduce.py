@@ -180,12 +180,18 @@ def _replaced(recipe: Recipe) -> Iterator[object]:
     changed = _changed(recipe)
     for name, option in _NUMBERS.items():
         if changed.get(name) is not None:
-            yield from (option, changed[name])
+            yield from (option, _short(changed[name]))
     if recipe.init:
         yield from ("--init", recipe.init.name)
     if teacher := recipe.teacher:
-        yield from ("--teacher", teacher.name, "--temperature", teacher.temperature, "--weight", teacher.weight)
+        yield from ("--teacher", teacher.name)
+        yield from ("--temperature", _short(teacher.temperature), "--weight", _short(teacher.weight))
     yield from (flag for field, flag in _FLAGS.items() if field in changed.items())
+
+
+def _short(value: object) -> object:
+    """As people write it: 16, not 16.0."""
+    return str(value).removesuffix(".0") if isinstance(value, float) else value
 
 
 def _teachers(name: str, checkpoints: Mapping[str, Checkpoint]) -> tuple[str, ...]:
