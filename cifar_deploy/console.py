@@ -457,11 +457,11 @@ def print_section(section: Section) -> None:
 def _print_rows(section: Section) -> None:
     """Each row's names, and its numbers below them. None of them is cut or broken in two, if it fits at all."""
     _paragraph(section.title, style="bold")
+    titles = {key: f"{column.title}, {column.unit}".removesuffix(", ") for key, column in section.columns.items()}
     for row in section.rows:
         _print_whole(
             [f"{title}: {label}" for title, label in zip(section.label_titles, row.labels, strict=True) if label], ""
         )
-        titles = {key: f"{column.title}, {column.unit}".removesuffix(", ") for key, column in section.columns.items()}
         _print_whole([f"{titles[key]}: {row.text(key, column)}" for key, column in section.columns.items()], "  ")
 
 

@@ -75,13 +75,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def check(self, name: str) -> str:
         """`name`, if it can be one of ours or is module:object; else UnknownName. Imports nothing."""
-        module, _, attribute = name.partition(":")
+        if name in self._entries:  # as nearly always, and a report asks very often
+            return name
+        module, colon, attribute = name.partition(":")
         if module.endswith(".py") or (os.sep in module and os.path.exists(f"{module}.py")):
             stem = os.path.basename(module).removesuffix(".py")
             raise UnknownName(
                 f"{name}: is a file, not a module; start where it lies, and write {stem}:{attribute or 'OBJECT'}"
             )
-        if name not in self._entries and ":" not in name:
+        if not colon:
             raise UnknownName.among(self.kind, name, self._entries, "; your own is named module:OBJECT")
         return name
 

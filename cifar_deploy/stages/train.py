@@ -162,13 +162,12 @@ def check_found(store: Store, networks: Sequence[str], name: str | None = None, 
 
     What goes on, or is finished, is not looked for. The other networks are known by their names.
     """
-    names = {network: name_of(network, name) for network in networks}
-    new = [
-        network
-        for network in networks
-        if force or not (names[network] in store.names() or store.unfinished(names[network]))
-    ]
-    if own := [network for network in new if ":" in network]:
+    begun = () if force else store.names()
+
+    def is_new(name: str) -> bool:
+        return force or not (name in begun or store.unfinished(name))
+
+    if own := [network for network in networks if ":" in network and is_new(name_of(network, name))]:
         # Of what else is wrong the training itself will say so, and keep no other from its own.
         with contextlib.suppress(Unavailable, WorkerFailed):
             Worker(what=few(own)).call(worker.find, own)

@@ -62,9 +62,8 @@ def prepare(dataset: str, data_dir: Path | None, preparation: Preparation = AS_I
     try:
         with image_cache.locked(folder):
             files.sweep(folder)  # this folder alone is ours: another process may be writing its neighbour
-            data = image_cache.cached(folder)
-            if data and data.warnings is not None:
-                return Prepared(data=data, folder=folder, decoded=False)
+            if there := _cached(folder):
+                return there
             if image_cache.record_path(folder).exists():
                 report(0, 1, milestone="the copy in the cache is damaged, or of an earlier version: it is made again")
             images = plugin.load(data_dir, preparation)
@@ -81,13 +80,17 @@ def prepare(dataset: str, data_dir: Path | None, preparation: Preparation = AS_I
             return Prepared(data=data, folder=folder, decoded=True)
     except OSError as error:
         # What lies in a cache that others share, and that takes no lock of ours, serves all the same.
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            data = image_cache.cached(folder)
-            if data and data.warnings is not None:
-                return Prepared(data=data, folder=folder, decoded=False)
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and (there := _cached(folder)):
+            return there
         raise DataError(
             f"{error.filename or folder}: {error.strerror}; the cache is set by CIFAR_DEPLOY_CACHE"
         ) from error
+
+
+def _cached(folder: Path) -> Prepared | None:
+    """What the cache has; None if that is damaged, or of an earlier version, which looked for no warnings."""
+    data = image_cache.cached(folder)
+    return Prepared(data=data, folder=folder, decoded=False) if data and data.warnings is not None else None
 
 
 @dataclass(frozen=True, kw_only=True)
