@@ -263,7 +263,7 @@ def check_validation(bench: Bench) -> Iterator[Check]:
         np.save(reference.logits, np.eye(10, dtype=np.float32)[pixels[:, 0, 0, 0]])
         reasons = {}
         for name in ("ANSWERS", "ANSWERS_OTHERWISE"):
-            parity = Worker().call(
+            parity = Worker(what="output validation").call(
                 export.check,
                 artifact=bench.artifacts["right"],
                 backend=BACKENDS.given(_BACKEND + name),

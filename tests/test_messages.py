@@ -128,6 +128,17 @@ def test_every_file_of_the_table_is_there() -> None:
         assert any(file.startswith(beginning) for file in FILES), beginning
 
 
+def test_every_worker_is_told_what_it_does_for_the_message_about_its_end() -> None:
+    silent = [
+        f"{file}:{node.lineno}"
+        for file in FILES
+        for node in ast.walk(ast.parse((PACKAGE / file).read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Worker"
+        if "what" not in {keyword.arg for keyword in node.keywords}
+    ]
+    assert not silent, "the user would read the name of a function"
+
+
 _WHOLE = re.compile(r"`(?:cifar-deploy )?((?:env |device )?[a-z-]+)((?: [^`\s]+)*)`")
 
 

@@ -309,9 +309,9 @@ def test_a_torchscript_of_somebody_else_runs_only_with_trust(copy: Path, tmp_pat
 @pytest.mark.parametrize(
     ("backend", "kind", "word"),
     [
-        ("tests.plugins:CRASHES", "crashed", "SIGSEGV"),
-        pytest.param("tests.plugins:HANGS", "timed out", "no progress", marks=pytest.mark.slow),
-        ("tests.plugins:RUNS_OUT_OF_MEMORY", "out of memory", "MemoryError"),
+        ("tests.plugins:CRASHES", "crashed", "accuracy: the worker died of SIGSEGV"),
+        pytest.param("tests.plugins:HANGS", "timed out", "accuracy: no progress", marks=pytest.mark.slow),
+        ("tests.plugins:RUNS_OUT_OF_MEMORY", "out of memory", "MemoryError: no more"),
         ("tests.plugins:REFUSES", "load error", "no such operator"),
         ("tests.plugins:ANSWERS_NAN", "wrong output", "no numbers"),
     ],
@@ -340,6 +340,16 @@ def test_a_wrong_export_is_a_failure_and_leaves_no_file(format: str, words: str,
     assert f"resnet8 tests.plugins:{format}: wrong output: " in done.stdout and words in done.stdout
     folder = copy / "exported" / "resnet8" / f"tests.plugins.{format}"
     assert [path.name for path in folder.iterdir()] == ["artifact.json"]
+
+
+@pytest.mark.parametrize(
+    ("format", "doing"),
+    [("DIES_IN_EXPORT", "export"), ("DIES_IN_VALIDATION", "validation on tests.plugins:CRASHES")],
+)
+def test_a_crash_says_what_the_process_did(format: str, doing: str, copy: Path) -> None:
+    done = run_here("export", "--format", f"tests.plugins:{format}", "--out", copy)
+    assert done.returncode == 1
+    assert f"resnet8 tests.plugins:{format}: crashed: {doing}: the worker died of SIGSEGV" in done.stdout
 
 
 @pytest.mark.usefixtures("workers_here")

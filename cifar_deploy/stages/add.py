@@ -56,7 +56,7 @@ def add(
         app.write(store, as_artifact(existing))
         return Outcome(value=existing, reused=True)
     threads = given.threads or ranks.threads()
-    checkpoint = Worker(pool_threads=threads, variables=train.waiting(), on_progress=on_progress).call(
+    checkpoint = Worker(what=name, pool_threads=threads, variables=train.waiting(), on_progress=on_progress).call(
         worker.add,
         wanted=wanted,
         root=store.root,
@@ -73,7 +73,7 @@ def add(
 
 def usual_of(given: str) -> Usual:
     """How the maker of pretrained weights prepares images (see networks.usual)."""
-    return Worker().call(worker.usual_of, given)
+    return Worker(what=given).call(worker.usual_of, given)
 
 
 def check(name: str, given: TrainedElsewhere) -> None:

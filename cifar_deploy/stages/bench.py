@@ -88,7 +88,7 @@ def plan_external(
             on_progress(Progress(done=done, total=len(pairs), message=f"opening {path} on {backend}"))
         device_of(backend)
         try:
-            worker = Worker(timeout_s=timeout_s, interpreter=interpreter_for(BACKENDS[backend]))
+            worker = Worker(what="opening it", timeout_s=timeout_s, interpreter=interpreter_for(BACKENDS[backend]))
             found = worker.call(inspect.look, path, backend, trusted)
             if found.inputs is None:
                 continue

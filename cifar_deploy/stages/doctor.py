@@ -22,7 +22,7 @@ from cifar_deploy.workers.catalogue import Entry
 
 def catalogue() -> list[Entry]:
     """Every plugin there is, and what it lacks here."""
-    return Worker().call(worker.catalogue)
+    return Worker(what="list of plugins").call(worker.catalogue)
 
 
 @dataclass(frozen=True, kw_only=True)

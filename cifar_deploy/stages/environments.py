@@ -24,7 +24,7 @@ def create_environment(name: str, *, force: bool = False, on_progress: OnProgres
         if not force and not wanted.lack() and (made := wanted.made()):
             return Outcome(value=made, reused=True)
         with files.staging(wanted.folder) as box:
-            made = Worker(timeout_s=_INSTALL_TIMEOUT_S, on_progress=on_progress).call(
+            made = Worker(what=f"environment {name}", timeout_s=_INSTALL_TIMEOUT_S, on_progress=on_progress).call(
                 worker.install, wanted, box / "new"
             )
             os.sync()  # thousands of files shall be on the disk before their folder's name says that they are whole

@@ -346,6 +346,7 @@ def _read(
         images = prepare.folder_of(data) if metric.needs_labels else prepare.images_for(data)
         stand_in = prepare.stand_in_of(images, data)
     worker = Worker(
+        what=job.metric,
         pool_threads=job.threads,
         cpus=job.cpus,
         # Nothing is reported while a run is timed.

@@ -65,7 +65,9 @@ def export(
             if calibration_data and format_of(artifact).precision == "int8":
                 fingerprint = origin.data.fingerprint
                 if fingerprint not in calibrations:
-                    calibrations[fingerprint] = Worker(on_progress=on_progress).call(
+                    calibrations[fingerprint] = Worker(
+                        what=f"images of {calibration_data}", on_progress=on_progress
+                    ).call(
                         prepare_calibration,
                         calibration_data.absolute(),
                         origin.data,
@@ -121,7 +123,7 @@ def _export(
                 logits=logits,
                 calibration=calibration.pixels if calibration else None,
             )
-            written = Worker(interpreter=interpreter_for(plugin), on_progress=on_progress).call(
+            written = Worker(what="export", interpreter=interpreter_for(plugin), on_progress=on_progress).call(
                 worker.write, wanted=wanted, root=store.root, reference=reference, staged=staged
             )
             artifact = dataclasses.replace(
@@ -167,7 +169,9 @@ def validated(
             continue
         device_of(backend)
         try:
-            parity = Worker(interpreter=interpreter_for(plugin), on_progress=on_progress).call(
+            parity = Worker(
+                what=f"validation on {backend}", interpreter=interpreter_for(plugin), on_progress=on_progress
+            ).call(
                 worker.check,
                 artifact=artifact,
                 backend=backend,
@@ -234,7 +238,7 @@ def _can_check(backend: str) -> bool:
     plugin = BACKENDS[backend]
     device_of(backend)
     with contextlib.suppress(DeployError):
-        return Worker(interpreter=interpreter_for(plugin)).call(worker.can_check, backend)
+        return Worker(what=f"device of {backend}", interpreter=interpreter_for(plugin)).call(worker.can_check, backend)
     return False
 
 
@@ -339,7 +343,7 @@ def _no_op(store: Store, data: Data) -> Artifact:
             store.verified(existing)
             return existing
     with files.staging(store.folder_of(wanted)) as staged:
-        weights = Worker().call(worker.write_no_op, data, staged)
+        weights = Worker(what="no-op model").call(worker.write_no_op, data, staged)
         made = as_artifact(Baseline(network=worker.NO_OP, data=data, weights=weights))
         store.save_artifact(made, staged)
     return made

@@ -139,7 +139,11 @@ class Feeding:
         self._foreign = self._foreign or not own
         input, tensor = _input(path, inputs, takes)
         feed = self._as_recorded(path, input, tensor, own) if own else self._as_told(path, input, tensor)
-        worker = Worker(timeout_s=self._timeout_s, interpreter=interpreter_for(BACKENDS[backend]))
+        worker = Worker(
+            what="its answer to one image",
+            timeout_s=self._timeout_s,
+            interpreter=interpreter_for(BACKENDS[backend]),
+        )
         folder = self._prepared(self._preparation(path, tensor, feed.layout, own), own).folder
         outputs = worker.call(inspect.outputs, path, backend, self._trusted, feed, folder)
         self._outputs.update(output.name for output in outputs)

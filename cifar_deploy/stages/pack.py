@@ -169,7 +169,7 @@ def _choice(data: Data, images: int, root: Path) -> Choice:
 
 def _write_answers(store: Store, checkpoint: Checkpoint, folder: Path) -> None:
     name = checkpoint.training.name
-    Worker().call(
+    Worker(what=f"answers of {name}").call(
         worker.write_answers,
         checkpoint=checkpoint,
         root=store.root,

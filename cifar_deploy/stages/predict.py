@@ -61,7 +61,10 @@ def predict(
     paths = [path for image in images for path in _images(image)]
     chosen = _backend(found, backend)
     predictions = Worker(
-        pool_threads=threads, interpreter=interpreter_for(BACKENDS[chosen]), on_progress=on_progress
+        what=f"{found.title} on {chosen}",
+        pool_threads=threads,
+        interpreter=interpreter_for(BACKENDS[chosen]),
+        on_progress=on_progress,
     ).call(
         worker.predict,
         artifact=found,

@@ -33,7 +33,9 @@ def prepare(
     """A data set, decoded into the user's cache or found there, and verified by its fingerprint."""
     DATASETS.given(dataset)
     data_dir = data_dir.absolute() if data_dir else None
-    return Worker(on_progress=on_progress).call(worker.prepare, dataset, data_dir, preparation)
+    return Worker(what=f"images of {dataset}", on_progress=on_progress).call(
+        worker.prepare, dataset, data_dir, preparation
+    )
 
 
 def preparation(
@@ -181,7 +183,7 @@ def stand_in_of(folder: Path, data: Data) -> str | None:
 
 @functools.cache
 def _stand_in(cache_folder: Path) -> Prepared:
-    return Worker().call(worker.prepare, "digits", None)
+    return Worker(what="images of digits").call(worker.prepare, "digits", None)
 
 
 @functools.cache

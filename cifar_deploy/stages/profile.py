@@ -50,7 +50,9 @@ def profile(
         raise DeployError(failure.reason)
     assert artifact.data
     started = machine.now()
-    found = Worker(pool_threads=threads, interpreter=interpreter_for(plugin)).call(
+    found = Worker(
+        what=f"{artifact.title} on {chosen}", pool_threads=threads, interpreter=interpreter_for(plugin)
+    ).call(
         worker.profile,
         artifact=artifact,
         backend=chosen,

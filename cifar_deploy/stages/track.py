@@ -97,7 +97,7 @@ def track(
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     variables = _variables(uri)
     try:
-        return Worker(variables=variables, on_progress=on_progress).call(
+        return Worker(what="logging", variables=variables, on_progress=on_progress).call(
             worker.track, networks=networks, experiment=name, files=files, report_sha256=digest
         )
     except DeployError as error:
@@ -113,7 +113,7 @@ def _discard(networks: Sequence[TrackedNetwork], experiment: str, variables: Map
     """Delete the run that a killed worker was logging. What cannot be deleted now is the next call's to delete."""
     keys = tuple(network.run.key for network in networks)
     try:
-        Worker(variables=variables, timeout_s=_TIDY_UP_S).call(
+        Worker(what="tidying up", variables=variables, timeout_s=_TIDY_UP_S).call(
             worker.discard_unfinished, keys=keys, experiment=experiment
         )
     except DeployError:

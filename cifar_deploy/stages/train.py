@@ -111,7 +111,7 @@ def train(
     if finished and not force and not _is_same(unfinished, training):
         store.verified(as_artifact(finished))
         if ranks.count() > 1:
-            Worker().call(worker.dismiss, settings.device)
+            Worker(what=training.name).call(worker.dismiss, settings.device)
         app.write(store, as_artifact(finished))  # which earlier versions did not
         return Outcome(value=finished, reused=True)
     threads = settings.threads or ranks.threads()
