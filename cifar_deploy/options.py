@@ -81,12 +81,6 @@ def _share(value: float) -> float:
     return value
 
 
-def _temperature(value: float) -> float:
-    if not 0 < value <= HIGHEST_TEMPERATURE:
-        raise typer.BadParameter(f"{value:g} is not above 0 and at most {HIGHEST_TEMPERATURE:g}")
-    return value
-
-
 def _checked(
     option: str, help: str, default: str, metavar: str = "NUMBER", check: Callable[[float], float] = _positive
 ) -> Any:
@@ -475,7 +469,7 @@ Temperature = Annotated[
         "--temperature",
         "Divides the logits of teacher and network; needs --teacher.",
         f"{TEMPERATURE:g}",
-        check=_temperature,
+        check=_up_to(HIGHEST_TEMPERATURE),
     ),
 ]
 TeacherWeight = Annotated[

@@ -155,7 +155,7 @@ def train(
     """Train each network. One that fails does not keep the next from it."""
     for network in networks:
         train_stage.check_teacher(store, settings, train_stage.name_of(network, name))
-    train_stage.check_found(store, networks, name, force)
+    train_stage.check_ready(store, networks, settings, name, force)
     prepared = prepare(dataset, data_dir, preparation)
     wanted = [
         train_stage.training_of(store, prepared, network, settings, name=name, force=force).recipe

@@ -178,12 +178,18 @@ def test_an_option_that_has_nothing_to_do_is_refused(road: Path, arguments: list
 
 
 @pytest.mark.usefixtures("workers_here")
-def test_a_device_that_is_not_here_fails_every_network(tmp_path: Path) -> None:
+def test_a_device_that_is_not_here_is_told_of_before_images_are_read_for_it(tmp_path: Path) -> None:
     device = next(name for name in ("mps", "cuda") if not _is_here(name))
-    networks = ["--network", "resnet8", "--network", "mobilenet-0.25"]
-    done = run_here("train-all", *TINY, *networks, "--device", device, "--out", tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.count(f"device {device}") == 2 and "2 of the asked could not be done" in done.stderr
+    line = ("train-all", *TINY, "--network", "tests.plugins:linear", "--out", tmp_path)
+    refused = run_here(*line, "--device", device)
+    assert refused.returncode == 1 and f"error: device {device}: " in refused.stderr and not refused.stdout
+
+    assert run_here(*line).returncode == 0
+    reused = run_here(*line, "--device", device)
+    assert reused.returncode == 0 and "trained before" in reused.stdout, "what is finished needs no device"
+    for needs in (["--force"], ["--network", "resnet8"]):
+        again = run_here(*line, *needs, "--device", device)
+        assert again.returncode == 1 and f"device {device}" in again.stderr and not again.stdout
 
 
 def _is_here(device: str) -> bool:
@@ -475,8 +481,8 @@ def test_a_trained_network_teaches_another_one(uninterrupted: Path, tmp_path: Pa
         (["--name", "taught", "--teacher", "resnet8", "--size", "10"], "give the same --size"),
         (["--name", "taught", "--teacher", "resnet8", "--weight", "1.5"], "--weight: 1.5 is not between 0 and 1"),
         (["--name", "taught", "--teacher", "resnet8", "--weight", "nan"], "nan is not between 0 and 1"),
-        (["--name", "taught", "--teacher", "resnet8", "--temperature", "0"], "0 is not above 0 and at most 100"),
-        (["--name", "taught", "--teacher", "resnet8", "--temperature", "101"], "101 is not above 0 and at most 100"),
+        (["--name", "taught", "--teacher", "resnet8", "--temperature", "0"], "0 is not a positive number"),
+        (["--name", "taught", "--teacher", "resnet8", "--temperature", "101"], "101 is more than 100"),
         (["--name", "taught", "--weight", "0.5"], "--weight: needs --teacher"),
         (["--name", "taught", "--temperature", "2"], "--temperature: needs --teacher"),
     ],

@@ -157,20 +157,28 @@ def follow(
     )
 
 
-def check_found(store: Store, networks: Sequence[str], name: str | None = None, force: bool = False) -> None:
-    """Raises UsageError for the first network of the user's or of a library that is not to be found. No images are needed.
+def check_ready(
+    store: Store,
+    networks: Sequence[str],
+    settings: TrainingSettings,
+    name: str | None = None,
+    force: bool = False,
+) -> None:
+    """Look for what trainings need besides images, so that none are read in vain.
 
-    What goes on, or is finished, is not looked for. The other networks are known by their names.
+    Raises UsageError for the first network of the user's or of a library that is not to be found: the others are known by
+    their names. Raises Unavailable without the device of the settings. A finished training needs neither, and one that
+    goes on is not looked for.
     """
-    begun = () if force else store.names()
-
-    def is_new(name: str) -> bool:
-        return force or not (name in begun or store.unfinished(name))
-
-    if own := [network for network in networks if ":" in network and is_new(name_of(network, name))]:
+    finished = () if force else store.names()
+    to_train = [network for network in networks if name_of(network, name) not in finished]
+    own = [each for each in to_train if ":" in each and (force or not store.unfinished(name_of(each, name)))]
+    if own:
         # Of what else is wrong the training itself will say so, and keep no other from its own.
         with contextlib.suppress(Unavailable, WorkerFailed):
             Worker(what=few(own)).call(worker.find, own)
+    if to_train and settings.device not in ("auto", "cpu"):
+        Worker(what=f"device {settings.device}").call(worker.probe, settings.device)
 
 
 def waiting() -> dict[str, str]:

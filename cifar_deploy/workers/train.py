@@ -160,6 +160,11 @@ def find(networks: list[str]) -> None:
         raise missing[0]
 
 
+def probe(device: str) -> str:
+    """What the device is. Raises Unavailable, with the reason, if it is not here."""
+    return DEVICES[device].probe()
+
+
 def follow(
     training: Training,
     data_folder: Path,
