@@ -13,8 +13,10 @@ from typing import Any, Literal
 from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column as RichColumn
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from cifar_deploy import documents, process
 from cifar_deploy.choice import answer
@@ -60,6 +62,9 @@ err = Console(stderr=True, **PLAIN)
 View = Literal["answer", "summary", "wide", "all"]
 
 _WIDEST = 500
+
+# Of a line of progress, in columns: the bar, and about what stands beside it.
+_SHORTEST_BAR, _LONGEST_BAR, _WORDS = 4, 40, 70
 
 # The bar that is on the screen now, if one is.
 _shown: Progress | None = None
@@ -145,15 +150,28 @@ class _Log:
             process.complain(printable(line))
 
 
+class _Cut(TextColumn):
+    """Words that are cut where the terminal is narrow, so that percentage and time left are whole."""
+
+    def __init__(self, words: str) -> None:
+        # Of a table only columns that may wrap give room to the others.
+        super().__init__(words, markup=False, table_column=RichColumn(no_wrap=False))
+
+    def render(self, task: Task) -> Text:
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
 @contextlib.contextmanager
 def _bar() -> Iterator[Progress]:
     global _shown
     with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
+        _Cut("{task.description}"),
+        BarColumn(bar_width=max(_SHORTEST_BAR, min(_LONGEST_BAR, err.width - _WORDS))),
         TaskProgressColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[message]}", markup=False),
+        _Cut("{task.fields[message]}"),
         console=err,
         transient=True,
         disable=not err.is_terminal,

@@ -1,8 +1,10 @@
 """Names come from files and may hold anything; a terminal shows them as they are, and nothing follows their orders."""
 
 import io
+import itertools
 import json
 import logging
+import re
 import warnings
 from pathlib import Path
 
@@ -52,6 +54,23 @@ def test_a_progress_bar_shows_hostile_text_as_text(monkeypatch: pytest.MonkeyPat
         on_progress(Progress(done=1, total=2, message=EVIL))
     assert screen.getvalue().count(SHOWN) >= 2 and "\x1b[2J" not in screen.getvalue()
     assert not {"\u202e", "\u2066", "\x9b", "\r\x9b", "💣"} & set(screen.getvalue())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_a_line_of_progress_shows_the_time_left_on_a_narrow_screen(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "err", Console(file=io.StringIO(), force_terminal=True, width=width, **console.PLAIN))
+    words = "epoch 10/20  loss 1.632  139 images/s"
+    paper = Console(file=io.StringIO(), width=width, **console.PLAIN)
+    clock = itertools.count()
+    with console._bar() as bar:
+        bar.get_time = lambda: float(next(clock))
+        show = console._follower(bar, "mobilenet-s8-0.5", print)
+        for done in range(1, 30):
+            show(Progress(done=100 * done, total=7820, message=words))
+        paper.print(bar.get_renderable())
+    line = paper.file.getvalue()  # type: ignore[attr-defined]
+    assert line.count("\n") == 1 and re.search(r" 37% \d:\d\d:\d\d ", line), line
+    assert "━" in line and (words in line) == (width >= 80), line
 
 
 def test_an_error_and_its_traceback_show_hostile_text_as_text(
