@@ -133,6 +133,25 @@ def test_a_crash_is_still_there_when_no_time_is_left_to_try_again(copy: Path) ->
         assert outcome.reused
 
 
+@pytest.mark.usefixtures("workers_here")
+def test_no_round_measures_baselines_alone(copy: Path) -> None:
+    with open(copy / "exported" / "resnet8" / "onnx" / "model.onnx", "ab") as file:
+        file.write(b"damage")
+    store = Store(copy)
+    conditions = pipeline.Conditions(seconds=0.05)
+    planned = pipeline.plan(
+        store, formats=["onnx"], backends=["onnxruntime"], metrics=["latency"], conditions=conditions
+    )
+    before = len(store.runs())
+    with store:
+        (outcome,) = pipeline.evaluate(
+            store, planned, pipeline.EvaluationSettings(sampling=pipeline.Sampling(rounds=3)), force=True
+        )
+    assert outcome.value.failure and outcome.value.failure.kind == "load error"
+    runs = store.runs()[before:]
+    assert {run.round for run in runs} == {0} and any(run.measurement for run in runs), "the no-op's"
+
+
 def test_a_budget_stops_the_rounds_and_one_too_small_is_refused(copy: Path) -> None:
     arguments = ["evaluate", "--backend", "onnxruntime", "--metric", "latency", "--no-controls", "--out", str(copy)]
     refused = run_here(*arguments, "--seconds", "20", "--budget", "20s")

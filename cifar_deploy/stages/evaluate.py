@@ -141,7 +141,11 @@ class _Evaluation:
         first_c = coolings[min(coolings)].after_c if coolings else None
         spent_s += sum(cooled.seconds for cooled in coolings.values())
         plan: tuple[str, ...] = ()
+        keys = {job.key for job in jobs}
+        wanted = [slot for slot in slots if slot.job.key in keys and not slot.control]
         for number in range(sampling.rounds):
+            if all(slot.key in failed for slot in wanted):
+                break  # baselines and controls alone tell nothing
             due = [
                 slot
                 for slot in rounds.in_order(session, number, slots)
@@ -179,10 +183,8 @@ class _Evaluation:
                 spent_s += run.seconds
                 if run.failure:
                     failed.add(slot.key)
-        wanted = {job.key for job in jobs}
-        for slot in slots:
-            of_slot = known[slot.key]
-            if of_slot and not slot.control and slot.job.key in wanted:
+        for slot in wanted:
+            if of_slot := known[slot.key]:
                 result = Result(job=slot.job, runs=tuple(of_slot[index] for index in sorted(of_slot)))
                 yield Outcome(value=result, reused=slot.key not in measured)
 
