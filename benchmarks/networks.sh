@@ -28,7 +28,7 @@ first=$!
     # The original report's comparison, and its accuracy in less than half of the time of the original recipe's 20 epochs.
     train 1 mobilenet --recipe original --name mobilenet-paper
     train 1 mobilenet-s8-0.5 --recipe original --arithmetic bfloat16 --name mobilenet-s8-0.5-paper
-    train 1 mobilenet-s8 --recipe original --arithmetic bfloat16 --name mobilenet-s8-paper # ten epochs of it are compared
+    train 1 mobilenet-s8 --recipe original --arithmetic bfloat16 --name mobilenet-s8-paper
     train 1 mobilenet --recipe fast --bias-rate 16 --epochs 10 --name mobilenet-10
     # Forms of MobileNet by the original recipe; MobileNet V2 in bfloat16.
     train 1 mobilenet-0.25 --recipe original --epochs 3 --name forms-none
