@@ -2,7 +2,7 @@
 # Train what is shipped in exported/ and compared in docs/results.md; from the project's folder: benchmarks/networks.sh DATA_DIR OUT
 # DATA_DIR is as for --dataset image_folder. Two trainings at a time, each with one thread on a core of its own and in an
 # output folder of its own, OUT/0 and OUT/1: so two cores train more images in a second than with two threads for one
-# network after the other. About twelve hours; stop it and start it again as you like, it goes on.
+# network after the other. About fifteen hours; stop it and start it again as you like, it goes on.
 set -euo pipefail
 data=$1 out=$2
 
@@ -17,6 +17,7 @@ train() { # CORE NETWORK OPTIONS...
     train 0 resnet18 --recipe fast --bias-rate 16 --arithmetic bfloat16 --save-fp16
     train 0 resnet18 --recipe fast --bias-rate 16 --arithmetic bfloat16 --epochs 10 --name resnet18-10
     train 0 resnet18 --recipe fast --bias-rate 4 --arithmetic bfloat16 --epochs 10 --name resnet18-10-bias4
+    train 0 mobilenet --recipe fast --bias-rate 16 --arithmetic bfloat16 --teacher resnet18 --name mobilenet-taught
     train 0 resnet18 --recipe original --arithmetic bfloat16 --name resnet18-paper
 } &
 first=$!
