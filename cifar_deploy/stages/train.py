@@ -167,8 +167,8 @@ def check_ready(
     """Look for what trainings need besides images, so that none are read in vain.
 
     Raises UsageError for the first network of the user's or of a library that is not to be found: the others are known by
-    their names. Raises Unavailable without the device of the settings. A finished training needs neither, and one that
-    goes on is not looked for.
+    their names. Raises Unavailable without the device of the settings. A finished training needs neither, and the network
+    of one that goes on is not looked for.
     """
     finished = () if force else store.names()
     to_train = [network for network in networks if name_of(network, name) not in finished]
@@ -178,7 +178,7 @@ def check_ready(
         with contextlib.suppress(Unavailable, WorkerFailed):
             Worker(what=few(own)).call(worker.find, own)
     if to_train and settings.device not in ("auto", "cpu"):
-        Worker(what=f"device {settings.device}").call(worker.probe, settings.device)
+        Worker(what=f"device {settings.device}").call(worker.find_device, settings.device)
 
 
 def waiting() -> dict[str, str]:

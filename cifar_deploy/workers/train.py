@@ -65,7 +65,7 @@ def train(
     from cifar_deploy.training.setup import setup_of
     from cifar_deploy.training.state import State
 
-    device, device_name = _device(device)
+    device, device_name = find_device(device)
     store = Store(root)
     folder = store.training_folder(training.name)
     with ranks.joined(device) as group:
@@ -160,9 +160,16 @@ def find(networks: list[str]) -> None:
         raise missing[0]
 
 
-def probe(device: str) -> str:
-    """What the device is. Raises Unavailable, with the reason, if it is not here."""
-    return DEVICES[device].probe()
+def find_device(wanted: str) -> tuple[str, str]:
+    """A device's name here and its description; for "auto" the first that is present. Raises Unavailable without it."""
+    if wanted != "auto":
+        return wanted, DEVICES[wanted].probe()
+    for name in BY_PREFERENCE:
+        try:
+            return name, DEVICES[name].probe()
+        except Unavailable:
+            continue
+    raise Unavailable("--device auto: no device is here, not even a processor")
 
 
 def follow(
@@ -177,7 +184,7 @@ def follow(
     from cifar_deploy.training import forecast, loop, ranks
     from cifar_deploy.training.setup import setup_of
 
-    device, _ = _device(device)
+    device, _ = find_device(device)
     with ranks.joined(device) as group:
         told: tuple[Training, int | None, bool] | None = group.from_first(None)
         if told is None:
@@ -199,7 +206,7 @@ def dismiss(device: str) -> None:
     """Tell the ranks that follow that what was asked for has been trained before."""
     from cifar_deploy.training import ranks
 
-    device, _ = _device(device)
+    device, _ = find_device(device)
     with ranks.joined(device) as group:
         group.from_first(None)
 
@@ -249,15 +256,3 @@ def _dead_channels(setup: "TrainingSetup") -> tuple[DeadChannels, ...] | None:
 def _is_the_same(accuracy: float, other: float, images: int) -> bool:
     """Counted in images, as the fractions were."""
     return round(abs(accuracy - other) * images) <= _SAME_ACCURACY * images
-
-
-def _device(wanted: str) -> tuple[str, str]:
-    """A device's name here and its description; for "auto" the first that is present."""
-    if wanted != "auto":
-        return wanted, DEVICES[wanted].probe()
-    for name in BY_PREFERENCE:
-        try:
-            return name, DEVICES[name].probe()
-        except Unavailable:
-            continue
-    raise Unavailable("--device auto: no device is here, not even a processor")
